@@ -1,0 +1,188 @@
+"""Typed configuration: dataclasses declare, YAML assigns, Hydra composes.
+
+Only this module and the command line know Hydra and OmegaConf; everything else receives dataclasses.
+
+A field is part of a recipe's identity unless it is declared with ``field(metadata=OPERATIONAL)``: such a field (an output
+folder, a batch size of scoring) cannot change the result by more than rounding. A field declared with
+``field(metadata=EXAMPLES)`` decides what is made of the raw rows, but not the rows themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+from aloll_cli.errors import UserError
+
+OPERATIONAL: Mapping[str, Any] = {"identity": False}
+EXAMPLES: Mapping[str, Any] = {"identity": "examples"}
+
+T = TypeVar("T")
+
+
+def name_of(entry: object) -> str:
+    """The configuration name of a class or its instance: ``RefFree`` is ``ref_free``."""
+    cls = entry if isinstance(entry, type) else type(entry)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+
+
+def discover(package: str, base: type[T]) -> dict[str, type[T]]:
+    """Every entry of a folder of plug-ins: one module, one subclass of ``base`` that carries the module's name."""
+    entries: dict[str, type[T]] = {}
+    for module_info in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        module = importlib.import_module(f"{package}.{module_info.name}")
+        for cls in vars(module).values():
+            if isinstance(cls, type) and issubclass(cls, base) and name_of(cls) == module_info.name != "base":
+                entries[module_info.name] = cls
+    return entries
+
+
+def plain(value: Any) -> Any:
+    """A configuration object as YAML and JSON hold it; where a group has several classes the name is kept beside the fields."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"name": name_of(value)} | fields
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def identity(value: Any, scope: str = "examples") -> Any:
+    """What of a configuration object decides a result.
+
+    Args:
+        value: a dataclass instance, or what one holds.
+        scope: "examples" (everything but operational fields) or "rows" (without the fields marked EXAMPLES).
+    """
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return plain(value)
+    kept = (True, "examples") if scope == "examples" else (True,)
+    fields = [f for f in dataclasses.fields(value) if f.metadata.get("identity", True) in kept]
+    return {"name": name_of(value)} | {f.name: identity(getattr(value, f.name), scope) for f in fields}
+
+
+def fingerprint(recipe: Any) -> str:
+    """Twelve hexadecimal digits of a recipe made of plain values."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def flatten(recipe: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested recipe as ``{"inputs.reference.identity.seed": 1}``."""
+    if not isinstance(recipe, dict):
+        return {prefix: recipe}
+    flat: dict[str, Any] = {}
+    for key, value in recipe.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def from_plain(cls: Any, value: Any) -> Any:
+    """The inverse of :func:`plain`, for a file that this program wrote itself."""
+    if typing.get_origin(cls) in (typing.Union, types.UnionType):
+        choices = [c for c in typing.get_args(cls) if c is not type(None)]
+        return None if value is None else from_plain(choices[0], value)
+    if typing.get_origin(cls) is list:
+        return [from_plain(typing.get_args(cls)[0], item) for item in value]
+    if isinstance(cls, type) and issubclass(cls, Enum):
+        return cls[value]
+    if dataclasses.is_dataclass(cls):
+        chosen = next(c for c in [cls, *_subclasses(cls)] if name_of(c) == value["name"])
+        hints = typing.get_type_hints(chosen)
+        return chosen(**{f.name: from_plain(hints[f.name], value[f.name]) for f in dataclasses.fields(chosen)})
+    return value
+
+
+def _subclasses(cls: Any) -> Iterator[Any]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def register(root: type, groups: Mapping[str, Mapping[str, type]]) -> None:
+    """Tell Hydra the schema of the root and of every entry: ``/schema/variant/seq`` and so on."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    store.store(group="schema", name="root", node=root, package="_global_")
+    for group, entries in groups.items():
+        for name, cls in entries.items():
+            store.store(group=f"schema/{group}", name=name, node=cls)
+
+
+def build(cfg: Any, root: type[T]) -> T:
+    """Turn a composed configuration into checked dataclasses.
+
+    Raises:
+        UserError: an undeclared key (behind ``+`` too), a value that is missing or out of range, or a contradiction.
+    """
+    from omegaconf import MissingMandatoryValue, OmegaConf
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+    for key, known in _undeclared(cfg, ""):
+        raise unknown_key(key, known)
+    try:
+        settings = OmegaConf.to_object(cfg)
+    except MissingMandatoryValue as error:
+        key = _full_key(error)
+        raise UserError(f'"{key}" has no value.', f"Set it: {key}=…") from None
+    except InterpolationResolutionError as error:
+        raise UserError(f'"{_full_key(error)}": {str(error).splitlines()[0]}', "Correct the interpolation.") from None
+    except OmegaConfBaseException as error:
+        raise UserError(f'"{_full_key(error)}": {str(error).splitlines()[0]}', "Correct the value.") from None
+    assert isinstance(settings, root)
+    return settings
+
+
+def _full_key(error: Any) -> str:
+    found = re.search(r"(?:mandatory value: |full_key: )(\S+)", str(error))
+    return str(getattr(error, "full_key", None) or (found.group(1) if found else "?"))
+
+
+def _undeclared(node: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
+    """Keys that ``+`` or a YAML smuggled past the schema, with the keys declared beside them."""
+    from omegaconf import DictConfig, OmegaConf
+
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
+        return
+    declared = OmegaConf.get_type(node)
+    if not dataclasses.is_dataclass(declared):
+        return
+    known = [f.name for f in dataclasses.fields(declared)]
+    for key in node:
+        if key not in known:
+            yield f"{prefix}{key}", [f"{prefix}{name}" for name in known]
+        elif not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
+            yield from _undeclared(node._get_node(key), f"{prefix}{key}.")
+
+
+def unknown_key(key: str, known: list[str]) -> UserError:
+    """The error for a key that no schema declares, with the nearest that one does."""
+    parent = key.rpartition(".")[0]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    hint = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(known))}." if known else ""
+    return UserError(f'there is no option "{key}"' + (f' under "{parent}".' if parent else "."), hint)
+
+
+def declared_keys(cfg: Any) -> list[str]:
+    """Every dotted key of a composed configuration, for suggestions."""
+    from omegaconf import OmegaConf
+
+    return list(flatten(OmegaConf.to_container(cfg, resolve=False)))
+
+
+def first_line(entry: object) -> str:
+    """The first sentence of a docstring."""
+    return (inspect.getdoc(entry) or "").split("\n")[0].rstrip(".")

@@ -1,0 +1,32 @@
+"""Small helpers for files: whole or not at all, and known by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def sha256(file: Path) -> str:
+    """A file's SHA-256 in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_json(file: Path) -> Any:
+    """A JSON file's content."""
+    return json.loads(file.read_text())
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    beside = file.with_name(f".{file.name}.tmp")
+    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    os.replace(beside, file)
+
+
+def read_json_lines(file: Path) -> list[Any]:
+    """One value a line; nothing where the file is not there."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []

@@ -1,0 +1,1 @@
+"""The methods: one class in one file each. The trainer knows none of them by name."""

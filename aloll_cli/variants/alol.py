@@ -1,0 +1,34 @@
+"""A-LoL (Baheti et al. 2024): the whole response is one action with one importance ratio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aloll_cli.variants.base import Batch, Variant, check_clip, clip_fraction, clipped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(kw_only=True)
+class Alol(Variant):
+    """A-LoL: c_t = A⁺ · clip(ρ) with ρ = Π_t π(y_t)/π_ref(y_t)."""
+
+    clip: float | None  # ρ stays in [1 - clip, 1 + clip]; null leaves it alone
+
+    def __post_init__(self) -> None:
+        check_clip(self.clip)
+
+    @property
+    def needs_reference(self) -> bool:
+        return True
+
+    def loss(self, batch: Batch) -> Tensor:
+        """(B,) −A⁺ clip(sg[ρ]) Σ_t ln π(y_t)."""
+        ratio = batch.log_ratio.sum(dim=-1).exp()
+        return -batch.weights * clipped(ratio, self.clip) * batch.logps.sum(dim=-1)
+
+    def metrics(self, batch: Batch) -> dict[str, Tensor]:
+        ratio = batch.log_ratio.sum(dim=-1, keepdim=True).exp()
+        return {"clip_fraction": clip_fraction(ratio, self.clip)}

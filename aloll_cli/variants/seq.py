@@ -1,0 +1,33 @@
+"""A-LoL sequence: a ratio of its own for every token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aloll_cli.variants.base import Batch, Variant, check_clip, clip_fraction, clipped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(kw_only=True)
+class Seq(Variant):
+    """A-LoL sequence: c_t = A⁺ · clip(r_t), every token carries its own clipped importance ratio."""
+
+    clip: float | None  # r_t stays in [1 - clip, 1 + clip]; null leaves it alone
+
+    def __post_init__(self) -> None:
+        check_clip(self.clip)
+
+    @property
+    def needs_reference(self) -> bool:
+        return True
+
+    def loss(self, batch: Batch) -> Tensor:
+        """(B,) −A⁺ Σ_t clip(sg[r_t]) ln π(y_t)."""
+        ratio = clipped(batch.log_ratio.exp(), self.clip)
+        return -batch.weights * (ratio * batch.logps).sum(dim=-1)
+
+    def metrics(self, batch: Batch) -> dict[str, Tensor]:
+        return {"clip_fraction": clip_fraction(batch.log_ratio.exp(), self.clip)}

@@ -1,0 +1,22 @@
+"""Weighted behaviour cloning: supervised fine-tuning weighted by the reward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aloll_cli.variants.base import Batch, Signal, Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(kw_only=True)
+class Wbc(Variant):
+    """Weighted behaviour cloning: c_t = R."""
+
+    signal = Signal.reward
+
+    def loss(self, batch: Batch) -> Tensor:
+        """(B,) −R Σ_t ln π(y_t)."""
+        return -batch.weights * batch.logps.sum(dim=-1)
