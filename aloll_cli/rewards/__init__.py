@@ -1,0 +1,1 @@
+"""The rewards: one class in one file each."""

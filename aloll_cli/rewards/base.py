@@ -1,0 +1,74 @@
+"""What a reward is: it scores rows of text, and says in which range."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a reward may look at.
+
+    Attributes:
+        id: the example's or generation's name, for messages.
+        group: the prompt's identity (16 hexadecimal digits).
+        prompt: the whole prompt, uncut.
+        response: the text that is trained on, or that was generated.
+        stored: the reward that the data stores, or None.
+    """
+
+    id: str
+    group: str
+    prompt: str
+    response: str
+    stored: float | None = None
+
+
+class Scorer(ABC):
+    """A reward that is loaded and ready."""
+
+    @abstractmethod
+    def score(self, rows: Sequence[Row]) -> FloatArray:
+        """(N,) rewards of N rows, finite, within the reward's range. Raises UserError for a row it cannot score."""
+
+
+@dataclass(kw_only=True)
+class Reward(ABC):
+    """One real number for a response to a prompt.
+
+    Sorting, batching, resuming and checking for NaN are the work of the driver (scoring.py), not of a reward.
+    """
+
+    @property
+    @abstractmethod
+    def range(self) -> tuple[float, float]:
+        """(lo, hi) of every score; infinite where unbounded."""
+
+    @property
+    def scores_text(self) -> bool:
+        """Whether new text can be scored, or only what the data stores."""
+        return True
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether :meth:`fit` must have run on the raw train split before."""
+        return False
+
+    def fit(self, train: Sequence[Row], validation: Sequence[Row], directory: Path) -> dict[str, float]:
+        """Fit on the raw train split, write the state to a directory, return the skill on held-out rows."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def scorer(self, state: Path | None) -> Scorer:
+        """Load what scoring needs; state is the directory that :meth:`fit` wrote, where there is one."""
+
+    def held_out(self) -> Reward | None:
+        """A second reward that training never sees, to judge by where the user names none."""
+        return None

@@ -1,0 +1,168 @@
+"""A reward model fitted on the data's own stored rewards: a linear model on TF-IDF, by scikit-learn.
+
+It lets logged ratings score new text without a download. It is a weak proxy: its held-out skill is printed and kept, and
+:meth:`Fitted.held_out` gives a second one, of another feature family fitted on other prompts, to judge a policy by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.rewards.column import stored_reward
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from aloll_cli.arrays import FloatArray
+
+FOLDS = 5
+BLOCKS = ("prompt", "response")
+
+
+class Features(Enum):
+    """What the TF-IDF blocks count; the values are scikit-learn's analyzer and n-gram range."""
+
+    words = ("word", (1, 2))
+    characters = ("char_wb", (2, 5))
+
+
+class Prompts(Enum):
+    """Which of the train split's prompts a model is fitted on, by the prompt's hash."""
+
+    first_half = (0, 0.5)
+    second_half = (0.5, 1)
+    all = (0, 1)
+
+
+@dataclass(kw_only=True)
+class Fitted(Reward):
+    """σ of a ridge regression of the stored score on separate TF-IDF blocks of prompt and response."""
+
+    features: Features
+    prompts: Prompts
+    alpha: float  # strength of the ridge penalty
+    max_features: int  # of each block
+
+    def __post_init__(self) -> None:
+        if self.alpha <= 0:
+            raise UserError(f"reward.alpha must be positive, got {self.alpha}.", "reward.alpha=3")
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    @property
+    def is_fitted(self) -> bool:
+        return True
+
+    def held_out(self) -> Reward | None:
+        if self.prompts is Prompts.all:
+            return None
+        other_prompts = Prompts.second_half if self.prompts is Prompts.first_half else Prompts.first_half
+        other_features = Features.characters if self.features is Features.words else Features.words
+        return replace(self, prompts=other_prompts, features=other_features)
+
+    def fit(self, train: Sequence[Row], validation: Sequence[Row], directory: Path) -> dict[str, float]:
+        """Fit one model on all chosen prompts and one for each fold without that fold's prompts; skill on validation."""
+        import numpy as np
+        from safetensors.numpy import save_file
+        from scipy.sparse import hstack
+        from sklearn.linear_model import Ridge
+
+        lo, hi = self.prompts.value
+        rows = [row for row in train if lo <= _share(row.group) < hi]
+        if len({row.group for row in rows}) < 2 * FOLDS:
+            raise UserError(f"reward=fitted has only {len(rows)} rows to fit on.", "reward.prompts=all, or more data")
+        targets = np.array([stored_reward(row) for row in rows])
+        folds = np.array([_fold(row.group) for row in rows])
+        vectorizers = {block: self._vectorizer().fit([getattr(row, block) for row in rows]) for block in BLOCKS}
+        features = hstack([v.transform([getattr(row, b) for row in rows]) for b, v in vectorizers.items()]).tocsr()
+        models = []
+        for fold in range(FOLDS + 1):  # the last one leaves nothing out
+            chosen = folds != fold
+            models.append(Ridge(alpha=self.alpha, solver="sparse_cg", tol=1e-6).fit(features[chosen], targets[chosen]))
+        state = {f"idf_{block}": np.asarray(v.idf_) for block, v in vectorizers.items()}
+        state["coefficients"] = np.stack([np.asarray(model.coef_) for model in models])
+        state["intercepts"] = np.array([float(model.intercept_) for model in models])
+        state["fitted_groups"] = np.unique(np.array([int(row.group, 16) for row in rows], dtype=np.uint64))
+        save_file(state, directory / "model.safetensors")
+        vocabularies = {b: {term: int(index) for term, index in v.vocabulary_.items()} for b, v in vectorizers.items()}
+        (directory / "vocabulary.json").write_text(json.dumps(vocabularies, sort_keys=True))
+        return {"rows": len(rows)} | skill(self.scorer(directory), validation)
+
+    def scorer(self, state: Path | None) -> Scorer:
+        assert state is not None
+        return _FittedScorer(self, state)
+
+    def _vectorizer(self) -> TfidfVectorizer:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        analyzer, ngrams = self.features.value
+        return TfidfVectorizer(analyzer=analyzer, ngram_range=ngrams, min_df=3, sublinear_tf=True, max_features=self.max_features)
+
+
+class _FittedScorer(Scorer):
+    """A row of a prompt that was fitted on is scored by the model that left its fold out, any other row by the full one."""
+
+    def __init__(self, reward: Fitted, state: Path) -> None:
+        from safetensors.numpy import load_file
+
+        tensors = load_file(state / "model.safetensors")
+        self._coefficients, self._intercepts = tensors["coefficients"], tensors["intercepts"]
+        self._groups = set(tensors["fitted_groups"].tolist())
+        self._vectorizers: dict[str, Any] = {}
+        for block, vocabulary in json.loads((state / "vocabulary.json").read_text()).items():
+            vectorizer = reward._vectorizer().set_params(vocabulary=vocabulary)
+            vectorizer.idf_ = tensors[f"idf_{block}"]
+            self._vectorizers[block] = vectorizer
+
+    def score(self, rows: Sequence[Row]) -> FloatArray:
+        import numpy as np
+        from scipy.sparse import hstack
+        from scipy.special import expit
+
+        blocks = [v.transform([getattr(row, block) for row in rows]) for block, v in self._vectorizers.items()]
+        features = hstack(blocks).tocsr()
+        models = np.array([_fold(row.group) if int(row.group, 16) in self._groups else FOLDS for row in rows])
+        predictions = (features @ self._coefficients.T + self._intercepts)[np.arange(len(rows)), models]
+        return np.asarray(expit(predictions))
+
+
+def skill(scorer: Scorer, rows: Sequence[Row]) -> dict[str, float]:
+    """How well a scorer predicts stored logits it never saw: R² and Spearman's ρ of the logit, share of pairs in order."""
+    import numpy as np
+    from scipy.special import logit
+    from scipy.stats import spearmanr
+    from sklearn.metrics import r2_score
+
+    stored = np.array([stored_reward(row) for row in rows])
+    predicted = logit(np.clip(scorer.score(rows), 1e-12, 1 - 1e-12))
+    groups: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(row.group, []).append(index)
+    pairs = [(i, j) for members in groups.values() for i in members for j in members if stored[i] > stored[j]]
+    in_order = [float(predicted[i] > predicted[j]) for i, j in pairs]
+    return {
+        "held_out_rows": len(rows),
+        "r2": float(r2_score(stored, predicted)),
+        "rank_correlation": float(spearmanr(stored, predicted).statistic),
+        "pairs": len(pairs),
+        "pair_accuracy": float(np.mean(in_order)) if pairs else float("nan"),
+    }
+
+
+def _share(group: str) -> float:
+    """Where a prompt's hash lies in [0, 1)."""
+    return int(group[:8], 16) / 2**32
+
+
+def _fold(group: str) -> int:
+    """The fold of a prompt, from digits of its hash that :func:`_share` does not read."""
+    return int(group[8:], 16) % FOLDS

@@ -1,0 +1,38 @@
+"""Sentiment by rules (Hutto and Gilbert 2014): no model, no download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aloll_cli.rewards.base import Reward, Row, Scorer
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
+
+
+@dataclass(kw_only=True)
+class Vader(Reward):
+    """VADER's compound sentiment of the response, mapped from [-1, 1] to [0, 1]."""
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def scorer(self, state: Path | None) -> Scorer:
+        return _VaderScorer()
+
+
+class _VaderScorer(Scorer):
+    def __init__(self) -> None:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+        self._analyzer = SentimentIntensityAnalyzer()
+
+    def score(self, rows: Sequence[Row]) -> FloatArray:
+        import numpy as np
+
+        compound = [self._analyzer.polarity_scores(row.response)["compound"] for row in rows]
+        return (np.array(compound, dtype=np.float64) + 1) / 2

@@ -1,0 +1,163 @@
+"""What a task is: a source of rows, and how one row becomes records of prompt parts and a response."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar
+
+from aloll_cli.config import EXAMPLES, OPERATIONAL
+from aloll_cli.errors import UserError
+from aloll_cli.tasks.source import HubSource, LocalSource, Source
+
+SPLITS = ("train", "validation", "test")
+
+
+class Responses(Enum):
+    """Which responses to a prompt are learned from."""
+
+    all = "every one"
+    best = "the one with the highest stored reward"
+    worst = "the one with the lowest stored reward"
+    first = "the first of each row: what people chose, where the data has that"
+
+
+class Truncated(Enum):
+    """What becomes of a response that is longer than the limit."""
+
+    keep = "learn from its beginning, without an end-of-sequence token"
+    drop = "leave it out"
+
+
+class OnBadRow(Enum):
+    """What becomes of a row that cannot be read."""
+
+    error = "stop and say where"
+    skip = "leave it out and count it"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a prompt.
+
+    Attributes:
+        text: what the model reads.
+        role: system, user, assistant or context; chat models render their own template from it.
+        drop: in which order pieces give way when a prompt is too long (lowest first, then from the left); None never.
+        whole: give way as a whole, or token by token from the left.
+        eos: whether an end-of-sequence token follows.
+    """
+
+    text: str
+    role: str = "user"
+    drop: int | None = 0
+    whole: bool = False
+    eos: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """One response to one prompt, as a row gives it, before any token is cut.
+
+    Attributes:
+        parts: the prompt.
+        response: its text, cleaned up.
+        reward: what the data stores about it, or None.
+        position: its place among the responses of its row, 0 first.
+    """
+
+    parts: tuple[Part, ...]
+    response: str
+    reward: float | None = None
+    position: int = 0
+
+    @property
+    def prompt(self) -> str:
+        """The prompt as text."""
+        return "".join(part.text for part in self.parts)
+
+    @property
+    def group(self) -> str:
+        """The prompt's identity: 16 hexadecimal digits of its text."""
+        return prompt_key(self.prompt)
+
+
+class BadRow(Exception):
+    """A row that is not what the task reads: the field, what stands there, what is needed."""
+
+
+class Dropped(Exception):
+    """A row that the task leaves out by its own rules, with the reason that is counted."""
+
+
+@dataclass(kw_only=True)
+class Task(ABC):
+    """Where rows come from and what they mean."""
+
+    path: str | None = field(metadata=OPERATIONAL)  # local rows instead of the hub's: their content is what counts
+    on_bad_row: OnBadRow
+    responses: Responses = field(metadata=EXAMPLES)
+    max_prompt_tokens: int = field(metadata=EXAMPLES)
+    max_response_tokens: int = field(metadata=EXAMPLES)  # an end-of-sequence token comes on top
+    truncated: Truncated = field(metadata=EXAMPLES)
+    stop: str | None = field(metadata=EXAMPLES)  # generated text ends before this
+
+    hub: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_prompt_tokens", "max_response_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"task.{name} must be at least 1, got {getattr(self, name)}.", f"task.{name}=64")
+
+    @abstractmethod
+    def records(self, row: dict[str, Any]) -> Sequence[Record]:
+        """The responses of one row.
+
+        Raises:
+            BadRow: a field is missing or of the wrong kind.
+            Dropped: the task leaves such rows out.
+        """
+
+    def source(self) -> Source:
+        """Where the rows are."""
+        if self.path is not None:
+            return LocalSource(self.path)
+        if self.hub is None:
+            raise UserError("task.path is not set, and this task has no public data set.", "task.path=FOLDER")
+        return HubSource(self.hub)
+
+    def split_of(self, prompt: str) -> str:
+        """The split of a prompt where the source has none: 5 % validation, 5 % test, by the prompt's hash."""
+        share = int(prompt_key(prompt)[:8], 16) / 2**32
+        return "validation" if share < 0.05 else "test" if share < 0.1 else "train"
+
+
+def prompt_key(prompt: str) -> str:
+    """16 hexadecimal digits that identify a prompt."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
+def text_field(row: dict[str, Any], name: str) -> str:
+    """A field that must be text."""
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise BadRow(f'field "{name}" is {shown(value, name in row)}; text is needed')
+    return value
+
+
+def number(value: Any, name: str) -> float:
+    """A value that must be a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadRow(f'field "{name}" is {shown(value)}; a number is needed')
+    if value != value or value in (float("inf"), float("-inf")):
+        raise BadRow(f'field "{name}" is {value}; a finite number is needed')
+    return float(value)
+
+
+def shown(value: Any, present: bool = True) -> str:
+    """A value as an error message quotes it."""
+    text = repr(value) if present else "missing"
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,81 @@
+"""Helpful and Harmless Assistant: Anthropic's HH-RLHF dialogues.
+
+A row of PRO's packing, two responses to one dialogue with the raw logits of a reward model:
+``{"prefix": [["<|prompter|>Hi", "<|assistant|>"], …the same…], "suffix": ["Hello!", "What?"], "reward": [0.7, -0.4], …}``
+A row of the public hub form: ``{"chosen": "\\n\\nHuman: Hi\\n\\nAssistant: Hello!", "rejected": "…"}``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, number, shown, text_field
+
+SYSTEM = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+)
+HUMAN, ASSISTANT = " ### Human: ", " ### Assistant: "
+PRO_TAGS = {"<|prompter|>": HUMAN, "<|assistant|>": ASSISTANT}
+HUB_TAGS = {"Human": HUMAN, "Assistant": ASSISTANT}
+
+
+@dataclass(kw_only=True)
+class Hha(Task):
+    """Helpful and harmless dialogues, two responses to each, in PRO's packing or as on the hub."""
+
+    hub = "Anthropic/hh-rlhf"
+
+    def records(self, row: dict[str, Any]) -> Sequence[Record]:
+        turns, responses, rewards = _pro(row) if "prefix" in row else _hub(row)
+        if any(response.endswith(":") for response in responses):
+            raise Dropped("a response ends in a colon")
+        parts = (Part(SYSTEM, "system"), *(Part(tag + text, _role(tag)) for tag, text in turns))
+        return [
+            Record(parts, response, reward, position)
+            for position, (response, reward) in enumerate(zip(responses, rewards, strict=True))
+        ]
+
+
+Turns = list[tuple[str, str]]
+
+
+def _role(tag: str) -> str:
+    return "user" if tag == HUMAN else "assistant"
+
+
+def _pro(row: dict[str, Any]) -> tuple[Turns, list[str], list[float | None]]:
+    prefix, suffix, reward = row["prefix"], row.get("suffix"), row.get("reward")
+    if not isinstance(suffix, list) or not all(isinstance(text, str) for text in suffix):
+        raise BadRow(f'field "suffix" is {shown(suffix)}; a list of texts is needed')
+    if not isinstance(reward, list) or len(reward) != len(suffix):
+        raise BadRow(f'field "reward" is {shown(reward)}; {len(suffix)} numbers are needed')
+    if not isinstance(prefix, list) or not prefix or any(turns != prefix[0] for turns in prefix):
+        raise BadRow('field "prefix" must hold the same turns for each response')
+    return [_turn(text) for text in prefix[0]], [t.strip() for t in suffix], [number(r, "reward") for r in reward]
+
+
+def _turn(text: Any) -> tuple[str, str]:
+    for tag, ours in PRO_TAGS.items():
+        if isinstance(text, str) and text.startswith(tag):
+            return ours, text[len(tag) :].strip()
+    raise BadRow(f'field "prefix": {shown(text)} starts with neither <|prompter|> nor <|assistant|>')
+
+
+def _hub(row: dict[str, Any]) -> tuple[Turns, list[str], list[float | None]]:
+    chosen, rejected = (_dialogue(text_field(row, name), name) for name in ("chosen", "rejected"))
+    if chosen[:-1] != rejected[:-1]:
+        raise Dropped("chosen and rejected answer different prompts")
+    prompt = [*chosen[:-1], (ASSISTANT, "")]
+    return prompt, [chosen[-1][1], rejected[-1][1]], [None, None]
+
+
+def _dialogue(text: str, name: str) -> Turns:
+    pieces = re.split(r"(?:^|\n\n)(Human|Assistant):", text)
+    turns = [(HUB_TAGS[tag], said.strip()) for tag, said in zip(pieces[1::2], pieces[2::2], strict=True)]
+    if len(turns) < 2 or turns[-1][0] != ASSISTANT:
+        raise BadRow(f'field "{name}" is {shown(text)}; turns that end with the assistant\'s are needed')
+    return turns

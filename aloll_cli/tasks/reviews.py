@@ -1,0 +1,26 @@
+"""The embedded task: short reviews, shipped with the package.
+
+A row: ``{"prompt": "We had dinner at the Blue Door.", "response": "The soup was cold and the waiter rude."}``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aloll_cli.tasks.base import Part, Record, Task, text_field
+from aloll_cli.tasks.source import LocalSource, Source
+
+
+@dataclass(kw_only=True)
+class Reviews(Task):
+    """Short reviews: the prompt is the beginning, the response the rest."""
+
+    def source(self) -> Source:
+        return LocalSource(self.path or str(Path(__file__).parents[1] / "data" / "reviews"))
+
+    def records(self, row: dict[str, Any]) -> Sequence[Record]:
+        # the space belongs to the response, as the tokenizer sees words
+        return [Record((Part(text_field(row, "prompt")),), " " + text_field(row, "response"))]
