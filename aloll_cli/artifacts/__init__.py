@@ -1,0 +1,1 @@
+"""What is made: one class in one file each, and the line that connects them (line.py)."""

@@ -1,0 +1,176 @@
+"""What the model sees: the chosen responses, tokenised and cut, by split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.tokenizer import Tokenizer
+from aloll_cli.config import identity
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.base import Row
+from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.tasks.base import SPLITS, Responses, Task, Truncated
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from aloll_cli.arrays import IntArray
+
+
+class Examples(Artifact):
+    """One row a response: id, group, prompt (whole), prompt_ids, prompt_cut, response (as trained on), response_ids, …"""
+
+    kind, stage = "examples", "score-rewards"
+
+    def __init__(self, task: Task, data: Data, tokenizer: Tokenizer) -> None:
+        self.task, self.data, self.tokenizer = task, data, tokenizer
+        self.name = f"{task.responses.name}-{task.max_prompt_tokens}-{task.max_response_tokens}"
+
+    def identity(self) -> dict[str, Any]:
+        return {"task": identity(self.task)}
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"data": self.data, "tokenizer": self.tokenizer}
+
+    def make(self, job: Job) -> None:
+        from aloll_cli.encoding import Encoder
+        from aloll_cli.models import load_tokenizer
+
+        tokenizer = load_tokenizer(job.path(self.tokenizer))
+        encoder = Encoder(tokenizer, self.task.max_prompt_tokens, self.task.max_response_tokens)
+        for split in SPLITS:
+            raw = load_data(job.path(self.data), split)
+            raw = raw.take(chosen_rows(raw, self.task.responses))
+
+            def encode(start: int, stop: int, raw: pa.Table = raw) -> pa.Table:
+                return encoded(raw.slice(start, stop - start), encoder, self.task.truncated)
+
+            write_blocks(job, split, raw.num_rows, f"encode {split}", encode)
+            table = ExampleTable(job.directory / split)
+            _say_counts(job, split, raw.num_rows, table)
+
+
+@dataclass(frozen=True)
+class ExampleTable:
+    """The examples of one split, in memory as Arrow columns."""
+
+    directory: Path
+
+    @cached_property
+    def table(self) -> pa.Table:
+        return read_blocks(self.directory)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        names: list[str] = self.table.column("id").to_pylist()
+        return names
+
+    @cached_property
+    def groups(self) -> tuple[IntArray, IntArray]:
+        """(N,) which distinct prompt a row has, and (G,) the first row of each distinct prompt, in order of appearance."""
+        import numpy as np
+
+        names = self.table.column("group").to_numpy()
+        _, first, inverse = np.unique(names, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        return rank[inverse], first[order]
+
+    def prompt_ids(self, row: int) -> IntArray:
+        """Token ids of a row's prompt."""
+        return self._tokens("prompt_ids", row)
+
+    def response_ids(self, row: int) -> IntArray:
+        """Token ids of a row's response."""
+        return self._tokens("response_ids", row)
+
+    def response_lengths(self) -> IntArray:
+        """(N,) tokens of each response."""
+        import numpy as np
+
+        offsets = self.table.column("response_ids").chunk(0).offsets.to_numpy()
+        return np.diff(offsets).astype(np.int64)
+
+    def rows(self, start: int, stop: int) -> list[Row]:
+        """Rows as rewards read them."""
+        columns = self.table.select(["id", "group", "prompt", "response", "stored"])
+        return [Row(**row) for row in columns.slice(start, stop - start).to_pylist()]
+
+    @cached_property
+    def _arrays(self) -> dict[str, tuple[IntArray, IntArray]]:
+        arrays = {}
+        for name in ("prompt_ids", "response_ids"):
+            column = self.table.column(name).chunk(0)
+            arrays[name] = (column.values.to_numpy(), column.offsets.to_numpy())
+        return arrays
+
+    def _tokens(self, name: str, row: int) -> IntArray:
+        values, offsets = self._arrays[name]
+        return values[offsets[row] : offsets[row + 1]]
+
+
+def chosen_rows(raw: pa.Table, responses: Responses) -> IntArray:
+    """Indices of the responses that the task learns from, in order.
+
+    Raises:
+        UserError: a choice by stored reward where none is stored.
+    """
+    import numpy as np
+
+    if responses is Responses.all:
+        return np.arange(raw.num_rows)
+    if responses is Responses.first:
+        return np.flatnonzero(raw.column("position").to_numpy() == 0)
+    if raw.column("stored").null_count:
+        raise UserError(f"task.responses={responses.name} compares stored rewards, and the data has none.", "task.responses=all")
+    stored = raw.column("stored").to_numpy() * (1 if responses is Responses.best else -1)
+    groups = raw.column("group").to_numpy()
+    best: dict[str, int] = {}
+    for row, group in enumerate(groups):
+        if group not in best or stored[row] > stored[best[group]]:
+            best[group] = row
+    return np.array(sorted(best.values()))
+
+
+def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
+    """Raw responses → examples."""
+    import pyarrow as pa
+
+    rows = raw.to_pylist()
+    prompts = encoder.prompts([row["parts"] for row in rows])
+    responses = encoder.responses([row["response"] for row in rows])
+    kept = [
+        {
+            "id": row["id"], "group": row["group"], "prompt": "".join(part["text"] for part in row["parts"]),
+            "prompt_ids": prompt.ids, "prompt_cut": prompt.cut, "response": response.text,
+            "response_ids": response.ids, "truncated": response.truncated, "stored": row["stored"],
+        }
+        for row, prompt, response in zip(rows, prompts, responses, strict=True)
+        if truncated is Truncated.keep or not response.truncated
+    ]  # fmt: skip
+    ids = pa.list_(pa.int64())
+    schema = pa.schema([
+        ("id", pa.string()), ("group", pa.string()), ("prompt", pa.string()), ("prompt_ids", ids), ("prompt_cut", pa.int64()),
+        ("response", pa.string()), ("response_ids", ids), ("truncated", pa.bool_()), ("stored", pa.float64()),
+    ])  # fmt: skip
+    return pa.Table.from_pylist(kept, schema=schema)
+
+
+def _say_counts(job: Job, split: str, read: int, examples: ExampleTable) -> None:
+    import pyarrow.compute as pc
+
+    if not len(examples):
+        raise UserError(f"the {split} split has no examples left.", "task.truncated=keep, or another task.path")
+    cut = pc.sum(pc.greater(examples.table.column("prompt_cut"), 0)).as_py()
+    truncated = pc.sum(examples.table.column("truncated")).as_py()
+    dropped = f", {read - len(examples)} dropped as too long" if read > len(examples) else ""
+    job.log.say(f"  {split}: {len(examples)} responses, {cut} with a cut prompt, {truncated} cut themselves{dropped}")

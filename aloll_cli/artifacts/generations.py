@@ -1,0 +1,65 @@
+"""Responses of a policy to every distinct prompt of a split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.examples import Examples, ExampleTable
+from aloll_cli.artifacts.policy import PolicySource
+from aloll_cli.config import identity
+from aloll_cli.decoding import Generation
+from aloll_cli.models import load_tokenizer
+from aloll_cli.tables import read_blocks, write_blocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+
+class Generations(Artifact):
+    """One row a prompt: id (the prompt's identity), group, prompt, response, tokens, ended, stored (null)."""
+
+    kind, stage = "generations", "evaluate"
+
+    def __init__(self, policy: PolicySource, examples: Examples, split: str, generation: Generation) -> None:
+        self.policy, self.examples, self.split, self.generation = policy, examples, split, generation
+        self.name = f"{policy.name}-{split}"
+
+    def identity(self) -> dict[str, Any]:
+        return {"split": self.split, "generation": identity(self.generation)}
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"policy": self.policy, "examples": self.examples}
+
+    def make(self, job: Job) -> None:
+        import pyarrow as pa
+
+        from aloll_cli.generation import respond
+
+        examples = ExampleTable(job.path(self.examples) / self.split)
+        tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
+        model = self.policy.load(job).to(job.world.device).eval()
+        task = self.examples.task
+        _, prompts = examples.groups
+
+        def generate(start: int, stop: int) -> pa.Table:
+            rows = [examples.table.slice(int(i), 1).to_pylist()[0] for i in prompts[start:stop]]
+            ids = [row["group"] for row in rows]
+            responses = respond(
+                model, tokenizer, [examples.prompt_ids(int(i)) for i in prompts[start:stop]], ids, self.generation,
+                step=0, max_tokens=task.max_response_tokens, stop=task.stop, batch_size=job.runtime.scoring_batch_size,
+            )  # fmt: skip
+            return pa.table({
+                "id": ids, "group": ids, "prompt": [row["prompt"] for row in rows],
+                "response": [r.text for r in responses], "tokens": [r.tokens for r in responses],
+                "ended": [r.ended for r in responses], "stored": pa.nulls(len(rows), pa.float64()),
+            })  # fmt: skip
+
+        write_blocks(job, "responses", len(prompts), f"answer {self.split} prompts", generate)
+
+
+def load_generations(directory: Path) -> pa.Table:
+    """The table of a Generations artifact."""
+    return read_blocks(directory / "responses")

@@ -1,0 +1,57 @@
+"""ln π(y) of a split's logged responses under a policy, for tasks whose reward cannot score new text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.examples import Examples, ExampleTable
+from aloll_cli.artifacts.policy import PolicySource
+from aloll_cli.models import load_tokenizer
+from aloll_cli.tables import read_blocks, write_blocks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from aloll_cli.arrays import FloatArray
+
+
+class Likelihoods(Artifact):
+    """One row a logged response: id, logp (its sum over tokens), tokens."""
+
+    kind, stage = "likelihoods", "evaluate"
+
+    def __init__(self, policy: PolicySource, examples: Examples, split: str) -> None:
+        self.policy, self.examples, self.split = policy, examples, split
+        self.name = f"{policy.name}-{split}"
+
+    def identity(self) -> dict[str, Any]:
+        return {"split": self.split}
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"policy": self.policy, "examples": self.examples}
+
+    def make(self, job: Job) -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        from aloll_cli.batches import batch_logps
+        from aloll_cli.logprobs import ResponseLogps
+
+        examples = ExampleTable(job.path(self.examples) / self.split)
+        pad = int(load_tokenizer(job.path(self.examples.tokenizer)).pad_token_id)
+        module = ResponseLogps(self.policy.load(job)).to(job.world.device).eval()
+
+        def compute(start: int, stop: int) -> pa.Table:
+            logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_size)
+            sums = np.array([row.sum(dtype=np.float64) for row in logps])
+            return pa.table({"id": examples.ids[start:stop], "logp": sums, "tokens": [len(row) for row in logps]})
+
+        write_blocks(job, "likelihoods", len(examples), f"likelihood of {self.split} responses", compute)
+
+
+def load_likelihoods(directory: Path) -> tuple[FloatArray, FloatArray]:
+    """(N,) summed log-probs and (N,) tokens."""
+    table = read_blocks(directory / "likelihoods")
+    return table.column("logp").to_numpy(), table.column("tokens").to_numpy().astype("float64")

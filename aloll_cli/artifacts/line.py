@@ -1,0 +1,145 @@
+"""The one straight line: how the artifacts of a configuration hang together.
+
+    data ── tokenizer ── examples ─┬─ reference ─┬─ samples ── their rewards ── values ─┐
+                                   └─ rewards    └─ reference log-probs ────────────────┴─ policy ── answers ── metrics
+
+Nothing is made here: these are recipes, and the store makes what is missing.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from aloll_cli.artifacts.data import Data
+from aloll_cli.artifacts.examples import Examples
+from aloll_cli.artifacts.generations import Generations
+from aloll_cli.artifacts.likelihoods import Likelihoods
+from aloll_cli.artifacts.metrics import Metrics, Side
+from aloll_cli.artifacts.policy import (
+    ByLikelihood,
+    ByReward,
+    Course,
+    Judge,
+    LoadedPolicy,
+    PolicySource,
+    ResponseWeights,
+    TrainedPolicy,
+)  # fmt: skip
+from aloll_cli.artifacts.reference_logps import ReferenceLogps
+from aloll_cli.artifacts.rewards import Rewards, ScoredBy
+from aloll_cli.artifacts.tokenizer import Tokenizer
+from aloll_cli.artifacts.values import ValuesArtifact
+from aloll_cli.config import name_of
+from aloll_cli.models import Head, Pretrained
+from aloll_cli.sampling import All
+from aloll_cli.settings import Select, Settings, Trained
+from aloll_cli.variants.base import Signal
+from aloll_cli.variants.nll import Nll
+
+
+class Line:
+    """The artifacts of one configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.data = Data(settings.task)
+        self.tokenizer = Tokenizer(settings.model, self.data)
+        self.examples = Examples(settings.task, self.data, self.tokenizer)
+        self.scored_by = ScoredBy(settings.reward, self.data)
+
+    @cached_property
+    def reference(self) -> PolicySource:
+        """π_ref: fine-tuned by NLL and chosen by validation NLL, or the model as it is loaded."""
+        s = self.settings
+        if not isinstance(s.reference, Trained):
+            return LoadedPolicy(s.model, self.tokenizer)
+        r = s.reference
+        course = Course(
+            variant=Nll(), sampling=All(), optimizer=r.optimizer, seed=r.seed, updates=r.updates, epochs=r.epochs,
+            batch_size=r.batch_size, eval_every=r.eval_every, select_best=True,
+        )  # fmt: skip
+        start = LoadedPolicy(s.model, self.tokenizer, r.seed)
+        weights = ResponseWeights(Signal.none, self.examples, "train", None, None)
+        return TrainedPolicy(
+            "reference", "train-reference", start, self.examples, weights, None, course, ByLikelihood(), s.model.head
+        )
+
+    def rewards(self, split: str = "train") -> Rewards:
+        """R of the logged responses of a split."""
+        return Rewards(self.scored_by, self.examples, split)
+
+    @cached_property
+    def samples(self) -> Generations:
+        """π_ref's own answers to the validation prompts, which the value head is fitted on."""
+        return Generations(self.reference, self.examples, "validation", self.settings.generation)
+
+    @cached_property
+    def values(self) -> ValuesArtifact:
+        """V(x)."""
+        sampled = Rewards(self.scored_by, self.samples, "responses") if self.settings.values.needs_samples else None
+        return ValuesArtifact(self.settings.values, self.reference, self.examples, self.rewards(), sampled)
+
+    @cached_property
+    def reference_logps(self) -> ReferenceLogps:
+        """ln π_ref of every token of the training responses."""
+        return ReferenceLogps(self.reference, self.examples)
+
+    def weights(self, signal: Signal, split: str) -> ResponseWeights:
+        """1, R or A⁺ of a split's logged responses."""
+        rewards = None if signal is Signal.none else self.rewards(split)
+        return ResponseWeights(signal, self.examples, split, rewards, self.values if signal is Signal.advantage else None)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What the best policy of a run is chosen by."""
+        s = self.settings
+        if s.reward.scores_text:
+            return ByReward(self.scored_by, s.generation, s.eval_prompts)
+        return ByLikelihood(self.weights(Signal.advantage, "validation"))
+
+    @cached_property
+    def policy(self) -> PolicySource:
+        """The policy that ``train`` leaves."""
+        s = self.settings
+        course = Course(
+            variant=s.variant, sampling=s.sampling, optimizer=s.optimizer, seed=s.seed, updates=s.updates, epochs=s.epochs,
+            batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select is Select.best,
+        )  # fmt: skip
+        logps = self.reference_logps if s.variant.needs_reference else None
+        weights = self.weights(s.variant.signal, "train")
+        return TrainedPolicy("policy", "train", self.reference, self.examples, weights, logps, course, self.judge, s.model.head)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The evaluation of the policy, or of any saved one (``policy=FOLDER``)."""
+        s, test = self.settings, self.test_scored_by
+        about = {
+            "task": name_of(s.task), "variant": name_of(s.variant), "seed": s.seed, "split": s.split.name,
+            "reward": name_of(s.reward), "test_reward": name_of(test.reward) if test else None,
+        }  # fmt: skip
+        policy, examples = self.policy, self.examples
+        if s.policy is not None:
+            policy, examples = self.saved_policy(s.policy)
+            about |= {"variant": policy.name, "seed": None}
+        weights = None if s.reward.scores_text else self.weights(Signal.advantage, s.split.name)
+        return Metrics(about, self.side(policy, examples), self.side(self.reference, self.examples), weights, s.resamples)
+
+    def side(self, policy: PolicySource, examples: Examples) -> Side:
+        """A policy's answers with their rewards."""
+        s = self.settings
+        answers = Generations(policy, examples, s.split.name, s.generation)
+        by_role = {"reward": self.scored_by if s.reward.scores_text else None, "test_reward": self.test_scored_by}
+        rewards = {role: Rewards(scored_by, answers, "responses") for role, scored_by in by_role.items() if scored_by}
+        return Side(answers, rewards, None if s.reward.scores_text else Likelihoods(policy, examples, s.split.name))
+
+    @cached_property
+    def test_scored_by(self) -> ScoredBy | None:
+        """The second reward, which training never sees: the one named, or the reward's own counterpart."""
+        reward = self.settings.test_reward or self.settings.reward.held_out()
+        return ScoredBy(reward, self.data) if reward and reward.scores_text else None
+
+    def saved_policy(self, folder: str) -> tuple[PolicySource, Examples]:
+        """A model saved by anybody, with the examples as its own tokenizer cuts them."""
+        model = Pretrained(head=Head.full, path=folder, revision=None, trust_remote_code=False)
+        tokenizer = Tokenizer(model, self.data)
+        return LoadedPolicy(model, tokenizer), Examples(self.settings.task, self.data, tokenizer)

@@ -1,0 +1,131 @@
+"""The evaluation of one policy beside its reference: metrics.json, and every answer with its rewards (answers.jsonl)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.generations import Generations, load_generations
+from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
+from aloll_cli.artifacts.policy import ResponseWeights
+from aloll_cli.artifacts.rewards import Rewards, load_rewards
+from aloll_cli.config import name_of
+from aloll_cli.files import write_json
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
+
+
+NO_SCORER = "the reward cannot score new text; reward=fitted gives one that can"
+NO_SECOND = "no second reward was named: test_reward=…"
+METHOD = "paired bootstrap over prompts"
+
+
+class Side:
+    """One of the two policies: its answers, and the rewards of these by role."""
+
+    def __init__(self, answers: Generations, rewards: dict[str, Rewards], likelihoods: Likelihoods | None) -> None:
+        self.answers, self.rewards, self.likelihoods = answers, rewards, likelihoods
+
+    def inputs(self, prefix: str) -> dict[str, Artifact]:
+        inputs: dict[str, Artifact] = {f"{prefix}_answers": self.answers}
+        inputs |= {f"{prefix}_{role}": rewards for role, rewards in self.rewards.items()}
+        return inputs | ({f"{prefix}_likelihoods": self.likelihoods} if self.likelihoods else {})
+
+
+class Metrics(Artifact):
+    """What ``evaluate`` leaves."""
+
+    kind, stage = "metrics", "evaluate"
+
+    def __init__(
+        self, about: dict[str, Any], policy: Side, reference: Side, weights: ResponseWeights | None, resamples: int
+    ) -> None:
+        """Compare two sides.
+
+        Args:
+            about: task, variant, seed, split, reward and test_reward, as metrics.json repeats them.
+            policy, reference: the two sides; "reward" and "test_reward" are the roles of their rewards.
+            weights: A⁺ of the split's logged responses, for rewards that cannot score text.
+            resamples: of the bootstrap.
+        """
+        self.about, self.policy, self.reference, self.weights, self.resamples = about, policy, reference, weights, resamples
+        self.name = f"{about['variant']}-s{about['seed']}-{about['split']}"
+
+    def identity(self) -> dict[str, Any]:
+        return self.about | {"resamples": self.resamples}
+
+    def inputs(self) -> dict[str, Artifact]:
+        weights = self.weights.inputs() if self.weights else {}
+        return self.policy.inputs("policy") | self.reference.inputs("reference") | weights
+
+    def make(self, job: Job) -> None:
+        if job.world.is_main:
+            metrics, answers = self._compare(job)
+            write_json(job.directory / "metrics.json", metrics)
+            (job.directory / "answers.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in answers))
+        job.world.wait()
+
+    def _compare(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        from aloll_cli.metrics import matched_distinct, text_figures
+
+        sides = {"policy": self.policy, "reference": self.reference}
+        tables = {name: load_generations(job.path(side.answers)) for name, side in sides.items()}
+        texts = {name: table.column("response").to_pylist() for name, table in tables.items()}
+        prompts = tables["policy"].column("prompt").to_pylist()
+        assert tables["policy"].column("id").equals(tables["reference"].column("id")), "both sides answer the same prompts"
+        scores = {
+            name: {role: load_rewards(job.path(rewards)) for role, rewards in side.rewards.items()}
+            for name, side in sides.items()
+        }
+        metrics: dict[str, Any] = {**self.about, "n": len(prompts)}
+        for name, other in (("policy", "reference"), ("reference", "policy")):
+            metrics[name] = self._rewards(sides[name], scores[name]) | text_figures(texts[name], self.resamples)
+            metrics[name] |= matched_distinct(texts[name], texts[other])
+            metrics[name]["ended"] = float(tables[name].column("ended").to_numpy(zero_copy_only=False).mean())
+        for key, role, why in (("gain", "reward", NO_SCORER), ("held_out_gain", "test_reward", NO_SECOND)):
+            pair = [scores[name].get(role) for name in ("policy", "reference")]
+            metrics[key] = None if pair[0] is None else self._gain(pair[0] - pair[1])  # type: ignore[operator]
+            if metrics[key] is None:
+                metrics[f"{key}_why"] = why
+        skill = {role: r.scored_by.skill(job) for role, r in self.policy.rewards.items()}
+        metrics["proxy_skill"] = {role: figures for role, figures in skill.items() if figures} or None
+        if self.weights:
+            metrics["advantage_weighted_log_likelihood"] = self._likelihood(job)
+        answers = [
+            {
+                "prompt": prompt,
+                **{name: {"response": texts[name][i], **{r: float(v[i]) for r, v in scores[name].items()}} for name in sides},
+            }
+            for i, prompt in enumerate(prompts)
+        ]  # fmt: skip
+        return metrics, answers
+
+    def _rewards(self, side: Side, scores: dict[str, FloatArray]) -> dict[str, Any]:
+        from aloll_cli.metrics import mean_with_interval
+
+        figures = {role: mean_with_interval(values, self.resamples) for role, values in scores.items()}
+        if "reward" in figures:
+            figures["components"] = {name_of(side.rewards["reward"].scored_by.reward): figures["reward"]}
+        return figures
+
+    def _gain(self, differences: FloatArray) -> dict[str, Any]:
+        from aloll_cli.metrics import mean_with_interval
+
+        return mean_with_interval(differences, self.resamples) | {"method": METHOD, "resamples": self.resamples}
+
+    def _likelihood(self, job: Job) -> dict[str, Any]:
+        """Σ A⁺ ln π / Σ A⁺ T of logged responses, and the difference of the two sides by response."""
+        assert self.weights is not None
+        assert self.policy.likelihoods is not None
+        assert self.reference.likelihoods is not None
+        _, weights = self.weights.load(job)
+        policy, tokens = load_likelihoods(job.path(self.policy.likelihoods))
+        reference, _ = load_likelihoods(job.path(self.reference.likelihoods))
+        scale = weights / (weights * tokens).mean()
+        return {
+            "policy": float((scale * policy).mean()),
+            "reference": float((scale * reference).mean()),
+            "gain": self._gain(scale * (policy - reference)),
+        }

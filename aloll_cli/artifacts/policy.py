@@ -1,0 +1,248 @@
+"""Policies: trained here, loaded as they are, or saved somewhere by somebody."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.examples import Examples, ExampleTable
+from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards
+from aloll_cli.config import identity, name_of, plain
+from aloll_cli.decoding import Generation
+from aloll_cli.errors import UserError
+from aloll_cli.files import write_json
+from aloll_cli.models import Head, Model, load_policy, load_tokenizer
+from aloll_cli.optimizers import Adamw
+from aloll_cli.sampling import Sampling
+from aloll_cli.variants.base import Signal, Variant
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from aloll_cli.arrays import FloatArray
+    from aloll_cli.artifacts.reference_logps import ReferenceLogps
+    from aloll_cli.artifacts.values import ValuesArtifact
+    from aloll_cli.evaluators import Evaluator
+
+
+class PolicySource(Artifact):
+    """Something that a language model can be loaded from."""
+
+    @abstractmethod
+    def load(self, job: Job) -> PreTrainedModel:
+        """The model in fp32 and eval mode."""
+
+
+class LoadedPolicy(PolicySource):
+    """A model as it is loaded, from the hub or a folder: nothing is copied."""
+
+    kind, stage = "base-model", "train-reference"
+
+    def __init__(self, model: Model, tokenizer: Artifact, seed: int = 0) -> None:
+        self.model, self.tokenizer, self.seed = model, tokenizer, seed
+        self.name = model.label
+
+    def identity(self) -> dict[str, Any]:
+        drawn = {"seed": self.seed} if self.model.trains_tokenizer else {}
+        return {"model": identity(self.model) | {"path": None}, "content": self.model.content()} | drawn
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"tokenizer": self.tokenizer}
+
+    def make(self, job: Job) -> None:
+        if job.world.is_main:
+            write_json(job.directory / "model.json", plain(self.model))
+
+    def load(self, job: Job) -> PreTrainedModel:
+        return self.model.initial(load_tokenizer(job.path(self.tokenizer)), self.seed).eval()
+
+
+class Judge:
+    """What a run's evaluations measure."""
+
+    def inputs(self) -> dict[str, Artifact]:
+        """What it needs beside the examples."""
+        return {}
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What decides its verdicts."""
+
+    @abstractmethod
+    def open(self, job: Job, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Evaluator:
+        """Load what it needs."""
+
+
+@dataclass
+class ByLikelihood(Judge):
+    """Validation log-likelihood: of every response alike, or weighted by its advantage (for rewards that cannot score text)."""
+
+    weights: ResponseWeights | None = None
+
+    def inputs(self) -> dict[str, Artifact]:
+        return self.weights.inputs() if self.weights else {}
+
+    def identity(self) -> dict[str, Any]:
+        return {"by": "likelihood" if self.weights is None else "advantage-weighted likelihood"}
+
+    def open(self, job: Job, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Evaluator:
+        import numpy as np
+
+        from aloll_cli.evaluators import Likelihood
+
+        table = ExampleTable(job.path(examples) / "validation")
+        weights = np.ones(len(table)) if self.weights is None else self.weights.load(job)[1]
+        label = "log-likelihood" if self.weights is None else "advantage-weighted log-likelihood"
+        return Likelihood(table, weights, int(tokenizer.pad_token_id), job.runtime.scoring_batch_size, label)
+
+
+@dataclass
+class ByReward(Judge):
+    """Mean reward of the policy's own answers to a fixed sample of validation prompts."""
+
+    scored_by: ScoredBy
+    generation: Generation
+    prompts: int
+
+    def inputs(self) -> dict[str, Artifact]:
+        return self.scored_by.inputs()
+
+    def identity(self) -> dict[str, Any]:
+        return self.scored_by.identity() | {"generation": identity(self.generation), "prompts": self.prompts}
+
+    def open(self, job: Job, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Evaluator:
+        from aloll_cli.evaluators import GeneratedReward
+
+        task = examples.task
+        return GeneratedReward(
+            examples=ExampleTable(job.path(examples) / "validation"),
+            prompts=self.prompts,
+            tokenizer=tokenizer,
+            generation=self.generation,
+            max_tokens=task.max_response_tokens,
+            stop=task.stop,
+            batch_size=job.runtime.scoring_batch_size,
+            reward=self.scored_by.reward,
+            load_scorer=lambda: self.scored_by.scorer(job),
+        )
+
+
+@dataclass
+class ResponseWeights:
+    """The signal of a split's responses: 1, R, or A⁺ = max(R − V, 0)."""
+
+    signal: Signal
+    examples: Examples
+    split: str
+    rewards: Rewards | None
+    values: ValuesArtifact | None
+
+    def inputs(self) -> dict[str, Artifact]:
+        inputs: dict[str, Artifact] = {}
+        if self.rewards:
+            inputs["rewards"] = self.rewards
+        if self.values:
+            inputs["values"] = self.values
+        return inputs
+
+    def load(self, job: Job) -> tuple[FloatArray, FloatArray]:
+        """(N,) rewards and (N,) weights."""
+        import numpy as np
+
+        from aloll_cli.artifacts.values import load_values
+
+        if self.rewards is None:
+            ones = np.ones(len(ExampleTable(job.path(self.examples) / self.split)))
+            return np.zeros_like(ones), ones
+        rewards = load_rewards(job.path(self.rewards))
+        if self.values is None:
+            return rewards, rewards
+        return rewards, np.maximum(rewards - load_values(job.path(self.values), self.split), 0)
+
+
+@dataclass(kw_only=True)
+class Course:
+    """How long and with what a policy is trained."""
+
+    variant: Variant
+    sampling: Sampling
+    optimizer: Adamw
+    seed: int
+    updates: int | None
+    epochs: float | None
+    batch_size: int
+    eval_every: int
+    select_best: bool
+
+    def identity(self) -> dict[str, Any]:
+        return {name: identity(value) for name, value in vars(self).items()}
+
+
+class TrainedPolicy(PolicySource):
+    """A policy trained by one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
+
+    def __init__(
+        self,
+        kind: str,
+        stage: str,
+        start: PolicySource,
+        examples: Examples,
+        weights: ResponseWeights,
+        reference_logps: ReferenceLogps | None,
+        course: Course,
+        judge: Judge,
+        head: Head,
+    ) -> None:
+        self.kind, self.stage = kind, stage
+        self.start, self.examples, self.weights, self.reference_logps = start, examples, weights, reference_logps
+        self.course, self.judge, self.head = course, judge, head
+        self.name = f"{name_of(course.variant)}-s{course.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        return self.course.identity() | {"judge": self.judge.identity()}
+
+    def inputs(self) -> dict[str, Artifact]:
+        inputs: dict[str, Artifact] = {"start": self.start, "examples": self.examples} | self.weights.inputs()
+        if self.reference_logps:
+            inputs["reference_logps"] = self.reference_logps
+        return inputs | {f"judge_{role}": artifact for role, artifact in self.judge.inputs().items()}
+
+    def load(self, job: Job) -> PreTrainedModel:
+        return load_policy(job.path(self) / "policy")
+
+    def make(self, job: Job) -> None:
+        from aloll_cli.artifacts.reference_logps import LogpTable
+        from aloll_cli.logprobs import ResponseLogps
+        from aloll_cli.sampling import Draws
+        from aloll_cli.training import Rows, Training, updates_for
+
+        course = self.course
+        tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
+        examples = ExampleTable(job.path(self.examples) / "train")
+        rewards, weights = self.weights.load(job)
+        reference = LogpTable(job.path(self.reference_logps)) if self.reference_logps else None
+        rows = Rows(examples, weights, rewards, reference, int(tokenizer.pad_token_id))
+        kept = int((weights > 0).sum())
+        if not kept:
+            raise UserError(
+                "no response has a positive advantage: there is nothing to learn from.", "values=constant, or look at the rewards"
+            )
+        job.log.say(f"  {kept} of {len(examples)} responses have a positive weight ({rows.kept:.1%})")
+        Training(
+            job=job,
+            module=ResponseLogps(self.start.load(job).to(job.world.device), chunked=self.head is Head.chunked),
+            tokenizer=tokenizer,
+            rows=rows,
+            draws=Draws(course.sampling.frequencies(weights), course.batch_size, course.seed),
+            variant=course.variant,
+            optimizer_options=course.optimizer,
+            updates=updates_for(course.updates, course.epochs, kept, course.batch_size),
+            eval_every=course.eval_every,
+            select_best=course.select_best,
+            seed=course.seed,
+            evaluator=self.judge.open(job, self.examples, tokenizer),
+            send=job.runtime.tracking.start(Path(self.folder).name, self.recipe),
+        ).run()

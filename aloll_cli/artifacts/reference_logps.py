@@ -1,0 +1,62 @@
+"""ln π_ref(y_t) of every training response: constant while a policy trains, so computed once (4 bytes a token)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.examples import Examples, ExampleTable
+from aloll_cli.artifacts.policy import PolicySource
+from aloll_cli.models import load_tokenizer
+from aloll_cli.tables import read_blocks, write_blocks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from aloll_cli.arrays import Float32Array
+
+
+class ReferenceLogps(Artifact):
+    """One row a training response: id, logps (list<float32>, as long as response_ids)."""
+
+    kind, stage = "reference-logps", "precompute-values"
+
+    def __init__(self, reference: PolicySource, examples: Examples) -> None:
+        self.reference, self.examples = reference, examples
+        self.name = reference.name
+
+    def identity(self) -> dict[str, Any]:
+        return {"split": "train"}
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"reference": self.reference, "examples": self.examples}
+
+    def make(self, job: Job) -> None:
+        import pyarrow as pa
+
+        from aloll_cli.batches import batch_logps
+        from aloll_cli.logprobs import ResponseLogps
+
+        examples = ExampleTable(job.path(self.examples) / "train")
+        pad = int(load_tokenizer(job.path(self.examples.tokenizer)).pad_token_id)
+        module = ResponseLogps(self.reference.load(job)).to(job.world.device).eval()
+
+        def compute(start: int, stop: int) -> pa.Table:
+            logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_size)
+            return pa.table({"id": examples.ids[start:stop], "logps": pa.array(logps, type=pa.list_(pa.float32()))})
+
+        write_blocks(job, "logps", len(examples), "log-probs of the reference", compute)
+
+
+class LogpTable:
+    """Stored log-probs, by row."""
+
+    def __init__(self, directory: Path) -> None:
+        column = read_blocks(directory / "logps").column("logps").chunk(0)
+        self._values, self._offsets = column.values.to_numpy(), column.offsets.to_numpy()
+
+    def row(self, index: int) -> Float32Array:
+        """(T,) log-probs of a response's tokens."""
+        row: Float32Array = self._values[self._offsets[index] : self._offsets[index + 1]]
+        return row

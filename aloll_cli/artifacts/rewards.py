@@ -1,0 +1,120 @@
+"""The reward of every response of a table, and the state of rewards that are fitted first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.config import identity, name_of
+from aloll_cli.files import read_json, write_json
+from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.tables import read_blocks, write_blocks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from aloll_cli.arrays import FloatArray
+
+
+class FittedReward(Artifact):
+    """What a reward learned from the raw train split, and its skill on the validation split (skill.json)."""
+
+    kind, stage = "fitted-reward", "score-rewards"
+
+    def __init__(self, reward: Reward, data: Data) -> None:
+        self.reward, self.data = reward, data
+        self.name = name_of(reward)
+
+    def identity(self) -> dict[str, Any]:
+        return {"reward": identity(self.reward)}
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"data": self.data}
+
+    def make(self, job: Job) -> None:
+        if job.world.is_main:
+            train, validation = (_raw_rows(load_data(job.path(self.data), split)) for split in ("train", "validation"))
+            skill = self.reward.fit(train, validation, job.directory)
+            write_json(job.directory / "skill.json", skill)
+            job.log.say("  skill on held-out prompts: " + ", ".join(f"{name} {value:.3g}" for name, value in skill.items()))
+        job.world.wait()
+
+
+class ScoredBy:
+    """A reward with the artifact that holds its state, if it has one."""
+
+    def __init__(self, reward: Reward, data: Data) -> None:
+        self.reward = reward
+        self.fitted = FittedReward(reward, data) if reward.is_fitted else None
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"fitted": self.fitted} if self.fitted else {}
+
+    def identity(self) -> dict[str, Any]:
+        return {"reward": identity(self.reward)}
+
+    def scorer(self, job: Job) -> Scorer:
+        """Load the reward."""
+        return self.reward.scorer(job.path(self.fitted) if self.fitted else None)
+
+    def skill(self, job: Job) -> dict[str, float] | None:
+        """The fitted model's skill on held-out rows, where there is a fitted model."""
+        return read_json(job.path(self.fitted) / "skill.json") if self.fitted else None
+
+
+class Rewards(Artifact):
+    """One row a response: id, every component, reward (the weighted sum)."""
+
+    kind, stage = "rewards", "score-rewards"
+
+    def __init__(self, scored_by: ScoredBy, source: Artifact, table: str) -> None:
+        """Score the rows of the folder ``table`` of the artifact ``source``."""
+        self.scored_by, self.source, self.table = scored_by, source, table
+        self.name = f"{name_of(scored_by.reward)}-{table}"
+
+    def identity(self) -> dict[str, Any]:
+        return self.scored_by.identity() | {"table": self.table}
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"source": self.source} | self.scored_by.inputs()
+
+    def make(self, job: Job) -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        from aloll_cli.scoring import checked_scores
+
+        source = read_blocks(job.path(self.source) / self.table)
+        reward, scorer = self.scored_by.reward, self.scored_by.scorer(job)
+
+        def score(start: int, stop: int) -> pa.Table:
+            rows = table_rows(source, start, stop)
+            scores = checked_scores(reward, scorer, rows)
+            return pa.table({"id": [row.id for row in rows], name_of(reward): scores, "reward": scores})
+
+        write_blocks(job, "rewards", source.num_rows, f"score {self.table} by {name_of(reward)}", score)
+        if job.world.is_main:
+            rewards = load_rewards(job.directory)
+            low, middle, high = np.percentile(rewards, [5, 50, 95])
+            job.log.say(f"  {len(rewards)} rewards: mean {rewards.mean():.3f}, 5/50/95 % {low:.3f} {middle:.3f} {high:.3f}")
+
+
+def load_rewards(directory: Path) -> FloatArray:
+    """(N,) rewards in the order of the rows."""
+    rewards: FloatArray = read_blocks(directory / "rewards").column("reward").to_numpy()
+    return rewards
+
+
+def table_rows(table: pa.Table, start: int, stop: int) -> list[Row]:
+    """Rows of examples or generations as rewards read them."""
+    columns = table.select(["id", "group", "prompt", "response", "stored"])
+    return [Row(**row) for row in columns.slice(start, stop - start).to_pylist()]
+
+
+def _raw_rows(raw: pa.Table) -> list[Row]:
+    return [
+        Row(row["id"], row["group"], "".join(part["text"] for part in row["parts"]), row["response"], row["stored"])
+        for row in raw.select(["id", "group", "parts", "response", "stored"]).to_pylist()
+    ]

@@ -1,0 +1,40 @@
+"""The tokenizer: trained on the raw train split, or the model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.models import Model
+
+
+class Tokenizer(Artifact):
+    """A folder that ``AutoTokenizer.from_pretrained`` opens."""
+
+    kind, stage = "tokenizer", "train-reference"
+
+    def __init__(self, model: Model, data: Data) -> None:
+        self.model, self.data = model, data
+        self.name = model.label
+
+    def identity(self) -> dict[str, Any]:
+        return self.model.tokenizer_identity()
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"data": self.data} if self.model.trains_tokenizer else {}
+
+    def make(self, job: Job) -> None:
+        if job.world.is_main:
+            texts = _texts(job.path(self.data)) if self.model.trains_tokenizer else iter(())
+            self.model.tokenizer(texts).save_pretrained(job.directory)
+        job.world.wait()
+
+
+def _texts(data: Path) -> Iterator[str]:
+    table = load_data(data, "train")
+    for batch in table.select(["parts", "response"]).to_batches(max_chunksize=1000):
+        for row in batch.to_pylist():
+            yield "".join(part["text"] for part in row["parts"]) + row["response"]

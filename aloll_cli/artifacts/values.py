@@ -1,0 +1,124 @@
+"""V(x) for every logged response of every split."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.examples import Examples, ExampleTable
+from aloll_cli.artifacts.policy import PolicySource
+from aloll_cli.artifacts.rewards import Rewards, load_rewards
+from aloll_cli.config import identity, name_of
+from aloll_cli.models import load_tokenizer
+from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.tasks.base import SPLITS
+from aloll_cli.values import Evidence, Logged, Values
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from aloll_cli.arrays import FloatArray, IntArray
+
+
+class ValuesArtifact(Artifact):
+    """One row a response, by split: id, value."""
+
+    kind, stage = "values", "precompute-values"
+
+    def __init__(
+        self, values: Values, reference: PolicySource, examples: Examples, rewards: Rewards, samples: Rewards | None
+    ) -> None:
+        """Values from logged training rewards and, where the method asks for them, the rewards of π_ref's samples."""
+        self.values, self.reference, self.examples, self.rewards, self.samples = values, reference, examples, rewards, samples
+        self.name = name_of(values)
+
+    def identity(self) -> dict[str, Any]:
+        return {"values": identity(self.values)}
+
+    def inputs(self) -> dict[str, Artifact]:
+        inputs: dict[str, Artifact] = {"examples": self.examples, "rewards": self.rewards, "reference": self.reference}
+        return inputs | ({"samples": self.samples} if self.samples else {})
+
+    def make(self, job: Job) -> None:
+        states = _States(job, self)
+        if self.values.fitted_on:
+            states.keep(self.values.fitted_on)
+        rewards = load_rewards(job.path(self.rewards))
+        tables = {split: ExampleTable(job.path(self.examples) / split) for split in SPLITS}
+        logged = {split: Logged(rewards if split == "train" else None, table.groups[0]) for split, table in tables.items()}
+        sampled = load_rewards(job.path(self.samples)) if self.samples else None
+        evidence = Evidence(self.rewards.scored_by.reward.range, logged["train"], sampled, states.of, job.log.say)
+        estimate = self.values.estimate(evidence)
+        for split, table in tables.items():
+
+            def compute(start: int, stop: int, split: str = split, table: ExampleTable = table) -> pa.Table:
+                import pyarrow as pa
+
+                values = estimate.of(split, logged[split], slice(start, stop))
+                return pa.table({"id": table.ids[start:stop], "value": values})
+
+            write_blocks(job, split, len(table), f"values of {split}", compute)
+        if job.world.is_main:
+            shutil.rmtree(job.directory / "states", ignore_errors=True)
+            values = load_values(job.directory, "train")
+            kept = float((rewards > values).mean())
+            job.log.say(
+                f"  V of {len(values)} responses: mean {values.mean():.3f}, s.d. {values.std():.3f}; A > 0 for {kept:.1%}"
+            )
+
+
+class _States:
+    """π_ref's last-layer states of prompts; those that something is fitted on are kept in blocks, which survive a kill."""
+
+    def __init__(self, job: Job, artifact: ValuesArtifact) -> None:
+        self._job, self._artifact = job, artifact
+        self._kept: dict[str, list[Tensor]] = {}
+        self._pad = int(load_tokenizer(job.path(artifact.examples.tokenizer)).pad_token_id)
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        return self._artifact.reference.load(self._job).to(self._job.world.device).eval()
+
+    def of(self, split: str, prompts: IntArray) -> list[Tensor]:
+        """States (P_i, H) of some of a split's distinct prompts."""
+        from aloll_cli.value_head import prompt_states
+
+        if split in self._kept:
+            return [self._kept[split][i] for i in prompts]
+        examples = self._examples(split)
+        first = examples.groups[1]
+        ids = [examples.prompt_ids(int(first[i])) for i in prompts]
+        return prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_size)
+
+    def keep(self, split: str) -> None:
+        """Compute and keep the states of all of a split's prompts; every process takes its share."""
+        import numpy as np
+        import pyarrow as pa
+        import torch
+
+        def compute(start: int, stop: int) -> pa.Table:
+            states = self.of(split, np.arange(start, stop))
+            flat = pa.array([s.flatten().numpy() for s in states], type=pa.large_list(pa.float32()))
+            return pa.table({"tokens": [len(s) for s in states], "states": flat})
+
+        prompts = len(self._examples(split).groups[1])
+        write_blocks(self._job, f"states/{split}", prompts, f"prompt states of {split}", compute)
+        table = read_blocks(self._job.directory / "states" / split)
+        lengths = table.column("tokens").to_pylist()
+        rows = zip(table.column("states"), lengths, strict=True)
+        self._kept[split] = [torch.tensor(row.values.to_numpy()).view(tokens, -1) for row, tokens in rows]
+
+    @lru_cache(maxsize=3)  # noqa: B019  the object lives as long as one making
+    def _examples(self, split: str) -> ExampleTable:
+        return ExampleTable(self._job.path(self._artifact.examples) / split)
+
+
+def load_values(directory: Path, split: str) -> FloatArray:
+    """(N,) values in the order of the split's examples."""
+    values: FloatArray = read_blocks(directory / split).column("value").to_numpy()
+    return values

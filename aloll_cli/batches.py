@@ -1,0 +1,65 @@
+"""Batches of examples as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aloll_cli.encoding import left_padded, right_padded
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import Float32Array
+    from aloll_cli.artifacts.examples import ExampleTable
+    from aloll_cli.logprobs import ResponseLogps
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """(B, P) prompts padded on the left and (B, T) responses padded on the right, with masks that are 1 at real tokens."""
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    response_ids: Tensor
+    response_mask: Tensor
+
+    def logps(self, module: Any) -> Tensor:
+        """(B, T) log-probs under a ResponseLogps module, wrapped or not."""
+        logps: Tensor = module(self.prompt_ids, self.prompt_mask, self.response_ids, self.response_mask)
+        return logps
+
+
+def token_batch(examples: ExampleTable, rows: Sequence[int], pad: int, device: Any) -> TokenBatch:
+    """The tokens of some rows."""
+    prompts = left_padded([examples.prompt_ids(i) for i in rows], pad, device)
+    responses = right_padded([examples.response_ids(i) for i in rows], pad, device)
+    return TokenBatch(*prompts, *responses)
+
+
+def padded(rows: Sequence[Float32Array], device: Any) -> Tensor:
+    """(B, T) fp32, ragged rows padded on the right with 0."""
+    width = max(len(row) for row in rows)
+    array = np.zeros((len(rows), width), dtype=np.float32)
+    for i, row in enumerate(rows):
+        array[i, : len(row)] = row
+    return torch.from_numpy(array).to(device)
+
+
+@torch.inference_mode()
+def batch_logps(
+    module: ResponseLogps, examples: ExampleTable, rows: Sequence[int], pad: int, batch_size: int
+) -> list[Float32Array]:
+    """Log-probs of the responses' own tokens for each row, in order; sorted by length within the call to save padding."""
+    device = module.model.device
+    order = sorted(rows, key=lambda i: (len(examples.prompt_ids(i)) + len(examples.response_ids(i)), i))
+    logps: dict[int, Float32Array] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = token_batch(examples, chosen, pad, device).logps(module).cpu().numpy()
+        for row, values in zip(chosen, batch, strict=True):
+            logps[row] = values[: len(examples.response_ids(row))].copy()
+    return [logps[row] for row in rows]

@@ -1,0 +1,159 @@
+"""Hydra's part of the command line: compose, check, and hand dataclasses to a stage."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from aloll_cli.cli import compare, execute
+from aloll_cli.config import build, declared_keys, plain, register, unknown_key
+from aloll_cli.errors import UserError
+from aloll_cli.settings import GROUPS, Settings
+from aloll_cli.stopping import Interrupted
+
+CONFIG = "config"
+EVALUATING = ("evaluate", "run")
+
+
+def enter_hydra(stage: str, arguments: list[str]) -> int:
+    """Parse, compose and run; returns the exit code.
+
+    Raises:
+        UserError: whatever is wrong with the command line or the configuration.
+    """
+    parser = get_args_parser()
+    parser.prog = f"aloll {stage}"
+    args = parser.parse_args(arguments)
+    register(Settings, GROUPS)
+    search_path = create_automatic_config_search_path(None, None, "pkg://aloll_cli.conf")
+    if args.config_dir:
+        folder = Path(args.config_dir).resolve()
+        if not folder.is_dir():
+            raise UserError(f"--config-dir {args.config_dir}: there is no such folder.", "--config-dir FOLDER")
+        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    hydra = Hydra.create_main_hydra2(task_name=stage, config_search_path=search_path)
+    name = args.config_name or CONFIG
+    if args.help or args.hydra_help:
+        show = hydra.hydra_help if args.hydra_help else hydra.app_help
+        show(config_name=name, args_parser=parser, args=args)
+        return 0
+    compose = lambda: hydra.compose_config(  # noqa: E731
+        config_name=name, overrides=args.overrides, run_mode=RunMode.MULTIRUN if args.multirun else RunMode.RUN
+    )
+    if args.cfg:
+        _translated(compose, hydra, name)
+        hydra.show_cfg(config_name=name, overrides=args.overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
+        return 0
+    if args.multirun:
+        return _sweep(stage, hydra, name, args.overrides)
+    cfg = _translated(compose, hydra, name)
+    settings = build(_without_hydra(cfg), Settings)
+    try:
+        run_stage(stage, settings, [*arguments])
+    except Interrupted as stop:
+        sys.stderr.write(
+            f"aloll {stage}: stopped ({stop.reason}), a checkpoint was written. Go on with: aloll {stage} {' '.join(arguments)}\n"
+        )
+        return stop.code
+    return 0
+
+
+def run_stage(stage: str, settings: Settings, arguments: list[str] | None = None) -> Any:
+    """Run a stage in this process, or in as many as ``processes`` says."""
+    if settings.processes == 1:
+        return execute(stage, settings)
+    import yaml
+
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="aloll-") as file:
+        yaml.safe_dump(plain(settings), file, allow_unicode=True)
+        file.flush()
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(settings.processes),
+            "-m", "aloll_cli.worker", stage, file.name,
+        ]  # fmt: skip
+        threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.processes)
+        code = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=False).returncode
+    if code:
+        raise UserError(f"one of the {settings.processes} processes failed (see above).", "processes=1 shows errors more plainly")
+    return None
+
+
+class _Task:
+    """What Hydra calls for each job of a sweep; a plain object, so that launchers can send it to other processes."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        register(Settings, GROUPS)
+        settings = build(_without_hydra(cfg), Settings)
+        return run_stage(self.stage, settings)
+
+
+def _sweep(stage: str, hydra: Hydra, name: str, overrides: list[str]) -> int:
+    """One job for each combination of values; ends with a comparison where the stage evaluates."""
+    _translated(lambda: _check_jobs(hydra, name, overrides), hydra, name)
+    batches = _translated(lambda: hydra.multirun(config_name=name, task_function=_Task(stage), overrides=overrides), hydra, name)
+    jobs: list[JobReturn] = [job for batch in batches or [] for job in batch]
+    finished = [build(_without_hydra(job.cfg), Settings) for job in jobs if job.cfg is not None]
+    if stage in EVALUATING and len(finished) > 1:
+        compare(stage, finished)
+    return 0
+
+
+def _check_jobs(hydra: Hydra, name: str, overrides: list[str]) -> None:
+    """Compose every job of a plain sweep, so that a mistake in the last is found before the first one starts."""
+    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(overrides)
+    if any(override.is_sweep_override() and not override.is_discrete_sweep() for override in parsed):
+        return  # another sweeper's ranges
+    for batch in BasicSweeper.split_arguments(parsed, None):
+        for job in batch:
+            cfg = hydra.compose_config(config_name=name, overrides=list(job), run_mode=RunMode.RUN)
+            build(_without_hydra(cfg), Settings)
+
+
+def _without_hydra(cfg: DictConfig) -> DictConfig:
+    from omegaconf import open_dict
+
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    return cfg
+
+
+def _translated(action: Callable[[], Any], hydra: Hydra, name: str) -> Any:
+    """Run something of Hydra's; its own complaints become two lines."""
+    try:
+        return action()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _as_user_error(error, hydra, name) from None
+
+
+def _as_user_error(error: Exception, hydra: Hydra, name: str) -> UserError:
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    if found := re.match(r"Could not override '([^']+)'", lines[0]):
+        plain_config = hydra.compose_config(config_name=name, overrides=[], run_mode=RunMode.RUN)
+        return unknown_key(found.group(1), declared_keys(_without_hydra(plain_config)))
+    cause = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
+    options = [
+        line
+        for line in lines[1:]
+        if not line.startswith(("Config search path", "provider", "full_key", "object_type", "reference_type"))
+    ]
+    return UserError(" ".join([lines[0], cause]).strip(), "  ".join(options[:12]))

@@ -1,0 +1,120 @@
+"""What a run is judged by while it trains, and what its best policy is chosen by: a score, higher is better."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from aloll_cli.batches import token_batch
+from aloll_cli.generation import respond
+from aloll_cli.metrics import distinct, words
+from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.scoring import checked_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import PreTrainedTokenizerBase
+
+    from aloll_cli.arrays import FloatArray
+    from aloll_cli.artifacts.examples import ExampleTable
+    from aloll_cli.decoding import Generation
+    from aloll_cli.logprobs import ResponseLogps
+    from aloll_cli.world import World
+
+
+class Evaluator(ABC):
+    """Judges a policy on validation data."""
+
+    label: str  # what the score is called
+
+    @abstractmethod
+    def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
+        """A record with "score" and whatever else is worth keeping, from a module in eval mode; every process calls it."""
+
+    def collapse(self, first: dict[str, Any], record: dict[str, Any]) -> str | None:
+        """What looks like collapse when a record is held against the one before training, in plain words."""
+        return None
+
+
+@dataclass
+class Likelihood(Evaluator):
+    """Weighted mean log-likelihood per token of the logged validation responses: weights 1 (NLL) or A⁺."""
+
+    examples: ExampleTable
+    weights: FloatArray
+    pad: int
+    batch_size: int
+    label: str
+
+    @torch.inference_mode()
+    def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
+        rows = np.flatnonzero(self.weights > 0)
+        lengths = self.examples.response_lengths()
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        mine, total = rows[world.rank :: world.size], 0.0
+        for start in range(0, len(mine), self.batch_size):
+            chosen = mine[start : start + self.batch_size]
+            logps = token_batch(self.examples, chosen.tolist(), self.pad, module.model.device).logps(module)
+            total += float((logps.sum(dim=-1).double().cpu().numpy() * self.weights[chosen]).sum())
+        return {"score": world.sum(total) / float((self.weights[rows] * lengths[rows]).sum())}
+
+
+@dataclass
+class GeneratedReward(Evaluator):
+    """Mean reward of the policy's own answers to a fixed sample of validation prompts."""
+
+    examples: ExampleTable
+    prompts: int
+    tokenizer: PreTrainedTokenizerBase
+    generation: Generation
+    max_tokens: int
+    stop: str | None
+    batch_size: int
+    reward: Reward
+    load_scorer: Callable[[], Scorer]
+    label: str = "reward"
+
+    def sample(self) -> list[int]:
+        """The rows whose prompts are answered: the same ones at every evaluation, drawn by the prompts' hashes."""
+        _, first = self.examples.groups
+        names = self.examples.table.column("group").to_pylist()
+        return sorted(sorted((int(i) for i in first), key=lambda i: names[i])[: self.prompts])
+
+    def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
+        rows = [
+            self.examples.table.slice(i, 1).to_pylist()[0] | {"prompt_ids": self.examples.prompt_ids(i)} for i in self.sample()
+        ]
+        mine = rows[world.rank :: world.size]
+        responses = respond(
+            module.model, self.tokenizer, [row["prompt_ids"] for row in mine], [row["group"] for row in mine], self.generation,
+            step=update, max_tokens=self.max_tokens, stop=self.stop, batch_size=self.batch_size,
+        )  # fmt: skip
+        scored = [Row(row["group"], row["group"], row["prompt"], r.text) for row, r in zip(mine, responses, strict=True)]
+        scores = checked_scores(self.reward, self.load_scorer(), scored) if scored else np.zeros(0)
+        gathered = world.gather(
+            list(zip((row.id for row in scored), (row.response for row in scored), scores.tolist(), strict=True))
+        )
+        answers = sorted(answer for part in gathered for answer in part)
+        texts = [text for _, text, _ in answers]
+        lengths = [len(text.split()) for text in texts]
+        return {
+            "score": float(np.mean([score for *_, score in answers])),
+            "length": float(np.mean(lengths)),
+            "empty": float(np.mean([length == 0 for length in lengths])),
+            "distinct_1": distinct(texts, 1),
+            "responses": texts,
+        }
+
+    def collapse(self, first: dict[str, Any], record: dict[str, Any]) -> str | None:
+        count = min(len(words(texts)) for texts in (first["responses"], record["responses"]))
+        before, after = (distinct(texts, 1, first_words=count) for texts in (first["responses"], record["responses"]))
+        if after < before / 2:
+            return f"the responses repeat themselves: distinct-1 fell from {before:.3f} to {after:.3f} at equal numbers of words"
+        if record["empty"] > max(0.2, 2 * first["empty"]):
+            return f"{record['empty']:.0%} of the responses are empty"
+        return None

@@ -1,0 +1,104 @@
+"""Responses of a policy to prompts, with random numbers that belong to the row and not to the batch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor
+
+from aloll_cli.encoding import left_padded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from aloll_cli.arrays import IntArray
+    from aloll_cli.decoding import Generation
+
+
+class InverseCdf(LogitsProcessor):
+    """Turns sampling into taking the greatest logit: keeps, for each row, the token where its CDF passes the row's number.
+
+    IntArray are ranked by probability first, so that two policies that answer with the same numbers tend to agree.
+    """
+
+    def __init__(self, seed: int, step: int, ids: list[str]) -> None:
+        self._rows = [np.random.Generator(np.random.Philox(key=_row_key(seed, step, name))) for name in ids]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """(B, L) tokens so far and (B, V) logits → (B, V), 0 for the token to take and −∞ elsewhere."""
+        ranked, tokens = scores.double().softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+        uniform = torch.tensor([row.random() for row in self._rows], dtype=torch.float64, device=scores.device)
+        cumulative = ranked.cumsum(dim=-1)
+        place = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
+        taken = tokens.gather(1, place.clamp(max=scores.shape[-1] - 1))
+        return torch.full_like(scores, float("-inf")).scatter_(1, taken, 0.0)  # type: ignore[return-value]
+
+
+def _row_key(seed: int, step: int, name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{name}".encode()).digest()[:16])
+
+
+@dataclass(frozen=True)
+class Response:
+    """A generated response: its text before the stop string, how many tokens, and whether the model ended it itself."""
+
+    text: str
+    tokens: int
+    ended: bool
+
+
+@torch.inference_mode()
+def respond(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[IntArray],
+    ids: list[str],
+    generation: Generation,
+    *,
+    step: int,
+    max_tokens: int,
+    stop: str | None,
+    batch_size: int,
+) -> list[Response]:
+    """One response to each prompt, in order. Prompts are sorted by length within the call to save padding.
+
+    Args:
+        model: a causal LM in eval mode.
+        prompts: (N,) token ids of each prompt.
+        ids: (N,) names, which seed each row's randomness.
+        step: what seeds it beside the name.
+        max_tokens: the limit on a response's tokens.
+        stop: the text ends before this string, if it occurs.
+        batch_size: prompts at a time; moves results by rounding only.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    responses: dict[int, Response] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        input_ids, mask = left_padded([prompts[i] for i in chosen], int(tokenizer.pad_token_id), model.device)
+        output = model.generate(
+            input_ids=input_ids,
+            attention_mask=mask,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max_tokens,
+            logits_processor=generation.processors([ids[i] for i in chosen], step),
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        for i, new in zip(chosen, output[:, input_ids.shape[1] :].tolist(), strict=True):
+            responses[i] = _response(new, tokenizer, stop)
+    return [responses[i] for i in range(len(prompts))]
+
+
+def _response(new: list[int], tokenizer: PreTrainedTokenizerBase, stop: str | None) -> Response:
+    ended = tokenizer.eos_token_id in new
+    tokens = new[: new.index(tokenizer.eos_token_id)] if ended else new
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    if stop is not None and stop in text:
+        text, ended = text[: text.index(stop)], True
+    return Response(text, len(tokens), ended)

@@ -1,0 +1,93 @@
+"""ln π(y_t | x, y_<t): one module for policy, reference and every loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aloll_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CHUNK = 256  # positions whose logits exist at a time under the chunked head
+
+
+class ResponseLogps(nn.Module):
+    """Per-token log-probs of responses under a causal language model.
+
+    Prompts are padded on the left and responses on the right, so that the last T + 1 positions of every row hold all that
+    is needed; positions count unmasked tokens. Logits are made for response positions only, and normalised in fp32.
+    """
+
+    def __init__(self, model: PreTrainedModel, chunked: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self._chunked = chunked
+        if chunked:
+            self._probe()
+
+    def forward(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> Tensor:
+        """Log-probs of the responses' tokens.
+
+        Args:
+            prompt_ids, prompt_mask: (B, P) tokens and 1 where they are real, padding on the left, at least one real a row.
+            response_ids, response_mask: (B, T) the same, padding on the right.
+
+        Returns:
+            (B, T) fp32, ≤ 0, exactly 0 at padding.
+        """
+        mask = torch.cat([prompt_mask, response_mask], dim=1)
+        inputs = {
+            "input_ids": torch.cat([prompt_ids, response_ids], dim=1),
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0),
+            "use_cache": False,
+        }
+        length = response_ids.shape[1]
+        if self._chunked:
+            states = self.model.base_model(**inputs).last_hidden_state[:, -length - 1 : -1]
+            logps = self._chunked_logps(states, response_ids)
+        else:
+            logits = self.model(**inputs, logits_to_keep=length + 1).logits[:, :-1]
+            logps = token_logps(logits, response_ids)
+        return logps.masked_fill(response_mask == 0, 0.0)
+
+    def _chunked_logps(self, states: Tensor, targets: Tensor) -> Tensor:
+        head = self.model.get_output_embeddings()
+        options = nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, acc_policy="accurate")
+        losses = functional.linear_cross_entropy(
+            states.flatten(0, 1).float(),
+            head.weight.float(),
+            targets.flatten(),
+            linear_bias=head.bias,
+            reduction="none",
+            options=options,
+        )
+        return -losses.view_as(targets)
+
+    @torch.no_grad()
+    def _probe(self) -> None:
+        """Refuse models whose logits are not a plain linear function of the last hidden state."""
+        device = self.model.device
+        ids = torch.arange(1, 9, device=device).view(2, 4) % self.model.config.vocab_size
+        ones = torch.ones_like(ids)
+        was_training = self.model.training
+        self.model.eval()
+        chunked = self(ids, ones, ids, ones)
+        self._chunked = False
+        full = self(ids, ones, ids, ones)
+        self._chunked = True
+        self.model.train(was_training)
+        if not torch.allclose(chunked, full, atol=1e-4, rtol=1e-4):
+            name = type(self.model).__name__
+            raise UserError(f"model.head=chunked: {name} scales, caps or adapts its logits.", "model.head=full")
+
+
+def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
+    """(B, T, V) logits and (B, T) tokens → (B, T) fp32 log-probs."""
+    flat = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    return -flat.view_as(targets)

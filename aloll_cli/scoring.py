@@ -1,0 +1,41 @@
+"""The one driver of every reward: blocks, checks and resuming. A reward only scores rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aloll_cli.config import name_of
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.base import Reward, Row, Scorer
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
+
+
+def checked_scores(reward: Reward, scorer: Scorer, rows: Sequence[Row]) -> FloatArray:
+    """(N,) rewards of N rows.
+
+    Raises:
+        UserError: a score is missing, NaN, infinite or out of the declared range; the row is named.
+    """
+    scores = np.asarray(scorer.score(rows), dtype=np.float64)
+    where = f"reward={name_of(reward)}"
+    if scores.shape != (len(rows),):
+        raise UserError(
+            f"{where} gave {scores.shape} scores for {len(rows)} rows, the first of them {rows[0].id}.",
+            "One number a row is needed.",
+        )
+    lo, hi = reward.range
+    for row, score in zip(rows, scores, strict=True):
+        if not np.isfinite(score):
+            raise UserError(
+                f"{where} gave {score} for example {row.id}.", "Rewards must be finite: correct the reward or leave the row out."
+            )
+        if not lo <= score <= hi:
+            raise UserError(
+                f"{where} gave {score} for example {row.id}, outside its range [{lo}, {hi}].", "Correct the range or the reward."
+            )
+    return scores

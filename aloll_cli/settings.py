@@ -1,0 +1,177 @@
+"""Every option of the command line, as one tree of dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from aloll_cli.config import OPERATIONAL, discover, name_of
+from aloll_cli.decoding import Generation, Greedy, Sample
+from aloll_cli.errors import UserError
+from aloll_cli.models import Model, Pretrained, Scratch
+from aloll_cli.optimizers import Adamw
+from aloll_cli.rewards.base import Reward
+from aloll_cli.sampling import All, Priority, Sampling, Uniform
+from aloll_cli.tasks.base import Task
+from aloll_cli.tracking import Off, Tracking, Wandb
+from aloll_cli.values import Constant, Data, Group, Head, Values
+from aloll_cli.variants.base import Signal, Variant
+
+
+@dataclass(kw_only=True)
+class Reference:
+    """Where π_ref comes from."""
+
+
+@dataclass(kw_only=True)
+class Trained(Reference):
+    """The model fine-tuned by NLL on the task's training split, the checkpoint with the lowest validation NLL."""
+
+    seed: int
+    updates: int | None
+    epochs: float | None
+    batch_size: int
+    eval_every: int
+    optimizer: Adamw
+
+    def __post_init__(self) -> None:
+        check_length(self.updates, self.epochs, "reference.")
+        check_positive(self, "reference.", "batch_size", "eval_every")
+
+
+@dataclass(kw_only=True)
+class AsLoaded(Reference):
+    """The model as it is loaded."""
+
+
+class Select(Enum):
+    """Which policy a run leaves."""
+
+    best = "the best of its evaluations"
+    last = "the one after the last update"
+
+
+class Split(Enum):
+    """Which prompts evaluate answers."""
+
+    validation = "those that checkpoints are chosen on"
+    test = "those that nothing else has seen"
+
+
+class Upstream(Enum):
+    """What a stage does about artifacts it needs and that are missing."""
+
+    make = "make them"
+    require = "refuse, and say which stage makes them"
+
+
+@dataclass(kw_only=True)
+class Runtime:
+    """Options that cannot change a result by more than rounding."""
+
+    processes: int = field(metadata=OPERATIONAL)
+    threads: int | None = field(metadata=OPERATIONAL)
+    micro_batch_size: int = field(metadata=OPERATIONAL)
+    scoring_batch_size: int = field(metadata=OPERATIONAL)
+    checkpoint_every: int = field(metadata=OPERATIONAL)
+    keep_checkpoints: int = field(metadata=OPERATIONAL)
+    max_hours: float | None = field(metadata=OPERATIONAL)
+    tracking: Tracking = field(metadata=OPERATIONAL)
+
+
+@dataclass(kw_only=True)
+class Settings(Runtime):
+    """The root of the configuration."""
+
+    task: Task
+    model: Model
+    reference: Reference
+    reward: Reward
+    test_reward: Reward | None
+    values: Values
+    variant: Variant
+    sampling: Sampling
+    optimizer: Adamw
+    generation: Generation
+    seed: int
+    updates: int | None
+    epochs: float | None
+    batch_size: int
+    eval_every: int
+    eval_prompts: int
+    select: Select
+    split: Split
+    resamples: int
+    policy: str | None
+    runs: list[str] = field(metadata=OPERATIONAL)
+    output_dir: str = field(metadata=OPERATIONAL)
+    upstream: Upstream = field(metadata=OPERATIONAL)
+
+    def __post_init__(self) -> None:
+        check_length(self.updates, self.epochs)
+        check_positive(
+            self, "", "batch_size", "eval_every", "eval_prompts", "resamples", "processes", "micro_batch_size",
+            "scoring_batch_size", "checkpoint_every", "keep_checkpoints",
+        )  # fmt: skip
+        if self.batch_size < self.processes:
+            raise UserError(
+                f"batch_size={self.batch_size} leaves some of processes={self.processes} without a row.", "processes=1"
+            )
+        check_seeds(self.seed)
+        if isinstance(self.reference, AsLoaded) and self.model.trains_tokenizer:
+            raise UserError(
+                "reference=pretrained needs a model that was trained before.", "reference=trained, or model=pretrained"
+            )
+        if self.values.needs_samples and not self.reward.scores_text:
+            raise UserError(
+                f"values={name_of(self.values)} needs rewards of new text, and reward={name_of(self.reward)} has only stored ones.",
+                "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
+            )
+        if self.variant.signal is Signal.reward and self.reward.range[0] < 0:
+            raise UserError(
+                f"variant={name_of(self.variant)} weights by the reward itself, which can be as low as {self.reward.range[0]}.",
+                "Map it to [0, 1] (reward.transform=sigmoid), or use an advantage: variant=seq",
+            )
+
+    @property
+    def runtime(self) -> Runtime:
+        """The operational options alone."""
+        return Runtime(**{f.name: getattr(self, f.name) for f in fields(Runtime)})
+
+
+def check_length(updates: int | None, epochs: float | None, prefix: str = "") -> None:
+    """Exactly one of updates and epochs says how long training is."""
+    if (updates is None) == (epochs is None):
+        raise UserError(
+            f"exactly one of {prefix}updates and {prefix}epochs must be set.", f"{prefix}updates=400 {prefix}epochs=null"
+        )
+    if (updates or epochs or 0) <= 0:
+        raise UserError(f"{prefix}updates and {prefix}epochs must be positive.", f"{prefix}updates=400")
+
+
+def check_positive(options: Any, prefix: str, *names: str) -> None:
+    """Counts must be at least 1."""
+    for name in names:
+        if getattr(options, name) < 1:
+            raise UserError(f"{prefix}{name} must be at least 1, got {getattr(options, name)}.", f"{prefix}{name}=…")
+
+
+def check_seeds(seed: int) -> None:
+    """Seeds key random generators, which take no negative number."""
+    if seed < 0:
+        raise UserError(f"seed must not be negative, got {seed}.", "seed=1")
+
+
+GROUPS: dict[str, dict[str, type]] = {
+    "task": discover("aloll_cli.tasks", Task),  # type: ignore[type-abstract]
+    "reward": discover("aloll_cli.rewards", Reward),  # type: ignore[type-abstract]
+    "variant": discover("aloll_cli.variants", Variant),  # type: ignore[type-abstract]
+    "model": {"scratch": Scratch, "pretrained": Pretrained},
+    "reference": {"trained": Trained, "pretrained": AsLoaded},
+    "values": {"head": Head, "data": Data, "group": Group, "constant": Constant},
+    "sampling": {"priority": Priority, "uniform": Uniform, "all": All},
+    "optimizer": {"adamw": Adamw},
+    "generation": {"greedy": Greedy, "sample": Sample},
+    "tracking": {"off": Off, "wandb": Wandb},
+}

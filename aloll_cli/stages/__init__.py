@@ -1,0 +1,12 @@
+"""The stages: one module each with ``run(settings, store)``. A stage is a name for the artifacts it wants."""
+
+STAGES = {
+    "train-reference": "fine-tune π_ref by NLL, chosen by validation NLL",
+    "score-rewards": "score every logged response",
+    "precompute-values": "π_ref's samples, V(x) and per-token log-probs",
+    "train": "train a policy by one variant",
+    "evaluate": "answer the test prompts with policy and reference, and compare",
+    "report": "write one HTML page about a run or several",
+    "run": "all of the above, to the end of the line",
+    "plan": "say what would be made or reused, and which option makes it differ",
+}

@@ -1,0 +1,14 @@
+"""The whole line, to its end."""
+
+from __future__ import annotations
+
+from aloll_cli.artifacts.base import Store
+from aloll_cli.settings import Settings
+from aloll_cli.stages import evaluate, report
+
+
+def run(settings: Settings, store: Store) -> float | None:
+    """Evaluate (which makes all that is needed before) and write the report."""
+    gain = evaluate.run(settings, store)
+    report.run(settings, store)
+    return gain

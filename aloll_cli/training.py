@@ -1,0 +1,302 @@
+"""The training loop. It knows no method by name: rows are drawn, a variant gives a loss for each, and that is all."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from aloll_cli.batches import padded, token_batch
+from aloll_cli.checkpoints import folders, load_state, save_state, write_folder
+from aloll_cli.errors import UserError
+from aloll_cli.files import read_json_lines
+from aloll_cli.logprobs import ResponseLogps
+from aloll_cli.stopping import Stopper
+from aloll_cli.variants.base import Batch, Variant
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from aloll_cli.arrays import FloatArray, IntArray
+    from aloll_cli.artifacts.base import Job
+    from aloll_cli.artifacts.examples import ExampleTable
+    from aloll_cli.artifacts.reference_logps import LogpTable
+    from aloll_cli.evaluators import Evaluator
+    from aloll_cli.optimizers import Adamw
+    from aloll_cli.sampling import Draws
+    from aloll_cli.tracking import Send
+
+
+START_TOLERANCE = 1e-4  # of |ln ρ| / √T between stored reference and policy before the first update, fp32
+BLOWN_UP = 20.0  # a mean ratio beyond this is reported
+
+
+@dataclass
+class Rows:
+    """What training draws from: N responses with all that is constant while a policy trains.
+
+    Attributes:
+        examples: tokens of prompts and responses.
+        weights: (N,) the variant's signal: 1, R or A⁺.
+        rewards: (N,) R, or zeros where the variant needs none.
+        reference: ln π_ref of every token, where the variant needs it.
+        pad: the id to pad with.
+    """
+
+    examples: ExampleTable
+    weights: FloatArray
+    rewards: FloatArray
+    reference: LogpTable | None
+    pad: int
+
+    @property
+    def kept(self) -> float:
+        """The share of rows with positive weight: the leftover lunch."""
+        return float((self.weights > 0).mean())
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """(N,) tokens of each prompt and response together."""
+        prompts = [len(self.examples.prompt_ids(i)) for i in range(len(self.examples))]
+        return np.array(prompts) + self.examples.response_lengths()
+
+
+@dataclass
+class Training:
+    """One run: draws rows, steps, evaluates, keeps checkpoints, and leaves ``policy/``.
+
+    A resumed run starts at its last checkpoint with metrics and evaluations cut back to it, and ends with the bits of an
+    undisturbed one: all randomness is a function of seeds and update numbers.
+    """
+
+    job: Job
+    module: ResponseLogps
+    tokenizer: PreTrainedTokenizerBase
+    rows: Rows
+    draws: Draws
+    variant: Variant
+    optimizer_options: Adamw
+    updates: int
+    eval_every: int
+    select_best: bool
+    seed: int
+    evaluator: Evaluator
+    send: Send
+
+    def run(self) -> None:
+        """Train from the last checkpoint, or from the start, to the end."""
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        optimizer = self.optimizer_options.build(self.module.parameters())
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
+        done = self._resume()
+        stopper = Stopper(self.job.runtime.max_hours)
+        try:
+            with self.job.log.progress(f"train {self.job.directory.name.removesuffix('.partial')}", self.updates, done) as meter:
+                if done == 0:
+                    self._check_start()
+                    self._evaluate(0)
+                for update in range(done, self.updates):
+                    figures = self._update(update)
+                    self._record("metrics.jsonl", figures)
+                    done = update + 1
+                    evaluated = done % self.eval_every == 0 or done == self.updates
+                    score = self._evaluate(done) if evaluated else {}
+                    meter.advance(1, loss=figures["loss"], **score)
+                    stop = self.job.world.decide(lambda: stopper.requested)
+                    if stop or done % self.job.runtime.checkpoint_every == 0 or done == self.updates:
+                        self._checkpoint(done)
+                    if stop and done < self.updates:
+                        raise stopper.interruption()
+        finally:
+            stopper.restore()
+        if self.job.world.is_main:
+            self._finish()
+
+    def _update(self, update: int) -> dict[str, Any]:
+        """One optimizer step on the rows of an update; every process works on its share."""
+        start = time.perf_counter()
+        # only a model that keeps its dropout on draws from this
+        torch.manual_seed((self.seed * 1_000_003 + update) * 64 + self.job.world.rank)
+        self.wrapped.train(not self.variant.needs_reference)
+        rows = self.draws.rows(update)
+        ordered = rows[np.argsort(self.rows.lengths[rows], kind="stable")]
+        mine = ordered[self.job.world.rank :: self.job.world.size]
+        micro = [mine[i : i + self.job.runtime.micro_batch_size] for i in range(0, len(mine), self.job.runtime.micro_batch_size)]
+        lr = self.optimizer_options.lr_at(update, self.updates)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        totals: dict[str, float] = {}
+        for number, chosen in enumerate(micro):
+            last = number == len(micro) - 1
+            with self.accelerator.accumulate() if last else self.accelerator.no_sync(self.wrapped):
+                loss, figures = self._loss(chosen)
+                # the mean is over the responses of the whole update; DDP averages over processes
+                self.accelerator.backward(loss.sum() / len(rows) * self.job.world.size)
+            for name, value in figures.items():
+                totals[name] = totals.get(name, 0.0) + value
+        max_norm = self.optimizer_options.max_grad_norm
+        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), math.inf if max_norm is None else max_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        means = {name: self.job.world.sum(value) / len(rows) for name, value in totals.items()}
+        tokens = int(self.rows.lengths[rows].sum())
+        figures = {"update": update + 1, **means, "lr": lr, "grad_norm": float(norm), "kept": self.rows.kept, "tokens": tokens}
+        self._check_finite(figures)
+        return figures | {"seconds": round(time.perf_counter() - start, 4)}
+
+    def _loss(self, chosen: IntArray) -> tuple[torch.Tensor, dict[str, float]]:
+        """(B,) losses of some rows, and the sums of their figures."""
+        device = self.accelerator.device
+        logps = token_batch(self.rows.examples, chosen.tolist(), self.rows.pad, device).logps(self.wrapped)
+        reference = self.rows.reference
+        batch = Batch(
+            logps=logps,
+            behaviour_logps=padded([reference.row(i) for i in chosen], device) if reference else None,
+            weights=torch.tensor(self.rows.weights[chosen], dtype=torch.float32, device=device),
+            rewards=torch.tensor(self.rows.rewards[chosen], dtype=torch.float32, device=device),
+            group=torch.tensor(self.rows.examples.groups[0][chosen], device=device),
+        )
+        loss = self.variant.loss(batch)
+        figures = {"loss": loss.detach(), **self.variant.metrics(batch)}
+        if reference:
+            lengths = torch.tensor(self.rows.examples.response_lengths()[chosen], device=device)
+            figures["ratio"] = (batch.log_ratio.exp() * (logps.detach() != 0)).sum(dim=-1) / lengths
+            figures["kl"] = 0.5 * batch.log_ratio.square().sum(dim=-1)
+        return loss, {name: float(value.sum()) for name, value in figures.items()}
+
+    def _check_finite(self, figures: dict[str, Any]) -> None:
+        if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
+            raise UserError(
+                f"update {figures['update']}: the loss is {figures['loss']} and the gradient's norm {figures['grad_norm']}.",
+                "Try a smaller optimizer.lr, or clip the ratios: variant.clip=0.9",
+            )
+        if figures.get("ratio", 1.0) > BLOWN_UP:
+            self.job.log.warn(
+                f"update {figures['update']}: the mean ratio π/π_ref is {figures['ratio']:.1f}: the policy has left its data"
+            )
+
+    @torch.no_grad()
+    def _check_start(self) -> None:
+        """The stored reference must be this policy: ratios start at 1."""
+        if self.rows.reference is None:
+            return
+        self.module.eval()
+        chosen = np.arange(min(64, len(self.rows.examples)))
+        batch = token_batch(self.rows.examples, chosen.tolist(), self.rows.pad, self.accelerator.device)
+        stored = padded([self.rows.reference.row(i) for i in chosen], self.accelerator.device)
+        lengths = torch.tensor(self.rows.examples.response_lengths()[chosen], device=self.accelerator.device)
+        off = float(((batch.logps(self.module) - stored).sum(dim=-1).abs() / lengths.sqrt()).median())
+        self.job.log.say(f"  stored reference against the policy before training: median |ln ρ|/√T = {off:.1e}")
+        if off > START_TOLERANCE:
+            raise UserError(
+                f"the stored reference log-probs are not this policy's: median |ln ρ|/√T = {off:.1e}.",
+                "aloll precompute-values …",
+            )
+
+    def _evaluate(self, update: int) -> dict[str, float]:
+        """Judge the policy; keep its weights while they are the best so far."""
+        self.module.eval()
+        record = {"update": update, **self.evaluator.evaluate(self.module, update, self.job.world)}
+        if not self.job.world.is_main:
+            return {}
+        records = [*self._evaluations(), record]
+        self._record("evaluations.jsonl", record)
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in record.items() if k not in ("update", "score", "responses"))
+        self.job.log.say(f"  update {update:5d}  {self.evaluator.label} {record['score']:.4f}  {shown}")
+        if warning := self.evaluator.collapse(records[0], record):
+            self.job.log.warn(f"update {update}: {warning}")
+        if update and self.chosen(records) == update:
+            write_folder(self._candidates, update, self._save_policy)
+        return {self.evaluator.label: record["score"]}
+
+    def chosen(self, records: list[dict[str, Any]]) -> int:
+        """The update whose policy is kept, of the evaluations so far: a pure function of their records."""
+        trained = [record for record in records if record["update"]]
+        best: dict[str, Any] = max(trained, key=lambda r: (r["score"], -r["update"])) if self.select_best else trained[-1]
+        return int(best["update"])
+
+    def _checkpoint(self, update: int) -> None:
+        self.job.world.wait()
+        if self.job.world.is_main:
+            write_folder(
+                self._checkpoints, update, lambda folder: save_state(folder, self.module.model, self.optimizer.optimizer)
+            )
+            kept = sorted(folders(self._checkpoints))[-self.job.runtime.keep_checkpoints :]
+            _keep(self._checkpoints, set(kept))
+            # a run that resumes at an older checkpoint needs the candidate of then
+            past = [[record for record in self._evaluations() if record["update"] <= k] for k in kept]
+            needed = {self.chosen(records) for records in past if records[-1]["update"]}
+            _keep(self._candidates, needed)
+        self.job.world.wait()
+
+    def _resume(self) -> int:
+        """Load the last checkpoint and cut the records back to it; returns the number of updates done."""
+        found = folders(self._checkpoints)
+        done = max(found, default=0)
+        if self.job.world.is_main:
+            for name in ("metrics.jsonl", "evaluations.jsonl"):
+                kept = [record for record in read_json_lines(self.job.directory / name) if done and record["update"] <= done]
+                (self.job.directory / name).write_text("".join(json.dumps(record) + "\n" for record in kept))
+            for root in (self._checkpoints, self._candidates):
+                root.mkdir(exist_ok=True)
+                _keep(root, {update for update in folders(root) if update <= done})
+        self.job.world.wait()
+        if done:
+            load_state(found[done], self.module.model, self.optimizer.optimizer)
+            self.job.log.say(f"  resumed after update {done} of {self.updates}")
+        return done
+
+    def _finish(self) -> None:
+        best = self.chosen(self._evaluations())
+        folders(self._candidates)[best].rename(self.job.directory / "policy")
+        shutil.rmtree(self._candidates)
+        self.job.log.say(f"  policy: the one after update {best} of {self.updates}")
+
+    def _save_policy(self, folder: Path) -> None:
+        model: PreTrainedModel = self.module.model
+        model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _record(self, name: str, record: dict[str, Any]) -> None:
+        if self.job.world.is_main:
+            with (self.job.directory / name).open("a") as stream:
+                stream.write(json.dumps(record) + "\n")
+            figures = {key: value for key, value in record.items() if isinstance(value, int | float)}
+            self.send(record["update"], {f"{name.removesuffix('.jsonl')}/{key}": value for key, value in figures.items()})
+
+    def _evaluations(self) -> list[dict[str, Any]]:
+        return read_json_lines(self.job.directory / "evaluations.jsonl")
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.job.directory / "checkpoints"
+
+    @property
+    def _candidates(self) -> Path:
+        return self.job.directory / "candidates"
+
+
+def _keep(root: Path, updates: set[int]) -> None:
+    """Remove every folder but those of some updates, and whatever a kill left half-written."""
+    for update, folder in folders(root).items():
+        if update not in updates:
+            shutil.rmtree(folder)
+    for stale in root.glob(".update-*.tmp"):
+        shutil.rmtree(stale)
+
+
+def updates_for(updates: int | None, epochs: float | None, kept_rows: int, batch_size: int) -> int:
+    """The number of updates: as given, or so many passes over the kept rows."""
+    if updates is not None:
+        return updates
+    assert epochs is not None
+    return max(1, math.ceil(epochs * kept_rows / batch_size))

@@ -1,0 +1,231 @@
+"""Ways of estimating V(x) = E_{y ~ π_ref} R(x, y), the baseline of the advantage."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aloll_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aloll_cli.arrays import FloatArray, IntArray
+    from aloll_cli.value_head import Fit
+
+    Say = Callable[[str], None]
+    States = Callable[[str, IntArray], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Logged:
+    """The logged responses of one split.
+
+    Attributes:
+        rewards: (N,) their rewards, or None where the split has not been scored.
+        groups: (N,) which of G prompts each answers.
+    """
+
+    rewards: FloatArray | None
+    groups: IntArray
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What values may be estimated from.
+
+    Attributes:
+        range: (lo, hi) of the reward.
+        train: the logged training responses with their rewards.
+        sample_rewards: (M,) rewards of π_ref's own answers to the M validation prompts, where the method asked for them.
+        states: (split, which of its distinct prompts) → π_ref's last-layer states of those.
+        say: tells the user a line.
+    """
+
+    range: tuple[float, float]
+    train: Logged
+    sample_rewards: FloatArray | None
+    states: States
+    say: Say
+
+
+@dataclass(kw_only=True)
+class Values(ABC):
+    """One way of estimating V(x)."""
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether π_ref must have answered the validation prompts, and its answers been scored."""
+        return False
+
+    @property
+    def fitted_on(self) -> str | None:
+        """The split whose prompts' states something is fitted on, or None."""
+        return None
+
+    @abstractmethod
+    def estimate(self, evidence: Evidence) -> Estimate:
+        """Fit whatever is fitted."""
+
+
+class Estimate(ABC):
+    """Fitted values."""
+
+    @abstractmethod
+    def of(self, split: str, logged: Logged, rows: slice) -> FloatArray:
+        """V for some of a split's logged responses."""
+
+
+@dataclass(frozen=True)
+class _Constant(Estimate):
+    value: float
+
+    def of(self, split: str, logged: Logged, rows: slice) -> FloatArray:
+        return np.full(rows.stop - rows.start, self.value)
+
+
+@dataclass(kw_only=True)
+class Constant(Values):
+    """The same value for every prompt: the one given, or the mean logged training reward."""
+
+    value: float | None
+
+    def estimate(self, evidence: Evidence) -> Estimate:
+        if self.value is not None:
+            return _Constant(self.value)
+        assert evidence.train.rewards is not None
+        return _Constant(float(evidence.train.rewards.mean()))
+
+
+@dataclass(frozen=True)
+class _LeaveOneOut(Estimate):
+    fallback: float
+
+    def of(self, split: str, logged: Logged, rows: slice) -> FloatArray:
+        if logged.rewards is None:
+            return np.full(rows.stop - rows.start, self.fallback)
+        sums = np.bincount(logged.groups, weights=logged.rewards)[logged.groups]
+        counts = np.bincount(logged.groups)[logged.groups]
+        others = np.maximum(counts - 1, 1)
+        return np.where(counts > 1, (sums - logged.rewards) / others, self.fallback)[rows]
+
+
+@dataclass(kw_only=True)
+class Group(Values):
+    """The mean reward of the other logged responses to the prompt; where there is none, the mean of all."""
+
+    def estimate(self, evidence: Evidence) -> Estimate:
+        assert evidence.train.rewards is not None
+        single = float(np.mean(np.bincount(evidence.train.groups) == 1))
+        evidence.say(f"  {single:.1%} of the training prompts have a single response and get the mean reward as their value")
+        if single == 1:
+            raise UserError("values=group needs prompts with several responses, and every prompt has one.", "values=data")
+        return _LeaveOneOut(float(evidence.train.rewards.mean()))
+
+
+@dataclass(kw_only=True)
+class Learned(Values):
+    """A value head on the reference's prompt states (value_head.py), the number of epochs chosen by k folds."""
+
+    lr: float
+    epochs: int  # at most
+    batch_size: int  # prompts
+    dropout: float
+    weight_decay: float
+    folds: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise UserError(f"values.folds must be at least 2, got {self.folds}.", "values.folds=5")
+        if self.lr <= 0 or self.epochs < 1 or self.batch_size < 1 or not 0 <= self.dropout < 1:
+            raise UserError(
+                "values.lr, values.epochs, values.batch_size must be positive and values.dropout in [0, 1).", "values.dropout=0.1"
+            )
+
+    def fit(self, states: list[Tensor], targets: FloatArray, counts: FloatArray, evidence: Evidence) -> Fit:
+        """Cross-fit heads and report their error beside the best constant's."""
+        from aloll_cli.value_head import cross_fit
+
+        fit = cross_fit(states, targets, counts, self.options(evidence.range), self.folds)
+        evidence.say(
+            f"  value head: held-out squared error {fit.error:.5f} after {fit.epoch} epochs, "
+            f"a constant's {fit.constant_error:.5f} ({len(states)} prompts, {self.folds} folds)"
+        )
+        if fit.error >= fit.constant_error:
+            evidence.say("  warning: the value head is no better than a constant; consider values=constant")
+        return fit
+
+    def options(self, bounds: tuple[float, float]) -> Any:
+        """As value_head takes them."""
+        from aloll_cli.value_head import HeadOptions
+
+        lo, hi = bounds
+        return HeadOptions(lo, hi, self.lr, self.epochs, self.batch_size, self.dropout, self.weight_decay, self.seed)
+
+
+@dataclass(frozen=True)
+class _HeadEstimate(Estimate):
+    """Heads on prompt states: on the prompts they were fitted on, each head speaks for the fold it did not see."""
+
+    heads: list[Any]
+    states: States
+    crossed_split: str | None
+    folds: IntArray
+
+    def of(self, split: str, logged: Logged, rows: slice) -> FloatArray:
+        from aloll_cli.value_head import predict
+
+        prompts, place = np.unique(logged.groups[rows], return_inverse=True)
+        states = self.states(split, prompts)
+        every = np.stack([predict(head, states) for head in self.heads])
+        if split == self.crossed_split:
+            return np.asarray(every[self.folds[prompts], np.arange(len(prompts))][place])
+        return np.asarray(every.mean(axis=0)[place])
+
+
+@dataclass(kw_only=True)
+class Head(Learned):
+    """The paper's: fitted on π_ref's own samples on VALIDATION prompts, then applied to the training prompts."""
+
+    @property
+    def needs_samples(self) -> bool:
+        return True
+
+    @property
+    def fitted_on(self) -> str | None:
+        return "validation"
+
+    def estimate(self, evidence: Evidence) -> Estimate:
+        import torch
+
+        from aloll_cli.value_head import train_head
+
+        assert evidence.sample_rewards is not None
+        targets = evidence.sample_rewards
+        states = evidence.states("validation", np.arange(len(targets)))
+        counts = np.ones_like(targets)
+        fit = self.fit(states, targets, counts, evidence)
+        y, w = (torch.tensor(a, dtype=torch.float32) for a in (targets, counts))
+        head = train_head(states, y, w, self.options(evidence.range), fit.epoch)
+        return _HeadEstimate([head], evidence.states, None, fit.folds)
+
+
+@dataclass(kw_only=True)
+class Data(Learned):
+    """The head cross-fitted by prompt on the logged rewards: π_ref imitates the data, so E_D R ≈ E_ref R. Needs no scorer."""
+
+    @property
+    def fitted_on(self) -> str | None:
+        return "train"
+
+    def estimate(self, evidence: Evidence) -> Estimate:
+        assert evidence.train.rewards is not None
+        counts = np.bincount(evidence.train.groups).astype(np.float64)
+        means = np.bincount(evidence.train.groups, weights=evidence.train.rewards) / counts
+        fit = self.fit(evidence.states("train", np.arange(len(means))), means, counts, evidence)
+        return _HeadEstimate(fit.heads, evidence.states, "train", fit.folds)

@@ -1,0 +1,35 @@
+"""One of several processes that accelerate started: reads the configuration that the parent wrote."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from aloll_cli.cli import execute
+from aloll_cli.config import from_plain
+from aloll_cli.errors import UserError
+from aloll_cli.settings import Settings
+from aloll_cli.stopping import Interrupted
+
+
+def main() -> int:
+    """Usage: python -m aloll_cli.worker STAGE FILE. A user's mistake is said once, by the first process."""
+    import os
+
+    import yaml
+
+    stage, file = sys.argv[1:]
+    settings = from_plain(Settings, yaml.safe_load(Path(file).read_text()))
+    try:
+        execute(stage, settings)
+    except UserError as error:
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"aloll {stage}: {error}\n")
+        return 2
+    except Interrupted as stop:
+        return stop.code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

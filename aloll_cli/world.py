@@ -1,0 +1,99 @@
+"""The processes that work on one command together.
+
+A world of one needs nothing, so that a command that finds everything made never imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+class World(ABC):
+    """How many processes there are, and which one this is."""
+
+    rank: int
+    size: int
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        import torch
+
+        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Return when every process is here."""
+
+    @abstractmethod
+    def decide(self, question: Callable[[], bool]) -> bool:
+        """The main process's answer, in every process. An exception of the main process's ends them all."""
+
+    @abstractmethod
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, by rank, in every process."""
+
+    def sum(self, value: float) -> float:
+        """The sum over processes, in every process."""
+        return float(sum(self.gather(value)))
+
+
+class Alone(World):
+    """One process."""
+
+    rank, size = 0, 1
+
+    def wait(self) -> None:
+        pass
+
+    def decide(self, question: Callable[[], bool]) -> bool:
+        return question()
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+
+class Together(World):
+    """Several processes, started through accelerate."""
+
+    def __init__(self) -> None:
+        from accelerate import PartialState
+
+        self._state = PartialState(cpu=not _has_gpu())
+        self.rank, self.size = self._state.process_index, self._state.num_processes
+
+    def wait(self) -> None:
+        self._state.wait_for_everyone()
+
+    def decide(self, question: Callable[[], bool]) -> bool:
+        from accelerate.utils import broadcast_object_list
+
+        answer = [question() if self.is_main else False]
+        return bool(broadcast_object_list(answer)[0])
+
+    def gather(self, value: Any) -> list[Any]:
+        from accelerate.utils import gather_object
+
+        values: list[Any] = gather_object([value])
+        return values
+
+
+def current_world() -> World:
+    """The world that the launcher's environment describes."""
+    return Together() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
