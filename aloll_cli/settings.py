@@ -125,7 +125,7 @@ class Settings(Runtime):
             )
         if self.values.needs_samples and not self.reward.scores_text:
             raise UserError(
-                f"values={name_of(self.values)} needs rewards of new text, and reward={name_of(self.reward)} has only stored ones.",
+                f"values={name_of(self.values)} needs rewards of new text; reward={name_of(self.reward)} has only stored ones.",
                 "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
             )
         if self.variant.signal is Signal.reward and self.reward.range[0] < 0:
