@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 START_TOLERANCE = 1e-4  # of |ln ρ| / √T between stored reference and policy before the first update, fp32
-BLOWN_UP = 20.0  # a mean ratio beyond this is reported
+BLOWN_UP = 100.0  # a mean ratio beyond this is reported
 
 
 @dataclass
@@ -91,6 +91,7 @@ class Training:
     seed: int
     evaluator: Evaluator
     send: Send
+    _has_warned: bool = False
 
     def run(self) -> None:
         """Train from the last checkpoint, or from the start, to the end."""
@@ -179,9 +180,11 @@ class Training:
                 f"update {figures['update']}: the loss is {figures['loss']} and the gradient's norm {figures['grad_norm']}.",
                 "Try a smaller optimizer.lr, or clip the ratios: variant.clip=0.9",
             )
-        if figures.get("ratio", 1.0) > BLOWN_UP:
+        if figures.get("ratio", 1.0) > BLOWN_UP and not self._has_warned:
+            self._has_warned = True
             self.job.log.warn(
-                f"update {figures['update']}: the mean ratio π/π_ref is {figures['ratio']:.1f}: the policy has left its data"
+                f"update {figures['update']}: the mean ratio π/π_ref is {figures['ratio']:.0f}: the policy is leaving its data; "
+                "a smaller optimizer.lr or fewer updates keep it closer (said once)"
             )
 
     @torch.no_grad()
