@@ -161,7 +161,7 @@ def _undeclared(node: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
     if not dataclasses.is_dataclass(declared):
         return
     known = [f.name for f in dataclasses.fields(declared)]
-    for key in node:
+    for key in map(str, node):
         if key not in known:
             yield f"{prefix}{key}", [f"{prefix}{name}" for name in known]
         elif not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):

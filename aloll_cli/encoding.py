@@ -57,7 +57,7 @@ class Encoder:
             truncated = len(ids) > self._max_response
             kept = ids[: self._max_response]
             encoded.append(
-                EncodedResponse(kept, self._tokenizer.decode(kept), True) if truncated
+                EncodedResponse(kept, str(self._tokenizer.decode(kept)), True) if truncated
                 else EncodedResponse([*kept, self._eos], text, False)
             )  # fmt: skip
         return encoded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ def respond(
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         input_ids, mask = left_padded([prompts[i] for i in chosen], int(tokenizer.pad_token_id), model.device)
-        output = model.generate(
+        output = cast(Any, model).generate(
             input_ids=input_ids,
             attention_mask=mask,
             do_sample=False,
@@ -98,7 +98,7 @@ def respond(
 def _response(new: list[int], tokenizer: PreTrainedTokenizerBase, stop: str | None) -> Response:
     ended = tokenizer.eos_token_id in new
     tokens = new[: new.index(tokenizer.eos_token_id)] if ended else new
-    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    text = str(tokenizer.decode(tokens, skip_special_tokens=True))
     if stop is not None and stop in text:
         text, ended = text[: text.index(stop)], True
     return Response(text, len(tokens), ended)

@@ -181,12 +181,12 @@ class Pretrained(Model):
 
 
 def load_policy(directory: Path) -> PreTrainedModel:
-    """A saved policy, in fp32 and eval mode."""
+    """A saved policy, in fp32."""
     import torch
     from transformers import AutoModelForCausalLM
 
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    return model.eval()
+    return model
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:

@@ -51,7 +51,7 @@ class Uniform(Sampling):
     """Each row of positive weight equally often."""
 
     def frequencies(self, weights: FloatArray) -> FloatArray:
-        return (weights > 0).astype(np.float64)
+        return np.asarray(weights > 0, dtype=np.float64)
 
 
 @dataclass(kw_only=True)
@@ -73,7 +73,7 @@ class Draws:
         """(batch_size,) indices of the rows of an update."""
         uniform = philox(self._seed, update).random(self._batch_size)
         found = np.searchsorted(self._cumulative, uniform * self._cumulative[-1], side="right")
-        return np.minimum(found, len(self._cumulative) - 1)
+        return np.asarray(np.minimum(found, len(self._cumulative) - 1))
 
 
 def philox(seed: int, update: int) -> np.random.Generator:

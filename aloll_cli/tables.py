@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from aloll_cli.artifacts.base import Job
@@ -60,11 +59,6 @@ def read_blocks(folder: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     return pa.concat_tables([pq.read_table(part) for part in sorted(folder.glob("part-*.parquet"))]).combine_chunks()
-
-
-def column(table: pa.Table, name: str) -> np.ndarray[Any, Any]:
-    """A numeric column as an array."""
-    return table.column(name).to_numpy()
 
 
 def _part(folder: Path, number: int) -> Path:

@@ -195,7 +195,7 @@ class Training:
         self.module.eval()
         chosen = np.arange(min(64, len(self.rows.examples)))
         batch = token_batch(self.rows.examples, chosen.tolist(), self.rows.pad, self.accelerator.device)
-        stored = padded([self.rows.reference.row(i) for i in chosen], self.accelerator.device)
+        stored = padded([self.rows.reference.row(i) for i in chosen.tolist()], self.accelerator.device)
         lengths = torch.tensor(self.rows.examples.response_lengths()[chosen], device=self.accelerator.device)
         off = float(((batch.logps(self.module) - stored).sum(dim=-1).abs() / lengths.sqrt()).median())
         self.job.log.say(f"  stored reference against the policy before training: median |ln ρ|/√T = {off:.1e}")

@@ -27,6 +27,9 @@ ATTENTION_HEADS = 8
 class ValueHead(nn.Module):
     """One learned query attends over the prompt's states; V = lo + (hi − lo)·σ(linear), or linear where unbounded."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, hidden: int, lo: float, hi: float, dropout: float) -> None:
         super().__init__()
         heads = next(n for n in range(ATTENTION_HEADS, 0, -1) if hidden % n == 0)
@@ -37,7 +40,8 @@ class ValueHead(nn.Module):
         # an unbounded reward is standardised by these
         self.register_buffer("shift", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
-        self._lo, self._hi = lo, hi
+        self._is_bounded = bool(np.isfinite(lo) and np.isfinite(hi))
+        self._lo, self._hi = (lo, hi) if self._is_bounded else (0.0, 1.0)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """(B, P, H) states and (B, P) mask, 1 where real → (B,) values."""
@@ -45,16 +49,16 @@ class ValueHead(nn.Module):
         query = self.query.expand(len(states), -1, -1)
         pooled, _ = self.attention(query, states, states, key_padding_mask=mask == 0, need_weights=False)
         score = self.linear(self.dropout(pooled[:, 0]))[:, 0]
-        if np.isfinite(self._lo) and np.isfinite(self._hi):
-            return self._lo + (self._hi - self._lo) * score.sigmoid()
-        return self.shift + self.scale * score
+        bounded = self._lo + (self._hi - self._lo) * score.sigmoid()
+        values: Tensor = bounded if self._is_bounded else self.shift + self.scale * score
+        return values
 
     @torch.no_grad()
     def start_at(self, targets: Tensor, weights: Tensor) -> None:
         """Start from the best constant: the weighted mean of the targets."""
         mean = (targets * weights).sum() / weights.sum()
         self.linear.weight.mul_(0.1)
-        if np.isfinite(self._lo) and np.isfinite(self._hi):
+        if self._is_bounded:
             share = ((mean - self._lo) / (self._hi - self._lo)).clamp(1e-3, 1 - 1e-3)
             self.linear.bias.fill_(share.logit())
         else:
@@ -150,7 +154,7 @@ def train_head(
         after_epoch(0, head)
         for epoch in range(1, epochs + 1):
             head.train()
-            for chosen in torch.randperm(len(states)).split(options.batch_size):
+            for chosen in torch.split(torch.randperm(len(states)), options.batch_size):
                 values = head(*padded_states([states[i] for i in chosen.tolist()]))
                 loss = ((values - targets[chosen]).square() * weights[chosen]).sum() / weights[chosen].sum()
                 optimizer.zero_grad()
@@ -167,10 +171,10 @@ def cross_fit(states: Sequence[Tensor], targets: FloatArray, weights: FloatArray
     curve = np.zeros(options.epochs + 1)
     constant = 0.0
     for fold in range(k):
-        seen, unseen = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        seen, unseen = np.flatnonzero(folds != fold).tolist(), np.flatnonzero(folds == fold).tolist()
         held_out = [states[i] for i in unseen]
 
-        def record(epoch: int, head: ValueHead, held_out: list[Tensor] = held_out, unseen: IntArray = unseen) -> None:
+        def record(epoch: int, head: ValueHead, held_out: list[Tensor] = held_out, unseen: list[int] = unseen) -> None:
             curve[epoch] += float((weights[unseen] * (predict(head, held_out) - targets[unseen]) ** 2).sum())
 
         train_head([states[i] for i in seen], y[seen], w[seen], options, options.epochs, record)
@@ -179,7 +183,7 @@ def cross_fit(states: Sequence[Tensor], targets: FloatArray, weights: FloatArray
     epoch, total = int(curve.argmin()), float(weights.sum())
     # trained again rather than kept: a copy for each epoch would not fit for wide models
     heads = [
-        train_head([states[i] for i in np.flatnonzero(folds != f)], y[folds != f], w[folds != f], options, epoch)
+        train_head([states[i] for i in np.flatnonzero(folds != f).tolist()], y[folds != f], w[folds != f], options, epoch)
         for f in range(k)
     ]
     return Fit(heads, folds, epoch, float(curve[epoch]) / total, constant / total)

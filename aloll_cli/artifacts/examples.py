@@ -98,7 +98,7 @@ class ExampleTable:
         import numpy as np
 
         offsets = self.table.column("response_ids").chunk(0).offsets.to_numpy()
-        return np.diff(offsets).astype(np.int64)
+        return np.asarray(np.diff(offsets), dtype=np.int64)
 
     def rows(self, start: int, stop: int) -> list[Row]:
         """Rows as rewards read them."""

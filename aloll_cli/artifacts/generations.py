@@ -40,7 +40,7 @@ class Generations(Artifact):
 
         examples = ExampleTable(job.path(self.examples) / self.split)
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
-        model = self.policy.load(job).to(job.world.device).eval()
+        model = self.policy.load(job)
         task = self.examples.task
         _, prompts = examples.groups
 

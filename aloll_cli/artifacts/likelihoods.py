@@ -41,7 +41,7 @@ class Likelihoods(Artifact):
 
         examples = ExampleTable(job.path(self.examples) / self.split)
         pad = int(load_tokenizer(job.path(self.examples.tokenizer)).pad_token_id)
-        module = ResponseLogps(self.policy.load(job)).to(job.world.device).eval()
+        module = ResponseLogps(self.policy.load(job))
 
         def compute(start: int, stop: int) -> pa.Table:
             logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_size)

@@ -33,7 +33,7 @@ class PolicySource(Artifact):
 
     @abstractmethod
     def load(self, job: Job) -> PreTrainedModel:
-        """The model in fp32 and eval mode."""
+        """The model in fp32 and eval mode, on this process's device."""
 
 
 class LoadedPolicy(PolicySource):
@@ -57,7 +57,16 @@ class LoadedPolicy(PolicySource):
             write_json(job.directory / "model.json", plain(self.model))
 
     def load(self, job: Job) -> PreTrainedModel:
-        return self.model.initial(load_tokenizer(job.path(self.tokenizer)), self.seed).eval()
+        return placed(self.model.initial(load_tokenizer(job.path(self.tokenizer)), self.seed), job)
+
+
+def placed(model: PreTrainedModel, job: Job) -> PreTrainedModel:
+    """The model on this process's device, in eval mode."""
+    from torch import nn
+
+    nn.Module.to(model, job.world.device)
+    nn.Module.eval(model)
+    return model
 
 
 class Judge:
@@ -211,7 +220,7 @@ class TrainedPolicy(PolicySource):
         return inputs | {f"judge_{role}": artifact for role, artifact in self.judge.inputs().items()}
 
     def load(self, job: Job) -> PreTrainedModel:
-        return load_policy(job.path(self) / "policy")
+        return placed(load_policy(job.path(self) / "policy"), job)
 
     def make(self, job: Job) -> None:
         from aloll_cli.artifacts.reference_logps import LogpTable
@@ -233,7 +242,7 @@ class TrainedPolicy(PolicySource):
         job.log.say(f"  {kept} of {len(examples)} responses have a positive weight ({rows.kept:.1%})")
         Training(
             job=job,
-            module=ResponseLogps(self.start.load(job).to(job.world.device), chunked=self.head is Head.chunked),
+            module=ResponseLogps(self.start.load(job), chunked=self.head is Head.chunked),
             tokenizer=tokenizer,
             rows=rows,
             draws=Draws(course.sampling.frequencies(weights), course.batch_size, course.seed),

@@ -40,7 +40,7 @@ class ReferenceLogps(Artifact):
 
         examples = ExampleTable(job.path(self.examples) / "train")
         pad = int(load_tokenizer(job.path(self.examples.tokenizer)).pad_token_id)
-        module = ResponseLogps(self.reference.load(job)).to(job.world.device).eval()
+        module = ResponseLogps(self.reference.load(job))
 
         def compute(start: int, stop: int) -> pa.Table:
             logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_size)

@@ -82,7 +82,7 @@ class _States:
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        return self._artifact.reference.load(self._job).to(self._job.world.device).eval()
+        return self._artifact.reference.load(self._job)
 
     def of(self, split: str, prompts: IntArray) -> list[Tensor]:
         """States (P_i, H) of some of a split's distinct prompts."""
