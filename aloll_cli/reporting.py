@@ -1,31 +1,149 @@
-"""What an evaluated run looks like: tables on the terminal, one page in HTML."""
+"""Evaluated runs on the terminal: tables on stdout that fit 80 columns, in plain ASCII where nobody watches."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from aloll_cli.files import read_json
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from aloll_cli.runs import Run, caveats, columns, comparison, conclusions, ending, interval, number, settings_apart, visible
 from aloll_cli.terminal import results
 
+WIDEST = 110  # columns; longer lines of text are hard to read
+PROMPT_SHOWN, RESPONSE_SHOWN = 160, 600  # characters
+GAP = 2  # columns between two figures
 
-def load_run(folder: Path) -> dict[str, Any]:
-    return {"folder": folder, "metrics": read_json(folder / "metrics.json")}
+Column = tuple[str, list[str]]  # a heading and one cell a run
 
 
 def show_comparison(metrics: dict[str, Any], folder: Path) -> None:
-    results.print_json(data=metrics)
+    """The figures of one policy beside its reference's, and what they mean."""
+    _say(f"\n{_who(metrics)} on {metrics['n']} {metrics['split']} prompts of {metrics['task']}")
+    table = _table()
+    for heading in ("", "policy", "reference", "gain [95 % interval]"):
+        table.add_column(_line(heading), justify="right" if heading else "left")
+    for name, policy, reference, gain in comparison(metrics):
+        cells = (_with_margin(policy), _with_margin(reference), _gain(gain))
+        table.add_row(_line(name), *cells)
+    results.print(table, soft_wrap=False)
+    for sentence in conclusions(metrics):
+        _say(sentence)
+    results.print(_line(f"figures: {folder / 'metrics.json'}"))  # never broken, so that it can be copied
 
 
-def show_answers(answers: list[dict[str, Any]]) -> None:
-    for a in answers:
-        results.print(a, markup=False)
+def show_answers(rows: list[dict[str, Any]]) -> None:
+    """Answers of policy and reference to the same prompts, with their rewards."""
+    roles = {
+        role: name for role, name in (("reward", "reward"), ("test_reward", "held-out")) if rows and role in rows[0]["policy"]
+    }
+    for row in rows:
+        _say("")
+        grid = Table.grid(padding=(0, GAP, 0, 0))
+        prompt = _prose(ending(visible(row["prompt"].strip()), PROMPT_SHOWN))
+        grid.add_row(_line("prompt"), *(_line(name) for name in roles.values()), prompt, style="dim")
+        for side in ("policy", "reference"):
+            rewards = [_line(number(row[side][role])) for role in roles]
+            grid.add_row(_line(side), *rewards, _prose(visible(row[side]["response"].strip(), RESPONSE_SHOWN) or "(empty)"))
+        results.print(grid, soft_wrap=False, width=min(results.width, WIDEST))
 
 
-def show_runs(runs: list[dict[str, Any]]) -> None:
-    for r in runs:
-        results.print(r["metrics"]["variant"], r["metrics"]["gain"], markup=False)
+def show_runs(runs: list[Run]) -> None:
+    """Runs beside each other, each with its paired difference to a baseline."""
+    _say(f"\n{len(runs)} runs: mean [95 % interval]")
+    naming = _naming(runs)
+    figures = [(heading, [_cell(figure, sign) for figure in found]) for heading, found, sign in columns(runs)]
+    for chosen in _packed(naming, figures, results.width):
+        table = _table()
+        for index, (heading, _) in enumerate(chosen):
+            table.add_column(_line(heading), justify="left" if index < len(naming) else "right")
+        for cells in zip(*(cells for _, cells in chosen), strict=True):
+            table.add_row(*map(_line, cells))
+        results.print(table, soft_wrap=False)
+        _say("")
+    _say("gain: in reward, to the reference. vs: difference in reward of two policies. Both paired by prompt.")
+    for sentence in caveats(runs):
+        _say(sentence)
 
 
-def write_page(runs: list[dict[str, Any]], page: Path) -> None:
-    page.write_text("")
+def _naming(runs: list[Run]) -> list[Column]:
+    """The columns that tell runs apart; one that says nothing is left out."""
+    seeds = [run.metrics["seed"] for run in runs]
+    found = [
+        ("variant", [run.variant for run in runs]),
+        ("seed", ["" if seed is None else str(seed) for seed in seeds]),
+        ("setting", settings_apart(runs)),
+    ]
+    return [(heading, cells) for heading, cells in found if any(cells)]
+
+
+def _packed(naming: list[Column], figures: list[Column], width: int) -> list[list[Column]]:
+    """As many columns a table as fit a width; every further table names the runs again."""
+    tables = [list(naming)]
+    for column in figures:
+        if _width([*tables[-1], column]) > width and len(tables[-1]) > len(naming):
+            tables.append(list(naming))
+        tables[-1].append(column)
+    return tables
+
+
+def _width(columns: list[Column]) -> int:
+    return sum(max(map(len, [heading, *cells])) + GAP for heading, cells in columns) - GAP
+
+
+def _table() -> Table:
+    return Table(box=RULED, padding=(0, GAP - 1, 0, 0), show_edge=False, pad_edge=False, collapse_padding=True)
+
+
+# one rule under the headings, the same everywhere: a table that was piped into a file is read in any editor
+RULED = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+
+
+def _who(metrics: dict[str, Any]) -> str:
+    return metrics["variant"] if metrics["seed"] is None else f"{metrics['variant']}, seed {metrics['seed']},"
+
+
+def _cell(figure: Any, sign: str = "") -> str:
+    if figure is None:
+        return "-"
+    return interval(figure, sign) if isinstance(figure, dict) else number(figure, sign)
+
+
+def _with_margin(figure: Any) -> Text:
+    """A mean and half the width of its interval, or a number alone."""
+    if not isinstance(figure, dict):
+        return _line(number(figure))
+    mean, (lo, hi) = figure["mean"], figure["ci95"]
+    return _line(f"{number(mean)} ±{number((hi - lo) / 2, like=mean)}")
+
+
+def _gain(gain: dict[str, Any] | None) -> Text:
+    style = "" if gain is None else "bold green" if gain["ci95"][0] > 0 else "bold red" if gain["ci95"][1] < 0 else ""
+    return _line("" if gain is None else interval(gain, "+"), style)
+
+
+def _prose(text: str) -> Text:
+    return Text(_encodable(text), overflow="fold")
+
+
+def _line(text: str, style: str = "") -> Text:
+    watched = results.is_terminal and results.encoding.startswith("utf")
+    return Text(_encodable(text if watched else _ascii(text)), style=style)
+
+
+def _ascii(text: str) -> str:
+    for symbol, plain in {"±": "+/-", "²": "2", "…": "..."}.items():
+        text = text.replace(symbol, plain)
+    return text
+
+
+def _encodable(text: str) -> str:
+    """What a terminal's encoding lacks is escaped, instead of ending the program."""
+    return text.encode(results.encoding, "backslashreplace").decode(results.encoding)
+
+
+def _say(text: str) -> None:
+    """A line of text, wrapped on a terminal and left whole in a pipe."""
+    results.print(_line(text), soft_wrap=not results.is_terminal)

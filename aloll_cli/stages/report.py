@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aloll_cli.artifacts.base import Store
+from aloll_cli.artifacts.base import Store, damage_of
 from aloll_cli.artifacts.line import Line
 from aloll_cli.errors import UserError
-from aloll_cli.reporting import load_run, show_runs, write_page
+from aloll_cli.page import write_page
+from aloll_cli.reporting import show_runs
+from aloll_cli.runs import load_run
 from aloll_cli.settings import Settings
 
 
@@ -18,6 +20,10 @@ def run(settings: Settings, store: Store) -> None:
         if not (folder / "metrics.json").is_file():
             raise UserError(
                 f"runs: {folder} holds no metrics.json.", "Name folders such as outputs/<task>/metrics/seq-s1-test-…."
+            )
+        if damage := damage_of(folder):
+            raise UserError(
+                f"runs: {folder} is damaged: {damage}.", "Make it again with aloll evaluate …, or copy the whole folder."
             )
     if store.world.is_main:
         report([folder.resolve() for folder in folders], store)

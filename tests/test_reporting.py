@@ -1,0 +1,405 @@
+"""Reports: the numbers in tables and page, what is compared with what, and that a model's text stays text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+
+from aloll_cli.artifacts.base import write_manifest
+from aloll_cli.cli import run_command
+from aloll_cli.config import fingerprint
+from aloll_cli.metrics import bootstrap, matched_distinct, mean_with_interval, text_figures
+from aloll_cli.page import write_page
+from aloll_cli.reporting import show_answers, show_comparison, show_runs
+from aloll_cli.runs import load_run, pair, paired_difference, settings_apart
+
+RESAMPLES = 200
+ATTACK = "<script>alert('x')</script><img src=http://evil.example/x.png>"
+SKILL = {"held_out_rows": 40, "r2": 0.412, "rank_correlation": 0.633, "pairs": 25, "pair_accuracy": 0.72}
+REWARDS = {"a": 0.9, "b": 0.5, "c": 0.1}
+
+
+def write_run(
+    root: Path,
+    variant: str = "seq",
+    seed: int | None = 1,
+    rewards: dict[str, float] | None = None,
+    response: str = "rather good",
+    curves: bool = True,
+    options: dict[str, Any] | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> Path:
+    """A folder of metrics as ``evaluate`` leaves it, and its policy's curves: rewards by prompt, 0.4 for the reference."""
+    rewards = rewards or REWARDS
+    config = {"stage": "run", "name": "settings", "seed": seed, "reward": {"name": "vader"}, "variant": {"name": variant}}
+    config |= {"optimizer": {"name": "adamw", "lr": 0.001}, "output_dir": str(root)} | (options or {})
+    policy = {"kind": "policy", "identity": {"config": str(config), "judge": {"reward": "vader"}}, "inputs": {}}
+    reference = {"kind": "reference", "identity": {"judge": {"by": "likelihood"}}, "inputs": {}}
+    examples = {"kind": "examples", "inputs": {"data": {"kind": "data"}}}
+    recipe = {
+        "policy_answers": {"inputs": {"policy": policy, "examples": examples}},
+        "reference_answers": {"inputs": {"policy": reference, "examples": examples}},
+    }
+    folder = root / "metrics" / f"{variant}-s{seed}-test-{fingerprint(recipe)}"
+    folder.mkdir(parents=True)
+    if curves:
+        write_curves(root / "policy" / f"{variant}-s{seed}-{fingerprint(policy)}")
+    answers = [
+        {
+            "prompt": prompt,
+            "policy": {"response": response, "reward": reward},
+            "reference": {"response": "rather bad", "reward": 0.4},
+        }
+        for prompt, reward in rewards.items()
+    ]
+    (folder / "recipe.json").write_text(json.dumps({"inputs": recipe}))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    (folder / "metrics.json").write_text(json.dumps(figures(variant, seed, answers) | (metrics or {})))
+    write_manifest(folder)
+    return folder
+
+
+def write_curves(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    updates = [{"update": k, "loss": 9 / k, "kl": k / 10, "ratio": 1.0, "clip_fraction": 0.1, "kept": 0.468} for k in (1, 2, 3)]
+    evaluations = [{"update": k, "score": k / 10, "responses": ["long"]} for k in (0, 3)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in updates))
+    (folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in evaluations))
+
+
+def figures(variant: str, seed: int | None, answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """metrics.json for some answers."""
+    rewards = {side: np.array([row[side]["reward"] for row in answers]) for side in ("policy", "reference")}
+    texts = {side: [row[side]["response"] for row in answers] for side in rewards}
+    sides = {
+        side: {"reward": mean_with_interval(rewards[side], RESAMPLES), "ended": 1.0}
+        | text_figures(texts[side], RESAMPLES)
+        | matched_distinct(texts[side], texts["reference"])
+        for side in rewards
+    }
+    gain = mean_with_interval(rewards["policy"] - rewards["reference"], RESAMPLES) | {"resamples": RESAMPLES}
+    about = {"task": "reviews", "variant": variant, "seed": seed, "split": "test", "reward": "vader", "test_reward": None}
+    missing = {"held_out_gain": None, "held_out_gain_why": "no second reward was named: test_reward=…", "proxy_skill": None}
+    return about | {"n": len(answers)} | sides | {"gain": gain} | missing
+
+
+def without_scorer(root: Path, seed: int | None = 1) -> Path:
+    """A run with logged rewards only: no answer has a reward, and a likelihood stands in for the gain."""
+    folder = write_run(root, seed=seed, curves=False)
+    metrics, answers = json.loads((folder / "metrics.json").read_text()), load_run(folder).answers
+    for side in [row[name] for row in answers for name in ("policy", "reference")] + [metrics["policy"], metrics["reference"]]:
+        del side["reward"]
+    gain = {"mean": 0.2, "ci95": [0.1, 0.3], "resamples": RESAMPLES}
+    metrics |= {"reward": "column", "gain": None, "gain_why": "the reward cannot score new text"}
+    metrics |= {"advantage_weighted_log_likelihood": {"policy": -1.25, "reference": -1.45, "gain": gain}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    return folder
+
+
+@pytest.fixture
+def fresh_hydra() -> Iterator[None]:
+    """Hydra allows one command a process unless told to forget the last."""
+    GlobalHydra.instance().clear()
+    yield
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture(params=[80, 200])
+def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    return int(request.param)
+
+
+def ruled(text: str) -> list[list[str]]:
+    """The tables of a text: blocks of lines around a rule, headings first."""
+    blocks = [block.splitlines() for block in text.split("\n\n")]
+    return [block for block in blocks if any(set(line.strip()) == {"-"} for line in block)]
+
+
+def test_the_comparison_shows_means_margins_and_the_paired_gain_as_plain_ascii(tmp_path, capsys, columns):
+    metrics = load_run(write_run(tmp_path, rewards={"a": 0.9, "b": 0.5})).metrics
+    metrics["policy"]["reward"] = {"mean": 0.7, "ci95": [0.6, 0.82]}
+    metrics["gain"] |= {"mean": 0.3, "ci95": [0.1, 0.5]}
+    show_comparison(metrics, tmp_path)
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert "\x1b" not in out
+    table = ruled("\n\n" + out)[0]
+    assert max(map(len, table[:9])) <= columns
+    row = next(line for line in table if line.startswith("reward (vader)"))
+    assert row.split() == ["reward", "(vader)", "0.700", "+/-0.110", "0.400", "+/-0.000", "+0.300", "[0.100,", "0.500]"]
+    assert next(line for line in table if line.startswith("distinct-1 matched")).split()[2:] == ["0.500", "0.500"]
+    assert "gain +0.300 [0.100, 0.500], paired bootstrap over 2 prompts: the policy's answers score higher" in out
+    assert "held-out gain: null (no second reward was named: test_reward=...)" in out
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [([0.1, 0.2], "score higher than"), ([-0.2, -0.1], "score lower than"), ([-0.1, 0.1], "cannot be told apart")],
+)
+def test_the_verdict_follows_the_interval(tmp_path, capsys, interval, verdict):
+    metrics = load_run(write_run(tmp_path)).metrics
+    metrics["gain"] |= {"ci95": interval}
+    show_comparison(metrics, tmp_path)
+    assert verdict in capsys.readouterr().out
+
+
+def test_a_missing_gain_says_why_and_the_likelihood_stands_in(tmp_path, capsys):
+    run = load_run(without_scorer(tmp_path))
+    show_comparison(run.metrics, tmp_path)
+    show_answers(run.answers)
+    show_runs([run, run])
+    out = capsys.readouterr().out
+    assert out.count("gain: null (the reward cannot score new text)") == 2
+    assert re.search("policy +rather good", out)
+    assert re.search(r"weighted log-lik\. +-1\.250 +-1\.450 +\+0\.200 \[0\.100, 0\.300\]", out)
+    assert "nats a token: policy -1.250, reference -1.450, gain +0.200 [0.100, 0.300]" in out
+
+
+def test_a_fitted_reward_is_called_a_proxy_with_its_skill(tmp_path, capsys):
+    metrics = load_run(write_run(tmp_path)).metrics
+    lone = SKILL | {"pairs": 0, "pair_accuracy": float("nan")}
+    metrics |= {"reward": "fitted", "test_reward": "other", "proxy_skill": {"reward": SKILL, "test_reward": lone}}
+    show_comparison(metrics, tmp_path)
+    first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("under a proxy reward:")]
+    assert "the reward (fitted)" in first
+    assert "40 held-out responses R2 0.412, rank correlation 0.633, pair accuracy 0.720 of 25 pairs" in first
+    assert "the held-out reward (other)" in second
+    assert "pair accuracy unknown" in second
+
+
+def test_answers_are_never_read_as_markup_and_control_characters_are_shown(capsys, columns):
+    hostile = "[bold]loud[/bold] [/nothing] \x1b[31mred\x9b \u202eback \ud800 " + "word " * 60
+    sides = {side: {"response": hostile, "reward": 0.25, "test_reward": 0.5} for side in ("policy", "reference")}
+    show_answers([{"prompt": "p" * 500 + " the end", **sides}])
+    out = capsys.readouterr().out
+    assert "[bold]loud[/bold] [/nothing]" in out
+    assert "\\x1b[31mred\\x9b \\u202eback" in " ".join(out.split())
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800]", out)
+    assert re.search(r"policy +0\.250 +0\.500 ", out)
+    assert "the end" in out
+    assert "p" * 200 not in out.replace("\n", "")
+    assert max(map(len, out.splitlines())) <= columns
+
+
+def test_load_run_finds_the_curves_by_the_recipe_and_does_without(tmp_path):
+    run = load_run(write_run(tmp_path))
+    assert [record["loss"] for record in run.updates] == [9, 4.5, 3]
+    assert run.evaluations == [{"update": 0, "score": 0.0}, {"update": 3, "score": 0.3}]
+    assert run.kept == 0.468
+    assert run.score == "reward"
+    assert run.made_of["policy"].startswith("seq-s1-")
+    bare = load_run(write_run(tmp_path, seed=2, curves=False))
+    assert (bare.updates, bare.evaluations, bare.kept) == ([], [], None)
+
+
+def test_the_paired_difference_matches_prompts_whatever_their_order(tmp_path):
+    run = load_run(write_run(tmp_path, "seq", rewards={"a": 0.9, "b": 0.5, "c": 0.1, "only here": 1.0}))
+    other = load_run(write_run(tmp_path, "nll", rewards={"c": 0.3, "only there": 0.0, "b": 0.5, "a": 0.4}))
+    found = paired_difference(run, other)
+    assert found is not None
+    # 0.9 − 0.4, 0.5 − 0.5, 0.1 − 0.3: the mean is 0.1
+    assert found["mean"] == pytest.approx(0.1)
+    assert found["ci95"] == pytest.approx(bootstrap(np.array([0.5, 0.0, -0.2]), RESAMPLES))
+    assert paired_difference(run, load_run(write_run(tmp_path, "kl", rewards={"elsewhere": 0.1}))) is None
+
+
+def test_runs_are_paired_with_nll_of_their_own_seed_and_reward(tmp_path):
+    folders = [
+        write_run(tmp_path, "seq", 1, {"a": 0.9}),
+        write_run(tmp_path, "seq", 2, {"a": 0.8}),
+        write_run(tmp_path, "nll", 1, {"a": 0.5}),
+        write_run(tmp_path, "nll", 2, {"a": 0.6}),
+        write_run(tmp_path, "seq", 3, {"a": 0.7}),
+        write_run(tmp_path, "kl", 1, {"a": 0.7}, options={"reward": {"name": "vader", "scale": 2}}),
+    ]
+    pairing = pair([load_run(folder) for folder in folders])
+    assert pairing.heading == "vs nll, same seed"
+    means = [None if found is None else round(found["mean"], 6) for found in pairing.differences]
+    assert means == [0.4, 0.2, None, None, None, None]
+
+
+def test_of_several_nll_runs_the_one_with_the_same_options_is_taken(tmp_path):
+    fast = {"optimizer": {"name": "adamw", "lr": 0.1}}
+    folders = [
+        write_run(tmp_path, "nll", 1, {"a": 0.5}),
+        write_run(tmp_path, "nll", 1, {"a": 0.1}, options=fast),
+        write_run(tmp_path, "seq", 1, {"a": 0.9}, options=fast),
+    ]
+    found = pair([load_run(folder) for folder in folders]).differences[2]
+    assert found is not None
+    assert found["mean"] == pytest.approx(0.8)
+
+
+def test_without_nll_runs_are_paired_with_the_first(tmp_path):
+    runs = [load_run(write_run(tmp_path, name, 1, {"a": r})) for name, r in (("kl", 0.5), ("seq", 0.75))]
+    pairing = pair(runs)
+    assert pairing.heading == "vs kl s1"
+    assert pairing.differences == [None, {"mean": 0.25, "ci95": [0.25, 0.25]}]
+
+
+def test_the_setting_is_what_tells_runs_apart_beside_variant_and_seed(tmp_path):
+    slow, fast = ({"optimizer": {"name": "adamw", "lr": lr}, "values": {"name": "head", "k": 1}} for lr in (0.001, 0.1))
+    other = {"values": {"name": "group", "size": 3}, "processes": 4}
+    variants = [("seq", 1, slow), ("seq", 2, fast), ("nll", 1, other)]
+    runs = [load_run(write_run(tmp_path, variant, seed, options=options)) for variant, seed, options in variants]
+    assert settings_apart(runs) == [
+        "optimizer.lr=0.001 values=head",
+        "optimizer.lr=0.1 values=head",
+        "optimizer.lr=0.001 values=group",
+    ]
+    assert settings_apart(runs[:1]) == [""]
+
+
+def test_the_table_of_runs_fits_its_width_and_holds_every_figure(tmp_path, capsys, columns):
+    runs = [load_run(write_run(tmp_path, "nll", 1)), load_run(write_run(tmp_path, "ref_free", 1, {"a": 1.0, "b": 1.0, "c": 0.5}))]
+    show_runs(runs)
+    out = capsys.readouterr().out
+    assert out.isascii()
+    tables = ruled(out.replace("interval]\n", "interval]\n\n"))
+    assert len(tables) == (1 if columns == 200 else 2)
+    assert all(len(line) <= columns for table in tables for line in table)
+    assert all(table[0].startswith("variant") for table in tables)
+    assert "vs nll, same seed" in out
+    assert "held-out gain" not in out
+    cells = [
+        cell for table in tables for line in table if line.startswith("ref_free") for cell in re.split(r" {2,}", line.strip())
+    ]
+    low, high = (f"{bound:.3f}" for bound in bootstrap(np.array([0.1, 0.5, 0.4]), RESAMPLES))
+    # (1.0 − 0.9 + 1.0 − 0.5 + 0.5 − 0.1) / 3 = 0.333, and 2.5 / 3 − 0.4 = 0.433 over the reference
+    assert f"+0.333 [{low}, {high}]" in cells
+    assert any(cell.startswith("0.833 [") for cell in cells)
+    assert any(cell.startswith("+0.433 [") for cell in cells)
+    assert {"2.000", "0.468"} <= set(cells)
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.source = file.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page_about(runs: list[Path], file: Path) -> Page:
+    write_page([load_run(folder) for folder in runs], file)
+    return Page(file)
+
+
+def hostile_runs(root: Path) -> list[Path]:
+    """Runs whose every string that a model or a user chooses tries to become markup."""
+    options = [{"optimizer": {"name": ATTACK, "lr": lr}} for lr in (1, 2)]
+    return [write_run(root, "seq", 1, {ATTACK: 0.5, "$x_": 0.1}, ATTACK + "\x00\ud800", options=chosen) for chosen in options]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_a_model_wrote_stays_text_on_the_page(tmp_path, count):
+    page = page_about(hostile_runs(tmp_path)[:count], tmp_path / "page.html")
+    assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert "&lt;script&gt;alert(" in page.source
+    assert ATTACK + "\\x00\\ud800" in page.text
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_page_asks_for_nothing_from_outside(tmp_path, count):
+    page = page_about([write_run(tmp_path, "seq", seed) for seed in range(count)], tmp_path / "page.html")
+    links = {value for _, found in page.tags for name, value in found.items() if name in ("src", "href", "srcset", "action")}
+    assert "data:," in links
+    assert all(link.startswith(("#", "data:")) for link in links if link)
+    namespaces = r'xmlns(:xlink)?="http://www\.w3\.org/[a-z0-9/]+"'
+    assert not re.search(r"(https?:)?//\w|@import|url\((?!#)", re.sub(namespaces, "", page.source))
+    policy = next(found["content"] for tag, found in page.tags if tag == "meta" and "http-equiv" in found)
+    assert "default-src 'none'" in str(policy)
+
+
+def test_the_page_of_one_run_holds_figures_curves_answers_and_configuration(tmp_path):
+    folder = write_run(tmp_path, metrics={"reward": "fitted", "proxy_skill": {"reward": SKILL}})
+    page = page_about([folder], tmp_path / "page.html")
+    gain = load_run(folder).metrics["gain"]
+    assert page.text.count(f"{gain['mean']:+.3f}") >= 3  # as headline, in the table, in the sentence under it
+    assert "under a proxy reward: the reward (fitted)" in page.text
+    titles = ("Validation score", "Training loss", "Distance to the reference", "Importance ratio", "Clipped ratios")
+    assert all(title in page.text for title in titles)
+    assert page.text.count("rather good") == page.text.count("rather bad") == len(REWARDS)
+    assert "reward 0.900" in page.text
+    assert "lr: 0.001" in page.text
+    assert folder.name in page.text
+    assert all("scope" in found for tag, found in page.tags if tag == "th")
+    drawn = [found for tag, found in page.tags if tag == "svg" and found.get("role") == "img"]
+    assert len(drawn) == len(titles)
+    assert all(found["aria-label"] for found in drawn)
+    assert "Validation score by update: seq s1 from 0.000 to 0.300." in page.text
+    ids = [found["id"] for _, found in page.tags if "id" in found]
+    assert len(set(re.findall(r"#(m[0-9a-f]{10})", page.source)) - set(ids)) == 0
+
+
+def test_the_page_of_several_runs_holds_the_paired_difference(tmp_path):
+    folders = [write_run(tmp_path, "nll"), write_run(tmp_path, "seq", rewards={"a": 1.0, "b": 0.4, "c": 0.1}, response="so so")]
+    page = page_about(folders, tmp_path / "page.html")
+    assert "2 runs on reviews" in page.text
+    assert "vs nll, same seed" in page.text
+    # (0.1 − 0.1 + 0) / 3 = 0, and 0.5 − 0.4 = 0.1 over the reference
+    assert "+0.000" in page.text
+    assert "Gain over the reference: nll s1 +0.100; seq s1 +0.100." in page.text
+    assert page.text.count("so so") == len(REWARDS)
+
+
+def test_the_page_does_without_curves_and_without_a_scorer(tmp_path):
+    folders = [without_scorer(tmp_path, seed) for seed in (1, None)]
+    page = page_about(folders, tmp_path / "page.html")
+    assert "Training" not in page.text
+    assert "gain: null (the reward cannot score new text" in page.text
+    assert "weighted log‑lik. gain" in page.text
+    assert "gain: null" in page_about(folders[:1], tmp_path / "one.html").text
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path):
+    folders = [write_run(tmp_path, "seq", seed) for seed in (1, 2)]
+    pages = [page_about(folders, tmp_path / name).source for name in ("a.html", "b.html")]
+    assert pages[0] == pages[1]
+    assert str(tmp_path) not in pages[0].replace(f"output_dir: {tmp_path}", "")
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("old")
+    run = load_run(write_run(tmp_path))
+    del run.metrics["policy"]
+    with pytest.raises(KeyError, match="policy"):
+        write_page([run], page)
+    assert page.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["page.html"]
+
+
+def test_aloll_report_compares_finished_runs_and_refuses_damaged_ones(tmp_path, capsys, fresh_hydra):
+    folders = [write_run(tmp_path, "seq", seed) for seed in (1, 2)]
+    command = ["report", f"runs=[{','.join(map(str, folders))}]", f"output_dir={tmp_path}"]
+    assert run_command(command) == 0
+    out = capsys.readouterr().out
+    assert "vs seq s1" in out
+    assert "2 runs on reviews" in (tmp_path / "reviews" / "report" / "index.html").read_text()
+    (folders[1] / "answers.jsonl").write_text("")
+    GlobalHydra.instance().clear()
+    assert run_command(command) == 2
+    err = capsys.readouterr().err
+    assert f"{folders[1]} is damaged: answers.jsonl has 0 bytes" in err
