@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
+import shlex
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from aloll_cli.cli import compare, execute
-from aloll_cli.config import build, declared_keys, plain, register, unknown_key
+from aloll_cli.config import build, declared_keys, register, unknown_key
 from aloll_cli.errors import UserError
+from aloll_cli.launching import WorkersFailed, run_workers
 from aloll_cli.settings import GROUPS, Settings
 from aloll_cli.stopping import Interrupted
 
@@ -66,33 +65,19 @@ def enter_hydra(stage: str, arguments: list[str]) -> int:
     cfg = _translated(compose, hydra, name)
     settings = build(_without_hydra(cfg), Settings)
     try:
-        run_stage(stage, settings, [*arguments])
+        run_stage(stage, settings)
     except Interrupted as stop:
-        sys.stderr.write(
-            f"aloll {stage}: stopped ({stop.reason}), a checkpoint was written. Go on with: aloll {stage} {' '.join(arguments)}\n"
-        )
+        again = shlex.join(["aloll", stage, *arguments])
+        sys.stderr.write(f"aloll {stage}: stopped ({stop.reason}); a checkpoint was written. Go on with: {again}\n")
         return stop.code
+    except WorkersFailed as failure:
+        return failure.code
     return 0
 
 
-def run_stage(stage: str, settings: Settings, arguments: list[str] | None = None) -> Any:
+def run_stage(stage: str, settings: Settings) -> Any:
     """Run a stage in this process, or in as many as ``processes`` says."""
-    if settings.processes == 1:
-        return execute(stage, settings)
-    import yaml
-
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="aloll-") as file:
-        yaml.safe_dump(plain(settings), file, allow_unicode=True)
-        file.flush()
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(settings.processes),
-            "-m", "aloll_cli.worker", stage, file.name,
-        ]  # fmt: skip
-        threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.processes)
-        code = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=False).returncode
-    if code:
-        raise UserError(f"one of the {settings.processes} processes failed (see above).", "processes=1 shows errors more plainly")
-    return None
+    return execute(stage, settings) if settings.processes == 1 else run_workers(stage, settings)
 
 
 class _Task:

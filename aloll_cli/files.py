@@ -17,16 +17,19 @@ def sha256(file: Path) -> str:
 
 def read_json(file: Path) -> Any:
     """A JSON file's content."""
-    return json.loads(file.read_text())
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def write_json(file: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
     beside = file.with_name(f".{file.name}.tmp")
-    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(beside, file)
 
 
 def read_json_lines(file: Path) -> list[Any]:
     """One value a line; nothing where the file is not there."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8") as lines:  # not splitlines(), which also ends lines at characters that JSON allows
+        return [json.loads(line) for line in lines]

@@ -64,7 +64,8 @@ class Metrics(Artifact):
         if job.world.is_main:
             metrics, answers = self._compare(job)
             write_json(job.directory / "metrics.json", metrics)
-            (job.directory / "answers.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in answers))
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in answers)
+            (job.directory / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
         job.world.wait()
 
     def _compare(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:

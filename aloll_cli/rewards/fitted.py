@@ -149,13 +149,13 @@ def skill(scorer: Scorer, rows: Sequence[Row]) -> dict[str, float]:
         groups.setdefault(row.group, []).append(index)
     pairs = [(i, j) for members in groups.values() for i in members for j in members if stored[i] > stored[j]]
     in_order = [float(predicted[i] > predicted[j]) for i, j in pairs]
-    return {
+    figures = {
         "held_out_rows": len(rows),
         "r2": float(r2_score(stored, predicted)),
         "rank_correlation": float(spearmanr(stored, predicted).statistic),
         "pairs": len(pairs),
-        "pair_accuracy": float(np.mean(in_order)) if pairs else float("nan"),
     }
+    return figures | ({"pair_accuracy": float(np.mean(in_order))} if pairs else {})
 
 
 def _share(group: str) -> float:

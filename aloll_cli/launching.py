@@ -1,0 +1,92 @@
+"""Several processes on one machine for one command.
+
+Each worker reads the configuration that the parent wrote down and joins the others through accelerate; several machines are
+the business of ``torchrun`` or a cluster's launcher, which set the same environment variables.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from types import FrameType
+from typing import Any
+
+from aloll_cli.config import plain
+from aloll_cli.stopping import Interrupted
+
+POLL = 0.1  # seconds
+
+
+class WorkersFailed(Exception):
+    """A worker ended with an exit code of its own and has said why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def run_workers(stage: str, settings: Any) -> None:
+    """Run a stage in ``settings.processes`` workers and wait for them.
+
+    Raises:
+        Interrupted: they stopped in order after a signal or at ``max_hours``.
+        WorkersFailed: one of them failed; the others were stopped.
+    """
+    import yaml
+
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="aloll-") as file:
+        yaml.safe_dump(plain(settings), file, allow_unicode=True)
+        file.flush()
+        workers = [
+            _start(rank, stage, file.name, settings, port) for port in [_free_port()] for rank in range(settings.processes)
+        ]
+        received: list[int] = []
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            received.append(number)
+            for worker in workers:
+                worker.send_signal(number)
+
+        previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            code = _wait(workers)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    if received and code in (0, 128 + received[0]):
+        raise Interrupted(128 + received[0], signal.Signals(received[0]).name)
+    if code:
+        raise WorkersFailed(code)
+
+
+def _start(rank: int, stage: str, file: str, settings: Any, port: int) -> subprocess.Popen[bytes]:
+    count = settings.processes
+    threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
+    joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads}
+    environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}
+    # a session of its own: Ctrl-C reaches a worker once, through the parent
+    return subprocess.Popen([sys.executable, "-m", "aloll_cli.worker", stage, file], env=environment, start_new_session=True)
+
+
+def _wait(workers: list[subprocess.Popen[bytes]]) -> int:
+    """The first exit code that is not 0, or 0; when a worker fails the others are stopped."""
+    while any(worker.poll() is None for worker in workers):
+        failed = [worker.returncode for worker in workers if worker.returncode]
+        if failed:
+            time.sleep(5 * POLL)  # those that stop by themselves for the same reason
+            for worker in workers:
+                worker.kill()
+        time.sleep(POLL)
+    return next((worker.returncode for worker in workers if worker.returncode), 0)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

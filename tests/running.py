@@ -1,0 +1,62 @@
+"""The command line as a user runs it, with a model so small that a whole line takes seconds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SMALL = [
+    "model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=64", "model.vocab_size=400",
+    "updates=12", "eval_every=4", "eval_prompts=8", "checkpoint_every=3", "batch_size=8",
+    "reference.updates=12", "reference.eval_every=4", "reference.batch_size=8",
+    "task.max_prompt_tokens=24", "task.max_response_tokens=12", "values.epochs=2", "resamples=100", "threads=1",
+]  # fmt: skip
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Start ``aloll …`` in a folder."""
+    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", *arguments]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
+    """Run ``aloll …`` to its end and check its exit code; returns stdout and stderr."""
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == code, f"exit code {process.returncode}, stderr:\n{err[-3000:]}"
+    return out, err
+
+
+def kill_when(process: "subprocess.Popen[str]", happened: Callable[[], bool], number: int = signal.SIGKILL) -> bool:
+    """Send a signal as soon as something has happened; returns whether that was before the process ended by itself."""
+    while process.poll() is None:
+        if happened():
+            os.killpg(process.pid, number)
+            process.communicate()
+            return process.returncode != 0
+        time.sleep(0.002)
+    process.communicate()
+    return False
+
+
+def contents(root: Path) -> dict[str, Any]:
+    """Every result under a folder by its relative path; time fields are left out."""
+    found: dict[str, Any] = {}
+    for file in sorted(root.rglob("*")):
+        if not file.is_file() or file.suffix in (".lock", ".holder") or file.name in ("log.txt", "config.yaml", "manifest.json"):
+            continue
+        name = str(file.relative_to(root))
+        if file.name == "metrics.jsonl":
+            rows = [json.loads(line) for line in file.read_text().splitlines()]
+            found[name] = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+        else:
+            found[name] = file.read_bytes()
+    return found
