@@ -42,9 +42,8 @@ def run_workers(stage: str, settings: Any) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="aloll-") as file:
         yaml.safe_dump(plain(settings), file, allow_unicode=True)
         file.flush()
-        workers = [
-            _start(rank, stage, file.name, settings, port) for port in [_free_port()] for rank in range(settings.processes)
-        ]
+        port = _free_port()
+        workers = [_start(rank, stage, file.name, settings, port) for rank in range(settings.processes)]
         received: list[int] = []
 
         def pass_on(number: int, frame: FrameType | None) -> None:
