@@ -7,8 +7,8 @@ import time
 from types import FrameType
 
 
-class Interrupted(Exception):
-    """Work stopped in order; the same command goes on."""
+class Interrupted(BaseException):
+    """Work stopped in order; the same command goes on. Like KeyboardInterrupt no Exception: it ends a whole sweep."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
