@@ -13,6 +13,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
@@ -47,6 +48,7 @@ def enter_hydra(stage: str, arguments: list[str]) -> int:
         if not folder.is_dir():
             raise UserError(f"--config-dir {args.config_dir}: there is no such folder.", "--config-dir FOLDER")
         search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()  # a second command in the same process
     hydra = Hydra.create_main_hydra2(task_name=stage, config_search_path=search_path)
     name = args.config_name or CONFIG
     if args.help or args.hydra_help:

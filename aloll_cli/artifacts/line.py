@@ -115,7 +115,7 @@ class Line:
         s, test = self.settings, self.test_scored_by
         about = {
             "task": name_of(s.task), "variant": name_of(s.variant), "seed": s.seed, "split": s.split.name,
-            "reward": name_of(s.reward), "test_reward": name_of(test.reward) if test else None,
+            "reward": s.reward.label, "test_reward": test.reward.label if test else None,
         }  # fmt: skip
         policy, examples = self.policy, self.examples
         if s.policy is not None:

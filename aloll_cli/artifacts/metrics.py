@@ -10,7 +10,6 @@ from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
 from aloll_cli.artifacts.policy import ResponseWeights
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
-from aloll_cli.config import name_of
 from aloll_cli.files import write_json
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class Metrics(Artifact):
 
         figures = {role: mean_with_interval(values, self.resamples) for role, values in scores.items()}
         if "reward" in figures:
-            figures["components"] = {name_of(side.rewards["reward"].scored_by.reward): figures["reward"]}
+            figures["components"] = {side.rewards["reward"].scored_by.reward.label: figures["reward"]}
         return figures
 
     def _gain(self, differences: FloatArray) -> dict[str, Any]:

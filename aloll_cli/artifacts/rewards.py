@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.data import Data, load_data
-from aloll_cli.config import identity, name_of
+from aloll_cli.config import identity
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.tables import read_blocks, write_blocks
@@ -25,7 +25,7 @@ class FittedReward(Artifact):
 
     def __init__(self, reward: Reward, data: Data) -> None:
         self.reward, self.data = reward, data
-        self.name = name_of(reward)
+        self.name = reward.label
 
     def identity(self) -> dict[str, Any]:
         return {"reward": identity(self.reward)}
@@ -72,7 +72,7 @@ class Rewards(Artifact):
     def __init__(self, scored_by: ScoredBy, source: Artifact, table: str) -> None:
         """Score the rows of the folder ``table`` of the artifact ``source``."""
         self.scored_by, self.source, self.table = scored_by, source, table
-        self.name = f"{name_of(scored_by.reward)}-{table}"
+        self.name = f"{scored_by.reward.label}-{table}"
 
     def identity(self) -> dict[str, Any]:
         return self.scored_by.identity() | {"table": self.table}
@@ -92,9 +92,9 @@ class Rewards(Artifact):
         def score(start: int, stop: int) -> pa.Table:
             rows = table_rows(source, start, stop)
             scores = checked_scores(reward, scorer, rows)
-            return pa.table({"id": [row.id for row in rows], name_of(reward): scores, "reward": scores})
+            return pa.table({"id": [row.id for row in rows], reward.label: scores, "reward": scores})
 
-        write_blocks(job, "rewards", source.num_rows, f"score {self.table} by {name_of(reward)}", score)
+        write_blocks(job, "rewards", source.num_rows, f"score {self.table} by {reward.label}", score)
         if job.world.is_main:
             rewards = load_rewards(job.directory)
             low, middle, high = np.percentile(rewards, [5, 50, 95])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aloll_cli.config import name_of
+
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
@@ -45,6 +47,11 @@ class Reward(ABC):
 
     Sorting, batching, resuming and checking for NaN are the work of the driver (scoring.py), not of a reward.
     """
+
+    @property
+    def label(self) -> str:
+        """What tables and folders call it."""
+        return name_of(self)
 
     @property
     @abstractmethod

@@ -55,6 +55,10 @@ class Fitted(Reward):
             raise UserError(f"reward.alpha must be positive, got {self.alpha}.", "reward.alpha=3")
 
     @property
+    def label(self) -> str:
+        return "fitted" if self.features is Features.words else f"fitted_{self.features.name}"
+
+    @property
     def range(self) -> tuple[float, float]:
         return 0.0, 1.0
 
