@@ -55,6 +55,9 @@ def run_command(arguments: list[str]) -> int:
     except UserError as error:
         sys.stderr.write(f"aloll {stage}: {error}\n")
         return 2
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         sys.stderr.write(f"\naloll {stage}: interrupted. What was finished is kept; the same command goes on.\n")
         return 130

@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aloll_cli.cli import compare, execute
@@ -26,6 +26,7 @@ from aloll_cli.config import build, declared_keys, register, unknown_key
 from aloll_cli.errors import UserError
 from aloll_cli.launching import WorkersFailed, run_workers
 from aloll_cli.settings import GROUPS, Settings
+from aloll_cli.stages import STAGES
 from aloll_cli.stopping import Interrupted
 
 CONFIG = "config"
@@ -51,13 +52,15 @@ def enter_hydra(stage: str, arguments: list[str]) -> int:
     GlobalHydra.instance().clear()  # a second command in the same process
     hydra = Hydra.create_main_hydra2(task_name=stage, config_search_path=search_path)
     name = args.config_name or CONFIG
-    if args.help or args.hydra_help:
-        show = hydra.hydra_help if args.hydra_help else hydra.app_help
-        show(config_name=name, args_parser=parser, args=args)
+    if args.hydra_help:
+        hydra.hydra_help(config_name=name, args_parser=parser, args=args)
         return 0
     compose = lambda: hydra.compose_config(  # noqa: E731
         config_name=name, overrides=args.overrides, run_mode=RunMode.MULTIRUN if args.multirun else RunMode.RUN
     )
+    if args.help:
+        _show_help(stage, hydra, _translated(compose, hydra, name))
+        return 0
     if args.cfg:
         _translated(compose, hydra, name)
         hydra.show_cfg(config_name=name, overrides=args.overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
@@ -75,6 +78,33 @@ def enter_hydra(stage: str, arguments: list[str]) -> int:
     except WorkersFailed as failure:
         return failure.code
     return 0
+
+
+HELP = """aloll {stage}: {what}
+
+usage: aloll {stage} [group=choice] [key=value] …
+
+Groups, with the choice of this command line first:
+{groups}
+
+Options, as this command line sets them (the files in conf/ say what each means):
+{options}
+
+Also: -m for a sweep (key=a,b), --cfg job, --config-dir FOLDER with YAML of your own, --hydra-help.
+"""
+
+
+def _show_help(stage: str, hydra: Hydra, cfg: DictConfig) -> None:
+    """The stage's groups and options."""
+    choices = cfg.hydra.runtime.choices
+    groups = [group for group in hydra.list_all_config_groups() if not group.startswith(("hydra", "schema"))]
+    lines = []
+    for group in groups:
+        chosen = str(choices[group])
+        others = [option for option in hydra.config_loader.get_group_options(group) if option != chosen]
+        lines.append(f"  {group:11} {', '.join([chosen, *others])}")
+    options = OmegaConf.to_yaml(_without_hydra(cfg)).rstrip().replace("\n", "\n  ")
+    sys.stdout.write(HELP.format(stage=stage, what=STAGES[stage], groups="\n".join(lines), options=f"  {options}"))
 
 
 def run_stage(stage: str, settings: Settings) -> Any:
