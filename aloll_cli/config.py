@@ -13,7 +13,6 @@ import dataclasses
 import difflib
 import hashlib
 import importlib
-import inspect
 import json
 import pkgutil
 import re
@@ -181,8 +180,3 @@ def declared_keys(cfg: Any) -> list[str]:
     from omegaconf import OmegaConf
 
     return list(flatten(OmegaConf.to_container(cfg, resolve=False)))
-
-
-def first_line(entry: object) -> str:
-    """The first sentence of a docstring."""
-    return (inspect.getdoc(entry) or "").split("\n")[0].rstrip(".")

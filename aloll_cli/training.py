@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,7 +139,7 @@ class Training:
         totals: dict[str, float] = {}
         for number, chosen in enumerate(micro):
             last = number == len(micro) - 1
-            with self.accelerator.accumulate() if last else self.accelerator.no_sync(self.wrapped):
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 loss, figures = self._loss(chosen)
                 # the mean is over the responses of the whole update; DDP averages over processes
                 self.accelerator.backward(loss.sum() / len(rows) * self.job.world.size)

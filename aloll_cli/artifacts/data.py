@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.config import identity
 from aloll_cli.errors import UserError
-from aloll_cli.files import read_json, write_json
+from aloll_cli.files import write_json
 from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Record, Task
 from aloll_cli.tasks.source import Source
 
@@ -112,11 +112,6 @@ def load_data(directory: Path, split: str) -> pa.Table:
     import pyarrow.parquet as pq
 
     return pq.read_table(directory / f"{split}.parquet")
-
-
-def data_counts(directory: Path) -> Any:
-    """What was read, dropped and skipped, by split."""
-    return read_json(directory / "counts.json")
 
 
 def _as_row(name: str, record: Record) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.config import identity
 from aloll_cli.errors import UserError
-from aloll_cli.rewards.base import Row
 from aloll_cli.tables import read_blocks, write_blocks
 from aloll_cli.tasks.base import SPLITS, Responses, Task, Truncated
 
@@ -99,11 +98,6 @@ class ExampleTable:
 
         offsets = self.table.column("response_ids").chunk(0).offsets.to_numpy()
         return np.asarray(np.diff(offsets), dtype=np.int64)
-
-    def rows(self, start: int, stop: int) -> list[Row]:
-        """Rows as rewards read them."""
-        columns = self.table.select(["id", "group", "prompt", "response", "stored"])
-        return [Row(**row) for row in columns.slice(start, stop - start).to_pylist()]
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[IntArray, IntArray]]:
