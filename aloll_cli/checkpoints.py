@@ -29,6 +29,15 @@ def write_folder(root: Path, update: int, write: Any) -> Path:
     return final
 
 
+def keep_folders(root: Path, updates: set[int]) -> None:
+    """Remove every folder but those of some updates, and whatever a kill left half-written or half-removed."""
+    for update, folder in folders(root).items():
+        if update not in updates:
+            folder.rename(root / f".update-{update:07d}.tmp")
+    for stale in root.glob(".update-*.tmp"):
+        shutil.rmtree(stale)
+
+
 def save_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Weights and optimizer state."""
     from safetensors.torch import save_file, save_model

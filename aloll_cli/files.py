@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,18 @@ def write_json(file: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
     beside = file.with_name(f".{file.name}.tmp")
     beside.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(beside, file)
+
+
+def cut_back(file: Path, keep: Callable[[Any], bool]) -> None:
+    """Keep the first lines of a JSON Lines file, as far as they are whole and wanted; replaces the file whole."""
+    kept = []
+    for line in file.open(encoding="utf-8") if file.exists() else ():
+        if not line.endswith("\n") or not keep(json.loads(line)):
+            break  # a kill may have torn the last line
+        kept.append(line)
+    beside = file.with_name(f".{file.name}.tmp")
+    beside.write_text("".join(kept), encoding="utf-8")
     os.replace(beside, file)
 
 

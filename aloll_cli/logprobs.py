@@ -13,7 +13,7 @@ from aloll_cli.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CHUNK = 256  # positions whose logits exist at a time under the chunked head
+CHUNK = 128  # positions whose logits exist at a time under the chunked head
 
 
 class ResponseLogps(nn.Module):
@@ -58,7 +58,7 @@ class ResponseLogps(nn.Module):
 
     def _chunked_logps(self, states: Tensor, targets: Tensor) -> Tensor:
         head = self.model.get_output_embeddings()
-        options = nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, acc_policy="accurate")
+        options = nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, acc_policy="compact")
         losses = functional.linear_cross_entropy(
             states.flatten(0, 1).float(),
             head.weight.float(),

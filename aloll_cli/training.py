@@ -17,9 +17,9 @@ import torch
 from accelerate import Accelerator
 
 from aloll_cli.batches import padded, token_batch
-from aloll_cli.checkpoints import folders, load_state, save_state, write_folder
+from aloll_cli.checkpoints import folders, keep_folders, load_state, save_state, write_folder
 from aloll_cli.errors import UserError
-from aloll_cli.files import read_json_lines
+from aloll_cli.files import cut_back, read_json_lines
 from aloll_cli.logprobs import ResponseLogps
 from aloll_cli.stopping import Stopper
 from aloll_cli.variants.base import Batch, Variant
@@ -234,13 +234,15 @@ class Training:
             write_folder(
                 self._checkpoints, update, lambda folder: save_state(folder, self.module.model, self.optimizer.optimizer)
             )
-            kept = sorted(folders(self._checkpoints))[-self.job.runtime.keep_checkpoints :]
-            _keep(self._checkpoints, set(kept))
-            # a run that resumes at an older checkpoint needs the candidate of then
-            past = [[record for record in self._evaluations() if record["update"] <= k] for k in kept]
-            needed = {self.chosen(records) for records in past if records[-1]["update"]}
-            _keep(self._candidates, needed)
+            self._prune()
         self.job.world.wait()
+
+    def _prune(self) -> None:
+        """Keep the last checkpoints, and the candidate that each of them would go on with."""
+        kept = sorted(folders(self._checkpoints))[-self.job.runtime.keep_checkpoints :]
+        keep_folders(self._checkpoints, set(kept))
+        past = [[record for record in self._evaluations() if record["update"] <= k] for k in kept]
+        keep_folders(self._candidates, {self.chosen(records) for records in past if records[-1]["update"]})
 
     def _resume(self) -> int:
         """Load the last checkpoint and cut the records back to it; returns the number of updates done."""
@@ -248,11 +250,10 @@ class Training:
         done = max(found, default=0)
         if self.job.world.is_main:
             for name in ("metrics.jsonl", "evaluations.jsonl"):
-                kept = [record for record in read_json_lines(self.job.directory / name) if done and record["update"] <= done]
-                (self.job.directory / name).write_text("".join(json.dumps(record) + "\n" for record in kept))
+                cut_back(self.job.directory / name, lambda record: bool(done) and record["update"] <= done)
             for root in (self._checkpoints, self._candidates):
                 root.mkdir(exist_ok=True)
-                _keep(root, {update for update in folders(root) if update <= done})
+                keep_folders(root, {update for update in folders(root) if update <= done})
         self.job.world.wait()
         if done:
             load_state(found[done], self.module.model, self.optimizer.optimizer)
@@ -260,8 +261,11 @@ class Training:
         return done
 
     def _finish(self) -> None:
-        best = self.chosen(self._evaluations())
-        folders(self._candidates)[best].rename(self.job.directory / "policy")
+        """Leave ``policy/``; may be called again where a kill interrupted it."""
+        best, policy = self.chosen(self._evaluations()), self.job.directory / "policy"
+        if not policy.exists():
+            self._prune()
+            folders(self._candidates)[best].rename(policy)
         shutil.rmtree(self._candidates)
         self.job.log.say(f"  policy: the one after update {best} of {self.updates}")
 
@@ -287,15 +291,6 @@ class Training:
     @property
     def _candidates(self) -> Path:
         return self.job.directory / "candidates"
-
-
-def _keep(root: Path, updates: set[int]) -> None:
-    """Remove every folder but those of some updates, and whatever a kill left half-written."""
-    for update, folder in folders(root).items():
-        if update not in updates:
-            shutil.rmtree(folder)
-    for stale in root.glob(".update-*.tmp"):
-        shutil.rmtree(stale)
 
 
 def updates_for(updates: int | None, epochs: float | None, kept_rows: int, batch_size: int) -> int:

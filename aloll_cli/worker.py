@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,8 +15,6 @@ from aloll_cli.stopping import Interrupted
 
 def main() -> int:
     """Usage: python -m aloll_cli.worker STAGE FILE. A user's mistake is said once, by the first process."""
-    import os
-
     import yaml
 
     stage, file = sys.argv[1:]
@@ -28,6 +27,8 @@ def main() -> int:
         return 2
     except Interrupted as stop:
         return stop.code
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
