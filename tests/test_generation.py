@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+from tiny import VOCABULARY, llama, tokenizer
+
+from aloll_cli.decoding import Greedy, Sample
+from aloll_cli.errors import UserError
+from aloll_cli.generation import respond
+
+LENGTHS = (5, 2, 9, 1, 7, 3)
+NAMES = [f"prompt-{i}" for i in range(len(LENGTHS))]
+SAMPLE = Sample(seed=1, top_p=0.95, temperature=1.0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return llama()
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    random = np.random.default_rng(0)
+    return [random.integers(3, VOCABULARY, length) for length in LENGTHS]
+
+
+def answers(model, prompts, names=NAMES, generation=SAMPLE, step=0, max_tokens=12, stop=None, batch_size=6):
+    return respond(
+        model, tokenizer(), prompts, names, generation, step=step, max_tokens=max_tokens, stop=stop, batch_size=batch_size
+    )
+
+
+def taken(generation, probabilities, count, step=0):
+    """The token that each of many rows takes from one distribution."""
+    scores = torch.tensor(probabilities).log().expand(count, -1).clone()
+    processors = generation.processors([f"row-{i}" for i in range(count)], step)
+    return processors(torch.zeros(count, 1, dtype=torch.long), scores).argmax(dim=-1).numpy()
+
+
+def test_a_row_is_sampled_alike_alone_in_any_batch_and_in_any_order(model, prompts):
+    together = answers(model, prompts)
+    assert len({r.text for r in together}) == len(prompts)
+    assert answers(model, prompts, batch_size=1) == together
+    assert answers(model, prompts, batch_size=4) == together
+    assert answers(model, prompts[::-1], NAMES[::-1])[::-1] == together
+    assert answers(model, prompts[2:4], NAMES[2:4]) == together[2:4]
+
+
+def test_a_row_depends_on_the_seed_the_step_and_its_name(model, prompts):
+    first = answers(model, prompts)
+    others = [
+        answers(model, prompts, step=1),
+        answers(model, prompts, generation=Sample(seed=2, top_p=0.95, temperature=1.0)),
+        answers(model, prompts, [f"{name}!" for name in NAMES]),
+    ]
+    for other in others:
+        assert sum(a != b for a, b in zip(first, other, strict=True)) >= 5
+    assert answers(model, prompts) == first
+
+
+def test_two_policies_answer_a_prompt_with_the_same_numbers(model, prompts):
+    with torch.no_grad():
+        near = llama()
+        for parameter in near.parameters():
+            parameter.add_(1e-4 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    mine, theirs = (answers(policy, prompts, max_tokens=4) for policy in (model, near))
+    assert sum(a.text == b.text for a, b in zip(mine, theirs, strict=True)) >= 5
+
+
+def test_greedy_is_the_librarys_greedy(model, prompts):
+    for response, prompt in zip(answers(model, prompts, generation=Greedy()), prompts, strict=True):
+        with torch.no_grad():
+            ids = model.generate(torch.tensor(prompt)[None], do_sample=False, max_new_tokens=12, pad_token_id=0)
+        assert response.text == tokenizer().decode(ids[0, len(prompt) :], skip_special_tokens=True)
+
+
+def test_greedy_takes_the_likeliest_token_and_cold_sampling_does_nearly(model, prompts):
+    cold = Sample(seed=1, top_p=1.0, temperature=1e-3)
+    assert answers(model, prompts, generation=cold) == answers(model, prompts, generation=Greedy())
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (2.0, 1.0), (1.0, 0.75)])
+def test_sampled_frequencies_are_those_of_the_softmax(temperature, top_p):
+    given = np.array([0.05, 0.3, 0.5, 0.15])
+    expected = given ** (1 / temperature)
+    if top_p < 1:
+        expected = np.where(given >= 0.3, given, 0)  # 0.5 + 0.3 passes 0.75
+    count = 20_000
+    found = np.bincount(taken(Sample(seed=3, top_p=top_p, temperature=temperature), given, count), minlength=4) / count
+    np.testing.assert_allclose(found, expected / expected.sum(), atol=0.012)
+
+
+def test_top_p_leaves_the_tail_out():
+    given = [0.05, 0.3, 0.5, 0.15]
+    assert set(taken(Sample(seed=1, top_p=0.75, temperature=1.0), given, 4000)) == {1, 2}
+    assert set(taken(Sample(seed=1, top_p=0.4, temperature=1.0), given, 4000)) == {2}
+    assert set(taken(Sample(seed=1, top_p=1.0, temperature=1.0), given, 4000)) == {0, 1, 2, 3}
+
+
+def test_each_token_of_a_row_has_a_number_of_its_own():
+    processors = Sample(seed=1, top_p=1.0, temperature=1.0).processors([f"row-{i}" for i in range(2000)], 0)
+    scores, so_far = torch.zeros(2000, 2), torch.zeros(2000, 1, dtype=torch.long)
+    first, second = (processors(so_far, scores.clone()).argmax(dim=-1) for _ in range(2))
+    assert (first == second).float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_text_ends_before_the_stop_string(model, prompts):
+    whole = answers(model, prompts)
+    stop = "a"
+    assert 0 < sum(stop in response.text for response in whole) < len(whole)
+    found = answers(model, prompts, stop=stop)
+    for before, after in zip(whole, found, strict=True):
+        assert after.text == before.text.split(stop)[0]
+        assert after.ended is (before.ended or stop in before.text)
+        assert after.tokens == before.tokens
+
+
+def test_a_response_has_ended_where_the_model_gave_eos_within_the_limit(model, prompts):
+    uniform = llama()
+    with torch.no_grad():
+        uniform.model.norm.weight.zero_()  # every token is as likely as any other
+    names = [f"row-{i}" for i in range(128)]
+    found = answers(uniform, [prompts[0]] * 128, names, Sample(seed=1, top_p=1.0, temperature=1.0), max_tokens=40, batch_size=128)
+    ended = [response for response in found if response.ended]
+    # 1 − (1 − 1/320)⁴⁰ = 0.118
+    assert 5 < len(ended) < 27
+    assert all(response.tokens < 40 for response in ended)
+    assert all(response.tokens == 40 for response in found if not response.ended)
+
+
+def test_control_tokens_are_no_part_of_the_text(model, prompts):
+    silent = llama()
+    with torch.no_grad():
+        silent.model.norm.weight.zero_()  # greedy takes id 0, the padding token
+    response = answers(silent, prompts[:1], NAMES[:1], Greedy(), max_tokens=3)[0]
+    assert (response.text, response.tokens, response.ended) == ("", 3, False)
+
+
+@pytest.mark.parametrize(("option", "value"), [("top_p", 0.0), ("top_p", 1.1), ("temperature", 0.0)])
+def test_options_out_of_range_are_refused_by_name(option, value):
+    with pytest.raises(UserError, match=f"generation.{option} must"):
+        Sample(**({"seed": 1, "top_p": 0.9, "temperature": 1.0} | {option: value}))

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from aloll_cli.metrics import bootstrap, distinct, distinct_per_word, matched_distinct, mean_with_interval, text_figures, words
+
+TEXTS = ["The cat saw the cat", "the dog", ""]
+
+
+def test_distinct_n_worked_by_hand():
+    # the cat saw the cat | the dog: 4 words of 7; the-cat cat-saw saw-the the-cat | the-dog: 4 pairs of 5; 3 triples of 3
+    assert distinct(TEXTS, 1) == pytest.approx(4 / 7)
+    assert distinct(TEXTS, 2) == pytest.approx(4 / 5)
+    assert distinct(TEXTS, 3) == pytest.approx(3 / 3)
+    assert distinct(TEXTS, 6) == 0.0
+    assert distinct([""], 1) == distinct([], 1) == 0.0
+
+
+def test_distinct_n_per_word_worked_by_hand():
+    # case counts, single spaces split (an empty text is one empty word), and the divisor is all words: 8
+    assert distinct_per_word(TEXTS, 1) == pytest.approx(6 / 8)  # The cat saw the dog and the empty word
+    assert distinct_per_word(TEXTS, 2) == pytest.approx(5 / 8)
+    assert distinct_per_word(["a  b"], 1) == pytest.approx(3 / 3)
+    assert distinct_per_word([], 1) == 0.0
+
+
+def test_no_n_gram_crosses_two_responses():
+    assert distinct(["a b", "a b"], 2) == 0.5
+    assert distinct(["a", "b", "c"], 2) == 0.0
+
+
+def test_distinct_falls_as_a_corpus_grows_and_the_matched_figure_does_not():
+    one = ["a b c d"]
+    many = one * 5
+    assert distinct(many, 1) == pytest.approx(4 / 20)
+    assert matched_distinct(many, one)["distinct_1_matched"] == distinct(one, 1) == 1.0
+
+
+def test_matched_figures_count_the_first_words_of_each_side():
+    long, short = ["a b a b", "c c c", "d"], ["x y", "", "z x y"]
+    assert len(words(short)) == 5
+    # the first five words of the long side: a b a b | c
+    assert matched_distinct(long, short) == {
+        "distinct_1_matched": pytest.approx(3 / 5),
+        "distinct_2_matched": pytest.approx(2 / 3),
+        "distinct_3_matched": pytest.approx(2 / 2),
+    }
+    assert matched_distinct(short, long)["distinct_1_matched"] == distinct(short, 1) == pytest.approx(3 / 5)
+    assert set(matched_distinct(long, [""]).values()) == {0.0}
+
+
+def test_words_are_lower_cased_and_split_at_white_space():
+    assert words(["The\tCAT ", "", " saw\nit"]) == ["the", "cat", "saw", "it"]
+
+
+def test_the_bootstrap_interval_is_that_of_the_mean():
+    values = np.random.default_rng(1).normal(3.0, 2.0, 400)
+    lo, hi = bootstrap(values, 2000)
+    assert lo < values.mean() < hi
+    # 2 · 1.96 · s / √n
+    assert hi - lo == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+
+
+def test_the_bootstrap_interval_covers_the_truth_19_times_out_of_20():
+    random = np.random.default_rng(2)
+    covered = [lo <= 0 <= hi for lo, hi in (bootstrap(random.normal(size=60), 200, seed=i) for i in range(300))]
+    assert 0.9 < np.mean(covered) < 0.99
+
+
+def test_the_bootstrap_is_a_function_of_its_seed():
+    values = np.arange(20.0)
+    assert bootstrap(values, 100, seed=4) == bootstrap(values, 100, seed=4) != bootstrap(values, 100, seed=5)
+    assert bootstrap(np.full(5, 0.25), 50) == (0.25, 0.25)
+
+
+def test_a_mean_comes_with_its_interval_as_plain_numbers():
+    found = mean_with_interval(np.array([1.0, 2.0, 6.0]), 50)
+    assert found["mean"] == 3.0
+    assert [type(bound) for bound in found["ci95"]] == [float, float]
+    assert 1.0 <= found["ci95"][0] <= 3.0 <= found["ci95"][1] <= 6.0
+
+
+def test_a_paired_interval_is_narrower_than_its_sides():
+    common = np.random.default_rng(3).normal(size=100)
+    policy, reference = common + 0.1, common
+    gain = bootstrap(policy - reference, 200)
+    assert gain == pytest.approx((0.1, 0.1))
+    assert np.diff(bootstrap(policy, 200))[0] > 0.2
+
+
+def test_length_counts_words_of_responses_that_are_not_empty():
+    figures = text_figures([*TEXTS, "  \n"], 100)
+    assert figures["length"]["mean"] == 3.5  # 5 and 2 words
+    assert figures["empty"] == 0.5
+    assert figures["distinct_1"] == pytest.approx(4 / 7)
+    assert {f"distinct_{n}{kind}" for n in (1, 2, 3) for kind in ("", "_per_word")} <= set(figures)
+
+
+def test_nothing_but_empty_responses_has_length_zero():
+    figures = text_figures(["", " "], 10)
+    assert figures["length"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+    assert figures["empty"] == 1.0

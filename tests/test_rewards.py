@@ -1,0 +1,246 @@
+import hashlib
+import math
+import shutil
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.rewards.column import Column, Transform
+from aloll_cli.rewards.fitted import FOLDS, Features, Fitted, Prompts, skill
+from aloll_cli.rewards.vader import Vader
+from aloll_cli.scoring import checked_scores
+
+
+def row(i, response="", stored=None, prompt=""):
+    return Row(f"train-{i}-0", hashlib.sha256(prompt.encode()).hexdigest()[:16], prompt, response, stored)
+
+
+def test_vader_is_the_compound_score_mapped_to_0_1_worked_by_hand():
+    # compound = s / √(s² + 15), rounded to four places: "good" has s = 1.9, "bad" −2.5
+    good, bad = (round(s / math.sqrt(s * s + 15), 4) for s in (1.9, -2.5))
+    rows = [row(0, "good"), row(1, "bad"), row(2, "table"), row(3, "")]
+    found = Vader().scorer(None).score(rows)
+    np.testing.assert_allclose(found, [(1 + good) / 2, (1 + bad) / 2, 0.5, 0.5], atol=1e-12)
+    assert found[:2].tolist() == pytest.approx([0.7202, 0.22885])
+
+
+def test_vader_stays_within_its_range():
+    rows = [row(0, "wonderful great amazing love " * 50), row(1, "terrible awful horrible hate " * 50)]
+    high, low = checked_scores(Vader(), Vader().scorer(None), rows)
+    assert 0 <= low < 0.01
+    assert 0.99 < high <= 1
+
+
+def column(transform, lo=0.0, hi=1.0):
+    return Column(transform=transform, lo=lo, hi=hi)
+
+
+def test_a_column_of_logits_goes_through_the_sigmoid():
+    reward = column(Transform.sigmoid, lo=-9.0, hi=9.0)
+    rows = [row(i, stored=s) for i, s in enumerate([0.0, math.log(3), -math.log(3), 100.0])]
+    np.testing.assert_allclose(checked_scores(reward, reward.scorer(None), rows), [0.5, 0.75, 0.25, 1.0], atol=1e-12)
+    assert reward.range == (0.0, 1.0)
+
+
+def test_a_column_as_it_is_keeps_to_its_range_and_names_the_example_that_does_not():
+    reward = column(Transform.none, lo=1.0, hi=5.0)
+    rows = [row(i, stored=s) for i, s in enumerate([1.0, 4.5, 5.0])]
+    assert reward.scorer(None).score(rows).tolist() == [1.0, 4.5, 5.0]
+    assert reward.range == (1.0, 5.0)
+    with pytest.raises(UserError, match=r"example train-7-0: the stored reward 5\.5 lies outside \[1\.0, 5\.0\]\.\nreward\.lo=…"):
+        reward.scorer(None).score([*rows, row(7, stored=5.5)])
+    with pytest.raises(UserError, match=r"reward\.lo=2\.0 is not below reward\.hi=2\.0"):
+        column(Transform.none, lo=2.0, hi=2.0)
+
+
+def test_an_unbounded_column_takes_any_number():
+    reward = column(Transform.none, lo=-math.inf, hi=math.inf)
+    assert checked_scores(reward, reward.scorer(None), [row(0, stored=-1e9)]).tolist() == [-1e9]
+
+
+def test_an_example_without_a_stored_reward_is_named():
+    reward = column(Transform.sigmoid)
+    assert not reward.scores_text
+    with pytest.raises(UserError, match=r"example train-1-0 stores no reward\.\nChoose a reward that scores text"):
+        reward.scorer(None).score([row(0, stored=1.0), row(1)])
+
+
+@dataclass(kw_only=True)
+class Given(Reward):
+    """Scores that a user's own code might give."""
+
+    scores: list[float]
+
+    @property
+    def range(self):
+        return -1.0, 1.0
+
+    def scorer(self, state):
+        return GivenScorer(self.scores)
+
+
+class GivenScorer(Scorer):
+    def __init__(self, scores):
+        self.scores = scores
+
+    def score(self, rows):
+        return np.array(self.scores)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([0.5, math.nan, 0.1], r"reward=given gave nan for example train-1-0\.\nRewards must be finite"),
+        ([0.5, 0.1, math.inf], "reward=given gave inf for example train-2-0"),
+        ([-math.inf, 0.1, 0.1], "reward=given gave -inf for example train-0-0"),
+        ([0.5, 1.5, 0.1], r"reward=given gave 1\.5 for example train-1-0, outside its range \[-1\.0, 1\.0\]"),
+        ([0.5, 0.1], r"reward=given gave \(2,\) scores for 3 rows, the first of them train-0-0\.\nOne number a row"),
+        ([[0.5], [0.1], [0.2]], r"reward=given gave \(3, 1\) scores for 3 rows"),
+    ],
+)
+def test_a_score_that_is_missing_or_no_number_stops_and_names_the_row(scores, message):
+    reward = Given(scores=scores)
+    with pytest.raises(UserError, match=message):
+        checked_scores(reward, reward.scorer(None), [row(i) for i in range(3)])
+
+
+def test_scores_at_the_ends_of_the_range_pass():
+    reward = Given(scores=[-1, 0, 1])
+    found = checked_scores(reward, reward.scorer(None), [row(i) for i in range(3)])
+    assert found.tolist() == [-1.0, 0.0, 1.0]
+    assert found.dtype == np.float64
+
+
+KINDS = {"good": 2.0, "fine": 0.5, "poor": -0.5, "awful": -2.0}
+WORDS = Fitted(features=Features.words, prompts=Prompts.first_half, alpha=1.0, max_features=500)
+
+
+def rated(count=80, offset=0):
+    """Two responses to each of some prompts, whose stored logit is that of the word they hold and a little noise."""
+    noise = np.random.default_rng(offset).normal(0, 0.2, (count, 2))
+    names = list(KINDS)
+    return [
+        replace(
+            row(2 * i + k, f"the food was {names[(i + k) % 4]} on day {i % 7}", prompt=f"visit {offset + i}"),
+            stored=KINDS[names[(i + k) % 4]] + float(noise[i, k]),
+        )
+        for i in range(count)
+        for k in range(2)
+    ]
+
+
+TRAIN, VALIDATION = rated(), rated(20, offset=1000)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """The folder of a fitted reward's state, and the skill that fitting it reported."""
+    folder = tmp_path_factory.mktemp("fitted")
+    return folder, WORDS.fit(TRAIN, VALIDATION, folder)
+
+
+def refit(folder, train, reward=WORDS):
+    folder.mkdir()
+    reward.fit(train, VALIDATION, folder)
+    return reward.scorer(folder)
+
+
+def used(reward, rows):
+    lo, hi = reward.prompts.value
+    return [r for r in rows if lo <= int(r.group[:8], 16) / 2**32 < hi]
+
+
+def test_a_fitted_reward_learns_the_stored_one_and_keeps_to_0_1(fitted):
+    folder, found = fitted
+    scores = checked_scores(WORDS, WORDS.scorer(folder), VALIDATION)
+    means = [np.mean([s for s, r in zip(scores, VALIDATION, strict=True) if kind in r.response]) for kind in KINDS]
+    assert means == sorted(means, reverse=True)
+    assert means[0] > 0.8
+    assert means[-1] < 0.2
+    assert found["r2"] > 0.8
+    assert found["pair_accuracy"] > 0.9
+    assert found["held_out_rows"] == 40
+    assert found["rows"] == len(used(WORDS, TRAIN))
+
+
+def test_skill_worked_by_hand():
+    # logits 1, 0, 3 against 2, 0, 1: R² = 1 − (1 + 0 + 4) / 2, ranks agree on two of three pairs, ρ = ½
+    rows = [row(i, stored=s, prompt="one") for i, s in enumerate([2.0, 0.0, 1.0])]
+    predicted = [1 / (1 + math.exp(-z)) for z in (1.0, 0.0, 3.0)]
+    found = skill(GivenScorer(predicted), rows)
+    assert found["r2"] == pytest.approx(1 - 5 / 2)
+    assert found["rank_correlation"] == pytest.approx(0.5)
+    assert found["pairs"] == 3
+    assert found["pair_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_training_rows_are_scored_by_a_model_that_did_not_see_their_prompt(fitted, tmp_path):
+    rows = used(WORDS, TRAIN)
+    before = WORDS.scorer(fitted[0]).score(rows)
+    own = rows[6].group
+    altered = [replace(r, stored=r.stored + 3) if r.group == own else r for r in TRAIN]
+    after = refit(tmp_path / "altered", altered).score(rows)
+    fold = [int(r.group[8:], 16) % FOLDS for r in rows]
+    same_fold = np.array(fold) == fold[6]
+    assert [r.group for r in rows].count(own) == 2
+    assert np.array_equal(after[same_fold], before[same_fold])
+    assert (after[~same_fold] != before[~same_fold]).all()
+    assert 0 < same_fold.sum() < len(rows)
+
+
+def test_new_rows_are_scored_by_the_model_that_saw_every_chosen_prompt(fitted, tmp_path):
+    altered = [replace(r, stored=r.stored + 3) if r.group == used(WORDS, TRAIN)[6].group else r for r in TRAIN]
+    after = refit(tmp_path / "altered", altered).score(VALIDATION)
+    assert (after != WORDS.scorer(fitted[0]).score(VALIDATION)).all()
+
+
+def test_state_that_is_loaded_again_gives_the_same_bits(fitted, tmp_path):
+    rows = TRAIN + VALIDATION
+    expected = WORDS.scorer(fitted[0]).score(rows)
+    moved = shutil.copytree(fitted[0], tmp_path / "moved")
+    assert np.array_equal(WORDS.scorer(moved).score(rows), expected)
+    assert np.array_equal(refit(tmp_path / "again", TRAIN).score(rows), expected)
+    assert np.array_equal([WORDS.scorer(moved).score([r])[0] for r in rows], expected)
+
+
+def test_the_state_is_safetensors_and_json_and_nothing_is_pickled(fitted):
+    files = sorted(file.name for file in fitted[0].iterdir())
+    assert files == ["model.safetensors", "vocabulary.json"]
+    assert not [name for name in files if (fitted[0] / name).read_bytes().startswith(b"\x80")]
+
+
+def test_the_held_out_reward_has_other_features_and_other_prompts(fitted, tmp_path):
+    from safetensors.numpy import load_file
+
+    second = WORDS.held_out()
+    assert (second.features, second.prompts) == (Features.characters, Prompts.second_half)
+    assert (second.alpha, second.max_features) == (WORDS.alpha, WORDS.max_features)
+    assert second.held_out() == WORDS
+    refit(tmp_path / "second", TRAIN, second)
+    groups = [set(load_file(f / "model.safetensors")["fitted_groups"].tolist()) for f in (fitted[0], tmp_path / "second")]
+    assert min(map(len, groups)) > 20
+    assert not groups[0] & groups[1]
+    assert groups[0] | groups[1] == {int(r.group, 16) for r in TRAIN}
+
+
+def test_a_reward_fitted_on_all_prompts_has_no_counterpart():
+    assert replace(WORDS, prompts=Prompts.all).held_out() is None
+    assert len(used(replace(WORDS, prompts=Prompts.all), TRAIN)) == len(TRAIN)
+
+
+def test_prompt_and_response_have_features_of_their_own(fitted):
+    scorer = WORDS.scorer(fitted[0])
+    swapped = [replace(r, prompt=r.response, response=r.prompt) for r in VALIDATION]
+    assert np.ptp(scorer.score(swapped)) < 0.2 < np.ptp(scorer.score(VALIDATION))
+
+
+def test_too_few_rows_and_missing_scores_are_refused(tmp_path):
+    with pytest.raises(UserError, match="reward=fitted has only"):
+        WORDS.fit(TRAIN[:8], VALIDATION, tmp_path)
+    with pytest.raises(UserError, match="stores no reward"):
+        WORDS.fit([replace(r, stored=None) for r in TRAIN], VALIDATION, tmp_path)
+    with pytest.raises(UserError, match=r"reward\.alpha must be positive, got 0"):
+        replace(WORDS, alpha=0)

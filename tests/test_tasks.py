@@ -1,0 +1,273 @@
+import gzip
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from tiny import composed, reviews, store, write_rows
+
+from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.examples import chosen_rows
+from aloll_cli.artifacts.line import Line
+from aloll_cli.errors import UserError
+from aloll_cli.files import read_json
+from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, prompt_key
+from aloll_cli.tasks.source import LocalSource
+
+HHA = composed("task=hha").task
+PRO = {
+    "prefix": [["<|prompter|>Hi there ", "<|assistant|> Hello!", "<|prompter|>Who are you?", "<|assistant|>"]] * 2,
+    "suffix": ["A friend.", " Go away. "],
+    "reward": [0.7, -0.4],
+}
+DIALOGUE = "\n\nHuman: Hi there\n\nAssistant: Hello!\n\nHuman: Who are you?\n\nAssistant:"
+HUB = {"chosen": f"{DIALOGUE} A friend.", "rejected": f"{DIALOGUE} Go away."}
+
+
+def data(root, *overrides):
+    """The rows artifact of a composed task, made."""
+    artifact = Data(composed(*overrides).task)
+    return artifact, store(root).ensure(artifact)
+
+
+def test_a_pro_row_and_a_hub_row_of_one_dialogue_give_the_same_prompt_and_responses():
+    pro, hub = HHA.records(PRO), HHA.records(HUB)
+    assert [r.prompt for r in pro] == [r.prompt for r in hub]
+    assert [r.response for r in pro] == [r.response for r in hub] == ["A friend.", "Go away."]
+    assert [r.group for r in pro] == [r.group for r in hub]
+    assert [r.reward for r in pro] == [0.7, -0.4]
+    assert [r.reward for r in hub] == [None, None]
+    assert [r.position for r in pro] == [0, 1]
+
+
+def test_a_prompt_of_hha_reads_as_in_the_paper():
+    record = HHA.records(PRO)[0]
+    assert record.prompt == (
+        "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and "
+        "polite answers to the human's questions. ### Human: Hi there ### Assistant: Hello! ### Human: Who are you?"
+        " ### Assistant: "
+    )
+    assert [part.role for part in record.parts] == ["system", "user", "assistant", "user", "assistant"]
+
+
+def test_a_colon_within_a_turn_starts_no_new_one():
+    row = {name: text.replace("Who are you?", "Tell me: who\nAssistant: is?") for name, text in HUB.items()}
+    assert "Tell me: who\nAssistant: is? ### Assistant: " in HHA.records(row)[0].prompt
+
+
+def test_rows_with_a_response_that_ends_in_a_colon_are_dropped():
+    with pytest.raises(Dropped, match="a response ends in a colon"):
+        HHA.records(PRO | {"suffix": ["Here it is: ", "No."]})
+    with pytest.raises(Dropped, match="a response ends in a colon"):
+        HHA.records(HUB | {"rejected": f"{DIALOGUE} Here it is:"})
+
+
+def test_hub_rows_that_answer_different_prompts_are_dropped():
+    with pytest.raises(Dropped, match="answer different prompts"):
+        HHA.records(HUB | {"rejected": "\n\nHuman: Bye\n\nAssistant: Bye."})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (PRO | {"suffix": "A friend."}, r"""field "suffix" is 'A friend\.'; a list of texts is needed"""),
+        (PRO | {"reward": [0.7]}, r'field "reward" is \[0\.7\]; 2 numbers are needed'),
+        (PRO | {"reward": [0.7, "n/a"]}, """field "reward" is 'n/a'; a number is needed"""),
+        (PRO | {"reward": [0.7, True]}, 'field "reward" is True; a number is needed'),
+        (PRO | {"reward": [0.7, float("nan")]}, 'field "reward" is nan; a finite number is needed'),
+        (PRO | {"prefix": [["<|prompter|>Hi"], ["<|prompter|>Ho"]]}, 'field "prefix" must hold the same turns'),
+        (PRO | {"prefix": [["Hi"]] * 2}, """field "prefix": 'Hi' starts with neither"""),
+        ({"chosen": HUB["chosen"]}, 'field "rejected" is missing; text is needed'),
+        (HUB | {"chosen": None}, 'field "chosen" is None; text is needed'),
+        (HUB | {"chosen": "Hello!"}, """field "chosen" is 'Hello!'; turns that end with the assistant's are needed"""),
+    ],
+)
+def test_a_bad_row_names_the_field_what_stands_there_and_what_is_needed(row, message):
+    with pytest.raises(BadRow, match=message):
+        HHA.records(row)
+
+
+def test_a_bad_row_is_an_error_with_file_and_line_or_is_counted(tmp_path):
+    folder = reviews(tmp_path / "rows")
+    lines = (folder / "train.jsonl").read_text().splitlines()
+    lines[6] = json.dumps({"prompt": "Visit 6.", "response": 5})
+    (folder / "train.jsonl").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r'train\.jsonl, line 7: field "response" is 5; text is needed\.\n.*on_bad_row=skip'):
+        data(tmp_path / "out", f"task.path={folder}")
+    _, made = data(tmp_path / "out", f"task.path={folder}", "task.on_bad_row=skip")
+    assert read_json(made / "counts.json")["train"] == {"responses": 23, "bad rows skipped": 1}
+    assert "train-6-0" not in load_data(made, "train").column("id").to_pylist()
+
+
+def test_what_is_left_out_is_counted_by_reason(tmp_path):
+    rows = [PRO, PRO | {"suffix": ["Here it is:", "No."]}, PRO | {"suffix": ["Yes.", "  "]}]
+    for split, word in zip(SPLITS, ("Hi", "Hey", "Ho"), strict=True):
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", json.loads(json.dumps(rows).replace("Hi there", word)))
+    _, made = data(tmp_path / "out", "task=hha", f"task.path={tmp_path / 'rows'}")
+    expected = {"responses": 3, "rows left out (a response ends in a colon)": 1, "empty responses left out": 1}
+    assert read_json(made / "counts.json") == dict.fromkeys(SPLITS, expected)
+
+
+def test_a_path_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"task\.path=.*nowhere: there is no such file or folder"):
+        LocalSource(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_without_a_train_file_is_refused(tmp_path):
+    write_rows(tmp_path / "test.jsonl", [HUB])
+    with pytest.raises(UserError, match=r"the folder holds no train file\.\nName it train\.jsonl"):
+        LocalSource(str(tmp_path))
+
+
+def test_a_file_of_an_unknown_kind_is_refused(tmp_path):
+    (tmp_path / "rows.txt").write_text("Hi\n")
+    with pytest.raises(UserError, match=r"ends in none of \.jsonl, \.jsonl\.gz, \.csv, \.parquet"):
+        LocalSource(str(tmp_path / "rows.txt"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1}\n\n{"a" 2}\n', r"rows\.jsonl, line 3: not JSON: Expecting ':' delimiter at column 6"),
+        (b'{"a": 1}\n{"a": "\xff"}\n', r"rows\.jsonl, line 2: byte 7 is not UTF-8\.\nSave the file as UTF-8"),
+        (b'{"a": 1}\n[1, 2]\n', r"rows\.jsonl, line 2: a JSON object is needed, not list"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named_by_its_number(tmp_path, content, message):
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        list(LocalSource(str(tmp_path / "rows.jsonl")).rows("all"))
+
+
+def test_every_kind_of_file_gives_the_same_rows(tmp_path):
+    rows = [{"prompt": f"Visit {i}.", "response": 'Good, very "good"; naïve.'} for i in range(5)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress((tmp_path / "rows.jsonl").read_bytes()))
+    table = pa.Table.from_pylist(rows)
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    pyarrow.csv.write_csv(table, tmp_path / "rows.csv")
+    for suffix in ("jsonl", "jsonl.gz", "csv", "parquet"):
+        found = list(LocalSource(str(tmp_path / f"rows.{suffix}")).rows("all"))
+        assert [row for _, row in found] == rows, suffix
+        assert f"rows.{suffix}, " in found[4][0]
+        assert found[4][0].endswith(" 5")
+
+
+def test_a_prompt_in_two_splits_is_refused_by_name(tmp_path):
+    folder = reviews(tmp_path / "rows")
+    with (folder / "test.jsonl").open("a") as stream:
+        stream.write(json.dumps({"prompt": "Visit 3 to the train place.", "response": "Otherwise."}) + "\n")
+    with pytest.raises(UserError, match='the prompt "Visit 3 to the train place." is in train and in test'):
+        data(tmp_path / "out", f"task.path={folder}")
+
+
+def test_no_two_splits_of_a_made_data_set_share_a_prompt(tmp_path):
+    _, made = data(tmp_path / "out", f"task.path={reviews(tmp_path / 'rows')}")
+    groups = {split: set(load_data(made, split).column("group").to_pylist()) for split in SPLITS}
+    assert {split: len(found) for split, found in groups.items()} == {"train": 24, "validation": 4, "test": 4}
+    assert len(set.union(*groups.values())) == 32
+
+
+def test_one_file_is_split_by_prompt_so_that_splits_are_disjoint_and_cover_all(tmp_path):
+    # three responses to each of 400 prompts
+    rows = [{"prompt": f"Visit {i // 3}.", "response": f"Good {i}."} for i in range(1200)]
+    write_rows(tmp_path / "all.jsonl", rows)
+    artifact, made = data(tmp_path / "out", f"task.path={tmp_path / 'all.jsonl'}")
+    tables = {split: load_data(made, split) for split in SPLITS}
+    responses = [text for table in tables.values() for text in table.column("response").to_pylist()]
+    assert Counter(responses) == Counter(" " + row["response"] for row in rows)
+    groups = {split: set(table.column("group").to_pylist()) for split, table in tables.items()}
+    assert sum(map(len, groups.values())) == len(set.union(*groups.values())) == 400
+    for split, found in groups.items():
+        assert {prompt_key(f"Visit {i}.") for i in range(400) if artifact.task.split_of(f"Visit {i}.") == split} == found
+    assert 330 < len(groups["train"]) < 390
+    assert min(map(len, groups.values())) > 5
+
+
+def test_a_split_that_the_source_lacks_is_taken_from_train_by_prompt(tmp_path):
+    write_rows(tmp_path / "rows" / "train.jsonl", [{"prompt": f"Visit {i}.", "response": "Good."} for i in range(200)])
+    write_rows(tmp_path / "rows" / "test.jsonl", [{"prompt": "Elsewhere.", "response": "Bad."}])
+    artifact, made = data(tmp_path / "out", f"task.path={tmp_path / 'rows'}")
+    counts = {split: load_data(made, split).num_rows for split in SPLITS}
+    drawn = Counter(artifact.task.split_of(f"Visit {i}.") for i in range(200))
+    assert counts == {"train": drawn["train"] + drawn["test"], "validation": drawn["validation"], "test": 1}
+    assert counts["validation"] > 0
+
+
+RAW = pa.table({
+    "group": ["a", "a", "b", "a", "b", "c"],
+    "position": [0, 1, 0, 0, 1, 0],
+    "stored": [0.1, 0.9, -1.0, 0.5, -2.0, 7.0],
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("responses", "rows"),
+    [
+        (Responses.all, [0, 1, 2, 3, 4, 5]),
+        (Responses.best, [1, 2, 5]),
+        (Responses.worst, [0, 4, 5]),
+        (Responses.first, [0, 2, 3, 5]),
+    ],
+)
+def test_responses_are_chosen_as_by_hand(responses, rows):
+    assert chosen_rows(RAW, responses).tolist() == rows
+
+
+def test_the_first_of_equal_responses_is_chosen():
+    tied = pa.table({"group": ["a", "a"], "position": [0, 1], "stored": [0.5, 0.5]})
+    assert chosen_rows(tied, Responses.best).tolist() == chosen_rows(tied, Responses.worst).tolist() == [0]
+
+
+def test_a_choice_by_stored_reward_needs_stored_rewards():
+    bare = pa.table({"group": ["a"], "position": [0], "stored": pa.nulls(1, pa.float64())})
+    with pytest.raises(UserError, match=r"task\.responses=best compares stored rewards, and the data has none"):
+        chosen_rows(bare, Responses.best)
+    assert chosen_rows(bare, Responses.first).tolist() == [0]
+
+
+def test_the_same_content_elsewhere_is_the_same_data_and_one_changed_byte_is_not(tmp_path):
+    here = reviews(tmp_path / "here")
+    there = shutil.copytree(here, tmp_path / "there")
+    fingerprints = [Line(composed(f"task.path={folder}")).metrics.fingerprint for folder in (here, there)]
+    assert fingerprints[0] == fingerprints[1]
+    changed = there / "test.jsonl"
+    changed.write_bytes(changed.read_bytes().replace(b"good", b"goad", 1))
+    task = composed(f"task.path={there}").task
+    assert Data(task).fingerprint != Data(composed(f"task.path={here}").task).fingerprint
+    assert Data(task).identity()["content"].keys() == {"train", "validation", "test"}
+
+
+def test_the_shipped_reviews_are_disjoint_and_without_bad_rows(tmp_path):
+    _, made = data(tmp_path, "task=reviews")
+    counts = read_json(made / "counts.json")
+    assert all(set(found) == {"responses"} for found in counts.values())
+    assert counts["train"]["responses"] > 100
+
+
+def read_or_dropped(row):
+    """The records of a row, none where the task leaves it out."""
+    try:
+        return HHA.records(row)
+    except Dropped:
+        return []
+
+
+@pytest.mark.skipif("ALOLL_DATA" not in os.environ, reason="ALOLL_DATA names no folder of data slices")
+def test_the_hha_slice_reads_whole_and_without_a_bad_row():
+    source = LocalSource(str(Path(os.environ["ALOLL_DATA"]) / "hha"))
+    found = {split: [len(read_or_dropped(row)) for _, row in source.rows(split)] for split in SPLITS}
+    assert {split: len(responses) for split, responses in found.items()} == {"train": 4490, "validation": 242, "test": 255}
+    for responses in found.values():
+        assert set(responses) <= {0, 2}
+        assert sum(responses) > 2 * 0.9 * len(responses)
+
+
+def test_bad_rows_stop_by_default():
+    assert HHA.on_bad_row is OnBadRow.error

@@ -1,0 +1,92 @@
+"""What several tests share: tiny random models, a tokenizer, composed settings, and a store in a temporary folder."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_module
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from aloll_cli.artifacts.base import Job, Store
+from aloll_cli.config import build, register
+from aloll_cli.models import Head, Scratch
+from aloll_cli.settings import GROUPS, Settings
+from aloll_cli.terminal import Log
+from aloll_cli.world import Alone
+
+torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
+
+VOCABULARY = 320
+TEXTS = [
+    "The soup was cold and the waiter rude.",
+    "We loved the garden, the bread and the quiet music.",
+    "How do I bake bread? Mix flour, water and salt, then wait.",
+]
+
+
+@cache
+def composed(*overrides: str) -> Settings:
+    """The settings that a command line with these overrides gives."""
+    register(Settings, GROUPS)
+    with initialize_config_module("aloll_cli.conf", version_base=None):
+        return build(compose("config", list(overrides)), Settings)
+
+
+@cache
+def tokenizer():
+    """A byte-level BPE with <pad>, <s> and </s> as 0, 1 and 2, which opens every text with <s> when asked to."""
+    scratch = Scratch(
+        head=Head.full, vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, layers=2, heads=2, context=128,
+        tie_embeddings=False,
+    )  # fmt: skip
+    return scratch.tokenizer(TEXTS * 3)
+
+
+def gpt2(dropout: float = 0.1, seed: int = 0) -> GPT2LMHeadModel:
+    """A random GPT-2 with learned positions and dropout, in eval mode."""
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=128, n_embd=32, n_layer=2, n_head=2, initializer_range=0.2,
+        resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout, bos_token_id=2, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config).eval()
+
+
+def llama(seed: int = 0) -> LlamaForCausalLM:
+    """A random Llama with rotary positions and a head of its own, in eval mode."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=128, initializer_range=0.2, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def store(root: Path) -> Store:
+    """An empty store, or the one that is there."""
+    return Store(root, composed().runtime, Alone(), {})
+
+
+def job(root: Path) -> Job:
+    """A making in a folder of its own, for what is made without a store."""
+    return Job(root, store(root), composed().runtime, Alone(), Log(quiet=True))
+
+
+def write_rows(file: Path, rows: list[dict]) -> None:
+    """A JSON Lines file, its folder included."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def reviews(folder: Path, train: int = 24, others: int = 4) -> Path:
+    """A folder of short reviews in the embedded task's form."""
+    for split, count in (("train", train), ("validation", others), ("test", others)):
+        rows = [
+            {"prompt": f"Visit {i} to the {split} place.", "response": f"It was {('good', 'bad', 'fine')[i % 3]} for {i} people."}
+            for i in range(count)
+        ]
+        write_rows(folder / f"{split}.jsonl", rows)
+    return folder
