@@ -42,6 +42,8 @@ def enter_hydra(stage: str, arguments: list[str]) -> int:
     parser = get_args_parser()
     parser.prog = f"aloll {stage}"
     args = parser.parse_args(arguments)
+    # the second reward is chosen from the same group as the first
+    args.overrides = [re.sub(r"^(\+*)test_reward=", r"\1reward@test_reward=", override) for override in args.overrides]
     register(Settings, GROUPS)
     search_path = create_automatic_config_search_path(None, None, "pkg://aloll_cli.conf")
     if args.config_dir:
@@ -65,12 +67,11 @@ def enter_hydra(stage: str, arguments: list[str]) -> int:
         _translated(compose, hydra, name)
         hydra.show_cfg(config_name=name, overrides=args.overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
         return 0
-    if args.multirun:
-        return _sweep(stage, hydra, name, args.overrides)
-    cfg = _translated(compose, hydra, name)
-    settings = build(_without_hydra(cfg), Settings)
     try:
-        run_stage(stage, settings)
+        if args.multirun:
+            _sweep(stage, hydra, name, args.overrides)
+        else:
+            run_stage(stage, build(_without_hydra(_translated(compose, hydra, name)), Settings))
     except Interrupted as stop:
         again = shlex.join(["aloll", stage, *arguments])
         sys.stderr.write(f"aloll {stage}: stopped ({stop.reason}); a checkpoint was written. Go on with: {again}\n")
@@ -124,7 +125,7 @@ class _Task:
         return run_stage(self.stage, settings)
 
 
-def _sweep(stage: str, hydra: Hydra, name: str, overrides: list[str]) -> int:
+def _sweep(stage: str, hydra: Hydra, name: str, overrides: list[str]) -> None:
     """One job for each combination of values; ends with a comparison where the stage evaluates."""
     _translated(lambda: _check_jobs(hydra, name, overrides), hydra, name)
     batches = _translated(lambda: hydra.multirun(config_name=name, task_function=_Task(stage), overrides=overrides), hydra, name)
@@ -132,7 +133,6 @@ def _sweep(stage: str, hydra: Hydra, name: str, overrides: list[str]) -> int:
     finished = [build(_without_hydra(job.cfg), Settings) for job in jobs if job.cfg is not None]
     if stage in EVALUATING and len(finished) > 1:
         compare(stage, finished)
-    return 0
 
 
 def _check_jobs(hydra: Hydra, name: str, overrides: list[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from aloll_cli.batches import token_batch
+from aloll_cli.errors import UserError
 from aloll_cli.generation import respond
 from aloll_cli.metrics import distinct, words
 from aloll_cli.rewards.base import Reward, Row, Scorer
@@ -55,6 +56,8 @@ class Likelihood(Evaluator):
     def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
         rows = np.flatnonzero(self.weights > 0)
         lengths = self.examples.response_lengths()
+        if not len(rows):
+            raise UserError("no validation response has a positive advantage, to judge the policy by.", "values=constant")
         rows = rows[np.argsort(lengths[rows], kind="stable")]
         mine, total = rows[world.rank :: world.size], 0.0
         for start in range(0, len(mine), self.batch_size):
@@ -95,7 +98,12 @@ class GeneratedReward(Evaluator):
             step=update, max_tokens=self.max_tokens, stop=self.stop, batch_size=self.batch_size,
         )  # fmt: skip
         scored = [Row(row["group"], row["group"], row["prompt"], r.text) for row, r in zip(mine, responses, strict=True)]
-        scores = checked_scores(self.reward, self.load_scorer(), scored) if scored else np.zeros(0)
+        scores, error = np.zeros(0), None
+        try:
+            scores = checked_scores(self.reward, self.load_scorer(), scored) if scored else scores
+        except UserError as found:
+            error = found
+        world.agree(error)
         gathered = world.gather(
             list(zip((row.id for row in scored), (row.response for row in scored), scores.tolist(), strict=True))
         )

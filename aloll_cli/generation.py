@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class InverseCdf(LogitsProcessor):
     """Turns sampling into taking the greatest logit: keeps, for each row, the token where its CDF passes the row's number.
 
-    IntArray are ranked by probability first, so that two policies that answer with the same numbers tend to agree.
+    Tokens are ranked by probability first, so that two policies that answer with the same numbers tend to agree.
     """
 
     def __init__(self, seed: int, step: int, ids: list[str]) -> None:

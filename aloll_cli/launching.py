@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from aloll_cli.config import plain
-from aloll_cli.stopping import Interrupted
+from aloll_cli.stopping import TIME_IS_UP, Interrupted
 
 POLL = 0.1  # seconds
 
@@ -57,7 +57,9 @@ def run_workers(stage: str, settings: Any) -> None:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-    if received and code in (0, 128 + received[0]):
+    if code == TIME_IS_UP:
+        raise Interrupted(0, "max_hours is over")
+    if received and code in (0, 128 + received[0], -received[0]):
         raise Interrupted(128 + received[0], signal.Signals(received[0]).name)
     if code:
         raise WorkersFailed(code)

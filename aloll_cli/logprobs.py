@@ -72,6 +72,11 @@ class ResponseLogps(nn.Module):
     @torch.no_grad()
     def _probe(self) -> None:
         """Refuse models whose logits are not a plain linear function of the last hidden state."""
+        name, config = type(self.model).__name__, self.model.config
+        refusal = UserError(f"model.head=chunked: {name} scales, caps or adapts its logits.", "model.head=full")
+        changes = [getattr(config, key, None) for key in ("final_logit_softcapping", "logit_scale", "logits_scaling")]
+        if any(change not in (None, 1) for change in changes) or type(self.model.get_output_embeddings()) is not nn.Linear:
+            raise refusal
         device = self.model.device
         ids = torch.arange(1, 9, device=device).view(2, 4) % self.model.config.vocab_size
         ones = torch.ones_like(ids)
@@ -83,8 +88,7 @@ class ResponseLogps(nn.Module):
         self._chunked = True
         self.model.train(was_training)
         if not torch.allclose(chunked, full, atol=1e-4, rtol=1e-4):
-            name = type(self.model).__name__
-            raise UserError(f"model.head=chunked: {name} scales, caps or adapts its logits.", "model.head=full")
+            raise refusal
 
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:

@@ -143,12 +143,15 @@ class Pretrained(Model):
     revision: str | None
     trust_remote_code: bool
 
+    def __post_init__(self) -> None:
+        self.path = str(Path(self.path).expanduser()) if self.path.startswith("~") else self.path
+
     @property
     def label(self) -> str:
         return Path(self.path).name.lower()
 
     def content(self) -> dict[str, Any]:
-        folder = Path(self.path).expanduser()
+        folder = Path(self.path)
         if folder.is_dir():
             return {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()}
         return {"revision": _hub_revision(self.path, self.revision)}
@@ -172,12 +175,22 @@ class Pretrained(Model):
 
         # fp32 master weights: transformers would load the stored type otherwise
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32, **self._hub_options())
-        return model
+        return with_plain_decoding(model, tokenizer)
 
     def _hub_options(self) -> dict[str, Any]:
-        if Path(self.path).expanduser().is_dir():
+        if Path(self.path).is_dir():
             return {"trust_remote_code": self.trust_remote_code}
         return {"revision": _hub_revision(self.path, self.revision), "trust_remote_code": self.trust_remote_code}
+
+
+def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The model without the decoding options it was published with: answers are draws from π, as ``generation=`` says."""
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    return model
 
 
 def load_policy(directory: Path) -> PreTrainedModel:
@@ -195,12 +208,6 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
     return tokenizer
-
-
-def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
-    """Write a folder that ``AutoModelForCausalLM.from_pretrained`` opens, tokenizer included."""
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
 
 
 def _hub_revision(name: str, revision: str | None) -> str:

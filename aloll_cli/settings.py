@@ -38,6 +38,7 @@ class Trained(Reference):
     def __post_init__(self) -> None:
         check_length(self.updates, self.epochs, "reference.")
         check_positive(self, "reference.", "batch_size", "eval_every")
+        check_seed("reference.seed", self.seed)
 
 
 @dataclass(kw_only=True)
@@ -114,11 +115,15 @@ class Settings(Runtime):
             self, "", "batch_size", "eval_every", "eval_prompts", "resamples", "processes", "micro_batch_size",
             "scoring_batch_size", "checkpoint_every", "keep_checkpoints",
         )  # fmt: skip
-        if self.batch_size < self.processes:
-            raise UserError(
-                f"batch_size={self.batch_size} leaves some of processes={self.processes} without a row.", "processes=1"
-            )
-        check_seeds(self.seed)
+        sizes = {"batch_size": self.batch_size}
+        if isinstance(self.reference, Trained):
+            sizes["reference.batch_size"] = self.reference.batch_size
+        for name, size in sizes.items():
+            if size < self.processes:
+                raise UserError(f"{name}={size} leaves some of processes={self.processes} without a row.", "processes=1")
+        check_seed("seed", self.seed)
+        if self.threads is not None:
+            check_positive(self, "", "threads")
         if isinstance(self.reference, AsLoaded) and self.model.trains_tokenizer:
             raise UserError(
                 "reference=pretrained needs a model that was trained before.", "reference=trained, or model=pretrained"
@@ -157,10 +162,10 @@ def check_positive(options: Any, prefix: str, *names: str) -> None:
             raise UserError(f"{prefix}{name} must be at least 1, got {getattr(options, name)}.", f"{prefix}{name}=…")
 
 
-def check_seeds(seed: int) -> None:
-    """Seeds key random generators, which take no negative number."""
-    if seed < 0:
-        raise UserError(f"seed must not be negative, got {seed}.", "seed=1")
+def check_seed(name: str, seed: int) -> None:
+    """Seeds key random generators."""
+    if not 0 <= seed < 2**31:
+        raise UserError(f"{name} must lie between 0 and 2147483647, got {seed}.", f"{name}=1")
 
 
 GROUPS: dict[str, dict[str, type]] = {

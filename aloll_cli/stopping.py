@@ -15,11 +15,15 @@ class Interrupted(BaseException):
         self.code, self.reason = code, reason
 
 
+TIME_IS_UP = 75  # a worker's exit code: stopped at max_hours
+STARTED = time.monotonic()  # of this process: max_hours counts everything, not one training alone
+
+
 class Stopper:
     """Remembers that somebody asked to stop. The first Ctrl-C is remembered, the second one interrupts at once."""
 
     def __init__(self, max_hours: float | None) -> None:
-        self._deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
+        self._deadline = None if max_hours is None else STARTED + 3600 * max_hours
         self._signal: int | None = None
         self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aloll_cli.errors import UserError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -36,12 +38,16 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
     left = [i for i in mine if not _part(folder, i).exists()]
     if len(left) < len(mine):
         job.log.say(f"  {label}: resumed, {len(mine) - len(left)} of {len(mine)} blocks were there")
+    error = None
     with job.log.progress(label, rows, rows - sum(min(BLOCK, rows - starts[i]) for i in left)) as meter:
-        for i in left:
-            stop = min(starts[i] + BLOCK, rows)
-            write_table(_part(folder, i), compute(starts[i], stop))
-            meter.advance(stop - starts[i])
-    job.world.wait()
+        try:
+            for i in left:
+                stop = min(starts[i] + BLOCK, rows)
+                write_table(_part(folder, i), compute(starts[i], stop))
+                meter.advance(stop - starts[i])
+        except UserError as found:
+            error = found
+    job.world.agree(error)
 
 
 def write_table(file: Path, table: pa.Table) -> None:

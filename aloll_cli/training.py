@@ -59,7 +59,7 @@ class Rows:
     reference: LogpTable | None
     pad: int
 
-    @property
+    @cached_property
     def kept(self) -> float:
         """The share of rows with positive weight: the leftover lunch."""
         return float((self.weights > 0).mean())
@@ -158,7 +158,8 @@ class Training:
     def _loss(self, chosen: IntArray) -> tuple[torch.Tensor, dict[str, float]]:
         """(B,) losses of some rows, and the sums of their figures."""
         device = self.accelerator.device
-        logps = token_batch(self.rows.examples, chosen.tolist(), self.rows.pad, device).logps(self.wrapped)
+        tokens = token_batch(self.rows.examples, chosen.tolist(), self.rows.pad, device)
+        logps = tokens.logps(self.wrapped)
         reference = self.rows.reference
         batch = Batch(
             logps=logps,
@@ -166,12 +167,12 @@ class Training:
             weights=torch.tensor(self.rows.weights[chosen], dtype=torch.float32, device=device),
             rewards=torch.tensor(self.rows.rewards[chosen], dtype=torch.float32, device=device),
             group=torch.tensor(self.rows.examples.groups[0][chosen], device=device),
+            mask=tokens.response_mask,
         )
         loss = self.variant.loss(batch)
         figures = {"loss": loss.detach(), **self.variant.metrics(batch)}
         if reference:
-            lengths = torch.tensor(self.rows.examples.response_lengths()[chosen], device=device)
-            figures["ratio"] = (batch.log_ratio.exp() * (logps.detach() != 0)).sum(dim=-1) / lengths
+            figures["ratio"] = (batch.log_ratio.exp() * batch.mask).sum(dim=-1) / batch.mask.sum(dim=-1)
             figures["kl"] = 0.5 * batch.log_ratio.square().sum(dim=-1)
         return loss, {name: float(value.sum()) for name, value in figures.items()}
 

@@ -142,6 +142,8 @@ class Learned(Values):
     def __post_init__(self) -> None:
         if self.folds < 2:
             raise UserError(f"values.folds must be at least 2, got {self.folds}.", "values.folds=5")
+        if self.seed < 0:
+            raise UserError(f"values.seed must not be negative, got {self.seed}.", "values.seed=1")
         if self.lr <= 0 or self.epochs < 1 or self.batch_size < 1 or not 0 <= self.dropout < 1:
             raise UserError(
                 "values.lr, values.epochs, values.batch_size must be positive and values.dropout in [0, 1).", "values.dropout=0.1"
@@ -151,6 +153,8 @@ class Learned(Values):
         """Cross-fit heads and report their error beside the best constant's."""
         from aloll_cli.value_head import cross_fit
 
+        if len(states) < self.folds:
+            raise UserError(f"values.folds={self.folds} folds of {len(states)} prompts cannot be made.", "values=constant")
         fit = cross_fit(states, targets, counts, self.options(evidence.range), self.folds)
         evidence.say(
             f"  value head: held-out squared error {fit.error:.5f} after {fit.epoch} epochs, "

@@ -10,7 +10,7 @@ from aloll_cli.cli import execute
 from aloll_cli.config import from_plain
 from aloll_cli.errors import UserError
 from aloll_cli.settings import Settings
-from aloll_cli.stopping import Interrupted
+from aloll_cli.stopping import TIME_IS_UP, Interrupted
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
             sys.stderr.write(f"aloll {stage}: {error}\n")
         return 2
     except Interrupted as stop:
-        return stop.code
+        return stop.code or TIME_IS_UP
     except KeyboardInterrupt:
         return 130
     return 0

@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from aloll_cli.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +46,12 @@ class World(ABC):
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, by rank, in every process."""
 
+    def agree(self, error: UserError | None) -> None:
+        """Raise, in every process, the first error that any of them met; wait for everyone otherwise."""
+        first = next((found for found in self.gather(error) if found is not None), None)
+        if first is not None:
+            raise first
+
     def sum(self, value: float) -> float:
         """The sum over processes, in every process."""
         return float(sum(self.gather(value)))
@@ -69,7 +78,8 @@ class Together(World):
     def __init__(self) -> None:
         from accelerate import PartialState
 
-        self._state = PartialState(cpu=not _has_gpu())
+        # one process may wait for another command's lock, or make something alone, for longer than torch's default limit
+        self._state = PartialState(cpu=not _has_gpu(), timeout=timedelta(days=7))
         self.rank, self.size = self._state.process_index, self._state.num_processes
 
     def wait(self) -> None:

@@ -86,7 +86,9 @@ def mean_loss(variant: Variant, logps: Tensor, ref_logps: Tensor | None = None) 
     """The variant's loss of (B, T) log-probs per token, with a weight of its own for each row where it takes weights."""
     rows = torch.arange(len(logps), device=logps.device)
     weights = 0.5 + rows / len(logps)
-    batch = Batch(logps=logps, behaviour_logps=ref_logps, weights=weights, rewards=weights, group=rows)
+    batch = Batch(
+        logps=logps, behaviour_logps=ref_logps, weights=weights, rewards=weights, group=rows, mask=torch.ones_like(logps)
+    )
     return variant.loss(batch).mean() / logps.shape[1]
 
 

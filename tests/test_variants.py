@@ -42,6 +42,7 @@ def batch(logps=LOGPS, behaviour=BEHAVIOUR, weights=WEIGHTS):
         weights=torch.tensor(weights),
         rewards=torch.zeros(count),
         group=torch.arange(count),
+        mask=torch.tensor(logps) != 0,
     )
 
 
@@ -144,6 +145,13 @@ def test_padding_adds_nothing_to_loss_or_gradient(variant):
     loss, gradient = loss_and_gradient(variant, padded)
     expected = loss_and_gradient(variant, batch())
     assert_close((loss, gradient[:, :2]), expected)
+
+
+def test_clip_fraction_does_not_depend_on_padding():
+    short = batch([[-1.0, -2.0]], [[-1.0, -4.0]], [1.0])
+    padded = batch([[-1.0, -2.0, 0.0, 0.0]], [[-1.0, -4.0, 0.0, 0.0]], [1.0])
+    assert Seq(clip=0.9).metrics(short)["clip_fraction"].tolist() == [0.5]
+    assert Seq(clip=0.9).metrics(padded)["clip_fraction"].tolist() == [0.5]
 
 
 def test_clip_fraction_counts_tokens_under_seq_and_whole_responses_under_alol():

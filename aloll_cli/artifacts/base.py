@@ -118,7 +118,8 @@ class Store:
                     f"{artifact.folder} is missing, and upstream=require forbids making it.",
                     f"Make it with: aloll {artifact.stage} …  or leave upstream=make.",
                 )
-            for needed in artifact.inputs().values():
+            # inputs of inputs too: making may read them, and what is altered must not be used
+            for needed in upstream(artifact):
                 self.ensure(needed, wanted=False)
             with self._lock(artifact):
                 if self.world.decide(lambda: not self.is_complete(artifact)):
@@ -197,6 +198,14 @@ class Store:
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+
+def upstream(artifact: Artifact) -> list[Artifact]:
+    """Every artifact that one is made from, directly or not, each once and after its own inputs."""
+    found: dict[str, Artifact] = {}
+    for needed in artifact.inputs().values():
+        found |= {before.fingerprint: before for before in upstream(needed)} | {needed.fingerprint: needed}
+    return list(found.values())
 
 
 def _make_folder(folder: Path) -> None:

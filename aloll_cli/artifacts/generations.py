@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.examples import Examples, ExampleTable
-from aloll_cli.artifacts.policy import PolicySource
+from aloll_cli.artifacts.policy import PolicySource, check_context
 from aloll_cli.config import identity
 from aloll_cli.decoding import Generation
 from aloll_cli.models import load_tokenizer
@@ -41,6 +41,7 @@ class Generations(Artifact):
         examples = ExampleTable(job.path(self.examples) / self.split)
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
         model = self.policy.load(job)
+        check_context(model, self.examples)
         task = self.examples.task
         _, prompts = examples.groups
 

@@ -10,6 +10,7 @@ from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
 from aloll_cli.artifacts.policy import ResponseWeights
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
+from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class Metrics(Artifact):
         tables = {name: load_generations(job.path(side.answers)) for name, side in sides.items()}
         texts = {name: table.column("response").to_pylist() for name, table in tables.items()}
         prompts = tables["policy"].column("prompt").to_pylist()
-        assert tables["policy"].column("id").equals(tables["reference"].column("id")), "both sides answer the same prompts"
+        if not tables["policy"].column("id").equals(tables["reference"].column("id")):
+            raise UserError("the saved policy's tokenizer leaves other prompts than the reference's.", "task.truncated=keep")
         scores = {
             name: {role: load_rewards(job.path(rewards)) for role, rewards in side.rewards.items()}
             for name, side in sides.items()

@@ -17,6 +17,7 @@ from aloll_cli.files import write_json
 from aloll_cli.models import Head, Model, load_policy, load_tokenizer
 from aloll_cli.optimizers import Adamw
 from aloll_cli.sampling import Sampling
+from aloll_cli.tracking import Off, Send
 from aloll_cli.variants.base import Signal, Variant
 
 if TYPE_CHECKING:
@@ -67,6 +68,17 @@ def placed(model: PreTrainedModel, job: Job) -> PreTrainedModel:
     nn.Module.to(model, job.world.device)
     nn.Module.eval(model)
     return model
+
+
+def check_context(model: PreTrainedModel, examples: Examples) -> None:
+    """Raises UserError where a prompt and a response together may be longer than the model can read."""
+    context = getattr(model.config, "max_position_embeddings", None)
+    needed = examples.task.max_prompt_tokens + examples.task.max_response_tokens + 1
+    if context is not None and needed > context:
+        raise UserError(
+            f"prompt and response may take {needed} tokens, and the model reads {context}.",
+            f"task.max_prompt_tokens={max(1, context - examples.task.max_response_tokens - 1)}",
+        )
 
 
 class Judge:
@@ -214,10 +226,10 @@ class TrainedPolicy(PolicySource):
         return self.course.identity() | {"judge": self.judge.identity()}
 
     def inputs(self) -> dict[str, Artifact]:
-        inputs: dict[str, Artifact] = {"start": self.start, "examples": self.examples} | self.weights.inputs()
-        if self.reference_logps:
-            inputs["reference_logps"] = self.reference_logps
-        return inputs | {f"judge_{role}": artifact for role, artifact in self.judge.inputs().items()}
+        # in the order of cost: a reward that cannot be had is found before π_ref is trained
+        judge = {f"judge_{role}": artifact for role, artifact in self.judge.inputs().items()}
+        inputs: dict[str, Artifact] = {"examples": self.examples} | judge | self.weights.inputs() | {"start": self.start}
+        return inputs | ({"reference_logps": self.reference_logps} if self.reference_logps else {})
 
     def load(self, job: Job) -> PreTrainedModel:
         return placed(load_policy(job.path(self) / "policy"), job)
@@ -237,12 +249,14 @@ class TrainedPolicy(PolicySource):
         kept = int((weights > 0).sum())
         if not kept:
             raise UserError(
-                "no response has a positive advantage: there is nothing to learn from.", "values=constant, or look at the rewards"
+                "no response has a positive weight: there is nothing to learn from.", "values=constant, or look at the rewards"
             )
         job.log.say(f"  {kept} of {len(examples)} responses have a positive weight ({rows.kept:.1%})")
+        model = self.start.load(job)
+        check_context(model, self.examples)
         Training(
             job=job,
-            module=ResponseLogps(self.start.load(job), chunked=self.head is Head.chunked),
+            module=ResponseLogps(model, chunked=self.head is Head.chunked),
             tokenizer=tokenizer,
             rows=rows,
             draws=Draws(course.sampling.frequencies(weights), course.batch_size, course.seed),
@@ -253,5 +267,10 @@ class TrainedPolicy(PolicySource):
             select_best=course.select_best,
             seed=course.seed,
             evaluator=self.judge.open(job, self.examples, tokenizer),
-            send=job.runtime.tracking.start(Path(self.folder).name, self.recipe),
+            send=self._tracker(job),
         ).run()
+
+    def _tracker(self, job: Job) -> Send:
+        """What training figures are sent to; by the main process alone."""
+        tracking = job.runtime.tracking if job.world.is_main else Off()
+        return tracking.start(Path(self.folder).name, self.recipe, job.log.warn)

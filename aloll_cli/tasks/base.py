@@ -145,7 +145,14 @@ def text_field(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
     if not isinstance(value, str):
         raise BadRow(f'field "{name}" is {shown(value, name in row)}; text is needed')
-    return value
+    return unicode(value, name)
+
+
+def unicode(text: str, name: str) -> str:
+    """Text that UTF-8 can hold: JSON's escapes can also spell half of a surrogate pair."""
+    if any(0xD800 <= ord(character) < 0xE000 for character in text):
+        raise BadRow(f'field "{name}" holds half of a surrogate pair, which is no character')
+    return text
 
 
 def number(value: Any, name: str) -> float:

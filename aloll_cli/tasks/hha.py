@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, number, shown, text_field
+from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, number, shown, text_field, unicode
 
 SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
@@ -55,13 +55,17 @@ def _pro(row: dict[str, Any]) -> tuple[Turns, list[str], list[float | None]]:
         raise BadRow(f'field "reward" is {shown(reward)}; {len(suffix)} numbers are needed')
     if not isinstance(prefix, list) or not prefix or any(turns != prefix[0] for turns in prefix):
         raise BadRow('field "prefix" must hold the same turns for each response')
-    return [_turn(text) for text in prefix[0]], [t.strip() for t in suffix], [number(r, "reward") for r in reward]
+    return (
+        [_turn(text) for text in prefix[0]],
+        [unicode(t, "suffix").strip() for t in suffix],
+        [number(r, "reward") for r in reward],
+    )
 
 
 def _turn(text: Any) -> tuple[str, str]:
     for tag, ours in PRO_TAGS.items():
         if isinstance(text, str) and text.startswith(tag):
-            return ours, text[len(tag) :].strip()
+            return ours, unicode(text, "prefix")[len(tag) :].strip()
     raise BadRow(f'field "prefix": {shown(text)} starts with neither <|prompter|> nor <|assistant|>')
 
 

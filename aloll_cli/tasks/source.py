@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,14 @@ class LocalSource(Source):
                 raise UserError(f"task.path={path}: the name ends in none of {', '.join(SUFFIXES)}.", "task.path=FILE.jsonl")
             self.files = {"all": root}
             return
-        found = {
-            split: file
-            for split in ("train", "validation", "test")
-            for suffix in SUFFIXES
-            if (file := root / f"{split}{suffix}").is_file()
-        }
+        found = {}
+        for split in ("train", "validation", "test"):
+            files = [file for suffix in SUFFIXES if (file := root / f"{split}{suffix}").is_file()]
+            if len(files) > 1:
+                names = " and ".join(file.name for file in files)
+                raise UserError(f"task.path={path}: {names} are both there.", "Leave one file for each split.")
+            if files:
+                found[split] = files[0]
         if "train" not in found:
             raise UserError(
                 f"task.path={path}: the folder holds no train file.", "Name it train.jsonl (.jsonl.gz, .csv, .parquet)."
@@ -70,12 +72,7 @@ class LocalSource(Source):
         if file.name.endswith((".jsonl", ".jsonl.gz")):
             yield from _json_lines(file)
         else:
-            from datasets import load_dataset
-
-            kind = file.suffix[1:]
-            rows = load_dataset(kind, data_files=str(file), split="train", streaming=True)
-            for number, row in enumerate(rows, start=1):
-                yield f"{file}, row {number}", dict(row)
+            yield from _table_rows(file)
 
 
 class HubSource(Source):
@@ -109,31 +106,36 @@ class HubSource(Source):
 
 
 def _hub_revision(name: str) -> str:
-    from huggingface_hub import HfApi, scan_cache_dir
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return str(HfApi().dataset_info(name, timeout=10).sha)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        # one small file resolves the revision, from the hub or, offline, from the cache
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=["README.md"], etag_timeout=10)).name
+    except (HfHubHTTPError, OSError) as error:
         hint = "Connect to the network, or read local files: task.path=FOLDER"
-        try:
-            cached = [r for repo in scan_cache_dir().repos if repo.repo_id == name for r in repo.revisions]
-        except OSError:
-            cached = []
-        if not cached:
-            raise UserError(f"the data set {name} cannot be reached ({type(error).__name__}).", hint) from None
-        return max(cached, key=lambda r: r.last_modified).commit_hash
+        raise UserError(f"the data set {name} cannot be reached ({type(error).__name__}).", hint) from None
+
+
+def _table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    from datasets import load_dataset
+    from pyarrow import ArrowInvalid
+
+    try:
+        for number, row in enumerate(load_dataset(file.suffix[1:], data_files=str(file), split="train", streaming=True), start=1):
+            yield f"{file}, row {number}", dict(row)
+    except (ArrowInvalid, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not a {file.suffix[1:]} file: {error}.", "Save it again.") from None
 
 
 def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    opener = gzip.open if file.suffix == ".gz" else open
-    with opener(file, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
+    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
+        for number, line in enumerate(_whole(lines, file), start=1):
             place = f"{file}, line {number}"
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode("utf-8"))
+                row = json.loads(line.decode("utf-8").rstrip("\r\n"))
             except UnicodeDecodeError as error:
                 raise UserError(f"{place}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.") from None
             except json.JSONDecodeError as error:
@@ -141,3 +143,11 @@ def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if not isinstance(row, dict):
                 raise UserError(f"{place}: a JSON object is needed, not {type(row).__name__}.", "Correct that line.")
             yield place, row
+
+
+def _whole(lines: Iterable[bytes], file: Path) -> Iterator[bytes]:
+    """The lines of a file that may be compressed."""
+    try:
+        yield from lines
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise UserError(f"{file}: not a whole gzip file: {error}", "Compress it again.") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aloll_cli.variants.base import Batch, Variant, check_clip, clip_fraction, clipped
+from aloll_cli.variants.base import Batch, Variant, check_clip, clipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,5 +30,5 @@ class Alol(Variant):
         return -batch.weights * clipped(ratio, self.clip) * batch.logps.sum(dim=-1)
 
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
-        ratio = batch.log_ratio.sum(dim=-1, keepdim=True).exp()
-        return {"clip_fraction": clip_fraction(ratio, self.clip)}
+        ratio = batch.log_ratio.sum(dim=-1).exp()
+        return {"clip_fraction": (clipped(ratio, self.clip) != ratio).float()}

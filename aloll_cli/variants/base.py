@@ -36,6 +36,7 @@ class Batch:
         weights: (B,) the variant's signal: 1, R or A⁺.
         rewards: (B,) R(x, y).
         group: (B,) which prompt a response belongs to.
+        mask: (B, T) 1 at real tokens, 0 at padding.
     """
 
     logps: Tensor
@@ -43,6 +44,7 @@ class Batch:
     weights: Tensor
     rewards: Tensor
     group: Tensor
+    mask: Tensor
 
     @property
     def log_ratio(self) -> Tensor:
@@ -77,9 +79,9 @@ def clipped(ratio: Tensor, clip: float | None) -> Tensor:
     return ratio if clip is None else ratio.clamp(1 - clip, 1 + clip)
 
 
-def clip_fraction(ratio: Tensor, clip: float | None) -> Tensor:
-    """The share of ratios that clipping changes, over the last dimension. Padding has ratio 1 and is never clipped."""
-    return (clipped(ratio, clip) != ratio).float().mean(dim=-1)
+def clip_fraction(ratio: Tensor, clip: float | None, mask: Tensor) -> Tensor:
+    """(B,) the share of real tokens whose ratio clipping changes; ratio and mask are (B, T)."""
+    return ((clipped(ratio, clip) != ratio) * mask).sum(dim=-1) / mask.sum(dim=-1)
 
 
 def check_clip(clip: float | None) -> None:

@@ -30,4 +30,4 @@ class Seq(Variant):
         return -batch.weights * (ratio * batch.logps).sum(dim=-1)
 
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
-        return {"clip_fraction": clip_fraction(batch.log_ratio.exp(), self.clip)}
+        return {"clip_fraction": clip_fraction(batch.log_ratio.exp(), self.clip, batch.mask)}
