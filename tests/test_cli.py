@@ -73,7 +73,7 @@ def test_help_lists_the_stages_and_a_stage_lists_its_groups(tmp_path: Path):
 def test_upstream_require_refuses_and_names_the_stage(tmp_path: Path):
     _, said = run(tmp_path, "train", *SMALL, "upstream=require", code=2)
     assert "upstream=require forbids making it" in said
-    assert "aloll train-reference" in said
+    assert "Make it with: aloll score-rewards" in said
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from aloll_cli.metrics import bootstrap, matched_distinct, mean_with_interval, t
 from aloll_cli.page import write_page
 from aloll_cli.reporting import show_answers, show_comparison, show_runs
 from aloll_cli.runs import load_run, pair, paired_difference, settings_apart
+from aloll_cli.terminal import results
 
 RESAMPLES = 200
 ATTACK = "<script>alert('x')</script><img src=http://evil.example/x.png>"
@@ -117,7 +118,7 @@ def fresh_hydra() -> Iterator[None]:
 
 @pytest.fixture(params=[80, 200])
 def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setenv("COLUMNS", str(request.param))
+    monkeypatch.setattr(results, "width", request.param)
     return int(request.param)
 
 
