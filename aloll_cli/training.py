@@ -263,12 +263,15 @@ class Training:
 
     def _finish(self) -> None:
         """Leave ``policy/``; may be called again where a kill interrupted it."""
-        best, policy = self.chosen(self._evaluations()), self.job.directory / "policy"
+        records, policy = self._evaluations(), self.job.directory / "policy"
+        best = self.chosen(records)
         if not policy.exists():
             self._prune()
             folders(self._candidates)[best].rename(policy)
         shutil.rmtree(self._candidates)
         self.job.log.say(f"  policy: the one after update {best} of {self.updates}")
+        if max(record["score"] for record in records) == records[0]["score"]:
+            self.job.log.warn(f"no evaluation reached the {self.evaluator.label} before training; try a smaller optimizer.lr")
 
     def _save_policy(self, folder: Path) -> None:
         model: PreTrainedModel = self.module.model
