@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,20 @@ SMALL = [
 ]  # fmt: skip
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """Start ``aloll …`` in a folder."""
-    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", *arguments]
+# the process kills itself when it is about to open or rename a file whose path matches: no moment is missed
+DIE = """
+import os, re, signal, sys
+def hook(event, args):
+    if event in ("open", "os.rename") and re.search({pattern!r}, str(args[0])):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+"""
+
+
+def start(folder: Path, *arguments: str, die_at: str | None = None) -> "subprocess.Popen[str]":
+    """Start ``aloll …`` in a folder; ``die_at`` is a pattern of paths, for a SIGKILL at the first file that matches."""
+    before = DIE.format(pattern=die_at) if die_at else ""
+    command = [sys.executable, "-c", before + "from aloll_cli.cli import main; main()", *arguments]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
@@ -35,16 +44,10 @@ def run(folder: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
     return out, err
 
 
-def kill_when(process: "subprocess.Popen[str]", happened: Callable[[], bool], number: int = signal.SIGKILL) -> bool:
-    """Send a signal as soon as something has happened; returns whether that was before the process ended by itself."""
-    while process.poll() is None:
-        if happened():
-            os.killpg(process.pid, number)
-            process.communicate()
-            return process.returncode != 0
-        time.sleep(0.002)
-    process.communicate()
-    return False
+def was_killed(process: "subprocess.Popen[str]") -> bool:
+    """Wait for a process's end; whether a SIGKILL brought it."""
+    process.communicate(timeout=280)
+    return process.returncode == -signal.SIGKILL
 
 
 def contents(root: Path) -> dict[str, Any]:
