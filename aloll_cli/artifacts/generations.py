@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.examples import Examples, ExampleTable
-from aloll_cli.artifacts.policy import PolicySource, check_context
+from aloll_cli.artifacts.policy_source import PolicySource, check_context
 from aloll_cli.config import identity
 from aloll_cli.decoding import Generation
 from aloll_cli.models import load_tokenizer

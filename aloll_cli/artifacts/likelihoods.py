@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.examples import Examples, ExampleTable
-from aloll_cli.artifacts.policy import PolicySource
+from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.models import load_tokenizer
 from aloll_cli.tables import read_blocks, write_blocks
 

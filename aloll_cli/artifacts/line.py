@@ -20,11 +20,10 @@ from aloll_cli.artifacts.policy import (
     ByReward,
     Course,
     Judge,
-    LoadedPolicy,
-    PolicySource,
     ResponseWeights,
     TrainedPolicy,
 )  # fmt: skip
+from aloll_cli.artifacts.policy_source import LoadedPolicy, PolicySource
 from aloll_cli.artifacts.reference_logps import ReferenceLogps
 from aloll_cli.artifacts.rewards import Rewards, ScoredBy
 from aloll_cli.artifacts.tokenizer import Tokenizer

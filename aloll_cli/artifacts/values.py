@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.examples import Examples, ExampleTable
-from aloll_cli.artifacts.policy import PolicySource
+from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.config import identity, name_of
 from aloll_cli.models import load_tokenizer

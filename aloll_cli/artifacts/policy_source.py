@@ -1,0 +1,68 @@
+"""What a language model can be loaded from, and the models that are used as they are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.examples import Examples
+from aloll_cli.config import identity, plain
+from aloll_cli.errors import UserError
+from aloll_cli.files import write_json
+from aloll_cli.models import Model, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class PolicySource(Artifact):
+    """Something that a language model can be loaded from."""
+
+    @abstractmethod
+    def load(self, job: Job) -> PreTrainedModel:
+        """The model in fp32 and eval mode, on this process's device."""
+
+
+class LoadedPolicy(PolicySource):
+    """A model as it is loaded, from the hub or a folder: nothing is copied."""
+
+    kind, stage = "base-model", "train-reference"
+
+    def __init__(self, model: Model, tokenizer: Artifact, seed: int = 0) -> None:
+        self.model, self.tokenizer, self.seed = model, tokenizer, seed
+        self.name = model.label
+
+    def identity(self) -> dict[str, Any]:
+        drawn = {"seed": self.seed} if self.model.trains_tokenizer else {}
+        return {"model": identity(self.model) | {"path": None}, "content": self.model.content()} | drawn
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"tokenizer": self.tokenizer}
+
+    def make(self, job: Job) -> None:
+        if job.world.is_main:
+            write_json(job.directory / "model.json", plain(self.model))
+
+    def load(self, job: Job) -> PreTrainedModel:
+        return placed(self.model.initial(load_tokenizer(job.path(self.tokenizer)), self.seed), job)
+
+
+def placed(model: PreTrainedModel, job: Job) -> PreTrainedModel:
+    """The model on this process's device, in eval mode."""
+    from torch import nn
+
+    nn.Module.to(model, job.world.device)
+    nn.Module.eval(model)
+    return model
+
+
+def check_context(model: PreTrainedModel, examples: Examples) -> None:
+    """Raises UserError where a prompt and a response together may be longer than the model can read."""
+    context = getattr(model.config, "max_position_embeddings", None)
+    needed = examples.task.max_prompt_tokens + examples.task.max_response_tokens + 1
+    if context is not None and needed > context:
+        raise UserError(
+            f"prompt and response may take {needed} tokens, and the model reads {context}.",
+            f"task.max_prompt_tokens={max(1, context - examples.task.max_response_tokens - 1)}",
+        )
