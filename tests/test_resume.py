@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -44,25 +45,17 @@ def test_a_line_killed_eight_times_ends_with_the_same_bits(undisturbed: Path, tm
     assert "reused" in said
 
 
-def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path):
-    process = start(tmp_path, "train", *SMALL)
-    for line in process.stderr:
-        if "makes policy" in line:
-            break
+def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: Path):
+    long = [*SMALL, "updates=100000", "eval_every=100000", "checkpoint_every=100000"]
+    process = start(tmp_path, "train", *long)
     logged = "outputs/reviews/policy/*.partial/metrics.jsonl"
     while not any(file.stat().st_size for file in tmp_path.glob(logged)) and process.poll() is None:
-        pass
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
-    if process.returncode:
-        assert process.returncode == 130
-        assert f"Go on with: aloll train {SMALL[0]}" in said
-    run(tmp_path, "train", *SMALL)
-    mine = contents(tmp_path / "outputs" / "reviews" / "policy")
-    theirs = contents(undisturbed / "reviews" / "policy")
-    weights = [name for name in theirs if "/policy/" in name]
-    assert weights
-    assert all(mine[name] == theirs[name] for name in weights)
+    assert process.returncode == 130
+    assert f"Go on with: aloll train {SMALL[0]}" in said
+    assert len(list(tmp_path.glob("outputs/reviews/policy/*.partial/checkpoints/update-*/optimizer.safetensors"))) == 1
 
 
 def test_the_same_command_again_makes_nothing(undisturbed: Path):
