@@ -1,7 +1,7 @@
 """The command line: ``aloll STAGE group=choice key=value …``, plain Hydra from the stage on.
 
-One parent composes the configuration. With ``processes=N`` it writes the configuration down and starts N workers through
-accelerate, which read it (worker.py); Hydra is entered once.
+One parent composes the configuration. With ``processes=N`` it writes the configuration down and starts N workers
+(launching.py), which read it (worker.py); Hydra is entered once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One of several processes that accelerate started: reads the configuration that the parent wrote."""
+"""One of several processes that launching.py started: reads the configuration that the parent wrote."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Alone(World):
 
 
 class Together(World):
-    """Several processes, started through accelerate."""
+    """Several processes, joined through accelerate."""
 
     def __init__(self) -> None:
         from accelerate import PartialState
