@@ -11,8 +11,10 @@ import os
 import sys
 from typing import Any
 
+from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.stages import STAGES
+from aloll_cli.stopping import Interrupted, interruptible
 
 USAGE = """aloll fine-tunes language models by offline RL on reward-labelled text.
 
@@ -23,6 +25,7 @@ usage: aloll STAGE [group=choice] [key=value] …
 aloll STAGE --help     its groups and options
 aloll STAGE --cfg job  the configuration it would run
 aloll STAGE -m key=a,b one run for each value
+aloll STAGE -q         warnings, errors and results only; -v says more
 """
 
 
@@ -43,58 +46,64 @@ def run_command(arguments: list[str]) -> int:
         sys.stdout.write(f"aloll {__version__}\n")
         return 0
     stage = arguments[0]
+    command = Command(stage, tuple(arguments[1:]))
     try:
         if stage not in STAGES:
             close = difflib.get_close_matches(stage, STAGES, n=1)
             raise UserError(
                 f'there is no stage "{stage}".', f"Did you mean aloll {close[0]}?" if close else "aloll --help lists the stages."
             )
-        from aloll_cli.composition import enter_hydra
+        with interruptible():
+            from aloll_cli.composition import enter_hydra
 
-        return enter_hydra(stage, arguments[1:])
+            return enter_hydra(command)
     except UserError as error:
         sys.stderr.write(f"aloll {stage}: {error}\n")
         return 2
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\naloll {stage}: interrupted. What was finished is kept; the same command goes on.\n")
-        return 130
+    except Interrupted as stop:
+        sys.stderr.write(f"aloll {stage}: stopped ({stop.reason}); what was finished is kept. Go on with: {command}\n")
+        return stop.code
 
 
-def execute(stage: str, settings: Any) -> Any:
+def execute(command: Command, settings: Any) -> Any:
     """Run a stage in this process, alone or as one of several workers; returns what the stage returns."""
     from importlib import import_module
 
     from aloll_cli.config import plain
+    from aloll_cli.settings import Verbosity
+    from aloll_cli.stopping import Stopper
 
-    _quiet_libraries()
+    _quiet_libraries(settings.verbosity is Verbosity.verbose)
     if settings.threads is not None:
         _limit_threads(settings.threads)
-    store = _open_store(settings, {"stage": stage} | plain(settings))
-    return import_module(f"aloll_cli.stages.{stage.replace('-', '_')}").run(settings, store)
+    stage = import_module(f"aloll_cli.stages.{command.stage.replace('-', '_')}")
+    with Stopper(settings.max_hours) as stopper:
+        return stage.run(settings, _open_store(command, settings, stopper, {"stage": command.stage} | plain(settings)))
 
 
-def compare(stage: str, runs: list[Any]) -> None:
+def compare(command: Command, runs: list[Any]) -> None:
     """Show the runs of a sweep beside each other, and write a page about them."""
     from aloll_cli.artifacts.line import Line
     from aloll_cli.stages.report import report
+    from aloll_cli.stopping import Stopper
 
-    store = _open_store(runs[0], {"stage": stage})
-    report([_open_store(run, {}).path(Line(run).metrics) for run in runs], store)
+    with Stopper(None) as stopper:
+        stores = [_open_store(command, run, stopper, {}) for run in runs]
+        report([store.path(Line(run).metrics) for store, run in zip(stores, runs, strict=True)], stores[0])
 
 
-def _open_store(settings: Any, config: dict[str, Any]) -> Any:
+def _open_store(command: Command, settings: Any, stopper: Any, config: dict[str, Any]) -> Any:
     from pathlib import Path
 
     from aloll_cli.artifacts.base import Store
     from aloll_cli.config import name_of
-    from aloll_cli.settings import Upstream
     from aloll_cli.world import current_world
 
     root = Path(settings.output_dir).expanduser() / name_of(settings.task)
-    return Store(root, settings.runtime, current_world(), config, settings.upstream is Upstream.require)
+    return Store(root, settings.runtime, current_world(), stopper, command, config)
 
 
 def _limit_threads(count: int) -> None:
@@ -102,10 +111,10 @@ def _limit_threads(count: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(count)
 
 
-def _quiet_libraries() -> None:
+def _quiet_libraries(verbose: bool) -> None:
     """Progress bars and advice of libraries would mix with ours."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning" if verbose else "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

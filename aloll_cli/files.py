@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,3 +48,26 @@ def read_json_lines(file: Path) -> list[Any]:
         return []
     with file.open(encoding="utf-8") as lines:  # not splitlines(), which also ends lines at characters that JSON allows
         return [json.loads(line) for line in lines]
+
+
+STORAGE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.EIO,
+}
+
+
+def storage_trouble(error: Exception) -> str | None:
+    """What the operating system has against writing, in its words, or None where an error is about something else.
+
+    safetensors and others pass the system's error on as text: ``I/O error: No space left on device (os error 28)``.
+    """
+    found = re.search(r"\((?:os error|errno) (\d+)\)|\[Errno (\d+)\]", str(error))
+    number = error.errno if isinstance(error, OSError) and error.errno else int(found[1] or found[2]) if found else None
+    return os.strerror(number).lower() if number in STORAGE else None

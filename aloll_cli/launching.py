@@ -16,6 +16,7 @@ import time
 from types import FrameType
 from typing import Any
 
+from aloll_cli.command import Command
 from aloll_cli.config import plain
 from aloll_cli.stopping import TIME_IS_UP, Interrupted
 
@@ -30,7 +31,7 @@ class WorkersFailed(Exception):
         self.code = code
 
 
-def run_workers(stage: str, settings: Any) -> None:
+def run_workers(command: Command, settings: Any) -> None:
     """Run a stage in ``settings.processes`` workers and wait for them.
 
     Raises:
@@ -43,7 +44,7 @@ def run_workers(stage: str, settings: Any) -> None:
         yaml.safe_dump(plain(settings), file, allow_unicode=True)
         file.flush()
         port = _free_port()
-        workers = [_start(rank, stage, file.name, settings, port) for rank in range(settings.processes)]
+        workers = [_start(rank, command, file.name, settings, port) for rank in range(settings.processes)]
         received: list[int] = []
 
         def pass_on(number: int, frame: FrameType | None) -> None:
@@ -60,19 +61,20 @@ def run_workers(stage: str, settings: Any) -> None:
     if code == TIME_IS_UP:
         raise Interrupted(0, "max_hours is over")
     if received and code in (0, 128 + received[0], -received[0]):
-        raise Interrupted(128 + received[0], signal.Signals(received[0]).name)
+        raise Interrupted.by(received[0])
     if code:
         raise WorkersFailed(code)
 
 
-def _start(rank: int, stage: str, file: str, settings: Any, port: int) -> subprocess.Popen[bytes]:
+def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> subprocess.Popen[bytes]:
     count = settings.processes
     threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
     joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads}
     environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}
     # a session of its own: Ctrl-C reaches a worker once, through the parent
-    return subprocess.Popen([sys.executable, "-m", "aloll_cli.worker", stage, file], env=environment, start_new_session=True)
+    words = [sys.executable, "-m", "aloll_cli.worker", file, command.stage, *command.arguments]
+    return subprocess.Popen(words, env=environment, start_new_session=True)
 
 
 def _wait(workers: list[subprocess.Popen[bytes]]) -> int:

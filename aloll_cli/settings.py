@@ -67,6 +67,21 @@ class Upstream(Enum):
     require = "refuse, and say which stage makes them"
 
 
+class Busy(Enum):
+    """What a stage does about an artifact that another process is making."""
+
+    wait = "wait for it"
+    refuse = "say who it is, and leave"
+
+
+class Verbosity(Enum):
+    """How much is said on stderr."""
+
+    quiet = "warnings and errors"
+    normal = "what is made and how far it is"
+    verbose = "versions, times, memory and what libraries say, too"
+
+
 @dataclass(kw_only=True)
 class Runtime:
     """Options that cannot change a result by more than rounding."""
@@ -78,6 +93,9 @@ class Runtime:
     checkpoint_every: int = field(metadata=OPERATIONAL)
     keep_checkpoints: int = field(metadata=OPERATIONAL)
     max_hours: float | None = field(metadata=OPERATIONAL)
+    upstream: Upstream = field(metadata=OPERATIONAL)
+    busy: Busy = field(metadata=OPERATIONAL)
+    verbosity: Verbosity = field(metadata=OPERATIONAL)
     tracking: Tracking = field(metadata=OPERATIONAL)
 
 
@@ -107,7 +125,6 @@ class Settings(Runtime):
     policy: str | None
     runs: list[str] = field(metadata=OPERATIONAL)
     output_dir: str = field(metadata=OPERATIONAL)
-    upstream: Upstream = field(metadata=OPERATIONAL)
 
     def __post_init__(self) -> None:
         check_length(self.updates, self.epochs)

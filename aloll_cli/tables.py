@@ -30,6 +30,10 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
         rows: how many rows the table has.
         label: what progress is called.
         compute: (start, stop) → the table of those rows.
+
+    Raises:
+        UserError: the first error that any process met.
+        Interrupted: somebody asked to stop; what is there is kept.
     """
     folder = job.directory / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,16 +42,20 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
     left = [i for i in mine if not _part(folder, i).exists()]
     if len(left) < len(mine):
         job.log.say(f"  {label}: resumed, {len(mine) - len(left)} of {len(mine)} blocks were there")
-    error = None
+    error, stopped = None, False
     with job.log.progress(label, rows, rows - sum(min(BLOCK, rows - starts[i]) for i in left)) as meter:
         try:
             for i in left:
+                if stopped := job.stopper.requested:
+                    break
                 stop = min(starts[i] + BLOCK, rows)
                 write_table(_part(folder, i), compute(starts[i], stop))
                 meter.advance(stop - starts[i])
         except UserError as found:
             error = found
     job.world.agree(error)
+    if any(job.world.gather(stopped)):  # by one process's clock perhaps
+        raise job.stopper.interruption()
 
 
 def write_table(file: Path, table: pa.Table) -> None:

@@ -21,7 +21,6 @@ from aloll_cli.checkpoints import folders, keep_folders, load_state, save_state,
 from aloll_cli.errors import UserError
 from aloll_cli.files import cut_back, read_json_lines
 from aloll_cli.logprobs import ResponseLogps
-from aloll_cli.stopping import Stopper
 from aloll_cli.variants.base import Batch, Variant
 
 if TYPE_CHECKING:
@@ -80,6 +79,7 @@ class Training:
     """
 
     job: Job
+    label: str
     module: ResponseLogps
     tokenizer: PreTrainedTokenizerBase
     rows: Rows
@@ -100,26 +100,22 @@ class Training:
         optimizer = self.optimizer_options.build(self.module.parameters())
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
         done = self._resume()
-        stopper = Stopper(self.job.runtime.max_hours)
-        try:
-            with self.job.log.progress(f"train {self.job.directory.name.removesuffix('.partial')}", self.updates, done) as meter:
-                if done == 0:
-                    self._check_start()
-                    self._evaluate(0)
-                for update in range(done, self.updates):
-                    figures = self._update(update)
-                    self._record("metrics.jsonl", figures)
-                    done = update + 1
-                    evaluated = done % self.eval_every == 0 or done == self.updates
-                    score = self._evaluate(done) if evaluated else {}
-                    meter.advance(1, loss=figures["loss"], **score)
-                    stop = self.job.world.decide(lambda: stopper.requested)
-                    if stop or done % self.job.runtime.checkpoint_every == 0 or done == self.updates:
-                        self._checkpoint(done)
-                    if stop and done < self.updates:
-                        raise stopper.interruption()
-        finally:
-            stopper.restore()
+        with self.job.log.progress(f"train {self.label}", self.updates, done) as meter:
+            if done == 0:
+                self._check_start()
+                self._evaluate(0)
+            for update in range(done, self.updates):
+                figures = self._update(update)
+                self._record("metrics.jsonl", figures)
+                done = update + 1
+                evaluated = done % self.eval_every == 0 or done == self.updates
+                score = self._evaluate(done) if evaluated else {}
+                meter.advance(1, loss=figures["loss"], **score)
+                stop = self.job.world.decide(lambda: self.job.stopper.requested)
+                if stop or done % self.job.runtime.checkpoint_every == 0 or done == self.updates:
+                    self._checkpoint(done)
+                if stop and done < self.updates:
+                    raise self.job.stopper.interruption()
         if self.job.world.is_main:
             self._finish()
 

@@ -23,6 +23,8 @@ OPERATIONAL = {
     "runs": "runs=[elsewhere]",
     "output_dir": "output_dir=elsewhere",
     "upstream": "upstream=require",
+    "busy": "busy=refuse",
+    "verbosity": "verbosity=quiet",
     "model.head": "model.head=chunked",
 }
 PARTS = ("data", "tokenizer", "examples", "reference", "values", "reference_logps", "policy", "metrics")
@@ -200,7 +202,7 @@ def test_a_damaged_artifact_is_refused_by_name_with_the_command_that_rebuilds_it
         store(root).ensure(artifact)
     what, hint = str(refused.value).splitlines()
     assert str(folder) in what
-    assert hint == f"Remove it and make it again: rm -r {folder} && aloll score-rewards …"
+    assert hint == f"Remove it and make it again: rm -r {folder} && aloll run"
     shutil.rmtree(folder)
     store(root).ensure(artifact)
     assert store(root).is_complete(artifact)

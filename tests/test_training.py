@@ -4,16 +4,14 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from tiny import composed, gpt2, reviews, store, tokenizer
+from tiny import composed, gpt2, opened, reviews, store, tokenizer
 
-from aloll_cli.artifacts.base import Store
 from aloll_cli.artifacts.examples import ExampleTable
 from aloll_cli.artifacts.line import Line
 from aloll_cli.artifacts.reference_logps import LogpTable
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.files import read_json_lines
 from aloll_cli.sampling import Draws
-from aloll_cli.world import Alone
 
 UPDATES = 4
 LR = 0.01
@@ -43,7 +41,7 @@ def trained(folder):
         line = Line(settings)
         # folders that differ in operational fields only would be one folder
         out = folder / ("out " + " ".join(overrides))
-        return line, Store(out, settings.runtime, Alone(), {}).ensure(line.policy), out
+        return line, opened(out, settings.runtime).ensure(line.policy), out
 
     return train
 

@@ -11,9 +11,11 @@ from hydra import compose, initialize_config_module
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from aloll_cli.artifacts.base import Job, Store
+from aloll_cli.command import Command
 from aloll_cli.config import build, register
 from aloll_cli.models import Head, Scratch
-from aloll_cli.settings import GROUPS, Settings
+from aloll_cli.settings import GROUPS, Runtime, Settings
+from aloll_cli.stopping import Stopper
 from aloll_cli.terminal import Log
 from aloll_cli.world import Alone
 
@@ -67,12 +69,17 @@ def llama(seed: int = 0) -> LlamaForCausalLM:
 
 def store(root: Path) -> Store:
     """An empty store, or the one that is there."""
-    return Store(root, composed().runtime, Alone(), {})
+    return opened(root, composed().runtime)
+
+
+def opened(root: Path, runtime: Runtime) -> Store:
+    """A store that nobody asks to stop."""
+    return Store(root, runtime, Alone(), Stopper(None), Command("run"), {})
 
 
 def job(root: Path) -> Job:
     """A making in a folder of its own, for what is made without a store."""
-    return Job(root, store(root), composed().runtime, Alone(), Log(quiet=True))
+    return Job(root, store(root), composed().runtime, Alone(), Log(muted=True), Stopper(None))
 
 
 def write_rows(file: Path, rows: list[dict]) -> None:

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from aloll_cli.artifacts.locks import ArtifactLock
+from aloll_cli.command import Command
 from aloll_cli.config import fingerprint
 from aloll_cli.errors import UserError
-from aloll_cli.files import sha256
-from aloll_cli.settings import Runtime
+from aloll_cli.files import sha256, storage_trouble
+from aloll_cli.settings import Busy, Runtime, Upstream
+from aloll_cli.stopping import Stopper
 from aloll_cli.terminal import Log
 from aloll_cli.world import World
 
 NOT_IN_MANIFEST = ("manifest.json", "log.txt")
+POLL = 0.2  # seconds between two looks at a lock
 
 
 class Artifact(ABC):
@@ -33,6 +39,8 @@ class Artifact(ABC):
 
     kind: str
     version: ClassVar[int] = 1
+
+    resumes: ClassVar[bool] = True  # whether an interrupted making goes on where it stood, or starts again
 
     name: str  # what a person reads in the folder's name
     stage: str  # the command that makes it
@@ -75,6 +83,7 @@ class Job:
         runtime: options that cannot change the result.
         world: the processes that work together.
         log: the terminal and the artifact's log file.
+        stopper: knows whether to stop where work can be left.
     """
 
     directory: Path
@@ -82,6 +91,7 @@ class Job:
     runtime: Runtime
     world: World
     log: Log
+    stopper: Stopper
 
     def path(self, artifact: Artifact) -> Path:
         """The directory of an input."""
@@ -91,9 +101,22 @@ class Job:
 class Store:
     """The folder of one task's artifacts."""
 
-    def __init__(self, root: Path, runtime: Runtime, world: World, config: dict[str, Any], require: bool = False) -> None:
-        self.root, self.runtime, self.world, self._config, self._require = root, runtime, world, config, require
-        self.log = Log(quiet=not world.is_main)
+    def __init__(
+        self, root: Path, runtime: Runtime, world: World, stopper: Stopper, command: Command, config: dict[str, Any]
+    ) -> None:
+        """Open the folder ``root``; nothing is made yet.
+
+        Args:
+            root: ``outputs/<task>``.
+            runtime: options that cannot change a result.
+            world: the processes that work together.
+            stopper: knows whether to stop where work can be left.
+            command: what the user typed, for messages.
+            config: the configuration as plain values, kept beside what is made.
+        """
+        self.root, self.runtime, self.world, self.stopper, self.command = root, runtime, world, stopper, command
+        self._config = config
+        self.log = self._log_to(None)
         self._verified: set[str] = set()
 
     def path(self, artifact: Artifact) -> Path:
@@ -108,15 +131,16 @@ class Store:
             wanted: whether the stage asked for it, rather than something downstream (``upstream=require`` refuses those).
 
         Raises:
-            UserError: an artifact is damaged, or missing where ``upstream=require``.
+            UserError: an artifact is damaged, missing where ``upstream=require``, or in other hands where ``busy=refuse``.
+            Interrupted: somebody asked to stop.
         """
         if artifact.fingerprint in self._verified:
             return self.path(artifact)
         if not self.world.decide(lambda: self.is_complete(artifact)):
-            if self._require and not wanted:
+            if self.runtime.upstream is Upstream.require and not wanted:
                 raise UserError(
                     f"{artifact.folder} is missing, and upstream=require forbids making it.",
-                    f"Make it with: aloll {artifact.stage} …  or leave upstream=make.",
+                    f"Make it with: {self.command.but(artifact.stage, 'upstream=require')}",
                 )
             # inputs of inputs too: making may read them, and what is altered must not be used
             for needed in upstream(artifact):
@@ -134,7 +158,7 @@ class Store:
         """Whether an artifact is there and whole.
 
         Raises:
-            UserError: it is there, but a file is missing, truncated or altered.
+            UserError: it is there, but a file is missing, truncated, altered or too many.
         """
         directory = self.path(artifact)
         if not directory.exists():
@@ -143,35 +167,50 @@ class Store:
         if damage:
             raise UserError(
                 f"{directory} is damaged: {damage}.",
-                f"Remove it and make it again: rm -r {directory} && aloll {artifact.stage} …",
+                f"Remove it and make it again: {shlex.join(['rm', '-r', str(directory)])} && {self.command}",
             )
         return True
 
     def _make(self, artifact: Artifact) -> None:
+        self.stopper.check()
         directory = self.path(artifact)
         partial = directory.with_name(directory.name + ".partial")
-        resumed = partial.exists()
+        start = time.monotonic()
         self.world.wait()
-        if self.world.is_main:
-            partial.mkdir(parents=True, exist_ok=True)
-            (partial / "recipe.json").write_text(json.dumps(artifact.recipe, indent=1, sort_keys=True))
-            (partial / "config.yaml").write_text(_yaml(self._config))
+        goes_on = artifact.resumes and partial.exists()
         self.world.wait()
-        log = Log(partial / "log.txt" if self.world.is_main else None, quiet=not self.world.is_main)
-        log.say(f"{'resumes' if resumed else 'makes'} {artifact.folder}")
         try:
-            artifact.make(Job(partial, self, self.runtime, self.world, log))
-        except UserError:
-            if self.world.is_main and not resumed and not _has_progress(partial):
-                shutil.rmtree(partial)
-            raise
-        self.world.wait()
+            if self.world.is_main:
+                if not goes_on:
+                    shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True, exist_ok=True)
+                (partial / "recipe.json").write_text(json.dumps(artifact.recipe, indent=1, sort_keys=True))
+                (partial / "config.yaml").write_text(_yaml(self._config), encoding="utf-8")
+            self.world.wait()
+            log = self._log_to(partial / "log.txt")
+            log.say(f"{'resumes' if goes_on else 'makes  '} {artifact.folder}")
+            artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
+            self.world.wait()
+            if self.world.is_main:
+                write_manifest(partial)
+        except Exception as error:
+            trouble = storage_trouble(error)
+            if self.world.is_main and (trouble or isinstance(error, UserError)):
+                _tidy(partial)
+            if trouble is None:
+                raise
+            raise UserError(
+                f"{directory} cannot be written: {trouble}.", "Make room and repeat the command, or choose output_dir=FOLDER."
+            ) from None
         if self.world.is_main:
-            write_manifest(partial)
             os.rename(partial, directory)
         self.world.wait()
-        log = Log(quiet=not self.world.is_main)
-        log.say(f"made    {artifact.folder}")
+        self.log.say(f"made    {artifact.folder}")
+        self.log.detail(f"        in {time.monotonic() - start:.1f} s; {_peak_memory():,} MiB of memory at most until here")
+
+    def _log_to(self, file: Path | None) -> Log:
+        is_main = self.world.is_main
+        return Log(file if is_main else None, self.runtime.verbosity, muted=not is_main)
 
     def _lock(self, artifact: Artifact) -> Any:
         return self._main_lock(artifact) if self.world.is_main else nullcontext()
@@ -179,24 +218,19 @@ class Store:
     @contextmanager
     def _main_lock(self, artifact: Artifact) -> Iterator[None]:
         """Saves work only: it is the rename that commits."""
-        from filelock import FileLock, Timeout
-
-        directory = self.path(artifact)
-        file = directory.with_name(directory.name + ".lock")
-        _make_folder(file.parent)
-        holder = file.with_suffix(".holder")
-        lock = FileLock(file)
+        lock = ArtifactLock(self.root, artifact.folder)
+        if not lock.try_acquire():
+            if self.runtime.busy is Busy.refuse:
+                raise UserError(
+                    f"{artifact.folder} is being made by {lock.holder()}.", "Wait for it, or let aloll wait: busy=wait"
+                )
+            self.log.say(f"waits   {artifact.folder}: {lock.holder()} is making it")
+            while not lock.try_acquire():
+                self.stopper.check()
+                time.sleep(POLL)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = holder.read_text() if holder.exists() else "another process"
-            self.log.say(f"waits   {artifact.folder}: {who} is making it")
-            lock.acquire()
-        try:
-            holder.write_text(f"process {os.getpid()} on {os.uname().nodename}")
             yield
         finally:
-            holder.unlink(missing_ok=True)
             lock.release()
 
 
@@ -208,17 +242,22 @@ def upstream(artifact: Artifact) -> list[Artifact]:
     return list(found.values())
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (NotADirectoryError, FileExistsError, PermissionError) as error:
-        raise UserError(
-            f"output_dir: {error.filename} cannot be used as a folder: {error.strerror}.", "output_dir=FOLDER"
-        ) from None
+def _tidy(partial: Path) -> None:
+    """Leave of a failed making what the next one can go on with: whole blocks and whole checkpoints; or nothing."""
+    if any(partial.rglob("part-*.parquet")) or any(partial.glob("checkpoints/update-*")):
+        for stale in [*partial.rglob(".*.tmp")]:
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
+        return
+    shutil.rmtree(partial, ignore_errors=True)
+    with suppress(OSError):  # other artifacts are in there
+        partial.parent.rmdir()
 
 
-def _has_progress(partial: Path) -> bool:
-    return any(file.name not in ("recipe.json", "config.yaml", "log.txt") for file in partial.rglob("*") if file.is_file())
+def _peak_memory() -> int:
+    """MiB that this process had at most so far."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def _yaml(config: dict[str, Any]) -> str:
@@ -246,6 +285,9 @@ def damage_of(directory: Path) -> str | None:
         listed = json.loads((directory / "manifest.json").read_text())["files"]
     except (OSError, ValueError, KeyError):
         return "its manifest.json cannot be read"
+    for file in files_of(directory):
+        if str(file.relative_to(directory)) not in listed:
+            return f"{file.relative_to(directory)} does not belong there"
     for name, entry in listed.items():
         file = directory / name
         if not file.is_file():

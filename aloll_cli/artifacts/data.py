@@ -26,6 +26,7 @@ class Data(Artifact):
     """Every response of every split, keyed on the rows' content and not on their path."""
 
     kind, stage = "data", "score-rewards"
+    resumes = False
 
     def __init__(self, task: Task) -> None:
         self.task = task

@@ -25,6 +25,7 @@ class Examples(Artifact):
     """One row a response: id, group, prompt (whole), prompt_ids, prompt_cut, response (as trained on), response_ids, …"""
 
     kind, stage = "examples", "score-rewards"
+    resumes = False
 
     def __init__(self, task: Task, data: Data, tokenizer: Tokenizer) -> None:
         self.task, self.data, self.tokenizer = task, data, tokenizer

@@ -38,6 +38,7 @@ class Metrics(Artifact):
     """What ``evaluate`` leaves."""
 
     kind, stage = "metrics", "evaluate"
+    resumes = False
 
     def __init__(
         self, about: dict[str, Any], policy: Side, reference: Side, weights: ResponseWeights | None, resamples: int

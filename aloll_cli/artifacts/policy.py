@@ -204,6 +204,7 @@ class TrainedPolicy(PolicySource):
         check_context(model, self.examples)
         Training(
             job=job,
+            label=self.name,
             module=ResponseLogps(model, chunked=self.head is Head.chunked),
             tokenizer=tokenizer,
             rows=rows,

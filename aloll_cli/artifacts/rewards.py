@@ -22,6 +22,7 @@ class FittedReward(Artifact):
     """What a reward learned from the raw train split, and its skill on the validation split (skill.json)."""
 
     kind, stage = "fitted-reward", "score-rewards"
+    resumes = False
 
     def __init__(self, reward: Reward, data: Data) -> None:
         self.reward, self.data = reward, data

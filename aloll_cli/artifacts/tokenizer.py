@@ -15,6 +15,7 @@ class Tokenizer(Artifact):
     """A folder that ``AutoTokenizer.from_pretrained`` opens."""
 
     kind, stage = "tokenizer", "train-reference"
+    resumes = False
 
     def __init__(self, model: Model, data: Data) -> None:
         self.model, self.data = model, data
