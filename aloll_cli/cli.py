@@ -81,7 +81,9 @@ def execute(command: Command, settings: Any) -> Any:
         _limit_threads(settings.threads)
     stage = import_module(f"aloll_cli.stages.{command.stage.replace('-', '_')}")
     with Stopper(settings.max_hours) as stopper:
-        return stage.run(settings, _open_store(command, settings, stopper, {"stage": command.stage} | plain(settings)))
+        store = _open_store(command, settings, stopper, {"stage": command.stage} | plain(settings))
+        store.log.detail(_versions())
+        return stage.run(settings, store)
 
 
 def compare(command: Command, runs: list[Any]) -> None:
@@ -104,6 +106,15 @@ def _open_store(command: Command, settings: Any, stopper: Any, config: dict[str,
 
     root = Path(settings.output_dir).expanduser() / name_of(settings.task)
     return Store(root, settings.runtime, current_world(), stopper, command, config)
+
+
+def _versions() -> str:
+    """Of what decides bits and speed."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("aloll", "torch", "transformers", "tokenizers", "datasets"))
+    return f"Python {platform.python_version()}, {packages}; {os.cpu_count()} CPU cores"
 
 
 def _limit_threads(count: int) -> None:

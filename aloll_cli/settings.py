@@ -124,6 +124,8 @@ class Settings(Runtime):
     resamples: int
     policy: str | None
     runs: list[str] = field(metadata=OPERATIONAL)
+    to: str | None = field(metadata=OPERATIONAL)
+    ask: bool = field(metadata=OPERATIONAL)
     output_dir: str = field(metadata=OPERATIONAL)
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ def contents(root: Path) -> dict[str, Any]:
     """Every result under a folder by its relative path; time fields are left out."""
     found: dict[str, Any] = {}
     for file in sorted(root.rglob("*")):
-        if not file.is_file() or file.suffix in (".lock", ".holder") or file.name in ("log.txt", "config.yaml", "manifest.json"):
+        if not file.is_file() or ".locks" in file.parts or file.name in ("log.txt", "config.yaml", "manifest.json"):
             continue
         name = str(file.relative_to(root))
         if file.name == "metrics.jsonl":

@@ -1,5 +1,4 @@
 import json
-import shutil
 from dataclasses import fields, is_dataclass
 
 import pytest
@@ -8,7 +7,6 @@ from tiny import composed, gpt2, reviews, store, tokenizer
 
 from aloll_cli.artifacts.line import Line
 from aloll_cli.config import fingerprint, from_plain, identity, plain
-from aloll_cli.errors import UserError
 from aloll_cli.settings import Settings
 
 OPERATIONAL = {
@@ -24,6 +22,8 @@ OPERATIONAL = {
     "output_dir": "output_dir=elsewhere",
     "upstream": "upstream=require",
     "busy": "busy=refuse",
+    "to": "to=elsewhere",
+    "ask": "ask=false",
     "verbosity": "verbosity=quiet",
     "model.head": "model.head=chunked",
 }
@@ -176,40 +176,6 @@ def test_what_was_made_is_reused_and_not_made_again(made):
     assert {"manifest.json", "recipe.json", "config.yaml", "log.txt", "train.parquet"} <= before.keys()
     assert store(root).ensure(artifact) == folder
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
-
-
-def flip(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (flip, r"train\.parquet was altered \(its checksum differs\)"),
-        (lambda file: file.write_bytes(file.read_bytes()[:-1]), r"train\.parquet has \d+ bytes instead of \d+"),
-        (lambda file: file.unlink(), r"train\.parquet is missing"),
-        (lambda file: flip_json(file.with_name("manifest.json")), r"its manifest\.json cannot be read"),
-    ],
-    ids=["altered", "torn", "missing", "without a manifest"],
-)
-def test_a_damaged_artifact_is_refused_by_name_with_the_command_that_rebuilds_it(made, damage, message):
-    root, artifact = made
-    folder = store(root).path(artifact)
-    damage(folder / "train.parquet")
-    with pytest.raises(UserError, match=message) as refused:
-        store(root).ensure(artifact)
-    what, hint = str(refused.value).splitlines()
-    assert str(folder) in what
-    assert hint == f"Remove it and make it again: rm -r {folder} && aloll run"
-    shutil.rmtree(folder)
-    store(root).ensure(artifact)
-    assert store(root).is_complete(artifact)
-
-
-def flip_json(file):
-    file.write_text(file.read_text()[:-1])
 
 
 def test_what_has_other_content_is_never_taken_for_what_was_made(made):

@@ -8,14 +8,6 @@ from pathlib import Path
 import pytest
 from running import SMALL, contents, run, start, was_killed
 
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run(folder, "run", *SMALL)
-    return folder / "outputs"
-
-
 # one kill in each producing stage after its first progress, in the order of making; what is written when the process dies
 MOMENTS = {
     "rewards after their first block": r"/rewards/.*/\.part-00001",

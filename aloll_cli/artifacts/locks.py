@@ -1,12 +1,17 @@
 """Who is making what: one lock file an artifact, in ``outputs/<task>/.locks/``.
 
-The files stay: removing one that another process has just opened would let two processes hold "the" lock.
+The files stay: removing one that another process has just opened would let two processes hold "the" lock. Every lock ends
+with the process that holds it, however that ends.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock, Timeout
 
@@ -16,25 +21,36 @@ FOLDER = ".locks"
 
 
 class ArtifactLock:
-    """The right to make one artifact. It ends with the process, however that ends."""
+    """The right to make one artifact."""
 
     def __init__(self, root: Path, folder: str) -> None:
         """Of the artifact ``folder`` of the task folder ``root``."""
-        file = root / FOLDER / folder.replace("/", "-")
-        self._lock = FileLock(file.with_name(f"{file.name}.lock"))
-        self._holder = file.with_name(f"{file.name}.holder")
+        self._name = _folder(root) / folder.replace("/", "-")
+        self._file = self._name.with_name(f"{self._name.name}.lock")
+        self._holder = self._name.with_name(f"{self._name.name}.holder")
+        self._lock = FileLock(self._file)
 
     def try_acquire(self) -> bool:
         """Take the lock if nobody has it. Raises UserError where there is no place to write."""
         try:
-            self._holder.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
             self._holder.write_text(f"process {os.getpid()} on {os.uname().nodename}")
         except Timeout:
             return False
         except OSError as error:
-            raise UserError(f"output_dir: {error.filename} cannot be written: {error.strerror}.", "output_dir=FOLDER") from None
+            raise _no_place(error) from None
         return True
+
+    def is_held(self) -> bool:
+        """Whether somebody is making the artifact now."""
+        if not self._file.exists():
+            return False
+        try:
+            with self._lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def holder(self) -> str:
         """The process that has it, as far as it has said so."""
@@ -44,3 +60,38 @@ class ArtifactLock:
         """Give it back."""
         self._holder.unlink(missing_ok=True)
         self._lock.release()
+
+
+class Presence:
+    """Tells others, as long as the process lives, that it may use any artifact of a task's folder."""
+
+    def __init__(self, root: Path) -> None:
+        try:
+            self._stream = _open_presence(root)
+            fcntl.flock(self._stream, fcntl.LOCK_SH)
+        except OSError as error:
+            raise _no_place(error) from None
+
+
+@contextmanager
+def alone_in(root: Path) -> Iterator[None]:
+    """Nobody else uses the artifacts of a task's folder while this lasts. Raises UserError where somebody does."""
+    with _open_presence(root) as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another command is using {root}.", "Wait for it, and repeat the command.") from None
+        yield
+
+
+def _open_presence(root: Path) -> IO[bytes]:
+    _folder(root).mkdir(parents=True, exist_ok=True)
+    return (_folder(root) / "presence").open("ab")
+
+
+def _folder(root: Path) -> Path:
+    return root / FOLDER
+
+
+def _no_place(error: OSError) -> UserError:
+    return UserError(f"output_dir: {error.filename} cannot be written: {error.strerror}.", "output_dir=FOLDER")

@@ -9,4 +9,7 @@ STAGES = {
     "report": "write one HTML page about a run or several",
     "run": "all of the above, to the end of the line",
     "plan": "say what would be made or reused, and which option makes it differ",
+    "ls": "say what lies under the output folder, and what uses it",
+    "clean": "remove what no policy and no evaluation was made from, after saying what",
+    "export": "write a policy's weights to a folder of your choice",
 }

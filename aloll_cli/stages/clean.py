@@ -1,0 +1,65 @@
+"""Remove what nothing uses, after saying what."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from aloll_cli.artifacts.base import Store
+from aloll_cli.artifacts.locks import alone_in
+from aloll_cli.errors import UserError
+from aloll_cli.inventory import Entry, entries, size, table, unused
+from aloll_cli.settings import Settings
+from aloll_cli.terminal import notes, results
+
+
+def run(settings: Settings, store: Store) -> None:
+    """Policies and evaluations stay, interrupted ones too, with all that they were made from; ``ask=false`` does not ask.
+
+    Raises:
+        UserError: another command works in the folder of one of the tasks.
+    """
+    if not store.world.is_main:
+        return
+    output_dir = Path(settings.output_dir).expanduser()
+    found = entries(output_dir)
+    doomed = unused(found)
+    for line in table(doomed, found):
+        results.print(line, markup=False)
+    for empty in _empty_folders(output_dir / ".sweeps"):
+        empty.rmdir()
+    if not doomed:
+        store.log.say("nothing is unused: every artifact is a policy or an evaluation, or one was made from it")
+        return
+    total = size(sum(entry.bytes for entry in doomed))
+    if not settings.ask or _agreed(f"Remove these {len(doomed)} ({total})? [y/N] "):
+        _remove(doomed)
+        store.log.say(f"removed {len(doomed)} artifacts, {total}")
+    else:
+        store.log.say(f"nothing was removed. Without a question: {store.command.but('clean')} ask=false")
+
+
+def _agreed(question: str) -> bool:
+    return sys.stdin.isatty() and notes.input(question, markup=False).strip().lower() in ("y", "yes")
+
+
+def _remove(doomed: list[Entry]) -> None:
+    for root in dict.fromkeys(entry.root for entry in doomed):
+        with alone_in(root):
+            for entry in (entry for entry in doomed if entry.root == root):
+                lock = entry.lock()
+                if not lock.try_acquire():
+                    raise UserError(f"{entry.path} is being made by {lock.holder()}.", "Wait for it, and repeat the command.")
+                try:
+                    # gone at once for everybody else, whenever this is killed
+                    shutil.rmtree(entry.path.rename(entry.path.with_name(f".{entry.path.name}.removed")))
+                finally:
+                    lock.release()
+
+
+def _empty_folders(root: Path) -> list[Path]:
+    """The folders in which sweeps left nothing, the deepest first."""
+    if not root.is_dir() or any(file.is_file() for file in root.rglob("*")):
+        return []
+    return [*sorted((folder for folder in root.rglob("*") if folder.is_dir()), reverse=True), root]

@@ -1,0 +1,94 @@
+"""What was altered, torn or lost after it was made is refused by name, and never used."""
+
+import shutil
+
+import pytest
+from running import SMALL, run
+from tiny import composed, opened
+
+from aloll_cli.artifacts.base import upstream
+from aloll_cli.artifacts.line import Line
+from aloll_cli.errors import UserError
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def remove(file):
+    file.unlink()
+
+
+def add(file):
+    shutil.copy(file, file.with_name(f"{file.stem}9{file.suffix}"))
+
+
+def spoil_manifest(file):
+    truncate(next(parent / "manifest.json" for parent in file.parents if (parent / "manifest.json").exists()))
+
+
+DAMAGES = {
+    flip: r"{file} was altered \(its checksum differs\)",
+    truncate: r"{file} has \d+ bytes instead of \d+",
+    remove: r"{file} is missing",
+    add: r"{stem}9{suffix} does not belong there",
+    spoil_manifest: r"its manifest.json cannot be read",
+}
+KINDS = {
+    "base-model", "data", "examples", "generations", "policy", "reference", "reference-logps", "rewards", "tokenizer", "values",
+}  # fmt: skip
+
+
+def largest_file(folder):
+    """A block of a table, weights, or the only file there is."""
+    own = ("manifest.json", "recipe.json", "config.yaml", "log.txt")
+    return max((file for file in folder.rglob("*") if file.is_file() and file.name not in own), key=lambda f: f.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_every_kind_of_artifact_is_refused_by_name_when_it_is_damaged(undisturbed, tmp_path, damage):
+    line = Line(composed(*SMALL))
+    artifacts = [*upstream(line.metrics), line.metrics]
+    shutil.copytree(undisturbed, tmp_path / "outputs")
+    root, looked_at = tmp_path / "outputs" / "reviews", set()
+    for artifact in artifacts[:-1]:
+        folder, copy = root / artifact.folder, tmp_path / "copy"
+        user = next(other for other in artifacts if artifact.fingerprint in {i.fingerprint for i in other.inputs().values()})
+        used = (root / user.folder).rename(tmp_path / "away")
+        shutil.copytree(folder, copy)
+        file = largest_file(folder)
+        damage(file)
+        parts = {"file": file.relative_to(folder), "stem": file.stem, "suffix": file.suffix}
+        with pytest.raises(UserError, match=DAMAGES[damage].format(**parts)) as refused:
+            opened(root, composed().runtime).ensure(user)
+        what, hint = str(refused.value).splitlines()
+        assert what.startswith(f"{folder} is damaged: ")
+        assert hint == f"Remove it and make it again: rm -r {folder} && aloll run"
+        assert not (root / user.folder).exists()
+        assert not any(root.rglob("*.partial"))
+        shutil.rmtree(folder)
+        copy.rename(folder)
+        used.rename(root / user.folder)
+        looked_at.add(artifact.kind)
+    assert looked_at == KINDS
+
+
+def test_the_command_in_the_message_makes_it_again(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "outputs")
+    (folder,) = (tmp_path / "outputs" / "reviews" / "metrics").iterdir()
+    before = (folder / "metrics.json").read_bytes()
+    flip(folder / "metrics.json")
+    _, said = run(tmp_path, "evaluate", *SMALL, code=2)
+    what, hint = said.strip().splitlines()
+    relative = folder.relative_to(tmp_path)
+    assert what == f"aloll evaluate: {relative} is damaged: metrics.json was altered (its checksum differs)."
+    assert hint == f"Remove it and make it again: rm -r {relative} && aloll evaluate {' '.join(SMALL)}"
+    shutil.rmtree(folder)
+    run(tmp_path, "evaluate", *SMALL)
+    assert (folder / "metrics.json").read_bytes() == before

@@ -1,0 +1,104 @@
+"""What lies under outputs/: shown, cleaned up, exported."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from running import SMALL, run
+
+from aloll_cli.artifacts.locks import Presence
+from aloll_cli.inventory import State, age, entries, size, unused, users
+
+
+@pytest.fixture
+def outputs(undisturbed: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "outputs"))
+
+
+def artifact_folders(outputs: Path) -> set[Path]:
+    return {file.parent for file in outputs.rglob("recipe.json")}
+
+
+def test_every_artifact_is_shown_with_its_state_and_its_users(outputs: Path):
+    (half,) = (outputs / "reviews" / "values").iterdir()
+    half = half.rename(half.with_name(f"{half.name}.partial"))
+    (torn,) = (outputs / "reviews" / "tokenizer").glob("*/tokenizer.json")
+    torn.write_text("{}")
+    shutil.copytree(outputs / "reviews" / "report", outputs / "reviews" / "of-somebody-else")
+    found = entries(outputs)
+    assert {entry.path for entry in found} == artifact_folders(outputs)
+    states = {entry.kind: entry.state for entry in found}
+    assert states["values"] is State.interrupted
+    assert states["tokenizer"] is State.damaged
+    assert set(states.values()) == {State.interrupted, State.damaged, State.complete}
+    by_kind = {entry.kind: {user.kind for user in users(found)[entry.fingerprint]} for entry in found}
+    assert by_kind["data"] == {"tokenizer", "examples"}
+    assert by_kind["reference"] == {"generations", "reference-logps", "values", "policy"}
+    assert by_kind["metrics"] == set()
+    out, _ = run(outputs.parent, "ls")
+    assert all(entry.name in out for entry in found)
+    assert f"outputs/reviews: {len(found)} artifacts, " in out
+    assert sum(" interrupted " in line for line in out.splitlines()) == 1
+    assert sum(" damaged " in line for line in out.splitlines()) == 1
+
+
+def test_clean_keeps_results_and_all_that_they_were_made_from(outputs: Path):
+    assert unused(entries(outputs)) == []
+    out, said = run(outputs.parent, "clean", "ask=false")
+    assert out == ""
+    assert "nothing is unused" in said
+
+
+def test_clean_says_what_nothing_uses_and_removes_it_when_told_to(outputs: Path):
+    for kind in ("policy", "metrics"):
+        shutil.rmtree(outputs / "reviews" / kind)
+    run(outputs.parent, "train", *SMALL, "variant=nll")
+    served = {"data", "tokenizer", "examples", "base-model", "reference", "policy"}  # what nll is made from
+    kept = {folder for folder in artifact_folders(outputs) if folder.parent.name in served}
+    out, said = run(outputs.parent, "clean")
+    assert "nothing was removed. Without a question: aloll clean ask=false" in said
+    assert artifact_folders(outputs) > kept
+    for folder in artifact_folders(outputs):
+        assert (folder.name in out) == (folder not in kept), folder
+    again, said = run(outputs.parent, "clean", "ask=false")
+    assert [line.split()[:2] for line in again.splitlines()] == [line.split()[:2] for line in out.splitlines()]
+    assert f"removed {sum('complete' in line for line in out.splitlines())} artifacts" in said
+    assert artifact_folders(outputs) == kept
+    _, said = run(outputs.parent, "train", *SMALL, "variant=nll")
+    assert "makes" not in said
+
+
+def test_clean_leaves_alone_what_another_command_uses(outputs: Path):
+    shutil.rmtree(outputs / "reviews" / "metrics")
+    shutil.rmtree(outputs / "reviews" / "policy")
+    before = artifact_folders(outputs)
+    other = Presence(outputs / "reviews")
+    _, said = run(outputs.parent, "clean", "ask=false", code=2)
+    assert "another command is using outputs/reviews.\nWait for it, and repeat the command." in said
+    assert artifact_folders(outputs) == before
+    del other
+    run(outputs.parent, "clean", "ask=false")
+    assert artifact_folders(outputs) == set()
+
+
+def test_export_writes_the_policys_weights_and_tokenizer(outputs: Path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run(outputs.parent, "export", *SMALL, "to=exported/model")
+    (policy,) = (outputs / "reviews" / "policy").glob("*/policy")
+    exported = outputs.parent / "exported" / "model"
+    assert {file.name for file in exported.iterdir()} == {file.name for file in policy.iterdir()}
+    mine, theirs = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (exported, policy))
+    assert mine.keys() == theirs.keys()
+    assert all((mine[name] == theirs[name]).all() for name in mine)
+    assert len(AutoTokenizer.from_pretrained(exported)) == 400
+    _, said = run(outputs.parent, "export", *SMALL, "to=exported/model", code=2)
+    assert "to=exported/model is there already, and is not an empty folder." in said
+
+
+def test_sizes_and_ages_are_short():
+    assert [size(n) for n in (0, 999, 1000, 999_499, 999_500, 4_230_000, 5 * 10**12)] == [
+        "0 B", "999 B", "1 kB", "999 kB", "1 MB", "4.23 MB", "5 TB",
+    ]  # fmt: skip
+    assert [age(s) for s in (0, 59, 61, 7200, 200_000)] == ["0 s", "59 s", "1 min", "2 h", "2 d"]
