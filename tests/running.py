@@ -1,12 +1,10 @@
 """The command line as a user runs it, with a model so small that a whole line takes seconds."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 SMALL = [
     "model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=64", "model.vocab_size=400",
@@ -48,18 +46,3 @@ def was_killed(process: "subprocess.Popen[str]") -> bool:
     """Wait for a process's end; whether a SIGKILL brought it."""
     process.communicate(timeout=280)
     return process.returncode == -signal.SIGKILL
-
-
-def contents(root: Path) -> dict[str, Any]:
-    """Every result under a folder by its relative path; time fields are left out."""
-    found: dict[str, Any] = {}
-    for file in sorted(root.rglob("*")):
-        if not file.is_file() or ".locks" in file.parts or file.name in ("log.txt", "config.yaml", "manifest.json"):
-            continue
-        name = str(file.relative_to(root))
-        if file.name == "metrics.jsonl":
-            rows = [json.loads(line) for line in file.read_text().splitlines()]
-            found[name] = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-        else:
-            found[name] = file.read_bytes()
-    return found

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from running import SMALL, contents, run, start, was_killed
+from running import SMALL, run, start, was_killed
+from torture import contents
 
 # one kill in each producing stage after its first progress, in the order of making; what is written when the process dies
 MOMENTS = {
