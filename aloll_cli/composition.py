@@ -15,18 +15,19 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from aloll_cli.cli import compare, execute
 from aloll_cli.command import Command
 from aloll_cli.config import build, declared_keys, register, unknown_key
 from aloll_cli.errors import UserError
 from aloll_cli.launching import WorkersFailed, run_workers
+from aloll_cli.overrides import explained, parsed
 from aloll_cli.settings import GROUPS, Settings
 from aloll_cli.stages import STAGES
 
@@ -85,6 +86,7 @@ def enter_hydra(command: Command) -> int:
     GlobalHydra.instance().clear()  # a second command in the same process
     hydra = Hydra.create_main_hydra2(task_name=command.stage, config_search_path=search_path)
     name = args.config_name or CONFIG
+    parsed(hydra, args.overrides, args.multirun)
     if args.hydra_help:
         hydra.hydra_help(config_name=name, args_parser=parser, args=args)
         return 0
@@ -166,11 +168,12 @@ def _sweep(command: Command, hydra: Hydra, name: str, overrides: list[str]) -> N
 
 def _check_jobs(hydra: Hydra, name: str, overrides: list[str]) -> None:
     """Compose every job of a plain sweep, so that a mistake in the last is found before the first one starts."""
-    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(overrides)
-    if any(override.is_sweep_override() and not override.is_discrete_sweep() for override in parsed):
+    found = parsed(hydra, overrides, multirun=True)
+    if any(override.is_sweep_override() and not override.is_discrete_sweep() for override in found):
         return  # another sweeper's ranges
-    for batch in BasicSweeper.split_arguments(parsed, None):
+    for batch in BasicSweeper.split_arguments(found, None):
         for job in batch:
+            parsed(hydra, list(job), multirun=False)
             cfg = hydra.compose_config(config_name=name, overrides=list(job), run_mode=RunMode.RUN)
             build(_without_hydra(cfg), Settings)
 
@@ -187,19 +190,12 @@ def _translated(action: Callable[[], Any], hydra: Hydra, name: str) -> Any:
     """Run something of Hydra's; its own complaints become two lines."""
     try:
         return action()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise _as_user_error(error, hydra, name) from None
 
 
 def _as_user_error(error: Exception, hydra: Hydra, name: str) -> UserError:
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    if found := re.match(r"Could not override '([^']+)'", lines[0]):
+    if found := re.match(r"Could not override '([^']+)'", str(error)):
         plain_config = hydra.compose_config(config_name=name, overrides=[], run_mode=RunMode.RUN)
-        return unknown_key(found.group(1), declared_keys(_without_hydra(plain_config)))
-    cause = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
-    options = [
-        line
-        for line in lines[1:]
-        if not line.startswith(("Config search path", "provider", "full_key", "object_type", "reference_type"))
-    ]
-    return UserError(" ".join([lines[0], cause]).strip(), "  ".join(options[:12]))
+        return unknown_key(found[1], declared_keys(_without_hydra(plain_config)))
+    return explained(error)

@@ -128,7 +128,7 @@ def build(cfg: Any, root: type[T]) -> T:
         UserError: an undeclared key (behind ``+`` too), a value that is missing or out of range, or a contradiction.
     """
     from omegaconf import MissingMandatoryValue, OmegaConf
-    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+    from omegaconf.errors import OmegaConfBaseException
 
     for key, known in _undeclared(cfg, ""):
         raise unknown_key(key, known)
@@ -137,10 +137,8 @@ def build(cfg: Any, root: type[T]) -> T:
     except MissingMandatoryValue as error:
         key = _full_key(error)
         raise UserError(f'"{key}" has no value.', f"Set it: {key}=…") from None
-    except InterpolationResolutionError as error:
-        raise UserError(f'"{_full_key(error)}": {str(error).splitlines()[0]}', "Correct the interpolation.") from None
     except OmegaConfBaseException as error:
-        raise UserError(f'"{_full_key(error)}": {str(error).splitlines()[0]}', "Correct the value.") from None
+        raise UserError(f"{_full_key(error)}: {needed(str(error))}.", f"{_full_key(error)}=…") from None
     assert isinstance(settings, root)
     return settings
 
@@ -148,6 +146,29 @@ def build(cfg: Any, root: type[T]) -> T:
 def _full_key(error: Any) -> str:
     found = re.search(r"(?:mandatory value: |full_key: )(\S+)", str(error))
     return str(getattr(error, "full_key", None) or (found.group(1) if found else "?"))
+
+
+def needed(complaint: str) -> str:
+    """What OmegaConf would have taken instead, in plain words."""
+    line = complaint.strip().splitlines()[0] if complaint.strip() else ""
+    if found := re.search(r"could not be converted to (\w+)", line):
+        kinds = {"Integer": "a whole number is needed", "Float": "a number is needed"}
+        return kinds.get(found[1], "another kind of value is needed")
+    if found := re.search(r"expected one of \[(.*)\]", line):
+        return f"one of {found[1]} is needed"
+    if "is not a valid bool" in line:
+        return "true or false is needed"
+    if "is not Optional" in line:
+        return "a value is needed; null is none"
+    if "is not a ListConfig" in line or "with ListConfig" in line:
+        return "a list is needed: [a,b]"
+    if found := re.search(r"Environment variable '(\w+)' not found", line):
+        return f"the environment has no {found[1]}"
+    if found := re.search(r"Interpolation key '([^']+)' not found", line):
+        return f'the interpolation names "{found[1]}", which is no option'
+    if "Cannot convert" in line and "to string" in line:
+        return "text is needed"
+    return "this value does not fit"
 
 
 def _undeclared(node: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:

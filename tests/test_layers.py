@@ -8,8 +8,8 @@ import aloll_cli
 ROOT = Path(aloll_cli.__file__).parent
 LOWEST = {"errors", "command", "config", "files", "arrays"}
 PLUG_INS = {"tasks", "rewards", "variants"}
-HIGHEST = {"cli", "composition", "worker"}
-HYDRA_IN = {"aloll_cli.config", "aloll_cli.composition"}
+HIGHEST = {"cli", "composition", "overrides", "worker"}
+HYDRA_IN = {"aloll_cli.config", "aloll_cli.composition", "aloll_cli.overrides"}
 HEAVY = {"torch", "transformers", "datasets", "peft"}
 
 
