@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from aloll_cli.command import Command
@@ -60,9 +61,17 @@ def run_command(arguments: list[str]) -> int:
     except UserError as error:
         sys.stderr.write(f"aloll {stage}: {error}\n")
         return 2
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        from aloll_cli.files import storage_trouble
+
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        if (trouble := storage_trouble(error)) is None:
+            raise
+        sys.stderr.write(f"aloll {stage}: {error.filename or 'a file'} cannot be written: {trouble}.\n")
+        sys.stderr.write("Make room and repeat the command, or choose output_dir=FOLDER.\n")
+        return 2
     except Interrupted as stop:
         sys.stderr.write(f"aloll {stage}: stopped ({stop.reason}); what was finished is kept. Go on with: {command}\n")
         return stop.code
@@ -98,13 +107,11 @@ def compare(command: Command, runs: list[Any]) -> None:
 
 
 def _open_store(command: Command, settings: Any, stopper: Any, config: dict[str, Any]) -> Any:
-    from pathlib import Path
-
     from aloll_cli.artifacts.base import Store
     from aloll_cli.config import name_of
     from aloll_cli.world import current_world
 
-    root = Path(settings.output_dir).expanduser() / name_of(settings.task)
+    root = _usable(settings.output_dir) / name_of(settings.task)
     return Store(root, settings.runtime, current_world(), stopper, command, config)
 
 
@@ -115,6 +122,19 @@ def _versions() -> str:
 
     packages = ", ".join(f"{name} {version(name)}" for name in ("aloll", "torch", "transformers", "tokenizers", "datasets"))
     return f"Python {platform.python_version()}, {packages}; {os.cpu_count()} CPU cores"
+
+
+def _usable(output_dir: str) -> Path:
+    """A folder, or a place where one can be made. Raises UserError for anything else."""
+    folder = Path(output_dir).expanduser()
+    try:
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    except OSError as error:
+        raise UserError(f"output_dir cannot be used: {(error.strerror or '').lower()}.", "output_dir=outputs") from None
+    if not output_dir or not nearest.is_dir():
+        what = f"output_dir={output_dir}: {nearest} is a file" if output_dir else "output_dir is empty"
+        raise UserError(f"{what}.", "output_dir=FOLDER")
+    return folder
 
 
 def _limit_threads(count: int) -> None:
@@ -129,3 +149,4 @@ def _quiet_libraries(verbose: bool) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DATASETS_VERBOSITY", "warning" if verbose else "critical")

@@ -6,7 +6,8 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,13 +19,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from aloll_cli.cli import compare, execute
 from aloll_cli.command import Command
-from aloll_cli.config import build, declared_keys, register, unknown_key
+from aloll_cli.config import build, check_declared, declared_keys, register, unknown_key
 from aloll_cli.errors import UserError
 from aloll_cli.launching import WorkersFailed, run_workers
 from aloll_cli.overrides import explained, parsed
@@ -71,43 +72,91 @@ def enter_hydra(command: Command) -> int:
     """
     parser = _Parser(command.stage)
     args = parser.parse_intermixed_args(list(command.arguments))
-    # the second reward is chosen from the same group as the first
-    args.overrides = [re.sub(r"^(\+*)test_reward=", r"\1reward@test_reward=", override) for override in args.overrides]
     if args.quiet and args.verbose:
         raise UserError("-q and -v contradict each other.", str(command.but(command.stage, "-q", "--quiet")))
-    args.overrides += ["verbosity=quiet"] * args.quiet + ["verbosity=verbose"] * args.verbose
     register(Settings, GROUPS)
-    search_path = create_automatic_config_search_path(None, None, "pkg://aloll_cli.conf")
-    if args.config_dir:
-        folder = Path(args.config_dir).resolve()
-        if not folder.is_dir():
-            raise UserError(f"--config-dir {args.config_dir}: there is no such folder.", "--config-dir FOLDER")
-        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
-    GlobalHydra.instance().clear()  # a second command in the same process
-    hydra = Hydra.create_main_hydra2(task_name=command.stage, config_search_path=search_path)
-    name = args.config_name or CONFIG
-    parsed(hydra, args.overrides, args.multirun)
+    composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir)
+    # the second reward is chosen from the same group as the first
+    overrides = [re.sub(r"^(\+*)test_reward=", r"\1reward@test_reward=", override) for override in args.overrides]
+    overrides += ["verbosity=quiet"] * args.quiet + ["verbosity=verbose"] * args.verbose
+    overrides = [str(override.input_line) for override in parsed(composer.hydra, overrides, args.multirun)]
     if args.hydra_help:
-        hydra.hydra_help(config_name=name, args_parser=parser, args=args)
-        return 0
-    compose = lambda: hydra.compose_config(  # noqa: E731
-        config_name=name, overrides=args.overrides, run_mode=RunMode.MULTIRUN if args.multirun else RunMode.RUN
-    )
-    if args.help:
-        _show_help(command.stage, hydra, _translated(compose, hydra, name))
-        return 0
-    if args.cfg:
-        _translated(compose, hydra, name)
-        hydra.show_cfg(config_name=name, overrides=args.overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
-        return 0
-    try:
-        if args.multirun:
-            _sweep(command, hydra, name, args.overrides)
-        else:
-            run_stage(command, build(_without_hydra(_translated(compose, hydra, name)), Settings))
-    except WorkersFailed as failure:
-        return failure.code
+        composer.hydra.hydra_help(config_name=composer.name, args_parser=parser, args=args)
+    elif args.help:
+        _show_help(command.stage, composer.hydra, composer.config(overrides, args.multirun))
+    elif args.cfg:
+        _show_config(composer.config(overrides, args.multirun), args.cfg, args.package, args.resolve)
+    else:
+        try:
+            if args.multirun:
+                _sweep(command, composer, overrides)
+            else:
+                run_stage(command, composer.settings(overrides))
+        except WorkersFailed as failure:
+            return failure.code
     return 0
+
+
+class _Composer:
+    """Hydra over our configuration; what it has against one becomes a UserError."""
+
+    # what Hydra and the YAML files of a user's own may raise
+    COMPLAINTS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError, ValueError, TypeError, AssertionError)
+
+    def __init__(self, task_name: str, name: str, config_dir: str | None) -> None:
+        search_path = create_automatic_config_search_path(None, None, "pkg://aloll_cli.conf")
+        if config_dir is not None:
+            folder = Path(config_dir).resolve()
+            if not folder.is_dir():
+                raise UserError(f"--config-dir {config_dir}: there is no such folder.", "--config-dir FOLDER")
+            # before the package's own: a file of the same name takes its place
+            search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="main"))
+        GlobalHydra.instance().clear()  # a second command in the same process
+        self.hydra = Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
+        self.name = name
+
+    def config(self, overrides: list[str], multirun: bool = False) -> DictConfig:
+        """Composed, its keys and numbers checked; Hydra's own part is still in it."""
+        mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+        try:
+            with warnings.catch_warnings():  # Hydra's advice on writing its files
+                warnings.simplefilter("ignore", UserWarning)
+                cfg = self.hydra.compose_config(config_name=self.name, overrides=overrides, run_mode=mode)
+        except self.COMPLAINTS as error:
+            raise self._explained(error, overrides) from error
+        check_declared(_without_hydra(cfg.copy()), Settings)
+        return cfg
+
+    def settings(self, overrides: list[str]) -> Settings:
+        """As every stage takes them."""
+        return build(_without_hydra(self.config(overrides)), Settings)
+
+    def _explained(self, error: Exception, overrides: list[str]) -> UserError:
+        found = re.match(r"Could not override '([^']+)", str(error))
+        if found is None:
+            return explained(error)
+        choices = [override for override in overrides if re.match(rf"({'|'.join(GROUPS)}|reward@test_reward)=", override)]
+        known = declared_keys(_without_hydra(self.config(choices)))
+        group, _, option = found[1].partition(".")
+        owners = [name for name, cls in GROUPS.get(group, {}).items() if option in {f.name for f in fields(cls)}]
+        if owners and found[1] not in known:
+            return UserError(
+                f"{found[1]} is no option of the {group} chosen here.", f"It belongs to {group}={' or '.join(owners)}."
+            )
+        return unknown_key(found[1], [*known, *GROUPS])
+
+
+def _show_config(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> None:
+    """The configuration, Hydra's or both, as YAML."""
+    shown: Any = {"job": _without_hydra(cfg.copy()), "hydra": cfg.hydra, "all": cfg}[part]
+    if package is not None:
+        shown = OmegaConf.select(shown, package)
+        if not OmegaConf.is_config(shown):
+            raise UserError(f"--package {package}: the configuration has no such part.", "--package variant")
+    try:
+        sys.stdout.write(OmegaConf.to_yaml(shown, resolve=resolve))
+    except OmegaConfBaseException as error:
+        raise explained(error) from None
 
 
 HELP = """aloll {stage}: {what}
@@ -154,48 +203,32 @@ class _Task:
         return run_stage(self.command, settings)
 
 
-def _sweep(command: Command, hydra: Hydra, name: str, overrides: list[str]) -> None:
+def _sweep(command: Command, composer: _Composer, overrides: list[str]) -> None:
     """One job for each combination of values; ends with a comparison where the stage evaluates."""
-    _translated(lambda: _check_jobs(hydra, name, overrides), hydra, name)
-    batches = _translated(
-        lambda: hydra.multirun(config_name=name, task_function=_Task(command), overrides=overrides), hydra, name
-    )
+    _check_jobs(composer, overrides)
+    try:
+        batches = composer.hydra.multirun(config_name=composer.name, task_function=_Task(command), overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error) from error
     jobs: list[JobReturn] = [job for batch in batches or [] for job in batch]
     finished = [build(_without_hydra(job.cfg), Settings) for job in jobs if job.cfg is not None]
     if command.stage in EVALUATING and len(finished) > 1:
         compare(command, finished)
 
 
-def _check_jobs(hydra: Hydra, name: str, overrides: list[str]) -> None:
+def _check_jobs(composer: _Composer, overrides: list[str]) -> None:
     """Compose every job of a plain sweep, so that a mistake in the last is found before the first one starts."""
-    found = parsed(hydra, overrides, multirun=True)
+    found = parsed(composer.hydra, overrides, multirun=True)
     if any(override.is_sweep_override() and not override.is_discrete_sweep() for override in found):
         return  # another sweeper's ranges
-    for batch in BasicSweeper.split_arguments(found, None):
-        for job in batch:
-            parsed(hydra, list(job), multirun=False)
-            cfg = hydra.compose_config(config_name=name, overrides=list(job), run_mode=RunMode.RUN)
-            build(_without_hydra(cfg), Settings)
+    jobs = [list(job) for batch in BasicSweeper.split_arguments(found, None) for job in batch]
+    if not jobs:
+        raise UserError("the sweep has no jobs: one of its lists is empty.", "-m key=a,b")
+    for job in jobs:
+        composer.settings([str(override.input_line) for override in parsed(composer.hydra, job, multirun=False)])
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
-    from omegaconf import open_dict
-
     with open_dict(cfg):
         cfg.pop("hydra", None)
     return cfg
-
-
-def _translated(action: Callable[[], Any], hydra: Hydra, name: str) -> Any:
-    """Run something of Hydra's; its own complaints become two lines."""
-    try:
-        return action()
-    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise _as_user_error(error, hydra, name) from None
-
-
-def _as_user_error(error: Exception, hydra: Hydra, name: str) -> UserError:
-    if found := re.match(r"Could not override '([^']+)'", str(error)):
-        plain_config = hydra.compose_config(config_name=name, overrides=[], run_mode=RunMode.RUN)
-        return unknown_key(found[1], declared_keys(_without_hydra(plain_config)))
-    return explained(error)

@@ -14,20 +14,71 @@ import difflib
 import hashlib
 import importlib
 import json
+import math
 import pkgutil
 import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
 from aloll_cli.errors import UserError
 
-OPERATIONAL: Mapping[str, Any] = {"identity": False}
-EXAMPLES: Mapping[str, Any] = {"identity": "examples"}
+OPERATIONAL: dict[str, Any] = {"identity": False}
+EXAMPLES: dict[str, Any] = {"identity": "examples"}
+
+HUGE = 2**31 - 1  # bounds from here on are those of the machine, not of the option
+LISTED = 12  # options that a message lists; more are left to --help
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers that an option may have, in the usual notation: ``(0, 1]`` is without 0 and with 1."""
+
+    text: str
+    typical: float | None
+
+    def __contains__(self, value: float) -> bool:
+        low, high = self._ends()
+        above = value >= low if self.text[0] == "[" else value > low
+        below = value <= high if self.text[-1] == "]" else value < high
+        return above and below  # NaN is neither
+
+    def against(self, value: float) -> str:
+        """What is wrong with a number outside, as the rest of a sentence."""
+        low, high = self._ends()
+        if math.isnan(value):
+            return "must be a number"
+        if high < HUGE and low > -HUGE:
+            return f"must lie in {self.text}"
+        if math.isinf(value):
+            return "must be finite"
+        if value > low:
+            return f"must be at most {high:g}"
+        return {"(0": "must be positive", "[0": "must not be negative"}.get(self.text.split(",")[0], f"must be at least {low:g}")
+
+    def proposal(self) -> float | None:
+        """A number inside that a message may propose."""
+        low, _ = self._ends()
+        return low if self.typical is None and self.text[0] == "[" and low > -HUGE else self.typical
+
+    def _ends(self) -> tuple[float, float]:
+        low, high = self.text[1:-1].split(",")
+        return float(low), float(high)
+
+
+def numbers(interval: str, typical: float | None = None) -> dict[str, Any]:
+    """Metadata of a field: which numbers it may have, and one that a message may propose."""
+    return {"interval": Interval(interval, typical)}
+
+
+ANY_INTEGER, ANY_NUMBER = Interval("[-2147483647, 2147483647]", None), Interval("(-inf, inf)", None)
+COUNT = numbers("[1, 2147483647]")
+SEED = numbers("[0, 2147483647]", 1)
 
 
 def name_of(entry: object) -> str:
@@ -121,6 +172,26 @@ def register(root: type, groups: Mapping[str, Mapping[str, type]]) -> None:
             store.store(group=f"schema/{group}", name=name, node=cls)
 
 
+def check_declared(cfg: Any, root: type) -> None:
+    """Check that every key is declared and every number in its range.
+
+    Raises:
+        UserError: the first that is not.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if OmegaConf.get_type(cfg) is not root:
+        raise UserError("the root file of the configuration has no schema.", "Begin it with: defaults: [schema/root, _self_, …]")
+    for key, known in _undeclared(cfg, ""):
+        raise unknown_key(key, known)
+    try:
+        for key, value, interval in _out_of_range(cfg, ""):
+            raise UserError(f"{key} {interval.against(value)}, got {value}.", f"{key}={_example(interval)}")
+    except OmegaConfBaseException as error:
+        raise UserError(f"{_full_key(error)}: {needed(str(error))}.", f"{_full_key(error)}=…") from None
+
+
 def build(cfg: Any, root: type[T]) -> T:
     """Turn a composed configuration into checked dataclasses.
 
@@ -130,8 +201,7 @@ def build(cfg: Any, root: type[T]) -> T:
     from omegaconf import MissingMandatoryValue, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    for key, known in _undeclared(cfg, ""):
-        raise unknown_key(key, known)
+    check_declared(cfg, root)
     try:
         settings = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
@@ -160,7 +230,9 @@ def needed(complaint: str) -> str:
         return "true or false is needed"
     if "is not Optional" in line:
         return "a value is needed; null is none"
-    if "is not a ListConfig" in line or "with ListConfig" in line:
+    if "Cannot merge DictConfig with ListConfig" in line:
+        return "keys with values are needed, or a list where a list belongs"
+    if "is not a ListConfig" in line:
         return "a list is needed: [a,b]"
     if found := re.search(r"Environment variable '(\w+)' not found", line):
         return f"the environment has no {found[1]}"
@@ -168,6 +240,8 @@ def needed(complaint: str) -> str:
         return f'the interpolation names "{found[1]}", which is no option'
     if "Cannot convert" in line and "to string" in line:
         return "text is needed"
+    if "is not a subclass of" in line:
+        return "a group's choice stands in the defaults list of a file: override /group: choice"
     return "this value does not fit"
 
 
@@ -188,11 +262,35 @@ def _undeclared(node: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
             yield from _undeclared(node._get_node(key), f"{prefix}{key}.")
 
 
+def _out_of_range(node: Any, prefix: str) -> Iterator[tuple[str, float, Interval]]:
+    """Numbers outside of what their fields declare; where nothing is declared, NaN, infinity and huge integers."""
+    from omegaconf import DictConfig, OmegaConf
+
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
+        return
+    for field in dataclasses.fields(OmegaConf.get_type(node)):  # type: ignore[arg-type]
+        if OmegaConf.is_missing(node, field.name):
+            continue
+        value = node[field.name]
+        for number in value if OmegaConf.is_list(value) else [value]:
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                interval = field.metadata.get("interval", ANY_INTEGER if isinstance(number, int) else ANY_NUMBER)
+                if number not in interval:
+                    yield f"{prefix}{field.name}", number, interval
+        yield from _out_of_range(value, f"{prefix}{field.name}.")
+
+
+def _example(interval: Interval) -> str:
+    number = interval.proposal()
+    return "…" if number is None else f"{number:g}"
+
+
 def unknown_key(key: str, known: list[str]) -> UserError:
     """The error for a key that no schema declares, with the nearest that one does."""
     parent = key.rpartition(".")[0]
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    hint = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(known))}." if known else ""
+    listed = f"Known here: {', '.join(sorted(known))}." if 0 < len(known) <= LISTED else "aloll STAGE --help lists the options."
+    hint = f"Did you mean {close[0]}?" if close else listed
     return UserError(f'there is no option "{key}"' + (f' under "{parent}".' if parent else "."), hint)
 
 

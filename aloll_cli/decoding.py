@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aloll_cli.errors import UserError
+from aloll_cli.config import SEED, numbers
 
 if TYPE_CHECKING:
     from transformers import LogitsProcessorList
@@ -44,15 +44,9 @@ class Sample(Generation):
     with the same numbers, so their difference is measured with less noise.
     """
 
-    seed: int
-    top_p: float
-    temperature: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"generation.top_p must lie in (0, 1], got {self.top_p}.", "generation.top_p=0.95")
-        if self.temperature <= 0:
-            raise UserError(f"generation.temperature must be positive, got {self.temperature}.", "generation=greedy")
+    seed: int = field(metadata=SEED)
+    top_p: float = field(metadata=numbers("(0, 1]", 0.95))
+    temperature: float = field(metadata=numbers("(0, 100]", 1.0))
 
     def processors(self, ids: list[str], step: int) -> LogitsProcessorList:
         from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper

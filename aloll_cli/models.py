@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.config import OPERATIONAL
+from aloll_cli.config import COUNT, OPERATIONAL, numbers
 from aloll_cli.errors import UserError
 from aloll_cli.files import sha256
+from aloll_cli.hub import resolved_revision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,6 +40,11 @@ class Model(ABC):
     @abstractmethod
     def label(self) -> str:
         """A short name for folders."""
+
+    @property
+    def limit(self) -> int | None:
+        """How many tokens the model reads at most, or None where only its loading tells."""
+        return None
 
     @abstractmethod
     def content(self) -> dict[str, Any]:
@@ -63,19 +72,15 @@ class Model(ABC):
 class Scratch(Model):
     """A Llama from scratch with a byte-level BPE tokenizer of its own, trained on the train split."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    layers: int
-    heads: int
-    context: int
+    vocab_size: int = field(metadata=numbers("[300, 2147483647]", 1024))  # 256 bytes and some
+    hidden_size: int = field(metadata=COUNT)
+    intermediate_size: int = field(metadata=COUNT)
+    layers: int = field(metadata=COUNT)
+    heads: int = field(metadata=COUNT)
+    context: int = field(metadata=COUNT)
     tie_embeddings: bool
 
     def __post_init__(self) -> None:
-        if self.vocab_size < 300:
-            raise UserError(
-                f"model.vocab_size must be at least 300 (256 bytes and some), got {self.vocab_size}.", "model.vocab_size=1024"
-            )
         if self.hidden_size % (2 * self.heads):
             raise UserError(
                 f"model.hidden_size={self.hidden_size} is not a multiple of 2 × model.heads={self.heads}.", "model.heads=4"
@@ -84,6 +89,10 @@ class Scratch(Model):
     @property
     def label(self) -> str:
         return f"llama{self.layers}x{self.hidden_size}"
+
+    @property
+    def limit(self) -> int | None:
+        return self.context
 
     def content(self) -> dict[str, Any]:
         return {}
@@ -144,6 +153,8 @@ class Pretrained(Model):
     trust_remote_code: bool
 
     def __post_init__(self) -> None:
+        if not self.path:
+            raise UserError("model.path is empty.", "model.path=FOLDER, or a name on the hub")
         self.path = str(Path(self.path).expanduser()) if self.path.startswith("~") else self.path
 
     @property
@@ -153,8 +164,9 @@ class Pretrained(Model):
     def content(self) -> dict[str, Any]:
         folder = Path(self.path)
         if folder.is_dir():
+            check_model_folder(folder)
             return {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()}
-        return {"revision": _hub_revision(self.path, self.revision)}
+        return {"revision": resolved_revision(self.path, "model", self.revision)}
 
     def tokenizer_identity(self) -> dict[str, Any]:
         return {"kind": "the model's own"} | self.content()
@@ -162,7 +174,8 @@ class Pretrained(Model):
     def tokenizer(self, texts: Iterable[str]) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.path, **self._hub_options())
+        with loading(self.path):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.path, **self._hub_options())
         if tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer of {self.path} has no end-of-sequence token.", "Choose another model.path.")
         if tokenizer.pad_token_id is None:
@@ -173,14 +186,15 @@ class Pretrained(Model):
         import torch
         from transformers import AutoModelForCausalLM
 
-        # fp32 master weights: transformers would load the stored type otherwise
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32, **self._hub_options())
+        with loading(self.path):
+            # fp32 master weights: transformers would load the stored type otherwise
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32, **self._hub_options())
         return with_plain_decoding(model, tokenizer)
 
     def _hub_options(self) -> dict[str, Any]:
         if Path(self.path).is_dir():
             return {"trust_remote_code": self.trust_remote_code}
-        return {"revision": _hub_revision(self.path, self.revision), "trust_remote_code": self.trust_remote_code}
+        return {"revision": resolved_revision(self.path, "model", self.revision), "trust_remote_code": self.trust_remote_code}
 
 
 def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -210,15 +224,30 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _hub_revision(name: str, revision: str | None) -> str:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+def check_model_folder(folder: Path) -> None:
+    """Raises UserError unless a folder looks like a saved model."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder} holds no config.json: it is no saved model.", "Name a folder that save_pretrained wrote."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'} cannot be read: {error}.", "Save the model again.") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise UserError(f"{folder / 'config.json'} names no model_type.", "Save the model again with save_pretrained.")
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """What transformers cannot load is the user's to mend; its reason is passed on, the first sentence of it."""
+    from safetensors import SafetensorError
 
     try:
-        # the configuration alone resolves the revision, from the hub or, offline, from the cache
-        return Path(snapshot_download(name, revision=revision, allow_patterns=["config.json"], etag_timeout=10)).name
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        reason = re.split(r"(?<=[^.]\.)\s|\n", str(error).strip())[0].rstrip(".:")
         raise UserError(
-            f"the model {name} is no local folder and cannot be fetched ({type(error).__name__}).",
-            "model.path=FOLDER or a hub name",
-        ) from None
+            f"{name} cannot be loaded: {reason[:200]}.",
+            "It must be a causal language model with its tokenizer, as save_pretrained writes them.",
+        ) from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from math import cos, pi
 from typing import TYPE_CHECKING
 
+from aloll_cli.config import numbers
 from aloll_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,25 +27,17 @@ class Schedule(Enum):
 class Adamw:
     """AdamW; the learning rate follows a schedule that counts updates, never micro-batches."""
 
-    lr: float
-    betas: list[float]
-    eps: float
-    weight_decay: float
+    lr: float = field(metadata=numbers("(0, 10]", 3e-4))
+    betas: list[float] = field(metadata=numbers("[0, 1)", 0.9))
+    eps: float = field(metadata=numbers("(0, 1]", 1e-8))
+    weight_decay: float = field(metadata=numbers("[0, 10]"))
     schedule: Schedule
-    warmup_updates: int
-    max_grad_norm: float | None  # gradients are scaled down to this norm; null leaves them
+    warmup_updates: int = field(metadata=numbers("[0, inf)"))
+    max_grad_norm: float | None = field(metadata=numbers("(0, inf)", 1.0))  # gradients are scaled down to it; null: are not
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise UserError(f"optimizer.lr must be positive, got {self.lr}.", "optimizer.lr=3e-4")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"optimizer.betas must be two numbers in [0, 1), got {self.betas}.", "optimizer.betas=[0.9,0.999]")
-        if self.weight_decay < 0 or self.warmup_updates < 0 or self.eps <= 0:
-            raise UserError("optimizer.weight_decay, warmup_updates and eps must not be negative.", "optimizer.weight_decay=0")
-        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
-            raise UserError(
-                f"optimizer.max_grad_norm must be positive, got {self.max_grad_norm}.", "optimizer.max_grad_norm=null"
-            )
+        if len(self.betas) != 2:
+            raise UserError(f"optimizer.betas must be two numbers, got {self.betas}.", "optimizer.betas=[0.9,0.999]")
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer of some parameters."""

@@ -7,12 +7,12 @@ updates there would overlap. Cumulative weights are float64 and searched, which 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aloll_cli.errors import UserError
+from aloll_cli.config import numbers
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray, IntArray
@@ -34,13 +34,7 @@ class Priority(Sampling):
     The loss is weighted as well, so A⁺ counts twice: the objective is effectively that of A².
     """
 
-    exponent: float
-
-    def __post_init__(self) -> None:
-        if self.exponent <= 0:
-            raise UserError(
-                f"sampling.exponent must be positive, got {self.exponent}.", "sampling.exponent=1, or sampling=uniform"
-            )
+    exponent: float = field(metadata=numbers("(0, 10]", 1.0))
 
     def frequencies(self, weights: FloatArray) -> FloatArray:
         return np.maximum(weights, 0) ** self.exponent

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any
 
-from aloll_cli.config import OPERATIONAL, discover, name_of
+from aloll_cli.config import COUNT, OPERATIONAL, SEED, discover, name_of, numbers
 from aloll_cli.decoding import Generation, Greedy, Sample
 from aloll_cli.errors import UserError
 from aloll_cli.models import Model, Pretrained, Scratch
@@ -18,6 +17,8 @@ from aloll_cli.tracking import Off, Tracking, Wandb
 from aloll_cli.values import Constant, Data, Group, Head, Values
 from aloll_cli.variants.base import Signal, Variant
 
+EPOCHS = numbers("(0, 1000000]", 1.0)
+
 
 @dataclass(kw_only=True)
 class Reference:
@@ -28,17 +29,15 @@ class Reference:
 class Trained(Reference):
     """The model fine-tuned by NLL on the task's training split, the checkpoint with the lowest validation NLL."""
 
-    seed: int
-    updates: int | None
-    epochs: float | None
-    batch_size: int
-    eval_every: int
+    seed: int = field(metadata=SEED)
+    updates: int | None = field(metadata=COUNT)
+    epochs: float | None = field(metadata=EPOCHS)
+    batch_size: int = field(metadata=COUNT)
+    eval_every: int = field(metadata=COUNT)
     optimizer: Adamw
 
     def __post_init__(self) -> None:
         check_length(self.updates, self.epochs, "reference.")
-        check_positive(self, "reference.", "batch_size", "eval_every")
-        check_seed("reference.seed", self.seed)
 
 
 @dataclass(kw_only=True)
@@ -86,13 +85,13 @@ class Verbosity(Enum):
 class Runtime:
     """Options that cannot change a result by more than rounding."""
 
-    processes: int = field(metadata=OPERATIONAL)
-    threads: int | None = field(metadata=OPERATIONAL)
-    micro_batch_size: int = field(metadata=OPERATIONAL)
-    scoring_batch_size: int = field(metadata=OPERATIONAL)
-    checkpoint_every: int = field(metadata=OPERATIONAL)
-    keep_checkpoints: int = field(metadata=OPERATIONAL)
-    max_hours: float | None = field(metadata=OPERATIONAL)
+    processes: int = field(metadata=OPERATIONAL | numbers("[1, 1024]"))
+    threads: int | None = field(metadata=OPERATIONAL | numbers("[1, 4096]"))
+    micro_batch_size: int = field(metadata=OPERATIONAL | COUNT)
+    scoring_batch_size: int = field(metadata=OPERATIONAL | COUNT)
+    checkpoint_every: int = field(metadata=OPERATIONAL | COUNT)
+    keep_checkpoints: int = field(metadata=OPERATIONAL | COUNT)
+    max_hours: float | None = field(metadata=OPERATIONAL | numbers("(0, inf)", 8.0))
     upstream: Upstream = field(metadata=OPERATIONAL)
     busy: Busy = field(metadata=OPERATIONAL)
     verbosity: Verbosity = field(metadata=OPERATIONAL)
@@ -113,15 +112,15 @@ class Settings(Runtime):
     sampling: Sampling
     optimizer: Adamw
     generation: Generation
-    seed: int
-    updates: int | None
-    epochs: float | None
-    batch_size: int
-    eval_every: int
-    eval_prompts: int
+    seed: int = field(metadata=SEED)
+    updates: int | None = field(metadata=COUNT)
+    epochs: float | None = field(metadata=EPOCHS)
+    batch_size: int = field(metadata=COUNT)
+    eval_every: int = field(metadata=COUNT)
+    eval_prompts: int = field(metadata=COUNT)
     select: Select
     split: Split
-    resamples: int
+    resamples: int = field(metadata=COUNT)
     policy: str | None
     runs: list[str] = field(metadata=OPERATIONAL)
     to: str | None = field(metadata=OPERATIONAL)
@@ -130,23 +129,20 @@ class Settings(Runtime):
 
     def __post_init__(self) -> None:
         check_length(self.updates, self.epochs)
-        check_positive(
-            self, "", "batch_size", "eval_every", "eval_prompts", "resamples", "processes", "micro_batch_size",
-            "scoring_batch_size", "checkpoint_every", "keep_checkpoints",
-        )  # fmt: skip
         sizes = {"batch_size": self.batch_size}
         if isinstance(self.reference, Trained):
             sizes["reference.batch_size"] = self.reference.batch_size
         for name, size in sizes.items():
             if size < self.processes:
                 raise UserError(f"{name}={size} leaves some of processes={self.processes} without a row.", "processes=1")
-        check_seed("seed", self.seed)
-        if self.threads is not None:
-            check_positive(self, "", "threads")
         if isinstance(self.reference, AsLoaded) and self.model.trains_tokenizer:
             raise UserError(
                 "reference=pretrained needs a model that was trained before.", "reference=trained, or model=pretrained"
             )
+        needed = self.task.max_prompt_tokens + self.task.max_response_tokens + 1
+        if self.model.limit is not None and needed > self.model.limit:
+            raise UserError(*too_long(needed, self.model.limit, self.task.max_response_tokens))
+        self.values.check(self.reward.range)
         if self.values.needs_samples and not self.reward.scores_text:
             raise UserError(
                 f"values={name_of(self.values)} needs rewards of new text; reward={name_of(self.reward)} has only stored ones.",
@@ -164,27 +160,22 @@ class Settings(Runtime):
         return Runtime(**{f.name: getattr(self, f.name) for f in fields(Runtime)})
 
 
+def too_long(needed: int, limit: int, response: int) -> tuple[str, str]:
+    """What is wrong, and what to type, where a model reads fewer tokens than prompt and response may take."""
+    fits = (
+        f"task.max_prompt_tokens={limit - response - 1}"
+        if response < limit - 1
+        else "task.max_prompt_tokens=… task.max_response_tokens=…"
+    )
+    return f"prompt and response may take {needed} tokens with the end-of-sequence token, and the model reads {limit}.", fits
+
+
 def check_length(updates: int | None, epochs: float | None, prefix: str = "") -> None:
     """Exactly one of updates and epochs says how long training is."""
     if (updates is None) == (epochs is None):
         raise UserError(
             f"exactly one of {prefix}updates and {prefix}epochs must be set.", f"{prefix}updates=400 {prefix}epochs=null"
         )
-    if (updates or epochs or 0) <= 0:
-        raise UserError(f"{prefix}updates and {prefix}epochs must be positive.", f"{prefix}updates=400")
-
-
-def check_positive(options: Any, prefix: str, *names: str) -> None:
-    """Counts must be at least 1."""
-    for name in names:
-        if getattr(options, name) < 1:
-            raise UserError(f"{prefix}{name} must be at least 1, got {getattr(options, name)}.", f"{prefix}{name}=…")
-
-
-def check_seed(name: str, seed: int) -> None:
-    """Seeds key random generators."""
-    if not 0 <= seed < 2**31:
-        raise UserError(f"{name} must lie between 0 and 2147483647, got {seed}.", f"{name}=1")
 
 
 GROUPS: dict[str, dict[str, type]] = {

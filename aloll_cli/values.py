@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aloll_cli.config import COUNT, SEED, numbers
 from aloll_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class Values(ABC):
         """The split whose prompts' states something is fitted on, or None."""
         return None
 
+    def check(self, bounds: tuple[float, float]) -> None:  # noqa: B027  most have nothing to check
+        """Raises UserError where no reward within these bounds (lo, hi) could exceed the values."""
+
     @abstractmethod
     def estimate(self, evidence: Evidence) -> Estimate:
         """Fit whatever is fitted."""
@@ -93,6 +97,13 @@ class Constant(Values):
     """The same value for every prompt: the one given, or the mean logged training reward."""
 
     value: float | None
+
+    def check(self, bounds: tuple[float, float]) -> None:
+        if self.value is not None and self.value >= bounds[1]:
+            raise UserError(
+                f"values.value={self.value}: no reward is above {bounds[1]}, so that no advantage would be positive.",
+                "values.value=null, for the mean training reward",
+            )
 
     def estimate(self, evidence: Evidence) -> Estimate:
         if self.value is not None:
@@ -131,23 +142,13 @@ class Group(Values):
 class Learned(Values):
     """A value head on the reference's prompt states (value_head.py), the number of epochs chosen by k folds."""
 
-    lr: float
-    epochs: int  # at most
-    batch_size: int  # prompts
-    dropout: float
-    weight_decay: float
-    folds: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.folds < 2:
-            raise UserError(f"values.folds must be at least 2, got {self.folds}.", "values.folds=5")
-        if self.seed < 0:
-            raise UserError(f"values.seed must not be negative, got {self.seed}.", "values.seed=1")
-        if self.lr <= 0 or self.epochs < 1 or self.batch_size < 1 or not 0 <= self.dropout < 1:
-            raise UserError(
-                "values.lr, values.epochs, values.batch_size must be positive and values.dropout in [0, 1).", "values.dropout=0.1"
-            )
+    lr: float = field(metadata=numbers("(0, 10]", 1e-3))
+    epochs: int = field(metadata=COUNT)  # at most
+    batch_size: int = field(metadata=COUNT)  # prompts
+    dropout: float = field(metadata=numbers("[0, 1)", 0.1))
+    weight_decay: float = field(metadata=numbers("[0, 10]", 0.01))
+    folds: int = field(metadata=numbers("[2, inf)", 5))
+    seed: int = field(metadata=SEED)
 
     def fit(self, states: list[Tensor], targets: FloatArray, counts: FloatArray, evidence: Evidence) -> Fit:
         """Cross-fit heads and report their error beside the best constant's."""

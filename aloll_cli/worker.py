@@ -27,6 +27,10 @@ def main() -> int:
         if os.environ.get("RANK", "0") == "0":
             sys.stderr.write(f"aloll {stage}: {error}\n")
         return 2
+    except RuntimeError as error:
+        if "Connection closed by peer" not in str(error):
+            raise
+        return 1  # another process ended first, and says why
     except Interrupted as stop:
         return stop.code or TIME_IS_UP
     return 0

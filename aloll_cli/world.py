@@ -5,6 +5,7 @@ A world of one needs nothing, so that a command that finds everything made never
 
 from __future__ import annotations
 
+import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -44,13 +45,23 @@ class World(ABC):
 
     @abstractmethod
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, by rank, in every process."""
+        """Every process's value, by rank, in every process; what JSON can hold, tuples as lists."""
 
     def agree(self, error: UserError | None) -> None:
         """Raise, in every process, the first error that any of them met; wait for everyone otherwise."""
-        first = next((found for found in self.gather(error) if found is not None), None)
+        first = next((found for found in self.gather(None if error is None else error.args) if found is not None), None)
         if first is not None:
-            raise first
+            raise error or UserError(*first)
+
+    def on_main(self, action: Callable[[], None]) -> None:
+        """Let the main process do something that the others wait for; a UserError of it is raised in every process."""
+        error = None
+        if self.is_main:
+            try:
+                action()
+            except UserError as found:
+                error = found
+        self.agree(error)
 
     def sum(self, value: float) -> float:
         """The sum over processes, in every process."""
@@ -86,16 +97,16 @@ class Together(World):
         self._state.wait_for_everyone()
 
     def decide(self, question: Callable[[], bool]) -> bool:
-        from accelerate.utils import broadcast_object_list
-
-        answer = [question() if self.is_main else False]
-        return bool(broadcast_object_list(answer)[0])
+        return bool(self.gather(question() if self.is_main else None)[0])
 
     def gather(self, value: Any) -> list[Any]:
-        from accelerate.utils import gather_object
+        import torch
+        from accelerate.utils import gather, pad_across_processes
 
-        values: list[Any] = gather_object([value])
-        return values
+        # as bytes of JSON: accelerate's own gathering of objects would pickle them
+        mine = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=self._state.device)
+        rows = gather(pad_across_processes(mine, pad_index=ord(" "))[None])
+        return [json.loads(bytes(row)) for row in rows.tolist()]  # type: ignore[attr-defined]
 
 
 def current_world() -> World:

@@ -285,18 +285,21 @@ def write_manifest(directory: Path) -> None:
 def damage_of(directory: Path, contents: bool = True) -> str | None:
     """What is wrong with a finished artifact's files, or None; without contents, their sizes alone are looked at."""
     try:
-        listed = json.loads((directory / "manifest.json").read_text())["files"]
-    except (OSError, ValueError, KeyError):
+        listed = {
+            name: (entry["bytes"], entry["sha256"])
+            for name, entry in json.loads((directory / "manifest.json").read_text())["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "its manifest.json cannot be read"
     for file in files_of(directory):
         if str(file.relative_to(directory)) not in listed:
             return f"{file.relative_to(directory)} does not belong there"
-    for name, entry in listed.items():
+    for name, (size, checksum) in listed.items():
         file = directory / name
         if not file.is_file():
             return f"{name} is missing"
-        if file.stat().st_size != entry["bytes"]:
-            return f"{name} has {file.stat().st_size} bytes instead of {entry['bytes']}"
-        if contents and sha256(file) != entry["sha256"]:
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes instead of {size}"
+        if contents and sha256(file) != checksum:
             return f"{name} was altered (its checksum differs)"
     return None

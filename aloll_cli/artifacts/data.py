@@ -43,17 +43,26 @@ class Data(Artifact):
         return {}
 
     def make(self, job: Job) -> None:
-        """Write ``<split>.parquet`` and counts.json; refuse prompts that two splits share."""
-        if job.world.is_main:
-            split_of: dict[str, str] = {}
-            counts: dict[str, dict[str, int]] = {}
-            for split in SPLITS:
-                counter = Counter[str]()
-                self._write(split, job, counter, split_of)
-                counts[split] = dict(counter)
-                job.log.say(f"  {split}: " + ", ".join(f"{count} {what}" for what, count in counter.items()))
-            write_json(job.directory / "counts.json", counts)
-        job.world.wait()
+        """Write ``<split>.parquet`` and counts.json; refuse prompts that two splits share, and splits without a response."""
+        job.world.on_main(lambda: self._write_all(job))
+
+    def _write_all(self, job: Job) -> None:
+        split_of: dict[str, str] = {}
+        counts: dict[str, dict[str, int]] = {}
+        for split in SPLITS:
+            counter = Counter[str]()
+            self._write(split, job, counter, split_of)
+            counts[split] = dict(counter)
+            shown = ", ".join(f"{count} {what}" for what, count in counter.items()) or "nothing"
+            job.log.say(f"  {split}: {shown}")
+            if not counter["responses"]:
+                hint = f"Found: {shown}. " if counter else ""
+                if split not in self.source.splits():
+                    hint += "Prompts are drawn for it by their hash, 5 %: name a folder with a file for each split, or more rows."
+                else:
+                    hint += "Put rows into that file."
+                raise UserError(f"{self.source.place(split)}: the {split} split has no responses.", hint)
+        write_json(job.directory / "counts.json", counts)
 
     def _write(self, split: str, job: Job, counter: Counter[str], split_of: dict[str, str]) -> None:
         import pyarrow.parquet as pq

@@ -9,6 +9,7 @@ Nothing is made here: these are recipes, and the store makes what is missing.
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.examples import Examples
@@ -29,6 +30,7 @@ from aloll_cli.artifacts.rewards import Rewards, ScoredBy
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.artifacts.values import ValuesArtifact
 from aloll_cli.config import name_of
+from aloll_cli.errors import UserError
 from aloll_cli.models import Head, Pretrained
 from aloll_cli.sampling import All
 from aloll_cli.settings import Select, Settings, Trained
@@ -139,6 +141,8 @@ class Line:
 
     def saved_policy(self, folder: str) -> tuple[PolicySource, Examples]:
         """A model saved by anybody, with the examples as its own tokenizer cuts them."""
+        if not Path(folder).expanduser().is_dir():
+            raise UserError(f"policy={folder}: there is no such folder.", "policy=FOLDER with a saved model: outputs/…/policy")
         model = Pretrained(head=Head.full, path=folder, revision=None, trust_remote_code=False)
         tokenizer = Tokenizer(model, self.data)
         return LoadedPolicy(model, tokenizer), Examples(self.settings.task, self.data, tokenizer)

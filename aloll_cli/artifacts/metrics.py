@@ -62,12 +62,13 @@ class Metrics(Artifact):
         return self.policy.inputs("policy") | self.reference.inputs("reference") | weights
 
     def make(self, job: Job) -> None:
-        if job.world.is_main:
-            metrics, answers = self._compare(job)
-            write_json(job.directory / "metrics.json", metrics)
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in answers)
-            (job.directory / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
-        job.world.wait()
+        job.world.on_main(lambda: self._save(job))
+
+    def _save(self, job: Job) -> None:
+        metrics, answers = self._compare(job)
+        write_json(job.directory / "metrics.json", metrics)
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in answers)
+        (job.directory / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _compare(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         from aloll_cli.metrics import matched_distinct, text_figures

@@ -196,9 +196,7 @@ class TrainedPolicy(PolicySource):
         rows = Rows(examples, weights, rewards, reference, int(tokenizer.pad_token_id))
         kept = int((weights > 0).sum())
         if not kept:
-            raise UserError(
-                "no response has a positive weight: there is nothing to learn from.", "values=constant, or look at the rewards"
-            )
+            raise UserError("no response has a positive weight: there is nothing to learn from.", self.weights.signal.remedy)
         job.log.say(f"  {kept} of {len(examples)} responses have a positive weight ({rows.kept:.1%})")
         model = self.start.load(job)
         check_context(model, self.examples)

@@ -11,6 +11,7 @@ from aloll_cli.config import identity, plain
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
 from aloll_cli.models import Model, load_tokenizer
+from aloll_cli.settings import too_long
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,7 +63,4 @@ def check_context(model: PreTrainedModel, examples: Examples) -> None:
     context = getattr(model.config, "max_position_embeddings", None)
     needed = examples.task.max_prompt_tokens + examples.task.max_response_tokens + 1
     if context is not None and needed > context:
-        raise UserError(
-            f"prompt and response may take {needed} tokens, and the model reads {context}.",
-            f"task.max_prompt_tokens={max(1, context - examples.task.max_response_tokens - 1)}",
-        )
+        raise UserError(*too_long(needed, context, examples.task.max_response_tokens))

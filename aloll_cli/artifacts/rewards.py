@@ -35,12 +35,13 @@ class FittedReward(Artifact):
         return {"data": self.data}
 
     def make(self, job: Job) -> None:
-        if job.world.is_main:
-            train, validation = (_raw_rows(load_data(job.path(self.data), split)) for split in ("train", "validation"))
-            skill = self.reward.fit(train, validation, job.directory)
-            write_json(job.directory / "skill.json", skill)
-            job.log.say("  skill on held-out prompts: " + ", ".join(f"{name} {value:.3g}" for name, value in skill.items()))
-        job.world.wait()
+        job.world.on_main(lambda: self._fit(job))
+
+    def _fit(self, job: Job) -> None:
+        train, validation = (_raw_rows(load_data(job.path(self.data), split)) for split in ("train", "validation"))
+        skill = self.reward.fit(train, validation, job.directory)
+        write_json(job.directory / "skill.json", skill)
+        job.log.say("  skill on held-out prompts: " + ", ".join(f"{name} {value:.3g}" for name, value in skill.items()))
 
 
 class ScoredBy:

@@ -28,10 +28,11 @@ class Tokenizer(Artifact):
         return {"data": self.data} if self.model.trains_tokenizer else {}
 
     def make(self, job: Job) -> None:
-        if job.world.is_main:
-            texts = _texts(job.path(self.data)) if self.model.trains_tokenizer else iter(())
-            self.model.tokenizer(texts).save_pretrained(job.directory)
-        job.world.wait()
+        job.world.on_main(lambda: self._save(job))
+
+    def _save(self, job: Job) -> None:
+        texts = _texts(job.path(self.data)) if self.model.trains_tokenizer else iter(())
+        self.model.tokenizer(texts).save_pretrained(job.directory)
 
 
 def _texts(data: Path) -> Iterator[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aloll_cli.config import numbers
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 
@@ -27,8 +28,10 @@ class Column(Reward):
     """The stored reward of each response: logged ratings, or the scores of a reward model."""
 
     transform: Transform
-    lo: float  # the range of the stored rewards where they are taken as they are; -.inf and .inf where unbounded
-    hi: float
+    lo: float = field(
+        metadata=numbers("[-inf, inf]", 0.0)
+    )  # the range of the stored rewards where they are taken as they are; -.inf and .inf where unbounded
+    hi: float = field(metadata=numbers("[-inf, inf]", 1.0))
 
     def __post_init__(self) -> None:
         if not self.lo < self.hi:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.config import COUNT, numbers
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import stored_reward
@@ -47,12 +48,8 @@ class Fitted(Reward):
 
     features: Features
     prompts: Prompts
-    alpha: float  # strength of the ridge penalty
-    max_features: int  # of each block
-
-    def __post_init__(self) -> None:
-        if self.alpha <= 0:
-            raise UserError(f"reward.alpha must be positive, got {self.alpha}.", "reward.alpha=3")
+    alpha: float = field(metadata=numbers("(0, inf)", 1.0))  # strength of the ridge penalty
+    max_features: int = field(metadata=COUNT)  # of each block
 
     @property
     def label(self) -> str:

@@ -31,7 +31,10 @@ def run(settings: Settings, store: Store) -> None:
 
 def report(folders: list[Path], store: Store) -> Path:
     """Write the page about some evaluated runs and say where it is."""
-    runs = [load_run(folder) for folder in folders]
+    try:
+        runs = [load_run(folder) for folder in folders]
+    except (OSError, ValueError, KeyError, TypeError) as error:  # a folder that was not made here
+        raise UserError(f"runs: these are no evaluations that aloll made: {error}.", "runs=[outputs/TASK/metrics/…]") from error
     page = store.root / "report" / ("index.html" if len(runs) > 1 else f"{folders[0].name}.html")
     page.parent.mkdir(parents=True, exist_ok=True)
     write_page(runs, page)

@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from math import isfinite
 from typing import Any, ClassVar
 
-from aloll_cli.config import EXAMPLES, OPERATIONAL
+from aloll_cli.config import COUNT, EXAMPLES, OPERATIONAL
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.source import HubSource, LocalSource, Source
 
@@ -100,17 +101,16 @@ class Task(ABC):
     path: str | None = field(metadata=OPERATIONAL)  # local rows instead of the hub's: their content is what counts
     on_bad_row: OnBadRow
     responses: Responses = field(metadata=EXAMPLES)
-    max_prompt_tokens: int = field(metadata=EXAMPLES)
-    max_response_tokens: int = field(metadata=EXAMPLES)  # an end-of-sequence token comes on top
+    max_prompt_tokens: int = field(metadata=EXAMPLES | COUNT)
+    max_response_tokens: int = field(metadata=EXAMPLES | COUNT)  # an end-of-sequence token comes on top
     truncated: Truncated = field(metadata=EXAMPLES)
     stop: str | None = field(metadata=EXAMPLES)  # generated text ends before this
 
     hub: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
-        for name in ("max_prompt_tokens", "max_response_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"task.{name} must be at least 1, got {getattr(self, name)}.", f"task.{name}=64")
+        if self.stop == "":
+            raise UserError("task.stop is empty: every text ends before that.", "task.stop=null")
 
     @abstractmethod
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
@@ -142,10 +142,11 @@ def prompt_key(prompt: str) -> str:
 
 def text_field(row: dict[str, Any], name: str) -> str:
     """A field that must be text."""
-    value = row.get(name)
-    if not isinstance(value, str):
-        raise BadRow(f'field "{name}" is {shown(value, name in row)}; text is needed')
-    return unicode(value, name)
+    if name not in row:
+        raise BadRow(f'field "{name}" is missing; there are {shown(", ".join(row)) if row else "none"}')
+    if not isinstance(row[name], str):
+        raise BadRow(f'field "{name}" is {shown(row[name])}; text is needed')
+    return unicode(row[name], name)
 
 
 def unicode(text: str, name: str) -> str:
@@ -156,15 +157,19 @@ def unicode(text: str, name: str) -> str:
 
 
 def number(value: Any, name: str) -> float:
-    """A value that must be a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadRow(f'field "{name}" is {shown(value)}; a number is needed')
-    if value != value or value in (float("inf"), float("-inf")):
-        raise BadRow(f'field "{name}" is {value}; a finite number is needed')
-    return float(value)
+    """A value that must be a finite number; text that reads as one is one."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        found = float(value)
+    except (ValueError, OverflowError):
+        raise BadRow(f'field "{name}" is {shown(value)}; a number is needed') from None
+    if not isfinite(found):
+        raise BadRow(f'field "{name}" is {shown(value)}; a finite number is needed')
+    return found
 
 
-def shown(value: Any, present: bool = True) -> str:
+def shown(value: Any) -> str:
     """A value as an error message quotes it."""
-    text = repr(value) if present else "missing"
+    text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -1,13 +1,14 @@
 """Where rows are read from: local files or a hub data set.
 
-JSON Lines is read here, line by line, so that an error names its line; CSV, Parquet and hub data sets are streamed by
-`datasets`.
+Files are read row by row, so that an error names its line; hub data sets are streamed by `datasets`.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import sha256
+from aloll_cli.hub import resolved_revision
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 
@@ -31,6 +33,10 @@ class Source(ABC):
         """(place, row) in order; the place is what an error names."""
 
     @abstractmethod
+    def place(self, split: str) -> str:
+        """Where the rows of a split are, as an error names it."""
+
+    @abstractmethod
     def content(self) -> dict[str, str]:
         """What identifies the rows: hashes of files, or a resolved revision. Never a path."""
 
@@ -39,27 +45,36 @@ class LocalSource(Source):
     """A folder with train, validation and test files, or one file."""
 
     def __init__(self, path: str) -> None:
-        root = Path(path).expanduser()
-        if not root.exists():
-            raise UserError(f"task.path={path}: there is no such file or folder.", "task.path=FOLDER or FILE.jsonl")
-        if root.is_file():
-            if not root.name.endswith(SUFFIXES):
-                raise UserError(f"task.path={path}: the name ends in none of {', '.join(SUFFIXES)}.", "task.path=FILE.jsonl")
-            self.files = {"all": root}
-            return
+        self.path, root = path, Path(path).expanduser()
+        if not path or not _exists(root):
+            raise UserError(f"task.path={_shortened(path)}: there is no such file or folder.", "task.path=FOLDER or FILE.jsonl")
+        self.files = self._in_folder(root) if root.is_dir() else {"all": self._one_file(root)}
+
+    def _one_file(self, file: Path) -> Path:
+        if not file.is_file():
+            raise UserError(f"task.path={self.path} is neither a file nor a folder.", "task.path=FOLDER or FILE.jsonl")
+        if not file.name.endswith(SUFFIXES):
+            raise UserError(f"task.path={self.path}: the name ends in none of {', '.join(SUFFIXES)}.", "task.path=FILE.jsonl")
+        return file
+
+    def _in_folder(self, root: Path) -> dict[str, Path]:
         found = {}
         for split in ("train", "validation", "test"):
-            files = [file for suffix in SUFFIXES if (file := root / f"{split}{suffix}").is_file()]
+            files = [file for suffix in SUFFIXES if _exists(file := root / f"{split}{suffix}")]
             if len(files) > 1:
                 names = " and ".join(file.name for file in files)
-                raise UserError(f"task.path={path}: {names} are both there.", "Leave one file for each split.")
+                raise UserError(f"task.path={self.path}: {names} are both there.", "Leave one file for each split.")
+            if files and not files[0].is_file():
+                raise UserError(f"task.path={self.path}: {files[0].name} is no file.", f"Put the {split} rows into a file.")
             if files:
                 found[split] = files[0]
         if "train" not in found:
-            raise UserError(
-                f"task.path={path}: the folder holds no train file.", "Name it train.jsonl (.jsonl.gz, .csv, .parquet)."
-            )
-        self.files = found
+            hint = "Name it train.jsonl (.jsonl.gz, .csv, .parquet)."
+            raise UserError(f"task.path={self.path}: the folder holds no train file.", hint)
+        return found
+
+    def place(self, split: str) -> str:
+        return str(self.files.get(split, self.path))
 
     def splits(self) -> tuple[str, ...]:
         return tuple(self.files)
@@ -69,10 +84,8 @@ class LocalSource(Source):
 
     def rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         file = self.files[split]
-        if file.name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _json_lines(file)
-        else:
-            yield from _table_rows(file)
+        read = {".csv": _csv_rows, ".parquet": _parquet_rows}.get(file.suffix, _json_lines)
+        yield from read(file)
 
 
 class HubSource(Source):
@@ -86,13 +99,16 @@ class HubSource(Source):
     def revision(self) -> str:
         """The resolved commit, from the hub or, offline, from the local cache."""
         if self._revision is None:
-            self._revision = _hub_revision(self.name)
+            self._revision = resolved_revision(self.name, "dataset")
         return self._revision
 
     def splits(self) -> tuple[str, ...]:
         from datasets import get_dataset_split_names
 
         return tuple(get_dataset_split_names(self.name, revision=self.revision))
+
+    def place(self, split: str) -> str:
+        return f"{self.name}, {split}"
 
     def content(self) -> dict[str, str]:
         return {"hub": self.name, "revision": self.revision}
@@ -105,27 +121,45 @@ class HubSource(Source):
             yield f"{self.name}, {split} row {number}", dict(row)
 
 
-def _hub_revision(name: str) -> str:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+def _csv_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every cell is text; a task that needs a number reads one from it."""
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        rows = csv.DictReader(stream, strict=True)
+        try:
+            for row in rows:
+                place = f"{file}, line {rows.line_num}"
+                if None in row or None in row.values():
+                    raise UserError(
+                        f"{place}: not as many cells as the header has names.", "Quote cells that hold commas or lines."
+                    )
+                yield place, row
+        except csv.Error as error:
+            raise UserError(f"{file}, line {rows.line_num}: not CSV: {error}.", "Correct that line.") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{file}: near line {rows.line_num} it is not UTF-8.", "Save the file as UTF-8.") from None
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    from pyarrow.parquet import ParquetFile
 
     try:
-        # one small file resolves the revision, from the hub or, offline, from the cache
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=["README.md"], etag_timeout=10)).name
-    except (HfHubHTTPError, OSError) as error:
-        hint = "Connect to the network, or read local files: task.path=FOLDER"
-        raise UserError(f"the data set {name} cannot be reached ({type(error).__name__}).", hint) from None
+        batches = (batch.to_pylist() for batch in ParquetFile(file).iter_batches(batch_size=1000))
+        for number, row in enumerate((row for batch in batches for row in batch), start=1):
+            yield f"{file}, row {number}", row
+    except (ValueError, OSError) as error:  # Arrow's errors are among them
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{file}: not a Parquet file: {_shortened(reason, 160)}.", "Save it again.") from None
 
 
-def _table_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    from datasets import load_dataset
-    from pyarrow import ArrowInvalid
-
+def _exists(path: Path) -> bool:
     try:
-        for number, row in enumerate(load_dataset(file.suffix[1:], data_files=str(file), split="train", streaming=True), start=1):
-            yield f"{file}, row {number}", dict(row)
-    except (ArrowInvalid, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not a {file.suffix[1:]} file: {error}.", "Save it again.") from None
+        return path.exists()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def _shortened(text: str, length: int = 100) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -135,11 +169,14 @@ def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode("utf-8").rstrip("\r\n"))
+                # some programs begin UTF-8 files with a byte order mark
+                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
             except UnicodeDecodeError as error:
                 raise UserError(f"{place}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.") from None
             except json.JSONDecodeError as error:
                 raise UserError(f"{place}: not JSON: {error.msg} at column {error.colno}.", "Correct that line.") from None
+            except (RecursionError, ValueError) as error:
+                raise UserError(f"{place}: JSON that cannot be read: {error}.", "Correct that line.") from None
             if not isinstance(row, dict):
                 raise UserError(f"{place}: a JSON object is needed, not {type(row).__name__}.", "Correct that line.")
             yield place, row
@@ -149,5 +186,5 @@ def _whole(lines: Iterable[bytes], file: Path) -> Iterator[bytes]:
     """The lines of a file that may be compressed."""
     try:
         yield from lines
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise UserError(f"{file}: not a whole gzip file: {error}", "Compress it again.") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{file}: not a whole gzip file: {str(error).rstrip('.')}.", "Compress it again.") from None

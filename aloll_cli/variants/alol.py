@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aloll_cli.variants.base import Batch, Variant, check_clip, clipped
+from aloll_cli.variants.base import CLIP, Batch, Variant, clipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 class Alol(Variant):
     """A-LoL: c_t = A⁺ · clip(ρ) with ρ = Π_t π(y_t)/π_ref(y_t)."""
 
-    clip: float | None  # ρ stays in [1 - clip, 1 + clip]; null leaves it alone
-
-    def __post_init__(self) -> None:
-        check_clip(self.clip)
+    clip: float | None = field(metadata=CLIP)  # ρ stays in [1 - clip, 1 + clip]; null leaves it alone
 
     @property
     def needs_reference(self) -> bool:

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from aloll_cli.errors import UserError
+from aloll_cli.config import numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+CLIP = numbers("(0, 1)", 0.9)  # of a ratio, which then stays in [1 - clip, 1 + clip]; null leaves it alone
 
 
 class Signal(Enum):
@@ -23,6 +26,15 @@ class Signal(Enum):
     none = "every response weighs 1"
     reward = "R(x, y), which must not be negative"
     advantage = "A⁺ = max(R(x, y) − V(x), 0)"
+
+    @property
+    def remedy(self) -> str:
+        """What to type where no response has a positive weight."""
+        return {
+            Signal.none: "task.path=… with responses to learn from",
+            Signal.reward: "Every reward is 0: choose another reward=…",
+            Signal.advantage: "No reward exceeds its V(x): values=data, or values=constant values.value=null",
+        }[self]
 
 
 @dataclass(frozen=True)
@@ -82,9 +94,3 @@ def clipped(ratio: Tensor, clip: float | None) -> Tensor:
 def clip_fraction(ratio: Tensor, clip: float | None, mask: Tensor) -> Tensor:
     """(B,) the share of real tokens whose ratio clipping changes; ratio and mask are (B, T)."""
     return ((clipped(ratio, clip) != ratio) * mask).sum(dim=-1) / mask.sum(dim=-1)
-
-
-def check_clip(clip: float | None) -> None:
-    """Raises UserError unless clip is null or lies strictly between 0 and 1."""
-    if clip is not None and not 0 < clip < 1:
-        raise UserError(f"variant.clip must lie between 0 and 1, got {clip}.", "variant.clip=0.9, or null for no clipping")

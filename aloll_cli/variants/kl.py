@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from aloll_cli.errors import UserError
+from aloll_cli.config import numbers
 from aloll_cli.variants.base import Batch, Variant
 
 if TYPE_CHECKING:
@@ -28,12 +28,8 @@ class Kl(Variant):
     pulls towards the reference, and a response with 0 ≤ A < β is pushed down. k2 does pull: β ln r_t ∇ln π(y_t).
     """
 
-    beta: float
+    beta: float = field(metadata=numbers("[0, 1000]", 0.02))
     estimator: Estimator
-
-    def __post_init__(self) -> None:
-        if self.beta < 0:
-            raise UserError(f"variant.beta must not be negative, got {self.beta}.", "variant.beta=0.02")
 
     @property
     def needs_reference(self) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aloll_cli.errors import UserError
+from aloll_cli.config import numbers
 from aloll_cli.variants.base import Batch, Signal, Variant
 
 if TYPE_CHECKING:
@@ -16,13 +16,9 @@ if TYPE_CHECKING:
 class RGold(Variant):
     """Reward GOLD: c_t = R · max(π(y_t), u), as if the behaviour policy were uniform."""
 
-    floor: float  # u, the least weight of a token; 0.1 in the paper
+    floor: float = field(metadata=numbers("[0, 1]", 0.1))  # u, the least weight of a token; 0.1 in the paper
 
     signal = Signal.reward
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.floor <= 1:
-            raise UserError(f"variant.floor must lie between 0 and 1, got {self.floor}.", "variant.floor=0.1")
 
     def loss(self, batch: Batch) -> Tensor:
         """(B,) −R Σ_t max(sg[π(y_t)], u) ln π(y_t)."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aloll_cli.variants.base import Batch, Variant, check_clip, clip_fraction, clipped
+from aloll_cli.variants.base import CLIP, Batch, Variant, clip_fraction, clipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 class Seq(Variant):
     """A-LoL sequence: c_t = A⁺ · clip(r_t), every token carries its own clipped importance ratio."""
 
-    clip: float | None  # r_t stays in [1 - clip, 1 + clip]; null leaves it alone
-
-    def __post_init__(self) -> None:
-        check_clip(self.clip)
+    clip: float | None = field(metadata=CLIP)  # r_t stays in [1 - clip, 1 + clip]; null leaves it alone
 
     @property
     def needs_reference(self) -> bool:

@@ -1,0 +1,63 @@
+"""What a name on the Hugging Face hub stands for now: asked once, briefly, and from the cache where there is no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aloll_cli.errors import UserError
+
+PATIENCE = 10.0  # seconds for the hub to answer
+
+
+def resolved_revision(name: str, kind: str, revision: str | None = None) -> str:
+    """The commit that a branch, a tag or nothing stands for; without a network, the one that is cached.
+
+    Args:
+        name: ``owner/name``.
+        kind: "model" or "dataset".
+        revision: a branch, a tag or a commit; None for the default branch.
+
+    Raises:
+        UserError: there is no such thing, or the hub cannot be reached and nothing is cached.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return str(HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=PATIENCE).sha)
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise _cannot_be_had(name, kind, _trouble(error)) from error
+    except Exception as error:
+        if not _is_of_the_network(error):
+            raise
+    small = {"model": "config.json", "dataset": "README.md"}[kind]
+    try:
+        return Path(
+            snapshot_download(name, repo_type=kind, revision=revision, allow_patterns=[small], local_files_only=True)
+        ).name
+    except LocalEntryNotFoundError:
+        raise _cannot_be_had(name, kind, "the hub cannot be reached, and nothing of that name is cached") from None
+
+
+def _cannot_be_had(name: str, kind: str, why: str) -> UserError:
+    option = {"model": "model.path", "dataset": "task.path"}[kind]
+    return UserError(
+        f"the {kind} {name} is no local path, and cannot be had from the hub: {why}.", f"{option}=FOLDER, or a network"
+    )
+
+
+def _trouble(error: Exception) -> str:
+    from huggingface_hub import errors
+
+    known = {
+        errors.GatedRepoError: "access must be asked for on its page, and a token be given (hf auth login)",
+        errors.RevisionNotFoundError: "it has no such revision",
+        errors.RepositoryNotFoundError: "there is none of that name, or it is private",
+        errors.HFValidationError: "that is no name on the hub",
+    }
+    return next((said for kind, said in known.items() if isinstance(error, kind)), " ".join(str(error).split())[:160])
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Whether nothing answered. huggingface_hub lets its HTTP client's own errors through, and has changed that client."""
+    return isinstance(error, OSError) or type(error).__module__.startswith("httpx")

@@ -1,0 +1,447 @@
+"""What a user gets wrong: exit code 2, what and where and what to type in two to four lines, and nothing half-made."""
+
+import gzip
+import json
+import os
+import re
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from running import SMALL, run
+from tiny import gpt2, reviews, tokenizer, write_rows
+
+from aloll_cli.config import _out_of_range
+from aloll_cli.settings import GROUPS, Settings
+
+HEAVY = ("torch", "transformers", "datasets", "peft")
+# ends with 99 where a heavy library was imported before the mistake was found
+LIGHT = f"""
+import sys
+from aloll_cli.cli import run_command
+code = run_command(sys.argv[1:])
+sys.exit(99 if {HEAVY!r} and set({HEAVY!r}) & set(sys.modules) else code)
+"""
+
+
+def refused(folder: Path, *arguments: str, light: bool = True, **environment: str) -> str:
+    """Run a command that must be refused, in two to four lines and without leaving anything half-made; returns them."""
+    code = LIGHT if light else "from aloll_cli.cli import main; main()"
+    settings = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 2, f"exit code {done.returncode}\n{done.stderr[-3000:]}"
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.rstrip("\n").split("\n")
+    said = next(i for i, line in enumerate(lines) if line.startswith("aloll "))
+    assert 2 <= len(lines[said:]) <= 4, done.stderr
+    assert not any(folder.rglob("*.partial")), "something half-made was left"
+    assert not any(folder.rglob("*.tmp")), "something half-written was left"
+    return "\n".join(lines[said:])
+
+
+COMMANDS = [
+    # flags and stages
+    ("tran", r'aloll tran: there is no stage "tran"\.\nDid you mean aloll train\?'),
+    ("train --bogus", r"there is no flag --bogus\."),
+    ("train --xyzzy", r"there is no flag --xyzzy\.\naloll train --help lists options; flags: --help,"),
+    ("train --multirn", r"there is no flag --multirn\.\nDid you mean --multirun\?"),
+    ("train --cfg foo", r"invalid choice: 'foo' \(choose from"),
+    ("train --cfg job --package nosuch", r"--package nosuch: the configuration has no such part\.\n--package variant"),
+    ("train --config-dir nowhere", r"--config-dir nowhere: there is no such folder\.\n--config-dir FOLDER"),
+    ("train --config-name mine", r"Cannot find primary config 'mine'.*\n--config-name NAME\. The names are those of the files"),
+    ("train -q -v", r"-q and -v contradict each other\.\naloll train -v"),
+    # overrides that cannot be read
+    ("train seed", r'"seed" is no override\.\nAn override is group=choice or key=value: seed=2'),
+    ("train seed=[1", r'"seed=\[1" cannot be read as key=value\.\nText with signs in it needs quotes of its own: seed='),
+    ("train ~seed", r"~seed: an option cannot be taken away\.\nSet it to what you want: seed=…"),
+    ("train seed=1,2", r"seed=1,2 is a sweep over several values\.\nAdd -m: aloll … -m seed=1,2"),
+    # choices of groups
+    ("train variant=sq", r"variant=sq: there is no such choice\.\nDid you mean variant=seq\? Choices: alol, kl, nll,"),
+    ("train variant=null", r"variant=null: there is no such choice\.\n.*Choices: alol, kl, nll,"),
+    ("train optimizer=3", r"optimizer=3: there is no such choice\.\nChoices: adamw\."),
+    ("train task=revews", r"task=revews: there is no such choice\.\nDid you mean task=reviews\?"),
+    ("train variant=[seq,kl]", r"variant=\[seq,kl\]: there is no such choice"),
+    ("train +variant=kl", r"\+variant=kl: variant has a choice already\.\nvariant=kl"),
+    ("train variant@x=seq", r'there is no option "variant@x"\.'),
+    ("train experiment=paper", r"experiment=paper: there is no such choice\.\nChoices: hha_small\."),
+    ("train hydra/launcher=nosuch", r"hydra/launcher=nosuch: there is no such choice\.\nChoices: basic.*Install hydra-nosuch-launcher"),
+    # keys
+    ("train variant.clp=0.5", r'there is no option "variant.clp" under "variant"\.\nDid you mean variant.clip\?'),
+    ("train +variant.clp=0.5", r"Did you mean variant.clip\?"),
+    ("train ++seeed=1", r'there is no option "seeed"\.\nDid you mean seed\?'),
+    ("train varaint=seq", r'there is no option "varaint"\.\nDid you mean variant\?'),
+    ("train nosuch=1", r'there is no option "nosuch"\.\naloll STAGE --help lists the options\.'),
+    ("train --cfg job +sede=3", r'there is no option "sede"\.\nDid you mean seed\?'),
+    ("train variant=nll variant.clip=0.5", r"variant.clip is no option of the variant chosen here\.\nIt belongs to variant=alol or"),
+    ("train model.path=gpt2", r"model.path is no option of the model chosen here\.\nIt belongs to model=pretrained\."),
+    ("train values=constant values.epochs=2", r"values.epochs is no option of the values .*\nIt belongs to values=head or data\."),
+    ("train test_reward.alpha=3", r"set of a group without a choice\.\nChoose first: test_reward=fitted"),
+    # kinds of values
+    ("train seed=one", r"seed=one: a whole number is needed\.\nseed=…"),
+    ("train seed=1.5", r"seed=1.5: a whole number is needed"),
+    ("train seed=null", r"seed=null: a value is needed; null is none"),
+    ("train seed=", r"seed=: a whole number is needed"),
+    ("train optimizer.lr=fast", r"optimizer.lr=fast: a number is needed"),
+    ("train ask=maybe", r"ask=maybe: true or false is needed"),
+    ("train runs=abc", r"runs=abc: a list is needed: \[a,b\]"),
+    ("train select=bst", r"select=bst: one of best, last is needed"),
+    ("train output_dir=[a]", r"output_dir=\[a\]: text is needed"),
+    ("train seed=${nosuch}", r'seed: the interpolation names "nosuch", which is no option'),
+    ("train seed=${oc.env:NO_SUCH_NAME}", r"seed: the environment has no NO_SUCH_NAME"),
+    ("train model=pretrained", r'"model.path" has no value\.\nSet it: model.path=…'),
+    # numbers out of range
+    ("train seed=-1", r"seed must not be negative, got -1\.\nseed=1"),
+    ("train updates=0", r"updates must be at least 1, got 0\.\nupdates=1"),
+    ("train variant.clip=2", r"variant.clip must lie in \(0, 1\), got 2.0\.\nvariant.clip=0.9"),
+    ("train optimizer.lr=0", r"optimizer.lr must lie in \(0, 10\], got 0.0\.\noptimizer.lr=0.0003"),
+    ("train reference.optimizer.lr=nan", r"reference.optimizer.lr must be a number, got nan"),
+    ("train optimizer.betas=[0.9,1]", r"optimizer.betas must lie in \[0, 1\), got 1.0"),
+    ("train optimizer.betas=[0.9]", r"optimizer.betas must be two numbers, got \[0.9\]"),
+    ("train optimizer.max_grad_norm=inf", r"optimizer.max_grad_norm must be finite, got inf"),
+    ("train model.heads=0", r"model.heads must be at least 1, got 0"),
+    ("train model.vocab_size=10", r"model.vocab_size must be at least 300, got 10"),
+    ("train test_reward=fitted test_reward.alpha=0", r"test_reward.alpha must be positive, got 0"),
+    ("train max_hours=0", r"max_hours must be positive, got 0.0\.\nmax_hours=8"),
+    # contradictions
+    ("train epochs=2", r"exactly one of updates and epochs must be set\.\nupdates=400 epochs=null"),
+    ("train reward=column", r"values=head needs rewards of new text; reward=column has only stored ones\.\nvalues=data"),
+    ("train variant=wbc reward=column values=data reward.transform=none reward.lo=-1", r"variant=wbc weights by the reward itself"),
+    ("train reward=column values=data reward.lo=2", r"reward.lo=2.0 is not below reward.hi=1.0"),
+    ("train reference=pretrained", r"reference=pretrained needs a model that was trained before"),
+    ("train batch_size=1 processes=2", r"batch_size=1 leaves some of processes=2 without a row"),
+    ("train model.hidden_size=30 model.heads=4", r"model.hidden_size=30 is not a multiple of 2 × model.heads=4"),
+    ("train model.context=80", r"may take 129 tokens .* the model reads 80\.\ntask.max_prompt_tokens=15"),
+    ("train values=constant values.value=5", r"values.value=5.0: no reward is above 1.0, .*\nvalues.value=null"),
+    ("train task.stop=", r"task.stop is empty: every text ends before that\.\ntask.stop=null"),
+    # sweeps
+    ("run -m variant=seq,sq", r"variant=sq: there is no such choice"),
+    ("run variant=nll -m seed=1,x", r"seed=x: a whole number is needed"),
+    ("run -m seed=range(3,1)", r"the sweep has no jobs: one of its lists is empty"),
+    ("run -m seed=interval(1,2)", r"this sweeper takes lists only\.\n-m key=a,b"),
+    # places
+    ("train output_dir=", r"output_dir is empty\.\noutput_dir=FOLDER"),
+    ("train output_dir=a-file/x", r"output_dir=a-file/x: a-file is a file\.\noutput_dir=FOLDER"),
+    ("train output_dir=" + 300 * "x", r"output_dir cannot be used: file name too long"),
+    ("train task.path=nowhere", r"task.path=nowhere: there is no such file or folder\.\ntask.path=FOLDER or FILE"),
+    ("train task.path=", r"task.path=: there is no such file or folder"),
+    ("train task.path=/dev/null", r"task.path=/dev/null is neither a file nor a folder"),
+    ("train task.path=a-file", r"task.path=a-file: the name ends in none of \.jsonl, \.jsonl\.gz, \.csv, \.parquet"),
+    ("train task.path=empty-folder", r"task.path=empty-folder: the folder holds no train file\.\nName it train.jsonl"),
+    ("train task.path=twice", r"task.path=twice: train.jsonl and train.csv are both there\.\nLeave one file for each split"),
+    ("train task.path=nested", r"task.path=nested: train.jsonl is no file\.\nPut the train rows into a file"),
+    ("train model=pretrained model.path=empty-folder", r"empty-folder holds no config.json: it is no saved model\.\nName a folder"),
+    ("train model=pretrained model.path=broken", r"config.json cannot be read: .*\nSave the model again"),
+    ("evaluate policy=nowhere", r"policy=nowhere: there is no such folder\.\npolicy=FOLDER with a saved model"),
+    ("evaluate policy=empty-folder", r"empty-folder holds no config.json: it is no saved model"),
+    ("report runs=[nowhere]", r"runs: nowhere holds no metrics.json\.\nName folders such as outputs/<task>/metrics/"),
+    ("report runs=[by-hand]", r"runs: by-hand is damaged: its manifest.json cannot be read"),
+    ("export", r"export needs a folder to write to\.\naloll export to=FOLDER"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the wrong things in it."""
+    (tmp_path / "a-file").write_text("text")
+    for name in ("empty-folder", "twice", "nested/train.jsonl", "broken", "by-hand"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "twice" / "train.jsonl").touch()
+    (tmp_path / "twice" / "train.csv").touch()
+    (tmp_path / "broken" / "config.json").write_text('{"model_ty')
+    (tmp_path / "by-hand" / "metrics.json").write_text("{}")
+    (tmp_path / "by-hand" / "manifest.json").write_text('{"files": [1]}')
+    return tmp_path
+
+
+@pytest.mark.parametrize(("command", "message"), COMMANDS, ids=[command[:60] for command, _ in COMMANDS])
+def test_a_mistake_on_the_command_line(folder: Path, command: str, message: str):
+    said = refused(folder, *command.split(" "))
+    assert re.search(message, said), said
+    assert not (folder / "outputs").exists()
+
+
+HEADER = "# @package _global_\n"
+EXPERIMENTS = {
+    "a misspelt key": (HEADER + "sed: 3\n", r'experiment/e.yaml: there is no option "sed"\.\nDid you mean seed\?'),
+    "a misspelt key of a group": (HEADER + "variant:\n  clp: 3\n", r'"variant.clp" under "variant"\.\nDid you mean variant.clip\?'),
+    "a key of another choice": (
+        HEADER + "defaults:\n  - override /variant: nll\nvariant:\n  clip: 0.5\n", r'e.yaml: there is no option "variant.clip"',
+    ),
+    "a wrong kind": (HEADER + "seed: one\n", r"experiment/e.yaml: seed: a whole number is needed"),
+    "a number out of range": (HEADER + "seed: -4\n", r"seed must not be negative, got -4"),
+    "a choice as a value": (HEADER + "variant: seq\n", r"a group's choice stands in the defaults list of a file"),
+    "no header": ("seed: 3\n", r"sets nothing that is an option\.\nBegin an experiment with the line: # @package _global_"),
+    "an empty file": ("", r"sets nothing that is an option"),
+    "a list": (HEADER + "- 3\n", r"keys with values are needed"),
+    "defaults that are no list": (HEADER + "defaults: 3\n", r"Invalid defaults list in 'experiment/e'"),
+    "bad YAML": (HEADER + "seed: [1\n", r"e.yaml, line 3: this is no YAML: expected ',' or '\]'"),
+    "a key twice": (HEADER + "seed: 1\nseed: 2\n", r"e.yaml, line 3: this is no YAML: found duplicate key seed"),
+    "a Python object": (HEADER + "seed: !!python/object:os.system 1\n", r"this is no YAML: could not determine a constructor"),
+    "another encoding": (HEADER.encode() + b"task: {path: caf\xe9}\n", r"a YAML file is not UTF-8"),
+    "itself": (HEADER + "defaults: [e]\n", r"the YAML files name each other without end|Defaults List"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_mistake_in_a_yaml_of_ones_own(tmp_path: Path, name: str):
+    content, message = EXPERIMENTS[name]
+    file = tmp_path / "own" / "experiment" / "e.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    said = refused(tmp_path, "train", "--config-dir", "own", "experiment=e")
+    assert re.search(message, said), said
+
+
+def test_a_choice_of_ones_own_needs_a_schema_and_then_knows_its_keys(tmp_path: Path):
+    file = tmp_path / "own" / "variant" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("clip: 0.5\n")
+    said = refused(tmp_path, "train", "--config-dir", "own", "variant=mine")
+    assert 'variant/mine.yaml has no schema.\nBegin it with: defaults: ["/schema/variant/NAME@_here_"]' in said
+    file.write_text('defaults: ["/schema/variant/seq@_here_"]\nclp: 0.5\n')
+    said = refused(tmp_path, "train", "--config-dir", "own", "variant=mine")
+    assert 'variant/mine.yaml: there is no option "variant.clp"' in said
+    file.write_text('defaults: ["/schema/variant/seq@_here_"]\nclip: 0.5\n')
+    out, _ = run(tmp_path, "train", "--config-dir", "own", "variant=mine", "--cfg", "job", "--package", "variant")
+    assert out == "clip: 0.5\n"
+
+
+def test_a_file_of_ones_own_takes_the_place_of_one_with_the_same_name(tmp_path: Path):
+    (tmp_path / "own" / "variant").mkdir(parents=True)
+    (tmp_path / "own" / "variant" / "seq.yaml").write_text('defaults: ["/schema/variant/seq@_here_"]\nclip: 0.25\n')
+    out, _ = run(tmp_path, "train", "--config-dir", "own", "--cfg", "job", "--package", "variant")
+    assert out == "clip: 0.25\n"
+
+
+def test_text_that_means_nothing_to_the_grammar_needs_no_quotes(tmp_path: Path):
+    out, _ = run(tmp_path, "train", "output_dir=~/été nº 1", "--cfg", "job")
+    assert "output_dir: ~/été nº 1\n" in out
+
+
+GOOD = {"prompt": "We went there.", "response": "It was good."}
+
+
+def lines(*rows: object) -> bytes:
+    return b"".join(row if isinstance(row, bytes) else json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def dialogue(**changed: object) -> dict[str, object]:
+    turns = ["<|prompter|>Hi", "<|assistant|>"]
+    return {"prefix": [turns, turns], "suffix": ["Hello!", "What?"], "reward": [0.7, -0.4]} | changed
+
+
+FILES = {
+    "rows.jsonl": {
+        "bad JSON": (lines(GOOD, GOOD, b"{oops\n"), r"rows.jsonl, line 3: not JSON: .* at column 2\.\nCorrect that line"),
+        "bad UTF-8": (lines(GOOD, b'{"prompt": "caf\xe9"}\n'), r"rows.jsonl, line 2: byte 15 is not UTF-8\.\nSave the file as UTF-8"),
+        "a list": (lines(GOOD, [1, 2]), r"line 2: a JSON object is needed, not list"),
+        "a missing column": (lines(GOOD, {"prompt": "x", "reply": "y"}), r'line 2: field "response" is missing; there are \'prompt, reply'),
+        "a number for text": (lines({"prompt": "x", "response": 3}), r'line 1: field "response" is 3; text is needed\.\nLeave such rows'),
+        "null for text": (lines({"prompt": None, "response": "y"}), r'line 1: field "prompt" is None; text is needed'),
+        "half a character": (lines(b'{"prompt": "\\ud800", "response": "y"}\n'), r'field "prompt" holds half of a surrogate pair'),
+        "deep nesting": (lines(b'{"prompt": ' + 9999 * b"[" + 9999 * b"]" + b"}\n"), r"line 1: JSON that cannot be read"),
+        "an endless number": (lines(b'{"prompt": ' + 9999 * b"9" + b"}\n"), r"line 1: JSON that cannot be read"),
+        "an empty file": (b"", r"rows.jsonl: the train split has no responses\.\n"),
+        "blank lines": (b"\n\n \n", r"rows.jsonl: the train split has no responses"),
+        "empty responses": (
+            lines(*({"prompt": f"{i}", "response": " "} for i in range(40))), r"no responses\.\nFound: \d+ empty responses left out\.",
+        ),
+        "one row": (lines(GOOD), r"rows.jsonl: the \w+ split has no responses\.\n.*Prompts are drawn for it by their hash"),
+    },
+    "rows.csv": {
+        "another delimiter": (b"prompt;response\na;b\n", r"rows.csv, line 2: field \"prompt\" is missing; there are 'prompt;response'"),
+        "nothing": (b"", r"rows.csv: the train split has no responses"),
+        "a row too long": (b"prompt,response\na,b\na,b,c\n", r"rows.csv, line 3: not as many cells as the header has names"),
+        "a row too short": (b"prompt,response\na\n", r"rows.csv, line 2: not as many cells"),
+        "an open quote": (b'prompt,response\na,"b\n', r"rows.csv, line \d: not CSV: unexpected end of data"),
+        "another encoding": (b"prompt,response\na,caf\xe9\n", r"rows.csv: near line \d it is not UTF-8\.\nSave the file as UTF-8"),
+    },
+    "rows.parquet": {"a torn file": (b"PAR1 and nothing more", r"rows.parquet: not a Parquet file: ")},
+    "rows.jsonl.gz": {"a torn file": (gzip.compress(lines(*[GOOD] * 99))[:-9], r"rows.jsonl.gz: not a whole gzip file")},
+}  # fmt: skip
+DIALOGUES = {
+    "a text": (dialogue(reward=["n/a", 1.0]), r'line 1: field "reward" is \'n/a\'; a number is needed'),
+    "NaN": (b'{"prefix": [["<|prompter|>Hi"]], "suffix": ["a"], "reward": [NaN]}\n', r'"reward" is nan; a finite number is needed'),
+    "infinity": (b'{"prefix": [["<|prompter|>Hi"]], "suffix": ["a"], "reward": [-Infinity]}\n', r'"reward" is -inf; a finite number'),
+    "a huge integer": (dialogue(reward=[10**400, 1]), r'field "reward" is 1000.*…; a number is needed'),
+    "too few": (dialogue(reward=[1.0]), r'field "reward" is \[1.0\]; 2 numbers are needed'),
+    "none at all": (dialogue(reward=None), r'field "reward" is None; 2 numbers are needed'),
+    "other turns": (dialogue(prefix=[["Hi"]]), r"'Hi' starts with neither <\|prompter\|> nor <\|assistant\|>"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "name"), [(file, name) for file, cases in FILES.items() for name in cases])
+def test_a_mistake_in_a_data_file(tmp_path: Path, file: str, name: str):
+    content, message = FILES[file][name]
+    (tmp_path / file).write_bytes(content)
+    said = refused(tmp_path, "score-rewards", f"task.path={file}")
+    assert re.search(message, said), said
+
+
+@pytest.mark.parametrize("name", DIALOGUES)
+def test_a_mistake_in_a_stored_reward(tmp_path: Path, name: str):
+    row, message = DIALOGUES[name]
+    (tmp_path / "rows.jsonl").write_bytes(lines(row))
+    said = refused(tmp_path, "score-rewards", "task=hha", "task.path=rows.jsonl")
+    assert re.search(message, said), said
+
+
+def test_a_prompt_in_two_splits(tmp_path: Path):
+    folder = reviews(tmp_path / "rows")
+    write_rows(folder / "test.jsonl", [{"prompt": "Visit 3 to the train place.", "response": "Again."}])
+    said = refused(tmp_path, "train", "task.path=rows")
+    assert 'the prompt "Visit 3 to the train place." is in train and in test.\nSplits must not share a prompt' in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["reward=column", "values=data"], r"example train-0-0 stores no reward\.\nChoose a reward that scores text"),
+        (["task.responses=best"], r"task.responses=best compares stored rewards, and the data has none\.\ntask.responses=all"),
+        (["reward=fitted"], r"stores no reward|has only \d+ rows to fit on"),
+        (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight.*\nNo reward exceeds its V"),
+        (["values=group"], r"values=group needs prompts with several responses, and every prompt has one\.\nvalues=data"),
+        (["values.folds=99"], r"values.folds=99 folds of 4 prompts cannot be made\.\nvalues=constant"),
+        (["upstream=require"], r"is missing, and upstream=require forbids making it\.\nMake it with: aloll \S+ task.path=rows"),
+    ],
+)  # fmt: skip
+def test_a_choice_that_the_data_does_not_allow(tmp_path: Path, options: list[str], message: str):
+    reviews(tmp_path / "rows")
+    said = refused(tmp_path, "train", "task.path=rows", *SMALL, *options, light=False)
+    assert re.search(message, said), said
+
+
+def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Path):
+    reviews(tmp_path / "rows")
+    gpt2().save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    options = ["task.path=rows", "model=pretrained", "model.path=model", "reference=pretrained", "task.max_response_tokens=120"]
+    said = refused(tmp_path, "train", *options, light=False)
+    assert "may take 185 tokens with the end-of-sequence token, and the model reads 128.\ntask.max_prompt_tokens=7" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "message"),
+    [
+        ("an unknown type", {"model_type": "nosuch"}, r"model cannot be loaded: .*nosuch"),
+        ("no type", {"hidden_size": 3}, r"config.json names no model_type"),
+        (
+            "no weights",
+            {"model_type": "gpt2"},
+            r"model cannot be loaded: .*\nIt must be a causal language model with its tokenizer",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " in value and "model" not in value else "",
+)
+def test_a_folder_that_is_no_model(tmp_path: Path, kind: str, content: dict[str, object], message: str):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(content))
+    said = refused(tmp_path, "train", "model=pretrained", "model.path=model", light=False)
+    assert re.search(message, said), said
+
+
+@pytest.mark.parametrize("options", [["task=hha"], ["model=pretrained", "model.path=somebody/some-model"]])
+def test_a_name_on_the_hub_without_a_network(tmp_path: Path, options: list[str]):
+    said = refused(tmp_path, "train", *options)
+    assert re.search(
+        r"cannot be had from the hub: the hub cannot be reached, and nothing of that name is cached\.\n\w+\.path=", said
+    )
+
+
+def test_a_hub_that_does_not_answer_is_given_up_within_15_seconds(tmp_path: Path):
+    silent = socket.create_server(("127.0.0.1", 0))
+    taken: list[socket.socket] = []
+    threading.Thread(target=lambda: taken.append(silent.accept()[0]), daemon=True).start()
+    start = time.monotonic()
+    address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    said = refused(tmp_path, "train", "task=hha", HF_ENDPOINT=address, HF_HUB_OFFLINE="0", NO_PROXY="127.0.0.1")
+    assert time.monotonic() - start < 15
+    assert "the hub cannot be reached" in said
+    assert len(taken) == 1
+
+
+def limit_file_size(size: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize(("size", "kind"), [(0, "locks"), (20_000, "data"), (200_000, "reference")])
+def test_a_full_disk_is_said_in_two_lines_and_costs_only_the_artifact_at_hand(tmp_path: Path, size: int, kind: str):
+    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", "train", *SMALL]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit_file_size(size), timeout=100, check=False
+    )
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    what, hint = done.stderr.strip().split("\n")[-2:]
+    assert re.fullmatch(rf"aloll train: .*{kind}.* cannot be written: file too large\.", what), what
+    assert re.search("Make room and repeat the command|output_dir=FOLDER", hint)
+    assert not any(tmp_path.rglob("*.partial"))
+    run(tmp_path, "train", *SMALL)
+
+
+def test_what_another_process_is_making_is_refused_when_asked_to(tmp_path: Path):
+    from tiny import composed
+
+    from aloll_cli.artifacts.line import Line
+    from aloll_cli.artifacts.locks import ArtifactLock
+
+    folder = reviews(tmp_path / "rows")
+    data = Line(composed(f"task.path={folder}")).data
+    lock = ArtifactLock(tmp_path / "outputs" / "reviews", data.folder)
+    assert lock.try_acquire()
+    said = refused(tmp_path, "score-rewards", f"task.path={folder}", "busy=refuse")
+    assert f"{data.folder} is being made by process {os.getpid()} on " in said
+    assert said.endswith("Wait for it, or let aloll wait: busy=wait")
+
+
+def test_several_processes_say_a_mistake_once(tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_bytes(lines({"prompt": "x", "response": 3}))
+    said = refused(tmp_path, "train", "task.path=rows.jsonl", "processes=2", *SMALL, light=False)
+    assert said.count('field "response" is 3; text is needed') == 1
+
+
+def option_classes() -> list[type]:
+    """Every dataclass of options, the nested ones included."""
+    left, found = [Settings, *(cls for entries in GROUPS.values() for cls in entries.values())], []
+    while left:
+        cls = left.pop()
+        found.append(cls)
+        left += [f.type for f in fields(cls) if is_dataclass(f.type) and f.type not in found]
+    return found
+
+
+def test_every_number_refuses_what_is_none_and_what_lies_outside():
+    looked_at = 0
+    for cls in option_classes():
+        for option in fields(cls):
+            kinds = set(re.findall(r"\b(int|float)\b", str(option.type)))
+            if not kinds:
+                continue
+            looked_at += 1
+            node = OmegaConf.structured(cls)
+            wrong = [10**12, -(10**12)] if kinds == {"int"} else [float("nan")]
+            for value in wrong:
+                node[option.name] = [value] if "list" in str(option.type) else value
+                ((name, got, interval),) = _out_of_range(node, "x.")
+                assert name == f"x.{option.name}"
+                assert got == value or got != got
+                assert interval.against(value).startswith("must ")
+                proposed = interval.proposal()
+                assert proposed is None or proposed in interval
+    assert looked_at > 40
