@@ -32,7 +32,7 @@ class Adamw:
     eps: float = field(metadata=numbers("(0, 1]", 1e-8))
     weight_decay: float = field(metadata=numbers("[0, 10]"))
     schedule: Schedule
-    warmup_updates: int = field(metadata=numbers("[0, inf)"))
+    warmup_updates: int = field(metadata=numbers("[0, 2147483647]"))
     max_grad_norm: float | None = field(metadata=numbers("(0, inf)", 1.0))  # gradients are scaled down to it; null: are not
 
     def __post_init__(self) -> None:

@@ -71,6 +71,9 @@ class Values(ABC):
     def check(self, bounds: tuple[float, float]) -> None:  # noqa: B027  most have nothing to check
         """Raises UserError where no reward within these bounds (lo, hi) could exceed the values."""
 
+    def check_prompts(self, count: int) -> None:  # noqa: B027
+        """Raises UserError where so many prompts are too few to fit anything on."""
+
     @abstractmethod
     def estimate(self, evidence: Evidence) -> Estimate:
         """Fit whatever is fitted."""
@@ -147,15 +150,17 @@ class Learned(Values):
     batch_size: int = field(metadata=COUNT)  # prompts
     dropout: float = field(metadata=numbers("[0, 1)", 0.1))
     weight_decay: float = field(metadata=numbers("[0, 10]", 0.01))
-    folds: int = field(metadata=numbers("[2, inf)", 5))
+    folds: int = field(metadata=numbers("[2, 2147483647]", 5))
     seed: int = field(metadata=SEED)
+
+    def check_prompts(self, count: int) -> None:
+        if count < self.folds:
+            raise UserError(f"values.folds={self.folds} folds of {count} prompts cannot be made.", "values=constant")
 
     def fit(self, states: list[Tensor], targets: FloatArray, counts: FloatArray, evidence: Evidence) -> Fit:
         """Cross-fit heads and report their error beside the best constant's."""
         from aloll_cli.value_head import cross_fit
 
-        if len(states) < self.folds:
-            raise UserError(f"values.folds={self.folds} folds of {len(states)} prompts cannot be made.", "values=constant")
         fit = cross_fit(states, targets, counts, self.options(evidence.range), self.folds)
         evidence.say(
             f"  value head: held-out squared error {fit.error:.5f} after {fit.epoch} epochs, "

@@ -2,63 +2,12 @@
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from running import SMALL, run
 
 from aloll_cli.stages import STAGES
-
-MISTAKES = [
-    (["tran"], 'there is no stage "tran".\nDid you mean aloll train?'),
-    (["train", "variant=sq"], "Could not find 'variant/sq'"),
-    (["train", "variant.clp=0.5"], "Did you mean variant.clip?"),
-    (["train", "+variant.clp=0.5"], "Did you mean variant.clip?"),
-    (["train", "++seeed=1"], "Did you mean seed?"),
-    (["train", "variant=nll", "variant.clip=0.5"], 'there is no option "variant.clip"'),
-    (["train", "seed=one"], "'one' of type 'str' could not be converted to Integer"),
-    (["train", "variant.clip=2"], "variant.clip must lie between 0 and 1, got 2.0.\nvariant.clip=0.9"),
-    (["train", "optimizer.lr=0"], "optimizer.lr must be positive, got 0.0."),
-    (["train", "epochs=2"], "exactly one of updates and epochs must be set."),
-    (["train", "reward=column"], "values=head needs rewards of new text; reward=column has only stored ones.\nvalues=data"),
-    (
-        ["train", "variant=wbc", "reward=column", "values=data", "reward.transform=none", "reward.lo=-1"],
-        "variant=wbc weights by the",
-    ),
-    (["train", "reference=pretrained"], "reference=pretrained needs a model that was trained before."),
-    (["train", "model=pretrained"], '"model.path" has no value.\nSet it: model.path='),
-    (["train", "task.path=nowhere"], "task.path=nowhere: there is no such file or folder."),
-    (["train", "task.responses=good"], "good"),
-    (["run", "-m", "variant=seq,sq"], "Could not find 'variant/sq'"),
-    (["train", "--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder."),
-]
-
-
-@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_a_mistake_ends_with_code_2_and_says_what_to_type(tmp_path: Path, arguments: list[str], message: str):
-    _, said = run(tmp_path, *arguments, code=2)
-    assert message in said
-    assert "Traceback" not in said
-    assert 1 <= len(said.strip().splitlines()) <= 4
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_mistake_is_found_before_torch_is_imported(tmp_path: Path):
-    code = (
-        "import sys; from aloll_cli.cli import run_command; code = run_command(['train', 'variant.clp=1']);"
-        "sys.exit(code if not {'torch', 'transformers', 'datasets', 'peft'} & set(sys.modules) else 1)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False).returncode == 2
-
-
-def test_a_misspelt_key_in_a_yaml_of_ones_own_is_an_error(tmp_path: Path):
-    (tmp_path / "own" / "variant").mkdir(parents=True)
-    (tmp_path / "own" / "variant" / "mine.yaml").write_text('defaults: ["/schema/variant/seq@_here_"]\nclp: 0.5\n')
-    _, said = run(tmp_path, "train", "--config-dir", "own", "variant=mine", code=2)
-    assert "clp" in said
-    assert "Traceback" not in said
 
 
 def test_help_lists_the_stages_and_a_stage_lists_its_groups(tmp_path: Path):
@@ -68,12 +17,6 @@ def test_help_lists_the_stages_and_a_stage_lists_its_groups(tmp_path: Path):
     assert "  variant     seq, alol, kl, nll, r_gold, r_lol, ref_free, wbc" in out
     assert "schema" not in out
     assert "    clip: 0.9" in out
-
-
-def test_upstream_require_refuses_and_names_the_stage(tmp_path: Path):
-    _, said = run(tmp_path, "train", *SMALL, "upstream=require", code=2)
-    assert "upstream=require forbids making it" in said
-    assert "Make it with: aloll score-rewards" in said
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -20,36 +20,55 @@ from running import SMALL, run
 from tiny import gpt2, reviews, tokenizer, write_rows
 
 from aloll_cli.config import _out_of_range
+from aloll_cli.decoding import Sample
+from aloll_cli.optimizers import Adamw
+from aloll_cli.rewards.fitted import Fitted
+from aloll_cli.sampling import Priority
 from aloll_cli.settings import GROUPS, Settings
-
-HEAVY = ("torch", "transformers", "datasets", "peft")
-# ends with 99 where a heavy library was imported before the mistake was found
-LIGHT = f"""
-import sys
-from aloll_cli.cli import run_command
-code = run_command(sys.argv[1:])
-sys.exit(99 if {HEAVY!r} and set({HEAVY!r}) & set(sys.modules) else code)
-"""
+from aloll_cli.values import Data
+from aloll_cli.variants.alol import Alol
+from aloll_cli.variants.kl import Kl
+from aloll_cli.variants.r_gold import RGold
+from aloll_cli.variants.r_lol import RLol
+from aloll_cli.variants.seq import Seq
 
 
-def refused(folder: Path, *arguments: str, light: bool = True, **environment: str) -> str:
-    """Run a command that must be refused, in two to four lines and without leaving anything half-made; returns them."""
-    code = LIGHT if light else "from aloll_cli.cli import main; main()"
-    settings = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=folder,
-        env=settings,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
+@pytest.fixture(scope="session")
+def light() -> Iterator[Callable[[Path, list[str]], str]]:
+    """Runs a command that must be refused before a heavy library is loaded, in a process kept for that; returns what it says."""
+    script = Path(__file__).with_name("light.py")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(
+        [sys.executable, str(script)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert done.returncode == 2, f"exit code {done.returncode}\n{done.stderr[-3000:]}"
-    assert "Traceback" not in done.stderr
-    lines = done.stderr.rstrip("\n").split("\n")
+
+    def refuse(folder: Path, arguments: list[str]) -> str:
+        process.stdin.write(json.dumps([str(folder), arguments]) + "\n")
+        process.stdin.flush()
+        code, said, heavy = json.loads(process.stdout.readline())
+        assert heavy == [], f"{heavy} imported before the mistake was found"
+        return checked(folder, code, said)
+
+    yield refuse
+    process.stdin.close()
+    process.wait(timeout=20)
+
+
+def refused(folder: Path, *arguments: str, **environment: str) -> str:
+    """Run a command that must be refused, in a process of its own; returns what it says."""
+    settings = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
+    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", *arguments]
+    done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=100, check=False)
+    return checked(folder, done.returncode, done.stderr)
+
+
+def checked(folder: Path, code: int, stderr: str) -> str:
+    """The two to four lines of a refusal that leaves nothing half-made."""
+    assert code == 2, f"exit code {code}\n{stderr[-3000:]}"
+    assert "Traceback" not in stderr
+    lines = stderr.rstrip("\n").split("\n")
     said = next(i for i, line in enumerate(lines) if line.startswith("aloll "))
-    assert 2 <= len(lines[said:]) <= 4, done.stderr
+    assert 2 <= len(lines[said:]) <= 4, stderr
     assert not any(folder.rglob("*.partial")), "something half-made was left"
     assert not any(folder.rglob("*.tmp")), "something half-written was left"
     return "\n".join(lines[said:])
@@ -170,8 +189,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("command", "message"), COMMANDS, ids=[command[:60] for command, _ in COMMANDS])
-def test_a_mistake_on_the_command_line(folder: Path, command: str, message: str):
-    said = refused(folder, *command.split(" "))
+def test_a_mistake_on_the_command_line(light, folder: Path, command: str, message: str):
+    said = light(folder, command.split(" "))
     assert re.search(message, said), said
     assert not (folder / "outputs").exists()
 
@@ -199,23 +218,23 @@ EXPERIMENTS = {
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_mistake_in_a_yaml_of_ones_own(tmp_path: Path, name: str):
+def test_a_mistake_in_a_yaml_of_ones_own(light, tmp_path: Path, name: str):
     content, message = EXPERIMENTS[name]
     file = tmp_path / "own" / "experiment" / "e.yaml"
     file.parent.mkdir(parents=True)
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    said = refused(tmp_path, "train", "--config-dir", "own", "experiment=e")
+    said = light(tmp_path, ["train", "--config-dir", "own", "experiment=e"])
     assert re.search(message, said), said
 
 
-def test_a_choice_of_ones_own_needs_a_schema_and_then_knows_its_keys(tmp_path: Path):
+def test_a_choice_of_ones_own_needs_a_schema_and_then_knows_its_keys(light, tmp_path: Path):
     file = tmp_path / "own" / "variant" / "mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text("clip: 0.5\n")
-    said = refused(tmp_path, "train", "--config-dir", "own", "variant=mine")
+    said = light(tmp_path, ["train", "--config-dir", "own", "variant=mine"])
     assert 'variant/mine.yaml has no schema.\nBegin it with: defaults: ["/schema/variant/NAME@_here_"]' in said
     file.write_text('defaults: ["/schema/variant/seq@_here_"]\nclp: 0.5\n')
-    said = refused(tmp_path, "train", "--config-dir", "own", "variant=mine")
+    said = light(tmp_path, ["train", "--config-dir", "own", "variant=mine"])
     assert 'variant/mine.yaml: there is no option "variant.clp"' in said
     file.write_text('defaults: ["/schema/variant/seq@_here_"]\nclip: 0.5\n')
     out, _ = run(tmp_path, "train", "--config-dir", "own", "variant=mine", "--cfg", "job", "--package", "variant")
@@ -287,32 +306,32 @@ DIALOGUES = {
 
 
 @pytest.mark.parametrize(("file", "name"), [(file, name) for file, cases in FILES.items() for name in cases])
-def test_a_mistake_in_a_data_file(tmp_path: Path, file: str, name: str):
+def test_a_mistake_in_a_data_file(light, tmp_path: Path, file: str, name: str):
     content, message = FILES[file][name]
     (tmp_path / file).write_bytes(content)
-    said = refused(tmp_path, "score-rewards", f"task.path={file}")
+    said = light(tmp_path, ["score-rewards", f"task.path={file}"])
     assert re.search(message, said), said
 
 
 @pytest.mark.parametrize("name", DIALOGUES)
-def test_a_mistake_in_a_stored_reward(tmp_path: Path, name: str):
+def test_a_mistake_in_a_stored_reward(light, tmp_path: Path, name: str):
     row, message = DIALOGUES[name]
     (tmp_path / "rows.jsonl").write_bytes(lines(row))
-    said = refused(tmp_path, "score-rewards", "task=hha", "task.path=rows.jsonl")
+    said = light(tmp_path, ["score-rewards", "task=hha", "task.path=rows.jsonl"])
     assert re.search(message, said), said
 
 
-def test_a_prompt_in_two_splits(tmp_path: Path):
+def test_a_prompt_in_two_splits(light, tmp_path: Path):
     folder = reviews(tmp_path / "rows")
     write_rows(folder / "test.jsonl", [{"prompt": "Visit 3 to the train place.", "response": "Again."}])
-    said = refused(tmp_path, "train", "task.path=rows")
+    said = light(tmp_path, ["train", "task.path=rows"])
     assert 'the prompt "Visit 3 to the train place." is in train and in test.\nSplits must not share a prompt' in said
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["reward=column", "values=data"], r"example train-0-0 stores no reward\.\nChoose a reward that scores text"),
+        (["reward=column", "values=data"], r"example \w+-0-0 stores no reward\.\nChoose a reward that scores text"),
         (["task.responses=best"], r"task.responses=best compares stored rewards, and the data has none\.\ntask.responses=all"),
         (["reward=fitted"], r"stores no reward|has only \d+ rows to fit on"),
         (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight.*\nNo reward exceeds its V"),
@@ -323,7 +342,8 @@ def test_a_prompt_in_two_splits(tmp_path: Path):
 )  # fmt: skip
 def test_a_choice_that_the_data_does_not_allow(tmp_path: Path, options: list[str], message: str):
     reviews(tmp_path / "rows")
-    said = refused(tmp_path, "train", "task.path=rows", *SMALL, *options, light=False)
+    fits = [option for option in SMALL if not option.startswith("values.") or options[0].startswith("values.")]
+    said = refused(tmp_path, "train", "task.path=rows", *fits, *options)
     assert re.search(message, said), said
 
 
@@ -332,14 +352,14 @@ def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Pa
     gpt2().save_pretrained(tmp_path / "model")
     tokenizer().save_pretrained(tmp_path / "model")
     options = ["task.path=rows", "model=pretrained", "model.path=model", "reference=pretrained", "task.max_response_tokens=120"]
-    said = refused(tmp_path, "train", *options, light=False)
+    said = refused(tmp_path, "train", *options)
     assert "may take 185 tokens with the end-of-sequence token, and the model reads 128.\ntask.max_prompt_tokens=7" in said
 
 
 @pytest.mark.parametrize(
     ("kind", "content", "message"),
     [
-        ("an unknown type", {"model_type": "nosuch"}, r"model cannot be loaded: .*nosuch"),
+        ("an unknown type", {"model_type": "nosuch"}, r"model cannot be loaded: .+\nIt must be a causal language model"),
         ("no type", {"hidden_size": 3}, r"config.json names no model_type"),
         (
             "no weights",
@@ -352,12 +372,12 @@ def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Pa
 def test_a_folder_that_is_no_model(tmp_path: Path, kind: str, content: dict[str, object], message: str):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps(content))
-    said = refused(tmp_path, "train", "model=pretrained", "model.path=model", light=False)
+    said = refused(tmp_path, "train", "model=pretrained", "model.path=model")
     assert re.search(message, said), said
 
 
 @pytest.mark.parametrize("options", [["task=hha"], ["model=pretrained", "model.path=somebody/some-model"]])
-def test_a_name_on_the_hub_without_a_network(tmp_path: Path, options: list[str]):
+def test_a_name_on_the_hub_without_a_network(light, tmp_path: Path, options: list[str]):
     said = refused(tmp_path, "train", *options)
     assert re.search(
         r"cannot be had from the hub: the hub cannot be reached, and nothing of that name is cached\.\n\w+\.path=", said
@@ -380,9 +400,10 @@ def limit_file_size(size: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize(("size", "kind"), [(0, "locks"), (20_000, "data"), (200_000, "reference")])
+@pytest.mark.parametrize(("size", "kind"), [(0, "locks"), (20_000, "data"), (220_000, "reference")])
 def test_a_full_disk_is_said_in_two_lines_and_costs_only_the_artifact_at_hand(tmp_path: Path, size: int, kind: str):
-    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", "train", *SMALL]
+    options = ["train", *SMALL, "model.hidden_size=64"]
+    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", *options]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit_file_size(size), timeout=100, check=False
     )
@@ -392,7 +413,7 @@ def test_a_full_disk_is_said_in_two_lines_and_costs_only_the_artifact_at_hand(tm
     assert re.fullmatch(rf"aloll train: .*{kind}.* cannot be written: file too large\.", what), what
     assert re.search("Make room and repeat the command|output_dir=FOLDER", hint)
     assert not any(tmp_path.rglob("*.partial"))
-    run(tmp_path, "train", *SMALL)
+    run(tmp_path, *options)
 
 
 def test_what_another_process_is_making_is_refused_when_asked_to(tmp_path: Path):
@@ -412,7 +433,7 @@ def test_what_another_process_is_making_is_refused_when_asked_to(tmp_path: Path)
 
 def test_several_processes_say_a_mistake_once(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_bytes(lines({"prompt": "x", "response": 3}))
-    said = refused(tmp_path, "train", "task.path=rows.jsonl", "processes=2", *SMALL, light=False)
+    said = refused(tmp_path, "train", "task.path=rows.jsonl", "processes=2", *SMALL)
     assert said.count('field "response" is 3; text is needed') == 1
 
 
@@ -445,3 +466,34 @@ def test_every_number_refuses_what_is_none_and_what_lies_outside():
                 proposed = interval.proposal()
                 assert proposed is None or proposed in interval
     assert looked_at > 40
+
+
+BOUNDS = {  # numbers that an option takes, and such that it does not
+    (Seq, "clip"): ([0.01, 0.99, None], [0.0, 1.0, -0.1, 1.5]),
+    (Alol, "clip"): ([0.01, 0.99, None], [0.0, 1.0, -0.1, 1.5]),
+    (RLol, "clip"): ([0.5], [0.0, 1.0]),
+    (Kl, "beta"): ([0.0, 1.0], [-1.0]),
+    (RGold, "floor"): ([0.0, 1.0], [-0.1, 1.1]),
+    (Sample, "top_p"): ([0.1, 1.0], [0.0, 1.1]),
+    (Sample, "temperature"): ([0.1], [0.0, -1.0]),
+    (Adamw, "lr"): ([1e-9, 1.0], [0.0, -1.0]),
+    (Adamw, "betas"): ([[0.0, 0.999]], [[0.9, 1.0], [-0.1, 0.9]]),
+    (Adamw, "weight_decay"): ([0.0], [-1.0]),
+    (Adamw, "max_grad_norm"): ([0.5, None], [0.0]),
+    (Priority, "exponent"): ([0.5], [0.0]),
+    (Fitted, "alpha"): ([0.1], [0.0]),
+    (Data, "folds"): ([2], [1]),
+    (Data, "dropout"): ([0.0], [1.0]),
+    (Data, "epochs"): ([1], [0]),
+    (Settings, "epochs"): ([0.1, None], [0.0]),
+    (Settings, "seed"): ([0, 2**31 - 1], [-1, 2**31]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("cls", "name"), BOUNDS, ids=lambda value: value if isinstance(value, str) else value.__name__)
+def test_the_bounds_of_a_number(cls: type, name: str):
+    right, wrong = BOUNDS[cls, name]
+    for value in right + wrong:
+        node = OmegaConf.structured(cls)
+        node[name] = value
+        assert len(list(_out_of_range(node, ""))) == (value in wrong), value

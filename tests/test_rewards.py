@@ -242,5 +242,3 @@ def test_too_few_rows_and_missing_scores_are_refused(tmp_path):
         WORDS.fit(TRAIN[:8], VALIDATION, tmp_path)
     with pytest.raises(UserError, match="stores no reward"):
         WORDS.fit([replace(r, stored=None) for r in TRAIN], VALIDATION, tmp_path)
-    with pytest.raises(UserError, match=r"reward\.alpha must be positive, got 0"):
-        replace(WORDS, alpha=0)

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from aloll_cli.errors import UserError
 from aloll_cli.sampling import All, Draws, Priority, Uniform, philox
 
 WEIGHTS = np.array([0.0, 1.0, 0.0, 2.0, 5.0, 0.5, 0.0])
@@ -80,8 +79,3 @@ def test_small_weights_behind_a_large_sum_are_not_rounded_away():
     frequencies[0] = 2.0**24
     share = np.mean(drawn(frequencies, updates=20) > 0)
     assert share == pytest.approx(2**20 / (2**24 + 2**20), abs=0.006)
-
-
-def test_an_exponent_that_is_not_positive_is_refused():
-    with pytest.raises(UserError, match=r"sampling\.exponent must be positive, got 0.*\nsampling\.exponent=1"):
-        Priority(exponent=0)

@@ -240,9 +240,3 @@ def test_a_constant_is_the_one_given_or_the_mean_reward():
     for value, expected in ((0.3, 0.3), (None, 2.0)):
         estimate = Constant(value=value).estimate(evidence([], [1.0, 2.0, 3.0]))
         assert estimate.of("train", logged, slice(0, 2)).tolist() == [expected] * 2
-
-
-@pytest.mark.parametrize(("option", "value"), [("folds", 1), ("lr", 0), ("epochs", 0), ("batch_size", 0), ("dropout", 1.0)])
-def test_options_out_of_range_are_refused_by_name(option, value):
-    with pytest.raises(UserError, match=rf"values\.{option}"):
-        Data(**(LEARNED | {option: value}))

@@ -39,7 +39,7 @@ class ArtifactLock:
         except Timeout:
             return False
         except OSError as error:
-            raise _no_place(error) from None
+            raise _no_place(error, self._file.parents[1]) from None
         return True
 
     def is_held(self) -> bool:
@@ -70,7 +70,7 @@ class Presence:
             self._stream = _open_presence(root)
             fcntl.flock(self._stream, fcntl.LOCK_SH)
         except OSError as error:
-            raise _no_place(error) from None
+            raise _no_place(error, root) from None
 
 
 @contextmanager
@@ -93,5 +93,6 @@ def _folder(root: Path) -> Path:
     return root / FOLDER
 
 
-def _no_place(error: OSError) -> UserError:
-    return UserError(f"output_dir: {error.filename} cannot be written: {error.strerror}.", "output_dir=FOLDER")
+def _no_place(error: OSError, root: Path) -> UserError:
+    reason = (error.strerror or str(error)).lower()
+    return UserError(f"output_dir: {error.filename or _folder(root)} cannot be written: {reason}.", "output_dir=FOLDER")

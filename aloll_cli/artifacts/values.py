@@ -46,10 +46,11 @@ class ValuesArtifact(Artifact):
 
     def make(self, job: Job) -> None:
         states = _States(job, self)
-        if self.values.fitted_on:
-            states.keep(self.values.fitted_on)
         rewards = load_rewards(job.path(self.rewards))
         tables = {split: ExampleTable(job.path(self.examples) / split) for split in SPLITS}
+        if self.values.fitted_on:
+            self.values.check_prompts(len(tables[self.values.fitted_on].groups[1]))
+            states.keep(self.values.fitted_on)
         logged = {split: Logged(rewards if split == "train" else None, table.groups[0]) for split, table in tables.items()}
         sampled = load_rewards(job.path(self.samples)) if self.samples else None
         evidence = Evidence(self.rewards.scored_by.reward.range, logged["train"], sampled, states.of, job.log.say)

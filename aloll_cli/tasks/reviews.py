@@ -19,7 +19,8 @@ class Reviews(Task):
     """Short reviews: the prompt is the beginning, the response the rest."""
 
     def source(self) -> Source:
-        return LocalSource(self.path or str(Path(__file__).parents[1] / "data" / "reviews"))
+        shipped = Path(__file__).parents[1] / "data" / "reviews"
+        return LocalSource(str(shipped) if self.path is None else self.path)
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
         # the space belongs to the response, as the tokenizer sees words
