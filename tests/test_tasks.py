@@ -80,7 +80,7 @@ def test_hub_rows_that_answer_different_prompts_are_dropped():
         (PRO | {"reward": [0.7, float("nan")]}, 'field "reward" is nan; a finite number is needed'),
         (PRO | {"prefix": [["<|prompter|>Hi"], ["<|prompter|>Ho"]]}, 'field "prefix" must hold the same turns'),
         (PRO | {"prefix": [["Hi"]] * 2}, """field "prefix": 'Hi' starts with neither"""),
-        ({"chosen": HUB["chosen"]}, 'field "rejected" is missing; there are 'chosen''),
+        ({"chosen": HUB["chosen"]}, """field "rejected" is missing; there are 'chosen'"""),
         (HUB | {"chosen": None}, 'field "chosen" is None; text is needed'),
         (HUB | {"chosen": "Hello!"}, """field "chosen" is 'Hello!'; turns that end with the assistant's are needed"""),
     ],
