@@ -24,19 +24,27 @@ sys.addaudithook(hook)
 """
 
 
-def start(folder: Path, *arguments: str, die_at: str | None = None) -> "subprocess.Popen[str]":
-    """Start ``aloll …`` in a folder; ``die_at`` is a pattern of paths, for a SIGKILL at the first file that matches."""
-    before = DIE.format(pattern=die_at) if die_at else ""
+def start(folder: Path, *arguments: str, die_at: str | None = None, before: str = "", **more: str) -> "subprocess.Popen[str]":
+    """Start ``aloll …`` in a folder.
+
+    Args:
+        folder: where.
+        arguments: as a user types them.
+        die_at: a pattern of paths; a SIGKILL comes at the first file that matches.
+        before: Python that runs first.
+        more: of the environment.
+    """
+    before += DIE.format(pattern=die_at) if die_at else ""
     command = [sys.executable, "-c", before + "from aloll_cli.cli import main; main()", *arguments]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | more
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
 
 
-def run(folder: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
+def run(folder: Path, *arguments: str, code: int = 0, before: str = "", **more: str) -> tuple[str, str]:
     """Run ``aloll …`` to its end and check its exit code; returns stdout and stderr."""
-    process = start(folder, *arguments)
+    process = start(folder, *arguments, before=before, **more)
     out, err = process.communicate(timeout=280)
     assert process.returncode == code, f"exit code {process.returncode}, stderr:\n{err[-3000:]}"
     return out, err

@@ -5,9 +5,14 @@ import signal
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from running import SMALL, run, start, was_killed
+from tiny import job
 from torture import contents
+
+from aloll_cli.stopping import Interrupted
+from aloll_cli.tables import read_blocks, write_blocks
 
 # one kill in each producing stage after its first progress, in the order of making; what is written when the process dies
 MOMENTS = {
@@ -38,17 +43,91 @@ def test_a_line_killed_eight_times_ends_with_the_same_bits(undisturbed: Path, tm
     assert "reused" in said
 
 
-def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: Path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, code: int):
     long = [*SMALL, "updates=100000", "eval_every=100000", "checkpoint_every=100000"]
     process = start(tmp_path, "train", *long)
     logged = "outputs/reviews/policy/*.partial/metrics.jsonl"
     while not any(file.stat().st_size for file in tmp_path.glob(logged)) and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate()
-    assert process.returncode == 130
-    assert f"Go on with: aloll train {SMALL[0]}" in said
+    assert process.returncode == code
+    last = said.strip().splitlines()[-1]
+    assert last == f"aloll train: stopped ({number.name}); what was finished is kept. Go on with: aloll train {' '.join(long)}"
     assert len(list(tmp_path.glob("outputs/reviews/policy/*.partial/checkpoints/update-*/optimizer.safetensors"))) == 1
+
+
+def test_the_end_of_max_hours_is_no_failure(tmp_path: Path):
+    _, said = run(tmp_path, "train", *SMALL, "updates=100000", "eval_every=100000", "max_hours=0.002")
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("aloll train: stopped (max_hours is over); what was finished is kept. Go on with: aloll train")
+    assert any(tmp_path.glob("outputs/reviews/data/*/manifest.json"))
+    assert not any(tmp_path.glob("outputs/reviews/policy/*/manifest.json"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_any_work_ends_the_command_at_once(tmp_path: Path, number: signal.Signals, code: int):
+    process = start(tmp_path, "train", "task=hha", f"task.path={tmp_path}/fifo/train.jsonl")
+    time.sleep(0.25)  # in the middle of imports
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode in (code, 2)  # 2: it was quicker, and found that there is no such file
+    assert "Traceback" not in said
+
+
+def test_a_table_stops_between_two_blocks_and_goes_on_with_the_next(tmp_path: Path):
+    stopped, made = job(tmp_path), []
+
+    def compute(start: int, stop: int) -> pa.Table:
+        made.append(start)
+        if start == 256:
+            stopped.stopper._note(signal.SIGTERM, None)
+        return pa.table({"row": list(range(start, stop))})
+
+    with pytest.raises(Interrupted) as interruption:
+        write_blocks(stopped, "table", 1000, "count", compute)
+    assert interruption.value.code == 143
+    assert made == [0, 256]
+    write_blocks(job(tmp_path), "table", 1000, "count", compute)
+    assert made == [0, 256, 512, 768]
+    assert read_blocks(tmp_path / "table").column("row").to_pylist() == list(range(1000))
+
+
+def makings(outputs: Path) -> dict[str, list[str]]:
+    """How often each artifact was begun and gone on with, by its log."""
+    logs = {str(file.parent.relative_to(outputs)): file.read_text() for file in outputs.rglob("log.txt")}
+    return {name: re.findall(r" (makes|resumes) ", text) for name, text in logs.items()}
+
+
+def test_four_processes_at_once_make_each_artifact_once(undisturbed: Path, tmp_path: Path):
+    variants = ("seq", "nll", "alol", "ref_free")
+    processes = [start(tmp_path, "train", *SMALL, f"variant={variant}") for variant in variants]
+    said = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0, 0], said
+    begun = makings(tmp_path / "outputs")
+    assert all(moments == ["makes"] for moments in begun.values()), begun
+    assert sum(name.startswith("reviews/policy/") for name in begun) == 4
+    assert sum(text.count("makes   ") for text in said) == len(begun)
+    expected, found = contents(undisturbed), contents(tmp_path / "outputs")
+    shared = expected.keys() & found.keys()
+    assert len(shared) > 40
+    assert {name for name in shared if found[name] != expected[name]} == set()
+
+
+def test_a_process_that_dies_with_a_lock_does_not_hold_up_the_others(tmp_path: Path):
+    options = ["train-reference", *SMALL, "reference.updates=60"]
+    doomed = start(tmp_path, *options, die_at=r"/reference/.*/\.update-0000045\.tmp$")
+    while not any(tmp_path.glob("outputs/reviews/reference/*.partial")) and doomed.poll() is None:
+        time.sleep(0.01)
+    others = [start(tmp_path, *options) for _ in range(3)]
+    assert was_killed(doomed)
+    said = [process.communicate(timeout=200)[1] for process in others]
+    assert [process.returncode for process in others] == [0, 0, 0], said
+    begun = makings(tmp_path / "outputs")
+    assert [moments for name, moments in begun.items() if "/reference/" in name] == [["makes", "resumes"]]
+    assert sum("resumed after update 42 of 60" in text for text in said) == 1
+    assert sum(f"process {doomed.pid} on " in text for text in said) >= 1
 
 
 def test_the_same_command_again_makes_nothing(undisturbed: Path):
