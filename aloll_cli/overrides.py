@@ -39,7 +39,7 @@ def parsed(hydra: Hydra, overrides: list[str], multirun: bool) -> list[Override]
 
 
 def _parsed(hydra: Hydra, text: str) -> Override:
-    if not text.strip("+~ ") or not re.match(r"[+~ ]*[^=]+=|[+~ ]*~", text):
+    if not text.strip("+~ ") or not re.match(r"[+~ ]*[^=+~ ][^=]*=|[+~ ]*~", text):
         raise UserError(f'"{_short(text)}" is no override.', "An override is group=choice or key=value: seed=2")
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     try:
@@ -109,7 +109,10 @@ def explained(error: Exception) -> UserError:
         return UserError(f"{where}this is no YAML: {error.problem}.", "Correct the file.")
     what, hint = next(((what, hint) for pattern, (what, hint) in KNOWN.items() if re.search(pattern, str(error))), (None, None))
     text = re.sub(r"https?://\S+|Config search path:.*", "", " ".join(str(error).split()))
-    return UserError(_short(what or text, 240), hint or "aloll STAGE --help lists groups and options.")
+    return UserError(
+        _short(what or text or "the configuration cannot be composed.", 240),
+        hint or "aloll STAGE --help lists groups and options.",
+    )
 
 
 def _in_file(file: str, complaint: str) -> UserError:

@@ -1,6 +1,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import aloll_cli
@@ -143,3 +144,13 @@ def test_nothing_is_pickled_and_nothing_is_loaded_with_pickle():
 def test_the_command_line_alone_prints():
     printing = {m for m, tree in SOURCES.items() if "print" in calls(tree)}
     assert printing == set()
+
+
+def test_every_folder_of_the_package_and_of_the_configuration_is_shipped():
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())
+    listed = project["tool"]["setuptools"]["packages"]
+    kept = {"__pycache__", "conf"}
+    own = {dotted(folder / "x.py").rpartition(".")[0] for folder in ROOT.rglob("*/") if not kept & set(folder.parts)}
+    configured = {f"aloll_cli.conf.{folder.name}" for folder in (ROOT.parent / "conf").iterdir() if folder.is_dir()}
+    assert len(configured) > 8
+    assert sorted(listed) == sorted({"aloll_cli", "aloll_cli.conf"} | own | configured)
