@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from aloll_cli.settings import Verbosity
 
@@ -66,7 +67,7 @@ class Log:
         elif notes.is_terminal and not notes.is_dumb_terminal:
             columns = (
                 TextColumn("{task.description}"), BarColumn(bar_width=40 if notes.width >= WIDE else 10),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True)),
             )  # fmt: skip
             with Progress(*columns, console=notes, transient=True) as bars:
                 yield _Bar(label, total, done, bars)
