@@ -37,6 +37,11 @@ EMBEDDED = (
     "updates=60", "eval_every=15", "eval_prompts=32", "checkpoint_every=10", "reference.updates=60", "reference.eval_every=15",
     "values.epochs=3", "resamples=1000", "threads=1",
 )  # fmt: skip
+# stages that have begun where the one is there, and ended where the other is
+AFTER = {
+    "evaluate": ("outputs/*/generations/*-test-*/manifest.json", "outputs/*/metrics/*/manifest.json"),
+    "report": ("outputs/*/metrics/*/manifest.json", "outputs/*/report/*.html"),
+}
 BOOKKEEPING = ("recipe.json", "config.yaml", "log.txt")
 TIMES = ("log.txt", "config.yaml", "manifest.json")  # files that hold times, or checksums of files that do
 POLL = 0.001  # seconds
@@ -84,17 +89,17 @@ def partials(folder: Path) -> list[Path]:
     return [path for path in folder.glob("outputs/*/*/*.partial") if path.is_dir()]
 
 
-def progress(folder: Path, stage: str) -> Path | None:
-    """Something that a stage has begun to write, beside its bookkeeping."""
-    if stage == "report":
-        made = [*folder.glob("outputs/*/metrics/*/manifest.json")]
-        return made[0] if made and not any(folder.glob("outputs/*/report/*.html")) else None
+def progress(folder: Path, stage: str) -> bool:
+    """Whether a stage has begun to write something beside its bookkeeping, and not ended."""
+    if stage in AFTER:  # too few blocks to see one of their own
+        begun, ended = (any(folder.glob(pattern)) for pattern in AFTER[stage])
+        return begun and not ended
     for partial in partials(folder):
         if stage_of(partial) == stage:
             for file in partial.rglob("*"):
                 if file.name not in BOOKKEEPING and file.is_file():
-                    return partial
-    return None
+                    return True
+    return False
 
 
 def stage_of(partial: Path) -> str:

@@ -175,7 +175,8 @@ class Store:
         return True
 
     def _make(self, artifact: Artifact) -> None:
-        self.stopper.check()
+        if self.world.decide(lambda: self.stopper.requested):
+            raise self.stopper.interruption()
         directory = self.path(artifact)
         partial = directory.with_name(directory.name + ".partial")
         start = time.monotonic()
@@ -292,7 +293,7 @@ def damage_of(directory: Path, contents: bool = True) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "its manifest.json cannot be read"
     for file in files_of(directory):
-        if str(file.relative_to(directory)) not in listed:
+        if str(file.relative_to(directory)) not in listed and not file.name.startswith("."):  # as file systems leave some
             return f"{file.relative_to(directory)} does not belong there"
     for name, (size, checksum) in listed.items():
         file = directory / name

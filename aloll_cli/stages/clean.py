@@ -34,7 +34,7 @@ def run(settings: Settings, store: Store) -> None:
         return
     total = size(sum(entry.bytes for entry in doomed))
     if not settings.ask or _agreed(f"Remove these {len(doomed)} ({total})? [y/N] "):
-        _remove(doomed)
+        _remove(doomed, output_dir)
         store.log.say(f"removed {len(doomed)} artifacts, {total}")
     else:
         store.log.say(f"nothing was removed. Without a question: {store.command.but('clean')} ask=false")
@@ -44,10 +44,11 @@ def _agreed(question: str) -> bool:
     return sys.stdin.isatty() and notes.input(question, markup=False).strip().lower() in ("y", "yes")
 
 
-def _remove(doomed: list[Entry]) -> None:
+def _remove(doomed: list[Entry], output_dir: Path) -> None:
     for root in dict.fromkeys(entry.root for entry in doomed):
         with alone_in(root):
-            for entry in (entry for entry in doomed if entry.root == root):
+            still = {entry.path for entry in unused(entries(output_dir))}  # a command may have come and gone meanwhile
+            for entry in (entry for entry in doomed if entry.root == root and entry.path in still):
                 lock = entry.lock()
                 if not lock.try_acquire():
                     raise UserError(f"{entry.path} is being made by {lock.holder()}.", "Wait for it, and repeat the command.")
