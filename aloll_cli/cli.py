@@ -61,24 +61,43 @@ def run_command(arguments: list[str]) -> int:
     except UserError as error:
         sys.stderr.write(f"aloll {stage}: {error}\n")
         return 2
-    except OSError as error:
-        from aloll_cli.files import storage_trouble
-
-        if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        if (trouble := storage_trouble(error)) is None:
+    except BrokenPipeError:
+        if not _reader_is_gone():
             raise
-        sys.stderr.write(f"aloll {stage}: {error.filename or 'a file'} cannot be written: {trouble}.\n")
-        sys.stderr.write("Make room and repeat the command, or choose output_dir=FOLDER.\n")
+        return 0
+    except OSError as error:
+        sys.stderr.write(f"aloll {stage}: {of_the_system(error)}\n")
         return 2
     except Interrupted as stop:
         sys.stderr.write(f"aloll {stage}: stopped ({stop.reason}); what was finished is kept. Go on with: {command}\n")
         return stop.code
 
 
-def execute(command: Command, settings: Any) -> Any:
-    """Run a stage in this process, alone or as one of several workers; returns what the stage returns."""
+def of_the_system(error: OSError) -> UserError:
+    """What to say where the operating system lets nobody read or write a file. Raises the error again where it is ours."""
+    from aloll_cli.files import FORBIDDEN, FULL
+
+    if error.errno not in FULL | FORBIDDEN:
+        raise error
+    what = f"{error.filename or 'a file'} cannot be read or written: {(error.strerror or str(error)).lower()}."
+    return UserError(what, "Look at its permissions and at the room on its disk, then repeat the command.")
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout is a pipe whose reader has seen enough; what is still to be written goes nowhere then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
+    """Run a stage in this process, alone or as one of several workers; returns what the stage returns.
+
+    Where more jobs of a sweep may follow, being asked to stop is not forgotten at the end of this one.
+    """
     from importlib import import_module
 
     from aloll_cli.config import plain
@@ -92,7 +111,10 @@ def execute(command: Command, settings: Any) -> Any:
     with Stopper(settings.max_hours) as stopper:
         store = _open_store(command, settings, stopper, {"stage": command.stage} | plain(settings))
         store.log.detail(_versions())
-        return stage.run(settings, store)
+        result = stage.run(settings, store)
+        if more_follow:
+            stopper.check()
+        return result
 
 
 def compare(command: Command, runs: list[Any]) -> None:

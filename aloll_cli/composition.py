@@ -74,6 +74,10 @@ def enter_hydra(command: Command) -> int:
     args = parser.parse_intermixed_args(list(command.arguments))
     if args.quiet and args.verbose:
         raise UserError("-q and -v contradict each other.", str(command.but(command.stage, "-q", "--quiet")))
+    if not args.cfg and (args.resolve or args.package):
+        raise UserError(
+            "--resolve and --package belong to --cfg.", f"aloll {command.stage} --cfg job --resolve --package variant"
+        )
     register(Settings, GROUPS)
     composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir)
     # the second reward is chosen from the same group as the first
@@ -135,7 +139,9 @@ class _Composer:
         found = re.match(r"Could not override '([^']+)", str(error))
         if found is None:
             return explained(error)
-        choices = [override for override in overrides if re.match(rf"({'|'.join(GROUPS)}|reward@test_reward)=", override)]
+        choices = [
+            override for override in overrides if re.match(rf"({'|'.join(GROUPS)}|experiment|reward@test_reward)=", override)
+        ]
         known = declared_keys(_without_hydra(self.config(choices)))
         group, _, option = found[1].partition(".")
         owners = [name for name, cls in GROUPS.get(group, {}).items() if option in {f.name for f in fields(cls)}]
@@ -186,9 +192,9 @@ def _show_help(stage: str, hydra: Hydra, cfg: DictConfig) -> None:
     sys.stdout.write(HELP.format(stage=stage, what=STAGES[stage], groups="\n".join(lines), options=f"  {options}"))
 
 
-def run_stage(command: Command, settings: Settings) -> Any:
+def run_stage(command: Command, settings: Settings, more_follow: bool = False) -> Any:
     """Run a stage in this process, or in as many as ``processes`` says."""
-    return execute(command, settings) if settings.processes == 1 else run_workers(command, settings)
+    return execute(command, settings, more_follow) if settings.processes == 1 else run_workers(command, settings)
 
 
 class _Task:
@@ -200,7 +206,7 @@ class _Task:
     def __call__(self, cfg: DictConfig) -> Any:
         register(Settings, GROUPS)
         settings = build(_without_hydra(cfg), Settings)
-        return run_stage(self.command, settings)
+        return run_stage(self.command, settings, more_follow=True)
 
 
 def _sweep(command: Command, composer: _Composer, overrides: list[str]) -> None:

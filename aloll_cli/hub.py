@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from aloll_cli.errors import UserError
@@ -9,8 +10,9 @@ from aloll_cli.errors import UserError
 PATIENCE = 10.0  # seconds for the hub to answer
 
 
+@cache
 def resolved_revision(name: str, kind: str, revision: str | None = None) -> str:
-    """The commit that a branch, a tag or nothing stands for; without a network, the one that is cached.
+    """The commit that a branch, a tag or nothing stands for; where the hub does not answer, the one that is cached.
 
     Args:
         name: ``owner/name``.
@@ -23,20 +25,26 @@ def resolved_revision(name: str, kind: str, revision: str | None = None) -> str:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    # one small file: fetching it by the branch's name is what lets the cache know the branch later on
+    small = {"model": "config.json", "dataset": "README.md"}[kind]
+    answers, why = True, "the hub cannot be reached, and nothing of that name is cached"
     try:
-        return str(HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=PATIENCE).sha)
+        HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=PATIENCE)
     except (HfHubHTTPError, HFValidationError) as error:
-        raise _cannot_be_had(name, kind, _trouble(error)) from error
+        if _is_final(error):
+            raise _cannot_be_had(name, kind, _trouble(error)) from error
+        answers, why = False, _trouble(error)
     except Exception as error:
         if not _is_of_the_network(error):
             raise
-    small = {"model": "config.json", "dataset": "README.md"}[kind]
+        answers = False
     try:
-        return Path(
-            snapshot_download(name, repo_type=kind, revision=revision, allow_patterns=[small], local_files_only=True)
-        ).name
+        folder = snapshot_download(
+            name, repo_type=kind, revision=revision, allow_patterns=[small], local_files_only=not answers, etag_timeout=PATIENCE
+        )
     except LocalEntryNotFoundError:
-        raise _cannot_be_had(name, kind, "the hub cannot be reached, and nothing of that name is cached") from None
+        raise _cannot_be_had(name, kind, why) from None
+    return Path(folder).name
 
 
 def _cannot_be_had(name: str, kind: str, why: str) -> UserError:
@@ -56,6 +64,14 @@ def _trouble(error: Exception) -> str:
         errors.HFValidationError: "that is no name on the hub",
     }
     return next((said for kind, said in known.items() if isinstance(error, kind)), " ".join(str(error).split())[:160])
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the hub has answered that there is nothing for us, rather than that it is busy."""
+    from huggingface_hub.errors import HFValidationError
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return isinstance(error, HFValidationError) or status in (401, 403, 404)
 
 
 def _is_of_the_network(error: Exception) -> bool:

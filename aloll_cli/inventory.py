@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from aloll_cli.artifacts.base import damage_of
 from aloll_cli.artifacts.locks import ArtifactLock
 from aloll_cli.config import fingerprint
+from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 
 FOLDER = re.compile(r"(?P<name>.+)-(?P<fingerprint>[0-9a-f]{12})(?P<partial>\.partial)?")
@@ -41,7 +44,7 @@ class Entry:
         state: how far it is.
         bytes: of all its files.
         age: seconds since one of them was last written.
-        inputs: the fingerprints of what it is made from, directly; empty where its recipe cannot be read.
+        inputs: the fingerprints of what it is made from, directly; None where its recipe cannot be read.
     """
 
     root: Path
@@ -52,7 +55,7 @@ class Entry:
     state: State
     bytes: int
     age: float
-    inputs: frozenset[str]
+    inputs: frozenset[str] | None
 
     def lock(self) -> ArtifactLock:
         """The right to make it, or to remove it."""
@@ -60,65 +63,77 @@ class Entry:
 
 
 def entries(output_dir: Path) -> list[Entry]:
-    """Every artifact under ``output_dir/<task>/<kind>/``, by task, kind and name; whatever else lies there is nobody's."""
-    return [
-        _entry(root, path, found)
-        for root in sorted(output_dir.glob("*"))
-        for path in sorted(root.glob("*/*"))
-        if path.is_dir() and (found := FOLDER.fullmatch(path.name)) and (path / "recipe.json").exists()
-    ]
+    """Every artifact under ``output_dir/<task>/<kind>/``, by task, kind and name; whatever else lies there is nobody's.
+
+    What another process renames or removes meanwhile is left out.
+    """
+    found = []
+    for root in sorted(output_dir.glob("*")):
+        for path in sorted(root.glob("*/*")):
+            if path.is_dir() and (match := FOLDER.fullmatch(path.name)):
+                with suppress(FileNotFoundError):
+                    found.append(_entry(root, path, match))
+    return found
 
 
 def users(found: list[Entry]) -> dict[str, list[Entry]]:
     """By fingerprint, the artifacts that were made from it directly, or are about to be."""
     using: dict[str, list[Entry]] = {entry.fingerprint: [] for entry in found}
     for entry in found:
-        for needed in entry.inputs:
+        for needed in entry.inputs or ():
             using.setdefault(needed, []).append(entry)
     return using
 
 
 def unused(found: list[Entry]) -> list[Entry]:
-    """What no policy and no evaluation was made from, and nothing that is being made needs."""
+    """What no policy and no evaluation was made from, and nothing that is being made needs.
+
+    Raises:
+        UserError: the recipe of one of those cannot be read, so that nobody knows what it needs.
+    """
     by_fingerprint = {entry.fingerprint: entry for entry in found}
     left = [entry for entry in found if entry.kind in RESULTS or entry.state is State.busy]
     used: set[str] = set()
     while left:
         entry = left.pop()
+        if entry.inputs is None:
+            hint = f"If it is not wanted, remove it first: {shlex.join(['rm', '-r', str(entry.path)])}"
+            raise UserError(f"{entry.path} has no readable recipe.json, which says what it was made from.", hint)
         used.add(entry.fingerprint)
         left += [by_fingerprint[name] for name in entry.inputs - used if name in by_fingerprint]
     return [entry for entry in found if entry.fingerprint not in used]
 
 
 def _entry(root: Path, path: Path, found: re.Match[str]) -> Entry:
-    files = [(file, file.stat()) for file in path.rglob("*") if file.is_file()]
+    files = [file.stat() for file in path.rglob("*") if file.is_file()]
     kind, name = path.parent.name, f"{found['name']}-{found['fingerprint']}"
-    recipe = _recipe(path / "recipe.json")
+    recipe = _recipe(path / "recipe.json", found["fingerprint"])
     return Entry(
         root=root,
         path=path,
         kind=kind,
         name=name,
         fingerprint=found["fingerprint"],
-        state=_state(root, path, f"{kind}/{name}", recipe if fingerprint(recipe) == found["fingerprint"] else None),
-        bytes=sum(status.st_size for _, status in files),
-        age=max(0.0, time.time() - max(status.st_mtime for _, status in files)),
-        inputs=frozenset(fingerprint(needed) for needed in recipe.get("inputs", {}).values()),
+        state=_state(root, path, f"{kind}/{name}", recipe is None),
+        bytes=sum(status.st_size for status in files),
+        age=max(0.0, time.time() - max((status.st_mtime for status in files), default=path.stat().st_mtime)),
+        inputs=None if recipe is None else frozenset(fingerprint(needed) for needed in recipe["inputs"].values()),
     )
 
 
-def _recipe(file: Path) -> dict[str, Any]:
+def _recipe(file: Path, digits: str) -> dict[str, Any] | None:
+    """An artifact's recipe, or None where it is torn, altered or not there."""
     try:
-        recipe = read_json(file)
-    except ValueError:
-        return {}
-    return recipe if isinstance(recipe, dict) else {}
+        recipe: dict[str, Any] = read_json(file)
+    except (OSError, ValueError):
+        return None
+    return recipe if fingerprint(recipe) == digits else None
 
 
-def _state(root: Path, path: Path, folder: str, recipe: dict[str, Any] | None) -> State:
+def _state(root: Path, path: Path, folder: str, recipe_is_lost: bool) -> State:
     if path.suffix == ".partial":
         return State.busy if ArtifactLock(root, folder).is_held() else State.interrupted
-    return State.damaged if recipe is None or damage_of(path, contents=False) else State.complete
+    return State.damaged if recipe_is_lost or damage_of(path, contents=False) else State.complete
 
 
 def size(count: int) -> str:

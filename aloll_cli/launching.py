@@ -18,9 +18,11 @@ from typing import Any
 
 from aloll_cli.command import Command
 from aloll_cli.config import plain
-from aloll_cli.stopping import TIME_IS_UP, Interrupted
+from aloll_cli.stopping import SIGNALS, TIME_IS_UP, Interrupted
 
 POLL = 0.1  # seconds
+GRACE = 15.0  # seconds, to write a checkpoint or to tidy up
+SPEAKING = (2, TIME_IS_UP, *(128 + number for number in SIGNALS))  # exit codes of workers that ended in order
 
 
 class WorkersFailed(Exception):
@@ -40,24 +42,28 @@ def run_workers(command: Command, settings: Any) -> None:
     """
     import yaml
 
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="aloll-") as file:
-        yaml.safe_dump(plain(settings), file, allow_unicode=True)
-        file.flush()
-        port = _free_port()
-        workers = [_start(rank, command, file.name, settings, port) for rank in range(settings.processes)]
-        received: list[int] = []
+    workers: list[subprocess.Popen[bytes]] = []
+    received: list[int] = []
 
-        def pass_on(number: int, frame: FrameType | None) -> None:
-            received.append(number)
-            for worker in workers:
-                worker.send_signal(number)
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for worker in workers:
+            worker.send_signal(number)
 
-        previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+    previous = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="aloll-") as file:
+            yaml.safe_dump(plain(settings), file, allow_unicode=True)
+            file.flush()
+            port = _free_port()
+            for rank in range(settings.processes):
+                workers.append(_start(rank, command, file.name, settings, port))
             code = _wait(workers)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    finally:
+        for worker in workers:
+            worker.kill()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     if code == TIME_IS_UP:
         raise Interrupted(0, "max_hours is over")
     if received and code in (0, 128 + received[0], -received[0]):
@@ -78,15 +84,19 @@ def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> 
 
 
 def _wait(workers: list[subprocess.Popen[bytes]]) -> int:
-    """The first exit code that is not 0, or 0; when a worker fails the others are stopped."""
-    while any(worker.poll() is None for worker in workers):
-        failed = [worker.returncode for worker in workers if worker.returncode]
-        if failed:
-            time.sleep(5 * POLL)  # those that stop by themselves for the same reason
+    """The first exit code that is not 0, or 0; when a worker fails, the others have a while to end for the same reason."""
+    code, deadline = 0, float("inf")
+    while None in (ended := [worker.poll() for worker in workers]):
+        if code == 0 and any(ended):
+            code = next(found for found in ended if found)
+            deadline = time.monotonic() + GRACE
+        if time.monotonic() > deadline:
             for worker in workers:
                 worker.kill()
         time.sleep(POLL)
-    return next((worker.returncode for worker in workers if worker.returncode), 0)
+    # one that says why, rather than one that only lost the others
+    codes = [worker.returncode for worker in workers if worker.returncode]
+    return next((found for found in codes if found in SPEAKING), code or next(iter(codes), 0))
 
 
 def _free_port() -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.config import COUNT, OPERATIONAL, numbers
 from aloll_cli.errors import UserError
-from aloll_cli.files import sha256
+from aloll_cli.files import sha256, storage_trouble
 from aloll_cli.hub import resolved_revision
 
 if TYPE_CHECKING:
@@ -246,6 +246,8 @@ def loading(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        if storage_trouble(error) is not None:  # while it was downloaded
+            raise
         reason = re.split(r"(?<=[^.]\.)\s|\n", str(error).strip())[0].rstrip(".:")
         raise UserError(
             f"{name} cannot be loaded: {reason[:200]}.",

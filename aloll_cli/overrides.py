@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -42,14 +44,15 @@ def _parsed(hydra: Hydra, text: str) -> Override:
     if not text.strip("+~ ") or not re.match(r"[+~ ]*[^=+~ ][^=]*=|[+~ ]*~", text):
         raise UserError(f'"{_short(text)}" is no override.', "An override is group=choice or key=value: seed=2")
     parser = OverridesParser.create(config_loader=hydra.config_loader)
-    try:
-        return parser.parse_override(text)
-    except (HydraException, ValueError) as error:  # a ValueError: Python refuses integers of many thousand digits
-        if (found := TEXT.fullmatch(text)) and found["value"].isprintable() and isinstance(error, HydraException):
-            return parser.parse_override(f"{found['key']}='{found['value']}'")
-        key, _, value = text.partition("=")
-        hint = f"Text with signs in it needs quotes of its own: {key}='\"{value}\"'" if value else f"Set it to something: {key}=…"
-        raise UserError(f'"{_short(text)}" cannot be read as key=value.', _short(hint, 120)) from error
+    found = TEXT.fullmatch(text)
+    as_text = f"{found['key']}='{found['value']}'" if found and found["value"].isprintable() else text
+    for form in (text, as_text):
+        with suppress(HydraException, ValueError):  # a ValueError: Python refuses integers of many thousand digits
+            return parser.parse_override(form)
+    key, _, value = text.partition("=")
+    quoted = shlex.quote(f'"{value}"') if value and not set(value) & set('"\\') else None
+    hint = f"Text with signs in it needs quotes of its own: {key}={quoted}" if quoted else f"{key}=…"
+    raise UserError(f'"{_short(text)}" cannot be read as key=value.', _short(hint, 120))
 
 
 def _check(hydra: Hydra, override: Override, multirun: bool) -> None:

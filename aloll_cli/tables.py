@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
+from aloll_cli.files import full_disk
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +43,8 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
     left = [i for i in mine if not _part(folder, i).exists()]
     if len(left) < len(mine):
         job.log.say(f"  {label}: resumed, {len(mine) - len(left)} of {len(mine)} blocks were there")
-    error, stopped = None, False
+    error: UserError | None = None
+    stopped = False
     with job.log.progress(label, rows, rows - sum(min(BLOCK, rows - starts[i]) for i in left)) as meter:
         try:
             for i in left:
@@ -53,6 +55,10 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
                 meter.advance(stop - starts[i])
         except UserError as found:
             error = found
+        except Exception as found:
+            error = full_disk(found, job.directory)
+            if error is None:
+                raise
     job.world.agree(error)
     if any(job.world.gather(stopped)):  # by one process's clock perhaps
         raise job.stopper.interruption()

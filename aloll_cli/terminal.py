@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,16 @@ from aloll_cli.settings import Verbosity
 LINE_EVERY = 15.0  # seconds between progress lines where there is no terminal
 WIDE = 110  # columns of a terminal that has room for a long bar
 
-results = Console(highlight=False, soft_wrap=True)
+
+class _Results(Console):
+    """What a pipe's reader does not want to see any more is not written, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+results = _Results(highlight=False, soft_wrap=True)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -6,12 +6,15 @@ import os
 import sys
 from pathlib import Path
 
-from aloll_cli.cli import execute
+from aloll_cli.cli import execute, of_the_system
 from aloll_cli.command import Command
 from aloll_cli.config import from_plain
 from aloll_cli.errors import UserError
 from aloll_cli.settings import Settings
 from aloll_cli.stopping import TIME_IS_UP, Interrupted, interruptible
+
+# what gloo and NCCL say in a process whose peer has gone, which has said why
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL communicator was aborted")
 
 
 def main() -> int:
@@ -27,10 +30,15 @@ def main() -> int:
         if os.environ.get("RANK", "0") == "0":
             sys.stderr.write(f"aloll {stage}: {error}\n")
         return 2
+    except OSError as error:
+        sys.stderr.write(f"aloll {stage}: {of_the_system(error)}\n")
+        return 2
     except RuntimeError as error:
-        if "Connection closed by peer" not in str(error):
+        if not any(words in str(error) for words in LOST):
             raise
-        return 1  # another process ended first, and says why
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"aloll {stage}: another of the processes ended first.\n")
+        return 1
     except Interrupted as stop:
         return stop.code or TIME_IS_UP
     return 0

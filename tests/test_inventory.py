@@ -63,7 +63,7 @@ def test_clean_says_what_nothing_uses_and_removes_it_when_told_to(outputs: Path)
         assert (folder.name in out) == (folder not in kept), folder
     again, said = run(outputs.parent, "clean", "ask=false")
     assert [line.split()[:2] for line in again.splitlines()] == [line.split()[:2] for line in out.splitlines()]
-    assert f"removed {sum('complete' in line for line in out.splitlines())} artifacts" in said
+    assert said.count("removed outputs/reviews/") == sum("complete" in line for line in out.splitlines()) > 5
     assert artifact_folders(outputs) == kept
     _, said = run(outputs.parent, "train", *SMALL, "variant=nll")
     assert "makes" not in said
@@ -79,6 +79,29 @@ def test_clean_leaves_alone_what_another_command_uses(outputs: Path):
     assert artifact_folders(outputs) == before
     del other
     run(outputs.parent, "clean", "ask=false")
+    assert artifact_folders(outputs) == set()
+
+
+def test_clean_touches_nothing_where_a_recipe_is_torn(outputs: Path):
+    (policy,) = (outputs / "reviews" / "policy").iterdir()
+    policy = policy.rename(policy.with_name(f"{policy.name}.partial"))
+    (policy / "recipe.json").write_text("")
+    shutil.rmtree(outputs / "reviews" / "metrics")
+    before = artifact_folders(outputs)
+    _, said = run(outputs.parent, "clean", "ask=false", code=2)
+    relative = policy.relative_to(outputs.parent)
+    assert f"{relative} has no readable recipe.json, which says what it was made from.\n" in said
+    assert f"If it is not wanted, remove it first: rm -r {relative}" in said
+    assert artifact_folders(outputs) == before
+
+
+def test_clean_finishes_what_a_killed_clean_left(outputs: Path):
+    for kind in ("policy", "metrics"):
+        shutil.rmtree(outputs / "reviews" / kind)
+    (values,) = (outputs / "reviews" / "values").iterdir()
+    shutil.copytree(values, values.with_name(f".{values.name}.removed"))
+    run(outputs.parent, "clean", "ask=false")
+    assert not any(outputs.rglob("*.removed"))
     assert artifact_folders(outputs) == set()
 
 

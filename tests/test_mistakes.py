@@ -1,5 +1,6 @@
 """What a user gets wrong: exit code 2, what and where and what to type in two to four lines, and nothing half-made."""
 
+import errno
 import gzip
 import json
 import os
@@ -88,6 +89,9 @@ COMMANDS = [
     # overrides that cannot be read
     ("train seed", r'"seed" is no override\.\nAn override is group=choice or key=value: seed=2'),
     ("train seed=[1", r'"seed=\[1" cannot be read as key=value\.\nText with signs in it needs quotes of its own: seed='),
+    ("train é=~", r'"é=~" cannot be read as key=value'),
+    ("train a..b=~x", r'"a..b=~x" cannot be read as key=value'),
+    ("train --resolve", r"--resolve and --package belong to --cfg\.\naloll train --cfg job"),
     ("train ~seed", r"~seed: an option cannot be taken away\.\nSet it to what you want: seed=…"),
     ("train seed=1,2", r"seed=1,2 is a sweep over several values\.\nAdd -m: aloll … -m seed=1,2"),
     # choices of groups
@@ -396,6 +400,28 @@ def test_a_hub_that_does_not_answer_is_given_up_within_15_seconds(tmp_path: Path
     assert len(taken) == 1
 
 
+def test_a_revision_that_was_fetched_before_is_found_without_a_network(tmp_path: Path):
+    commit = 40 * "a"
+    cached = tmp_path / "cache" / "models--somebody--some-model"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    (cached / "snapshots" / commit).mkdir(parents=True)
+    (cached / "snapshots" / commit / "config.json").write_text("{}")
+    code = "from aloll_cli.hub import resolved_revision; print(resolved_revision('somebody/some-model', 'model'))"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == commit
+
+
+def test_a_file_that_may_not_be_read_is_not_taken_for_a_full_disk(tmp_path: Path):
+    from aloll_cli.files import full_disk
+
+    forbidden = PermissionError(errno.EACCES, "Permission denied", "/elsewhere/rows.jsonl")
+    assert full_disk(forbidden, tmp_path) is None
+    assert "permission denied" in str(full_disk(PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/x"), tmp_path))
+    assert "no space left" in str(full_disk(OSError(errno.ENOSPC, "No space left on device"), tmp_path))
+
+
 def limit_file_size(size: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
@@ -410,8 +436,8 @@ def test_a_full_disk_is_said_in_two_lines_and_costs_only_the_artifact_at_hand(tm
     assert done.returncode == 2, done.stderr[-3000:]
     assert "Traceback" not in done.stderr
     what, hint = done.stderr.strip().split("\n")[-2:]
-    assert re.fullmatch(rf"aloll train: .*{kind}.* cannot be written: file too large\.", what), what
-    assert re.search("Make room and repeat the command|output_dir=FOLDER", hint)
+    assert re.fullmatch(rf"aloll train: .*{kind}.* cannot be (?:read or )?written: file too large\.", what), what
+    assert re.search("Make room and repeat the command|output_dir=FOLDER|the room on its disk", hint)
     assert not any(tmp_path.rglob("*.partial"))
     run(tmp_path, *options)
 

@@ -1,6 +1,7 @@
 """A killed stage goes on with the same command, and ends with the bits of an undisturbed run."""
 
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -62,17 +63,63 @@ def test_the_end_of_max_hours_is_no_failure(tmp_path: Path):
     _, said = run(tmp_path, "train", *SMALL, "updates=100000", "eval_every=100000", "max_hours=0.002")
     last = said.strip().splitlines()[-1]
     assert last.startswith("aloll train: stopped (max_hours is over); what was finished is kept. Go on with: aloll train")
-    assert any(tmp_path.glob("outputs/reviews/data/*/manifest.json"))
     assert not any(tmp_path.glob("outputs/reviews/policy/*/manifest.json"))
 
 
+# the process sends itself a signal when it loads a module, or opens a file
+SIGNAL_AT = """
+import os, sys
+def hook(event, args):
+    if event in ("import", "open") and str(args[0]).endswith({name!r}) and not sent:
+        sent.append(True)
+        os.kill(os.getpid(), {number})
+sent = []
+sys.addaudithook(hook)
+"""
+
+
+@pytest.mark.parametrize("module", ["aloll_cli.composition", "aloll_cli.artifacts.line"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_before_any_work_ends_the_command_at_once(tmp_path: Path, number: signal.Signals, code: int):
-    process = start(tmp_path, "train", "task=hha", f"task.path={tmp_path}/fifo/train.jsonl")
-    time.sleep(0.25)  # in the middle of imports
-    process.send_signal(number)
-    _, said = process.communicate(timeout=20)
-    assert process.returncode in (code, 2)  # 2: it was quicker, and found that there is no such file
+def test_a_signal_before_any_work_ends_the_command(tmp_path: Path, number: signal.Signals, code: int, module: str):
+    _, said = run(tmp_path, "train", code=code, before=SIGNAL_AT.format(name=module, number=int(number)))
+    assert said.strip().splitlines()[-1] == (
+        f"aloll train: stopped ({number.name}); what was finished is kept. Go on with: aloll train"
+    )
+    assert "Traceback" not in said
+    assert not any(tmp_path.rglob("*.partial"))
+
+
+def test_a_signal_at_the_end_of_a_job_ends_the_sweep(undisturbed: Path, tmp_path: Path):
+    shutil.copytree(undisturbed, tmp_path / "outputs")
+    signalled = SIGNAL_AT.format(name=".html.tmp", number=int(signal.SIGINT))
+    _, said = run(tmp_path, "run", *SMALL, "-m", "seed=1,2", code=130, before=signalled)
+    assert "report  outputs/reviews/report/seq-s1-" in said
+    assert "seq-s2" not in said
+
+
+def test_a_worker_that_dies_alone_ends_the_command(tmp_path: Path):
+    (tmp_path / "guard").mkdir()
+    dying = "import os\nif os.environ.get('RANK') == '1':\n    os._exit(9)\n"
+    (tmp_path / "guard" / "sitecustomize.py").write_text(dying)
+    process = start(tmp_path, "train", *SMALL, "processes=2", PYTHONPATH=str(tmp_path / "guard"))
+    process.communicate(timeout=60)
+    assert process.returncode == 9
+
+
+def test_a_full_disk_of_one_process_is_said_by_all(tmp_path: Path):
+    (tmp_path / "guard").mkdir()
+    full = """
+import errno, os, sys
+def hook(event, args):
+    if event == "os.rename" and os.environ.get("RANK") == "1" and "part-00001" in str(args[1]):
+        raise OSError(errno.ENOSPC, "No space left on device")
+sys.addaudithook(hook)
+"""
+    (tmp_path / "guard" / "sitecustomize.py").write_text(full)
+    _, said = run(tmp_path, "score-rewards", *SMALL, "processes=2", code=2, PYTHONPATH=str(tmp_path / "guard"))
+    what, hint = said.strip().splitlines()[-2:]
+    assert re.search(r"^aloll score-rewards: outputs/reviews/\S+ cannot be written: no space left on device\.$", what), said
+    assert hint.startswith("Make room and repeat the command")
     assert "Traceback" not in said
 
 

@@ -24,7 +24,7 @@ from aloll_cli.artifacts.locks import ArtifactLock, Presence
 from aloll_cli.command import Command
 from aloll_cli.config import fingerprint
 from aloll_cli.errors import UserError
-from aloll_cli.files import sha256, storage_trouble
+from aloll_cli.files import full_disk, sha256, write_text
 from aloll_cli.settings import Busy, Runtime, Upstream
 from aloll_cli.stopping import Stopper
 from aloll_cli.terminal import Log
@@ -167,12 +167,13 @@ class Store:
         if not directory.exists():
             return False
         damage = damage_of(directory)
-        if damage:
-            raise UserError(
-                f"{directory} is damaged: {damage}.",
-                f"Remove it and make it again: {shlex.join(['rm', '-r', str(directory)])} && {self.command}",
-            )
-        return True
+        if damage is None:
+            return True
+        if damage.stray is not None:
+            hint = f"Move it elsewhere, or remove it: {shlex.join(['rm', str(damage.stray)])}"
+        else:
+            hint = f"Remove it and make it again: {shlex.join(['rm', '-r', str(directory)])} && {self.command}"
+        raise UserError(f"{directory} is damaged: {damage.what}.", hint)
 
     def _make(self, artifact: Artifact) -> None:
         if self.world.decide(lambda: self.stopper.requested):
@@ -188,8 +189,8 @@ class Store:
                 if not goes_on:
                     shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True, exist_ok=True)
-                (partial / "recipe.json").write_text(json.dumps(artifact.recipe, indent=1, sort_keys=True))
-                (partial / "config.yaml").write_text(_yaml(self._config), encoding="utf-8")
+                write_text(partial / "recipe.json", json.dumps(artifact.recipe, indent=1, sort_keys=True))
+                write_text(partial / "config.yaml", _yaml(self._config))
             self.world.wait()
             log = self._log_to(partial / "log.txt")
             log.say(f"{'resumes' if goes_on else 'makes  '} {artifact.folder}")
@@ -198,14 +199,12 @@ class Store:
             if self.world.is_main:
                 write_manifest(partial)
         except Exception as error:
-            trouble = storage_trouble(error)
-            if self.world.is_main and (trouble or isinstance(error, UserError)):
-                _tidy(partial)
-            if trouble is None:
+            shown = error if isinstance(error, UserError) else full_disk(error, partial)
+            if shown is None:
                 raise
-            raise UserError(
-                f"{directory} cannot be written: {trouble}.", "Make room and repeat the command, or choose output_dir=FOLDER."
-            ) from None
+            if self.world.is_main:
+                _tidy(partial)
+            raise shown from None
         if self.world.is_main:
             os.rename(partial, directory)
         self.world.wait()
@@ -223,7 +222,7 @@ class Store:
     def _main_lock(self, artifact: Artifact) -> Iterator[None]:
         """Saves work only: it is the rename that commits."""
         lock = ArtifactLock(self.root, artifact.folder)
-        if not lock.try_acquire():
+        if not lock.try_acquire(patience=POLL):
             if self.runtime.busy is Busy.refuse:
                 raise UserError(
                     f"{artifact.folder} is being made by {lock.holder()}.", "Wait for it, or let aloll wait: busy=wait"
@@ -272,7 +271,8 @@ def _yaml(config: dict[str, Any]) -> str:
 
 def files_of(directory: Path) -> list[Path]:
     """Every file that a manifest lists, in order."""
-    return sorted(f for f in directory.rglob("*") if f.is_file() and f.name not in NOT_IN_MANIFEST)
+    files = (file for file in directory.rglob("*") if file.is_file())
+    return sorted(file for file in files if str(file.relative_to(directory)) not in NOT_IN_MANIFEST)
 
 
 def write_manifest(directory: Path) -> None:
@@ -283,7 +283,20 @@ def write_manifest(directory: Path) -> None:
     (directory / "manifest.json").write_text(json.dumps({"files": files}, indent=1))
 
 
-def damage_of(directory: Path, contents: bool = True) -> str | None:
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with a finished artifact.
+
+    Attributes:
+        what: in words.
+        stray: a file that is too many, where that is all.
+    """
+
+    what: str
+    stray: Path | None = None
+
+
+def damage_of(directory: Path, contents: bool = True) -> Damage | None:
     """What is wrong with a finished artifact's files, or None; without contents, their sizes alone are looked at."""
     try:
         listed = {
@@ -291,16 +304,16 @@ def damage_of(directory: Path, contents: bool = True) -> str | None:
             for name, entry in json.loads((directory / "manifest.json").read_text())["files"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "its manifest.json cannot be read"
-    for file in files_of(directory):
-        if str(file.relative_to(directory)) not in listed and not file.name.startswith("."):  # as file systems leave some
-            return f"{file.relative_to(directory)} does not belong there"
+        return Damage("its manifest.json cannot be read")
     for name, (size, checksum) in listed.items():
         file = directory / name
         if not file.is_file():
-            return f"{name} is missing"
+            return Damage(f"{name} is missing")
         if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes instead of {size}"
+            return Damage(f"{name} has {file.stat().st_size} bytes instead of {size}")
         if contents and sha256(file) != checksum:
-            return f"{name} was altered (its checksum differs)"
+            return Damage(f"{name} was altered (its checksum differs)")
+    for file in files_of(directory):
+        if str(file.relative_to(directory)) not in listed and not file.name.startswith("."):  # as file systems leave some
+            return Damage(f"{file.relative_to(directory)} does not belong there", file)
     return None

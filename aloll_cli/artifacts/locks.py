@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -30,11 +30,11 @@ class ArtifactLock:
         self._holder = self._name.with_name(f"{self._name.name}.holder")
         self._lock = FileLock(self._file)
 
-    def try_acquire(self) -> bool:
-        """Take the lock if nobody has it. Raises UserError where there is no place to write."""
+    def try_acquire(self, patience: float = 0) -> bool:
+        """Take the lock if nobody has it for so many seconds. Raises UserError where there is no place to write."""
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=patience)
             self._holder.write_text(f"process {os.getpid()} on {os.uname().nodename}")
         except Timeout:
             return False
@@ -54,7 +54,10 @@ class ArtifactLock:
 
     def holder(self) -> str:
         """The process that has it, as far as it has said so."""
-        return self._holder.read_text() if self._holder.exists() else "another process"
+        try:
+            return self._holder.read_text() or "another process"
+        except FileNotFoundError:  # it has just ended
+            return "another process"
 
     def release(self) -> None:
         """Give it back."""
@@ -66,11 +69,9 @@ class Presence:
     """Tells others, as long as the process lives, that it may use any artifact of a task's folder."""
 
     def __init__(self, root: Path) -> None:
-        try:
+        with suppress(OSError):  # a folder that cannot be written to cannot be cleaned either; making will complain
             self._stream = _open_presence(root)
             fcntl.flock(self._stream, fcntl.LOCK_SH)
-        except OSError as error:
-            raise _no_place(error, root) from None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from aloll_cli.artifacts.base import Store
@@ -11,6 +12,7 @@ from aloll_cli.artifacts.locks import alone_in
 from aloll_cli.errors import UserError
 from aloll_cli.inventory import Entry, entries, size, table, unused
 from aloll_cli.settings import Settings
+from aloll_cli.stopping import Stopper
 from aloll_cli.terminal import notes, results
 
 
@@ -33,22 +35,29 @@ def run(settings: Settings, store: Store) -> None:
         store.log.say("nothing is unused: every artifact is a policy or an evaluation, or one was made from it")
         return
     total = size(sum(entry.bytes for entry in doomed))
-    if not settings.ask or _agreed(f"Remove these {len(doomed)} ({total})? [y/N] "):
-        _remove(doomed, output_dir)
-        store.log.say(f"removed {len(doomed)} artifacts, {total}")
-    else:
+    if settings.ask and not _agreed(f"Remove these {len(doomed)} ({total})? [y/N] "):
         store.log.say(f"nothing was removed. Without a question: {store.command.but('clean')} ask=false")
+        return
+    for entry in _removed(doomed, output_dir, store.stopper):
+        store.log.say(f"removed {entry.path}: {size(entry.bytes)}")
 
 
 def _agreed(question: str) -> bool:
-    return sys.stdin.isatty() and notes.input(question, markup=False).strip().lower() in ("y", "yes")
+    try:
+        return sys.stdin.isatty() and notes.input(question, markup=False).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
-def _remove(doomed: list[Entry], output_dir: Path) -> None:
+def _removed(doomed: list[Entry], output_dir: Path, stopper: Stopper) -> Iterator[Entry]:
+    """Remove artifacts one by one, and tell of each."""
     for root in dict.fromkeys(entry.root for entry in doomed):
         with alone_in(root):
+            for left_by_a_kill in root.glob("*/.*.removed"):
+                shutil.rmtree(left_by_a_kill)
             still = {entry.path for entry in unused(entries(output_dir))}  # a command may have come and gone meanwhile
             for entry in (entry for entry in doomed if entry.root == root and entry.path in still):
+                stopper.check()
                 lock = entry.lock()
                 if not lock.try_acquire():
                     raise UserError(f"{entry.path} is being made by {lock.holder()}.", "Wait for it, and repeat the command.")
@@ -57,6 +66,7 @@ def _remove(doomed: list[Entry], output_dir: Path) -> None:
                     shutil.rmtree(entry.path.rename(entry.path.with_name(f".{entry.path.name}.removed")))
                 finally:
                     lock.release()
+                yield entry
 
 
 def _empty_folders(root: Path) -> list[Path]:

@@ -20,7 +20,7 @@ def run(settings: Settings, store: Store) -> None:
     """
     if settings.to is None:
         raise UserError("export needs a folder to write to.", f"{store.command} to=FOLDER")
-    folder = Path(settings.to).expanduser()
+    folder = Path(settings.to).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"to={settings.to} is there already, and is not an empty folder.", "to=FOLDER that is new")
     policy = store.ensure(Line(settings).policy) / "policy"
@@ -33,5 +33,7 @@ def run(settings: Settings, store: Store) -> None:
         beside.replace(folder)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise UserError(f"to={settings.to} cannot be written: {storage_trouble(error) or error}.", "to=FOLDER") from None
-    store.log.say(f"wrote   {folder}: weights and tokenizer, for AutoModelForCausalLM.from_pretrained")
+        if (trouble := storage_trouble(error, folder.parent)) is None:
+            raise
+        raise UserError(f"to={settings.to} cannot be written: {trouble}.", "to=FOLDER elsewhere") from None
+    store.log.say(f"wrote   {settings.to}: weights and tokenizer, for AutoModelForCausalLM.from_pretrained")

@@ -23,7 +23,11 @@ def run(settings: Settings, store: Store) -> None:
             )
         if damage := damage_of(folder):
             raise UserError(
-                f"runs: {folder} is damaged: {damage}.", "Make it again with aloll evaluate …, or copy the whole folder."
+                f"runs: {folder} is damaged: {damage.what}.", "Make it again with aloll evaluate …, or copy the whole folder."
+            )
+        if not (folder / "recipe.json").is_file():
+            raise UserError(
+                f"runs: {folder} was not made by aloll evaluate: it holds no recipe.json.", "runs=[outputs/TASK/metrics/…]"
             )
     if store.world.is_main:
         report([folder.resolve() for folder in folders], store)
@@ -31,10 +35,7 @@ def run(settings: Settings, store: Store) -> None:
 
 def report(folders: list[Path], store: Store) -> Path:
     """Write the page about some evaluated runs and say where it is."""
-    try:
-        runs = [load_run(folder) for folder in folders]
-    except (OSError, ValueError, KeyError, TypeError) as error:  # a folder that was not made here
-        raise UserError(f"runs: these are no evaluations that aloll made: {error}.", "runs=[outputs/TASK/metrics/…]") from error
+    runs = [load_run(folder) for folder in folders]
     page = store.root / "report" / ("index.html" if len(runs) > 1 else f"{folders[0].name}.html")
     page.parent.mkdir(parents=True, exist_ok=True)
     write_page(runs, page)
