@@ -29,7 +29,7 @@ from typing import Any
 
 STAGES = ("score-rewards", "train-reference", "precompute-values", "train", "evaluate", "report")
 STAGE_OF = {
-    "data": "score-rewards", "tokenizer": "train-reference", "examples": "score-rewards", "rewards": "score-rewards",
+    "data": "score-rewards", "tokenizer": "score-rewards", "examples": "score-rewards", "rewards": "score-rewards",
     "base-model": "train-reference", "reference": "train-reference", "values": "precompute-values",
     "reference-logps": "precompute-values", "policy": "train", "generations": "evaluate", "metrics": "evaluate",
 }  # fmt: skip
@@ -42,7 +42,7 @@ AFTER = {
     "evaluate": ("outputs/*/generations/*-test-*/manifest.json", "outputs/*/metrics/*/manifest.json"),
     "report": ("outputs/*/metrics/*/manifest.json", "outputs/*/report/*.html"),
 }
-BOOKKEEPING = ("recipe.json", "config.yaml", "log.txt")
+BOOKKEEPING = ("recipe.json", "config.yaml", "log.txt", ".recipe.json.tmp", ".config.yaml.tmp")
 TIMES = ("log.txt", "config.yaml", "manifest.json")  # files that hold times, or checksums of files that do
 POLL = 0.001  # seconds
 

@@ -439,7 +439,8 @@ def test_a_full_disk_is_said_in_two_lines_and_costs_only_the_artifact_at_hand(tm
     assert re.fullmatch(rf"aloll train: .*{kind}.* cannot be (?:read or )?written: file too large\.", what), what
     assert re.search("Make room and repeat the command|output_dir=FOLDER|the room on its disk", hint)
     assert not any(tmp_path.rglob("*.partial"))
-    run(tmp_path, *options)
+    if kind == "reference":
+        run(tmp_path, *options)
 
 
 def test_what_another_process_is_making_is_refused_when_asked_to(tmp_path: Path):

@@ -17,18 +17,15 @@ from aloll_cli.tables import read_blocks, write_blocks
 
 # one kill in each producing stage after its first progress, in the order of making; what is written when the process dies
 MOMENTS = {
-    "rewards after their first block": r"/rewards/.*/\.part-00001",
     "the reference's second checkpoint, before it is whole": r"/reference/.*/\.update-0000006\.tmp$",
-    "values after their first block": r"/values/.*/train/\.part-00001",
     "log-probs after their second block": r"/reference-logps/.*/\.part-00002",
     "a checkpoint half written": r"/policy/.*/\.update-0000003\.tmp/\.optimizer\.json",
     "the third checkpoint, before it is whole": r"/policy/.*/\.update-0000009\.tmp$",
     "the best policy, about to be named": r"/policy/.*/candidates/update-\d+$",
-    "the policy's answers, before they are whole": r"/generations/seq-.*/\.part-00000",
 }
 
 
-def test_a_line_killed_eight_times_ends_with_the_same_bits(undisturbed: Path, tmp_path: Path):
+def test_a_line_killed_at_the_worst_moments_ends_with_the_same_bits(undisturbed: Path, tmp_path: Path):
     for moment, pattern in MOMENTS.items():
         assert was_killed(start(tmp_path, "run", *SMALL, die_at=pattern)), moment
     _, said = run(tmp_path, "run", *SMALL)
@@ -148,13 +145,13 @@ def makings(outputs: Path) -> dict[str, list[str]]:
 
 
 def test_four_processes_at_once_make_each_artifact_once(undisturbed: Path, tmp_path: Path):
-    variants = ("seq", "nll", "alol", "ref_free")
-    processes = [start(tmp_path, "train", *SMALL, f"variant={variant}") for variant in variants]
+    stages = ("precompute-values", "train-reference", "train", "precompute-values")
+    processes = [start(tmp_path, stage, *SMALL) for stage in stages]
     said = [process.communicate(timeout=200)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0, 0], said
     begun = makings(tmp_path / "outputs")
     assert all(moments == ["makes"] for moments in begun.values()), begun
-    assert sum(name.startswith("reviews/policy/") for name in begun) == 4
+    assert sum(name.startswith("reviews/policy/") for name in begun) == 1
     assert sum(text.count("makes   ") for text in said) == len(begun)
     expected, found = contents(undisturbed), contents(tmp_path / "outputs")
     shared = expected.keys() & found.keys()
