@@ -123,7 +123,7 @@ SHOW = "--show" in sys.argv
 def check(arguments: list[str]) -> None:
     """One command line."""
     accepted: list[Settings] = []
-    composition.run_stage = lambda command, chosen: accepted.append(chosen)  # acceptance is what is tested here
+    composition.run_stage = lambda command, chosen, more_follow=False: accepted.append(chosen)  # acceptance is the test
     composition.compare = lambda command, runs: None
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
