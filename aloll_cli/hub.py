@@ -1,11 +1,19 @@
-"""What a name on the Hugging Face hub stands for now: asked once, briefly, and from the cache where there is no network."""
+"""Saved models and data sets by name or folder: what they are, and why they cannot be had.
+
+The hub is asked once about a name, briefly; where it does not answer, the cache is.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from aloll_cli.errors import UserError
+from aloll_cli.files import sha256, storage_trouble
 
 PATIENCE = 10.0  # seconds for the hub to answer
 
@@ -45,6 +53,51 @@ def resolved_revision(name: str, kind: str, revision: str | None = None) -> str:
     except LocalEntryNotFoundError:
         raise _cannot_be_had(name, kind, why) from None
     return Path(folder).name
+
+
+def content_of(path: str, revision: str | None) -> dict[str, str]:
+    """What identifies a saved model, its weights and its tokenizer: hashes of a folder's files, or a resolved revision."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return {"revision": resolved_revision(path, "model", revision)}
+    check_model_folder(folder)
+    return {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()}
+
+
+def revision_options(path: str, revision: str | None) -> dict[str, str]:
+    """What ``from_pretrained`` is told beside the path: nothing of a folder, and the resolved revision of a name."""
+    return {} if Path(path).expanduser().is_dir() else {"revision": resolved_revision(path, "model", revision)}
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raises UserError unless a folder looks like a saved model."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder} holds no config.json: it is no saved model.", "Name a folder that save_pretrained wrote."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'} cannot be read: {error}.", "Save the model again.") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise UserError(f"{folder / 'config.json'} names no model_type.", "Save the model again with save_pretrained.")
+
+
+@contextmanager
+def loading(name: str, what: str) -> Iterator[None]:
+    """What transformers cannot load is the user's to mend; its reason is passed on, the first sentence of it."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        if storage_trouble(error) is not None:  # while it was downloaded
+            raise
+        reason = re.split(r"(?<=[^.]\.)\s|\n", str(error).strip())[0].rstrip(".:")
+        raise UserError(
+            f"{name} cannot be loaded: {reason[:200]}.",
+            f"It must be {what} with its tokenizer, as save_pretrained writes them.",
+        ) from error
 
 
 def _cannot_be_had(name: str, kind: str, why: str) -> UserError:

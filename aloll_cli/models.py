@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -14,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.config import COUNT, OPERATIONAL, numbers
 from aloll_cli.errors import UserError
-from aloll_cli.files import sha256, storage_trouble
-from aloll_cli.hub import resolved_revision
+from aloll_cli.hub import content_of, loading, revision_options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -162,11 +158,7 @@ class Pretrained(Model):
         return Path(self.path).name.lower()
 
     def content(self) -> dict[str, Any]:
-        folder = Path(self.path)
-        if folder.is_dir():
-            check_model_folder(folder)
-            return {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()}
-        return {"revision": resolved_revision(self.path, "model", self.revision)}
+        return content_of(self.path, self.revision)
 
     def tokenizer_identity(self) -> dict[str, Any]:
         return {"kind": "the model's own"} | self.content()
@@ -174,7 +166,7 @@ class Pretrained(Model):
     def tokenizer(self, texts: Iterable[str]) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
-        with loading(self.path):
+        with loading(self.path, "a causal language model"):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.path, **self._hub_options())
         if tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer of {self.path} has no end-of-sequence token.", "Choose another model.path.")
@@ -186,15 +178,13 @@ class Pretrained(Model):
         import torch
         from transformers import AutoModelForCausalLM
 
-        with loading(self.path):
+        with loading(self.path, "a causal language model"):
             # fp32 master weights: transformers would load the stored type otherwise
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32, **self._hub_options())
         return with_plain_decoding(model, tokenizer)
 
     def _hub_options(self) -> dict[str, Any]:
-        if Path(self.path).is_dir():
-            return {"trust_remote_code": self.trust_remote_code}
-        return {"revision": resolved_revision(self.path, "model", self.revision), "trust_remote_code": self.trust_remote_code}
+        return revision_options(self.path, self.revision) | {"trust_remote_code": self.trust_remote_code}
 
 
 def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -222,34 +212,3 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
     return tokenizer
-
-
-def check_model_folder(folder: Path) -> None:
-    """Raises UserError unless a folder looks like a saved model."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder} holds no config.json: it is no saved model.", "Name a folder that save_pretrained wrote."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} cannot be read: {error}.", "Save the model again.") from None
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise UserError(f"{folder / 'config.json'} names no model_type.", "Save the model again with save_pretrained.")
-
-
-@contextmanager
-def loading(name: str) -> Iterator[None]:
-    """What transformers cannot load is the user's to mend; its reason is passed on, the first sentence of it."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        if storage_trouble(error) is not None:  # while it was downloaded
-            raise
-        reason = re.split(r"(?<=[^.]\.)\s|\n", str(error).strip())[0].rstrip(".:")
-        raise UserError(
-            f"{name} cannot be loaded: {reason[:200]}.",
-            "It must be a causal language model with its tokenizer, as save_pretrained writes them.",
-        ) from error

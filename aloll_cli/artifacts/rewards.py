@@ -55,7 +55,8 @@ class ScoredBy:
         return {"fitted": self.fitted} if self.fitted else {}
 
     def identity(self) -> dict[str, Any]:
-        return {"reward": identity(self.reward)}
+        content = self.reward.content()
+        return {"reward": identity(self.reward)} | ({"content": content} if content else {})
 
     def scorer(self, job: Job) -> Scorer:
         """Load the reward."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aloll_cli.config import name_of
 
@@ -62,6 +62,10 @@ class Reward(ABC):
     def scores_text(self) -> bool:
         """Whether new text can be scored, or only what the data stores."""
         return True
+
+    def content(self) -> dict[str, Any]:
+        """What identifies weights that are loaded, beyond the options: file hashes, a resolved revision."""
+        return {}
 
     @property
     def is_fitted(self) -> bool:

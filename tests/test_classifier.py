@@ -1,0 +1,193 @@
+"""Sequence classifiers as rewards: their scores are transformers' own, whatever the batch."""
+
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from running import SMALL, run
+from tiny import TEXTS, VOCABULARY, composed, reviews, tokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPTNeoXConfig,
+    GPTNeoXForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from aloll_cli.errors import UserError
+from aloll_cli.packing import by_tokens
+from aloll_cli.rewards.base import Row
+
+SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+LABELS = {"num_labels": 3, "id2label": {0: "BAD", 1: "FAIR", 2: "GOOD"}, "label2id": {"BAD": 0, "FAIR": 1, "GOOD": 2}}
+KINDS = {
+    "roberta": lambda: RobertaForSequenceClassification(
+        RobertaConfig(**SIZES, **LABELS, max_position_embeddings=130, pad_token_id=0)
+    ),
+    "deberta": lambda: DebertaV2ForSequenceClassification(
+        DebertaV2Config(
+            **SIZES, **LABELS, max_position_embeddings=128, relative_attention=True, pos_att_type=["p2c", "c2p"], pad_token_id=0
+        )
+    ),
+    "gpt2": lambda: GPT2ForSequenceClassification(
+        GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=128, pad_token_id=None, **LABELS)
+    ),
+    "gpt_neox": lambda: GPTNeoXForSequenceClassification(
+        GPTNeoXConfig(**SIZES, **LABELS, max_position_embeddings=128, pad_token_id=None)
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("classifiers")
+
+
+@pytest.fixture(scope="module")
+def saved(folder):
+    @cache
+    def save(kind):
+        torch.manual_seed(0)
+        model = KINDS[kind]()
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)  # scores that differ
+        model.save_pretrained(folder / kind)
+        tokenizer().save_pretrained(folder / kind)
+        return str(folder / kind)
+
+    return save
+
+
+def rows(count=40):
+    rng = np.random.default_rng(0)
+    words = " ".join(TEXTS).split()
+    texts = [" ".join(rng.choice(words, rng.integers(1, 25))) for _ in range(count)]
+    return [Row(f"r{i}", "0" * 16, f"Prompt {i % 7}.", text) for i, text in enumerate(texts)]
+
+
+def scorer(path, *options):
+    return composed("reward=classifier", f"reward.path={path}", "reward.label_name=GOOD", *options).reward.scorer(None)
+
+
+def own_logits(path, row):
+    """transformers' own, alone in its batch; the label's is the third."""
+    model = AutoModelForSequenceClassification.from_pretrained(path).eval()
+    encoded = AutoTokenizer.from_pretrained(path)(row.response, return_tensors="pt")
+    with torch.no_grad():
+        return model(**encoded).logits[0].double().numpy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_transformers_own_at_batch_size_one(saved, kind):
+    found = scorer(saved(kind)).score(rows())
+    logits = np.stack([own_logits(saved(kind), row) for row in rows()])
+    expected = np.exp(logits[:, 2]) / np.exp(logits).sum(axis=1)
+    assert np.ptp(expected) > 0.005
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_depend_on_neither_batch_nor_order(saved, kind):
+    whole = scorer(saved(kind)).score(rows())
+    backwards = scorer(saved(kind), "reward.batch_tokens=64").score(rows()[::-1])[::-1]
+    np.testing.assert_allclose(whole, backwards, atol=1e-5, rtol=0)
+
+
+def test_a_decoder_reads_its_last_token_also_where_that_is_what_others_pad_with(saved):
+    ends = [Row("a", "0" * 16, "", "It was good</s>"), Row("b", "0" * 16, "", "It was " + "very " * 20 + "good")]
+    found = scorer(saved("gpt2"), "reward.activation=none").score(ends)
+    np.testing.assert_allclose(found, [own_logits(saved("gpt2"), row)[2] for row in ends], atol=1e-5, rtol=0)
+
+
+def test_activations_labels_and_ranges(saved):
+    path, some = saved("roberta"), rows(5)
+    logits = np.stack([own_logits(path, row) for row in some])
+    for label, column in (("GOOD", 2), ("bad", 0), ("1", 1)):
+        reward = composed(
+            "reward=classifier", f"reward.path={path}", f"reward.label_name='{label}'", "reward.activation=none"
+        ).reward
+        assert reward.range == (-np.inf, np.inf)
+        np.testing.assert_allclose(reward.scorer(None).score(some), logits[:, column], atol=1e-5, rtol=0)
+    found = scorer(path, "reward.activation=sigmoid").score(some)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits[:, 2])), atol=1e-5, rtol=0)
+    assert composed("reward=classifier", f"reward.path={path}").reward.range == (0.0, 1.0)
+
+
+def test_templates_fill_one_input_or_two_and_never_their_own_braces(saved):
+    path = saved("roberta")
+    row = Row("a", "0" * 16, "{response}", "It was good.")
+    joined = Row("a", "0" * 16, "", "Q: {response} A: It was good.")
+    filled = scorer(path, "reward.text='Q: {prompt} A: {response}'").score([row])
+    np.testing.assert_allclose(filled, scorer(path).score([joined]), atol=1e-6, rtol=0)
+    model, own = AutoModelForSequenceClassification.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+    with torch.no_grad():
+        expected = model(**own("{response}", "It was good.", return_tensors="pt")).logits.double().softmax(dim=-1)[0, 2]
+    pair = scorer(path, "reward.text='{prompt}'", "reward.pair='{response}'").score([row])
+    np.testing.assert_allclose(pair, expected, atol=1e-5, rtol=0)
+
+
+def test_a_text_that_is_too_long_is_cut_on_the_side_that_was_asked_for(saved):
+    path = saved("gpt2")
+    long = " ".join(TEXTS * 9)
+    ends = {side: Row("a", "0" * 16, "", text) for side, text in (("right", long + " good" * 9), ("left", "good " * 9 + long))}
+    for side, row in ends.items():
+        options = ("reward.max_tokens=20", f"reward.truncation_side={side}")
+        same, other = scorer(path, *options).score([row, Row("b", "0" * 16, "", long)])
+        assert same == pytest.approx(other, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_longer_than_the_classifier_reads_is_cut_to_what_it_reads(saved, kind):
+    long = Row("a", "0" * 16, "", " ".join(TEXTS * 30))
+    assert np.isfinite(scorer(saved(kind)).score([long, *rows(2)])).all()
+
+
+def test_mistakes_name_the_labels_and_the_templates(saved):
+    with pytest.raises(
+        UserError, match=r"label_name=NICE: the classifier has no such label.*\nIts labels: 0 BAD, 1 FAIR, 2 GOOD"
+    ):
+        composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.label_name=NICE").reward.scorer(None)
+    with pytest.raises(UserError, match="names neither {prompt} nor {response}"):
+        composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.text=good")
+
+
+def test_the_weights_are_identity_and_the_path_is_not(saved, folder):
+    import shutil
+
+    from aloll_cli.artifacts.line import Line
+
+    def fingerprint(path):
+        return Line(composed("reward=classifier", f"reward.path={path}")).rewards().fingerprint
+
+    copy = shutil.copytree(saved("gpt2"), folder / "copy", dirs_exist_ok=True)
+    assert fingerprint(copy) == fingerprint(saved("gpt2")) != fingerprint(saved("gpt_neox"))
+
+
+def test_batches_hold_so_many_tokens_and_every_row_once():
+    lengths = [5, 1, 9, 3, 3, 30, 2]
+    batches = by_tokens(lengths, 12)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(7))
+    assert all(len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 12 for batch in batches)
+    assert [batch.tolist() for batch in batches] == [[5], [2], [0, 3], [4, 6, 1]]
+    assert by_tokens([], 12) == []
+
+
+def test_a_line_with_a_classifier_as_its_reward(saved, tmp_path):
+    reviews(tmp_path / "rows")
+    options = [
+        "task.path=rows",
+        "reward=classifier",
+        f"reward.path={saved('roberta')}",
+        "reward.label_name=GOOD",
+        "values.folds=2",
+    ]
+    out, _ = run(tmp_path, "run", *SMALL, *options)
+    assert re.search(r"reward \(roberta_good\) +\d\.\d+", out)
+    assert any(tmp_path.glob("outputs/reviews/rewards/roberta_good-train-*/manifest.json"))
