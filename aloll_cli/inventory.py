@@ -12,8 +12,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from aloll_cli.artifacts.base import damage_of
 from aloll_cli.artifacts.locks import ArtifactLock
+from aloll_cli.artifacts.manifest import damage_of
 from aloll_cli.config import fingerprint
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json

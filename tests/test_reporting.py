@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
-from aloll_cli.artifacts.base import write_manifest
+from aloll_cli.artifacts.manifest import write_manifest
 from aloll_cli.cli import run_command
 from aloll_cli.config import fingerprint
 from aloll_cli.metrics import bootstrap, matched_distinct, mean_with_interval, text_figures

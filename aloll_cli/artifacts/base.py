@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aloll_cli.artifacts.locks import ArtifactLock, Presence
+from aloll_cli.artifacts.manifest import damage_of, write_manifest
 from aloll_cli.command import Command
 from aloll_cli.config import fingerprint
 from aloll_cli.errors import UserError
-from aloll_cli.files import full_disk, sha256, write_text
+from aloll_cli.files import full_disk, write_text
 from aloll_cli.settings import Busy, Runtime, Upstream
 from aloll_cli.stopping import Stopper
 from aloll_cli.terminal import Log
 from aloll_cli.world import World
 
-NOT_IN_MANIFEST = ("manifest.json", "log.txt")
 POLL = 0.2  # seconds between two looks at a lock
 
 
@@ -267,53 +267,3 @@ def _yaml(config: dict[str, Any]) -> str:
     import yaml
 
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-
-
-def files_of(directory: Path) -> list[Path]:
-    """Every file that a manifest lists, in order."""
-    files = (file for file in directory.rglob("*") if file.is_file())
-    return sorted(file for file in files if str(file.relative_to(directory)) not in NOT_IN_MANIFEST)
-
-
-def write_manifest(directory: Path) -> None:
-    """Sizes and checksums of every file; the last file to be written."""
-    files = {
-        str(file.relative_to(directory)): {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files_of(directory)
-    }
-    (directory / "manifest.json").write_text(json.dumps({"files": files}, indent=1))
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What is wrong with a finished artifact.
-
-    Attributes:
-        what: in words.
-        stray: a file that is too many, where that is all.
-    """
-
-    what: str
-    stray: Path | None = None
-
-
-def damage_of(directory: Path, contents: bool = True) -> Damage | None:
-    """What is wrong with a finished artifact's files, or None; without contents, their sizes alone are looked at."""
-    try:
-        listed = {
-            name: (entry["bytes"], entry["sha256"])
-            for name, entry in json.loads((directory / "manifest.json").read_text())["files"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Damage("its manifest.json cannot be read")
-    for name, (size, checksum) in listed.items():
-        file = directory / name
-        if not file.is_file():
-            return Damage(f"{name} is missing")
-        if file.stat().st_size != size:
-            return Damage(f"{name} has {file.stat().st_size} bytes instead of {size}")
-        if contents and sha256(file) != checksum:
-            return Damage(f"{name} was altered (its checksum differs)")
-    for file in files_of(directory):
-        if str(file.relative_to(directory)) not in listed and not file.name.startswith("."):  # as file systems leave some
-            return Damage(f"{file.relative_to(directory)} does not belong there", file)
-    return None

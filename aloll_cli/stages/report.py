@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aloll_cli.artifacts.base import Store, damage_of
+from aloll_cli.artifacts.base import Store
 from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.manifest import damage_of
 from aloll_cli.errors import UserError
 from aloll_cli.page import write_page
 from aloll_cli.reporting import show_runs
