@@ -101,10 +101,8 @@ def loading(name: str, what: str) -> Iterator[None]:
 
 
 def _cannot_be_had(name: str, kind: str, why: str) -> UserError:
-    option = {"model": "model.path", "dataset": "task.path"}[kind]
-    return UserError(
-        f"the {kind} {name} is no local path, and cannot be had from the hub: {why}.", f"{option}=FOLDER, or a network"
-    )
+    what = f"the {kind} {name} is no local path, and cannot be had from the hub: {why}."
+    return UserError(what, "Name a local folder in its place, or another name, or connect to a network.")
 
 
 def _trouble(error: Exception) -> str:

@@ -68,6 +68,7 @@ class Classifier(Reward):
     def __post_init__(self) -> None:
         if not self.path:
             raise UserError("reward.path is empty.", "reward.path=FOLDER, or a name on the hub")
+        self.path = str(Path(self.path).expanduser()) if self.path.startswith("~") else self.path
         if not FIELD.search(self.text + (self.pair or "")):
             raise UserError("reward.text names neither {prompt} nor {response}.", "reward.text='\"{response}\"'")
 
