@@ -12,6 +12,7 @@ from aloll_cli.config import from_plain
 from aloll_cli.errors import UserError
 from aloll_cli.settings import Settings
 from aloll_cli.stopping import TIME_IS_UP, Interrupted, interruptible
+from aloll_cli.world import part
 
 # what gloo and NCCL say in a process whose peer has gone, which has said why
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL communicator was aborted")
@@ -41,6 +42,8 @@ def main() -> int:
         return 1
     except Interrupted as stop:
         return stop.code or TIME_IS_UP
+    finally:
+        part()
     return 0
 
 

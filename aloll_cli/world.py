@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
@@ -112,6 +113,15 @@ class Together(World):
 def current_world() -> World:
     """The world that the launcher's environment describes."""
     return Together() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()
+
+
+def part() -> None:
+    """Leave the others in order: torch's threads would otherwise outlive the process and end it with a complaint."""
+    if "torch" in sys.modules:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def _has_gpu() -> bool:
