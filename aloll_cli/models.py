@@ -47,8 +47,8 @@ class Model(ABC):
         """What identifies the weights and the tokenizer beyond the options: file hashes, a resolved revision."""
 
     @property
-    def trains_tokenizer(self) -> bool:
-        """Whether the tokenizer is trained on the raw train split."""
+    def from_scratch(self) -> bool:
+        """Whether its weights are drawn here, and its tokenizer is trained on the raw train split."""
         return False
 
     @abstractmethod
@@ -94,7 +94,7 @@ class Scratch(Model):
         return {}
 
     @property
-    def trains_tokenizer(self) -> bool:
+    def from_scratch(self) -> bool:
         return True
 
     def tokenizer_identity(self) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class Settings(Runtime):
         for name, size in sizes.items():
             if size < self.processes:
                 raise UserError(f"{name}={size} leaves some of processes={self.processes} without a row.", "processes=1")
-        if isinstance(self.reference, AsLoaded) and self.model.trains_tokenizer:
+        if isinstance(self.reference, AsLoaded) and self.model.from_scratch:
             raise UserError(
                 "reference=pretrained needs a model that was trained before.", "reference=trained, or model=pretrained"
             )

@@ -35,7 +35,7 @@ class LoadedPolicy(PolicySource):
         self.name = model.label
 
     def identity(self) -> dict[str, Any]:
-        drawn = {"seed": self.seed} if self.model.trains_tokenizer else {}
+        drawn = {"seed": self.seed} if self.model.from_scratch else {}
         return {"model": identity(self.model) | {"path": None}, "content": self.model.content()} | drawn
 
     def inputs(self) -> dict[str, Artifact]:

@@ -25,13 +25,13 @@ class Tokenizer(Artifact):
         return self.model.tokenizer_identity()
 
     def inputs(self) -> dict[str, Artifact]:
-        return {"data": self.data} if self.model.trains_tokenizer else {}
+        return {"data": self.data} if self.model.from_scratch else {}
 
     def make(self, job: Job) -> None:
         job.world.on_main(lambda: self._save(job))
 
     def _save(self, job: Job) -> None:
-        texts = _texts(job.path(self.data)) if self.model.trains_tokenizer else iter(())
+        texts = _texts(job.path(self.data)) if self.model.from_scratch else iter(())
         self.model.tokenizer(texts).save_pretrained(job.directory)
 
 
