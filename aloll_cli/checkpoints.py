@@ -38,31 +38,49 @@ def keep_folders(root: Path, updates: set[int]) -> None:
         shutil.rmtree(stale)
 
 
-def save_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Weights and optimizer state."""
-    from safetensors.torch import save_file, save_model
+def save_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """The weights that train, and the optimizer's state of each."""
+    from safetensors.torch import save_file
 
-    save_model(model, str(folder / "model.safetensors"))
-    state = optimizer.state_dict()
-    tensors, values = {}, {}
-    for index, entries in state["state"].items():
-        for name, value in entries.items():
+    weights = _trained(module)
+    save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, folder / "weights.safetensors")
+    tensors, numbers, places = {}, {}, set()
+    for name, weight in weights.items():
+        for key, value in optimizer.state[weight].items():
             if hasattr(value, "contiguous"):
-                tensors[f"{index}.{name}"] = value.contiguous()
+                # 8-bit states share one table, which safetensors would refuse to write twice
+                tensors[f"{name}/{key}"] = value.clone() if value.data_ptr() in places else value.contiguous()
+                places.add(value.data_ptr())
             else:
-                values[f"{index}.{name}"] = value
+                numbers[f"{name}/{key}"] = value
     save_file(tensors, folder / "optimizer.safetensors")
-    write_json(folder / "optimizer.json", {"values": values, "groups": state["param_groups"]})
+    write_json(folder / "optimizer.json", numbers)
 
 
-def load_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """The inverse of :func:`save_state`, in place."""
-    from safetensors.torch import load_file, load_model
+def load_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """The inverse of :func:`save_state`, in place. The options of the optimizer's groups are the configuration's."""
+    from safetensors.torch import load_file
 
-    load_model(model, str(folder / "model.safetensors"))
-    kept = read_json(folder / "optimizer.json")
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in [*load_file(folder / "optimizer.safetensors").items(), *kept["values"].items()]:
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": kept["groups"]})
+    weights = _trained(module)
+    for name, stored in load_file(folder / "weights.safetensors").items():
+        weights[name].data.copy_(stored)
+    for place, number in read_json(folder / "optimizer.json").items():
+        name, _, key = place.rpartition("/")
+        optimizer.state[weights[name]][key] = number
+    for place, tensor in load_file(folder / "optimizer.safetensors").items():
+        name, _, key = place.rpartition("/")
+        optimizer.state[weights[name]][key] = _placed(tensor, weights[name], optimizer)
+
+
+def _placed(tensor: torch.Tensor, weight: torch.nn.Parameter, optimizer: Any) -> torch.Tensor:
+    """Where the optimizer wants it: a step that is counted in a tensor on the CPU, pages of a paged one in pages."""
+    if tensor.ndim == 0:
+        return tensor
+    if getattr(optimizer, "is_paged", False) and tensor.shape == weight.shape:
+        pages: torch.Tensor = optimizer.get_state_buffer(weight, dtype=tensor.dtype)
+        return pages.copy_(tensor)
+    return tensor.to(weight.device)
+
+
+def _trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}

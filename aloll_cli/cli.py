@@ -7,6 +7,7 @@ One parent composes the configuration. With ``processes=N`` it writes the config
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import sys
 from pathlib import Path
@@ -172,3 +173,4 @@ def _quiet_libraries(verbose: bool) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("DATASETS_VERBOSITY", "warning" if verbose else "critical")
+    logging.getLogger("bitsandbytes").setLevel(logging.WARNING if verbose else logging.ERROR)

@@ -16,6 +16,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.files import sha256, storage_trouble
 
 PATIENCE = 10.0  # seconds for the hub to answer
+MODEL, ADAPTER = "config.json", "adapter_config.json"  # what tells a saved model, and an adapter of peft
 
 
 @cache
@@ -34,7 +35,7 @@ def resolved_revision(name: str, kind: str, revision: str | None = None) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # one small file: fetching it by the branch's name is what lets the cache know the branch later on
-    small = {"model": "config.json", "dataset": "README.md"}[kind]
+    small = {"model": [MODEL, ADAPTER], "dataset": ["README.md"]}[kind]
     answers, why = True, "the hub cannot be reached, and nothing of that name is cached"
     try:
         HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=PATIENCE)
@@ -48,19 +49,36 @@ def resolved_revision(name: str, kind: str, revision: str | None = None) -> str:
         answers = False
     try:
         folder = snapshot_download(
-            name, repo_type=kind, revision=revision, allow_patterns=[small], local_files_only=not answers, etag_timeout=PATIENCE
+            name, repo_type=kind, revision=revision, allow_patterns=small, local_files_only=not answers, etag_timeout=PATIENCE
         )
     except LocalEntryNotFoundError:
         raise _cannot_be_had(name, kind, why) from None
     return Path(folder).name
 
 
-def content_of(path: str, revision: str | None) -> dict[str, str]:
-    """What identifies a saved model, its weights and its tokenizer: hashes of a folder's files, or a resolved revision."""
+def expanded(path: str) -> str:
+    """A path with the user's home in place of ~; a name on the hub as it is."""
+    return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
+def content_of(path: str, revision: str | None, config: str = MODEL) -> dict[str, str]:
+    """What identifies a saved model, its weights and its tokenizer: hashes of a folder's files, or a resolved revision.
+
+    Args:
+        path: a folder, or a name on the hub.
+        revision: of the hub.
+        config: the file that the folder must hold: MODEL or ADAPTER.
+
+    Raises:
+        UserError: there is no such thing.
+    """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         return {"revision": resolved_revision(path, "model", revision)}
-    check_model_folder(folder)
+    if config == MODEL:
+        check_model_folder(folder)
+    elif not (folder / config).is_file():
+        raise UserError(f"{folder} holds no {config}: it is no adapter.", "Name a folder that peft wrote.")
     return {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()}
 
 
@@ -72,7 +90,7 @@ def revision_options(path: str, revision: str | None) -> dict[str, str]:
 def check_model_folder(folder: Path) -> None:
     """Raises UserError unless a folder looks like a saved model."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / MODEL).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"{folder} holds no config.json: it is no saved model.", "Name a folder that save_pretrained wrote."

@@ -9,11 +9,13 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.adapters import attach, base_of, has_adapter, save_adapter
 from aloll_cli.config import COUNT, OPERATIONAL, numbers
 from aloll_cli.errors import UserError
-from aloll_cli.hub import content_of, loading, revision_options
+from aloll_cli.hub import ADAPTER, content_of, expanded, loading, revision_options
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
@@ -26,10 +28,51 @@ class Head(Enum):
     chunked = "logits of a few positions at a time: less memory, the same gradients; plain linear heads only"
 
 
+class Dtype(Enum):
+    """In which numbers a model computes."""
+
+    float32 = "32 bits"
+    bfloat16 = "16 bits with the range of 32; weights that train are kept in 32"
+
+
+class Attention(Enum):
+    """Who computes attention."""
+
+    sdpa = "PyTorch"
+    flash_attention_2 = "the package flash-attn, on a GPU"
+    eager = "plain matrix products"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model's weights go, and how they compute.
+
+    Attributes:
+        device: of this process.
+        dtype: of the weights.
+        attn: the implementation of attention; None lets transformers choose.
+    """
+
+    device: torch.device
+    dtype: Dtype
+    attn: Attention | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As ``from_pretrained`` and configurations take them. Raises UserError where attention cannot be had."""
+        import torch
+        from transformers.utils.import_utils import is_flash_attn_2_available
+
+        if self.attn is Attention.flash_attention_2 and not is_flash_attn_2_available():
+            raise UserError("attn=flash_attention_2: flash-attn is not installed, or finds no GPU.", "attn=sdpa")
+        return {"dtype": getattr(torch, self.dtype.name)} | ({"attn_implementation": self.attn.name} if self.attn else {})
+
+
 @dataclass(kw_only=True)
 class Model(ABC):
     """A causal language model before any fine-tuning of ours."""
 
+    dtype: Dtype
     head: Head = field(metadata=OPERATIONAL)
 
     @property
@@ -41,6 +84,11 @@ class Model(ABC):
     def limit(self) -> int | None:
         """How many tokens the model reads at most, or None where only its loading tells."""
         return None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it computes the same log-probs again to about 1e-6: in 32 bits throughout."""
+        return self.dtype is Dtype.float32
 
     @abstractmethod
     def content(self) -> dict[str, Any]:
@@ -60,8 +108,11 @@ class Model(ABC):
         """The tokenizer; texts are the raw train split's, read only where it is trained."""
 
     @abstractmethod
-    def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-        """The model in fp32; the seed matters only where weights are drawn."""
+    def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
+        """The model; the seed matters only where weights are drawn."""
+
+    def attach_adapter(self, model: PreTrainedModel) -> None:  # noqa: B027  most have none
+        """Put the adapter on the model that it is published with."""
 
 
 @dataclass(kw_only=True)
@@ -119,8 +170,9 @@ class Scratch(Model):
             tokenizer_object=bpe, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
         )
 
-    def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
         import torch
+        from torch import nn
         from transformers import LlamaConfig, LlamaForCausalLM
 
         config = LlamaConfig(
@@ -134,34 +186,53 @@ class Scratch(Model):
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
+            **place.options,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return LlamaForCausalLM(config)
+            model = LlamaForCausalLM(config)
+        nn.Module.to(model, place.options["dtype"])
+        return model
+
+
+class Quantization(Enum):
+    """How the weights of linear layers are stored while only an adapter trains."""
+
+    nf4 = "4 bits each, by bitsandbytes (Dettmers et al. 2023)"
 
 
 @dataclass(kw_only=True)
 class Pretrained(Model):
-    """Any causal language model of transformers, by its name on the hub or as a local folder."""
+    """Any causal language model of transformers, by its name on the hub or as a local folder; perhaps with an adapter."""
 
-    path: str
-    revision: str | None
+    path: str = field(metadata=OPERATIONAL)  # its content is what counts
+    revision: str | None = field(metadata=OPERATIONAL)
+    adapter: str | None = field(metadata=OPERATIONAL)
+    adapter_revision: str | None = field(metadata=OPERATIONAL)
+    quantization: Quantization | None
+    double_quantization: bool
     trust_remote_code: bool
 
     def __post_init__(self) -> None:
         if not self.path:
             raise UserError("model.path is empty.", "model.path=FOLDER, or a name on the hub")
-        self.path = str(Path(self.path).expanduser()) if self.path.startswith("~") else self.path
+        self.path = expanded(self.path)
+        self.adapter = None if self.adapter is None else expanded(self.adapter)
 
     @property
     def label(self) -> str:
         return Path(self.path).name.lower()
 
+    @property
+    def is_exact(self) -> bool:
+        return super().is_exact and self.quantization is None
+
     def content(self) -> dict[str, Any]:
-        return content_of(self.path, self.revision)
+        adapter = {} if self.adapter is None else {"adapter": content_of(self.adapter, self.adapter_revision, ADAPTER)}
+        return content_of(self.path, self.revision) | adapter
 
     def tokenizer_identity(self) -> dict[str, Any]:
-        return {"kind": "the model's own"} | self.content()
+        return {"kind": "the model's own"} | content_of(self.path, self.revision)
 
     def tokenizer(self, texts: Iterable[str]) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
@@ -174,17 +245,55 @@ class Pretrained(Model):
             tokenizer.pad_token = tokenizer.eos_token  # padding is masked wherever it occurs
         return tokenizer
 
-    def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-        import torch
+    def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
         from transformers import AutoModelForCausalLM
 
+        options = self._hub_options() | place.options | self._quantized(place)
         with loading(self.path, "a causal language model"):
-            # fp32 master weights: transformers would load the stored type otherwise
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32, **self._hub_options())
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, **options)
+        parts: Iterable[Any] = model.modules()
+        for part in parts:
+            # on some CPUs bitsandbytes would round the scales to bf16 for good when it first answers without gradients
+            if hasattr(part, "support_avx512bf16_for_cpu"):
+                part.support_avx512bf16_for_cpu = False
         return with_plain_decoding(model, tokenizer)
+
+    def attach_adapter(self, model: PreTrainedModel) -> None:
+        if self.adapter is not None:
+            attach(model, self.adapter, self.adapter_revision)
+
+    def _quantized(self, place: Placement) -> dict[str, Any]:
+        from transformers import BitsAndBytesConfig
+
+        if self.quantization is None:
+            return {}
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=self.quantization.name,
+            bnb_4bit_use_double_quant=self.double_quantization,
+            bnb_4bit_compute_dtype=place.options["dtype"],
+        )
+        return {"quantization_config": config, "device_map": {"": place.device}}
 
     def _hub_options(self) -> dict[str, Any]:
         return revision_options(self.path, self.revision) | {"trust_remote_code": self.trust_remote_code}
+
+
+def saved(folder: str, like: Model) -> Pretrained:
+    """A model saved by anybody, whole or as an adapter with the name of its base, which computes like another model."""
+    base = base_of(Path(folder).expanduser())
+    of_a_base = like if base is not None and isinstance(like, Pretrained) else None
+    return Pretrained(
+        head=Head.full,
+        dtype=like.dtype,
+        path=folder if base is None else base,
+        revision=None,
+        adapter=None if base is None else folder,
+        adapter_revision=None,
+        quantization=of_a_base.quantization if of_a_base else None,
+        double_quantization=of_a_base.double_quantization if of_a_base else False,
+        trust_remote_code=False,
+    )
 
 
 def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -197,13 +306,21 @@ def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     return model
 
 
-def load_policy(directory: Path) -> PreTrainedModel:
-    """A saved policy, in fp32."""
-    import torch
+def load_policy(directory: Path, place: Placement) -> PreTrainedModel:
+    """A policy that was saved whole."""
     from transformers import AutoModelForCausalLM
 
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, **place.options)
     return model
+
+
+def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a policy whole, or its adapter where it has one, as transformers opens it."""
+    if has_adapter(model):
+        save_adapter(model, folder)
+    else:
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from math import cos, pi
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aloll_cli.config import numbers
 from aloll_cli.errors import UserError
@@ -33,6 +33,8 @@ class Adamw:
     weight_decay: float = field(metadata=numbers("[0, 10]"))
     schedule: Schedule
     warmup_updates: int = field(metadata=numbers("[0, 2147483647]"))
+    eight_bit: bool
+    paged: bool
     max_grad_norm: float | None = field(metadata=numbers("(0, inf)", 1.0))  # gradients are scaled down to it; null: are not
 
     def __post_init__(self) -> None:
@@ -41,11 +43,19 @@ class Adamw:
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer of some parameters."""
-        import torch
-
         trained = [p for p in parameters if p.requires_grad]
         b1, b2 = self.betas
-        return torch.optim.AdamW(trained, lr=self.lr, betas=(b1, b2), eps=self.eps, weight_decay=self.weight_decay)
+        options: dict[str, Any] = {"lr": self.lr, "betas": (b1, b2), "eps": self.eps, "weight_decay": self.weight_decay}
+        import torch
+
+        if not self.eight_bit and not self.paged:
+            return torch.optim.AdamW(trained, **options)
+
+        from bitsandbytes.optim.adamw import AdamW
+
+        bits, paged = 8 if self.eight_bit else 32, self.paged and torch.cuda.is_available()
+        built: torch.optim.Optimizer = AdamW(trained, optim_bits=bits, is_paged=paged, **options)  # type: ignore[no-untyped-call]
+        return built
 
     def lr_at(self, update: int, updates: int) -> float:
         """The learning rate of an update (0 first) of so many."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from enum import Enum
 
+from aloll_cli.adapters import Adapter, Given, Lora
 from aloll_cli.config import COUNT, OPERATIONAL, SEED, discover, name_of, numbers
 from aloll_cli.decoding import Generation, Greedy, Sample
 from aloll_cli.errors import UserError
-from aloll_cli.models import Model, Pretrained, Scratch
+from aloll_cli.models import Attention, Model, Pretrained, Scratch
 from aloll_cli.optimizers import Adamw
 from aloll_cli.rewards.base import Reward
 from aloll_cli.sampling import All, Priority, Sampling, Uniform
@@ -88,6 +89,8 @@ class Runtime:
     processes: int = field(metadata=OPERATIONAL | numbers("[1, 1024]"))
     threads: int | None = field(metadata=OPERATIONAL | numbers("[1, 4096]"))
     micro_batch_size: int = field(metadata=OPERATIONAL | COUNT)
+    gradient_checkpointing: bool = field(metadata=OPERATIONAL)
+    attn: Attention | None = field(metadata=OPERATIONAL)
     scoring_batch_size: int = field(metadata=OPERATIONAL | COUNT)
     checkpoint_every: int = field(metadata=OPERATIONAL | COUNT)
     keep_checkpoints: int = field(metadata=OPERATIONAL | COUNT)
@@ -104,6 +107,7 @@ class Settings(Runtime):
 
     task: Task
     model: Model
+    adapter: Adapter | None
     reference: Reference
     reward: Reward
     test_reward: Reward | None
@@ -124,6 +128,7 @@ class Settings(Runtime):
     policy: str | None
     runs: list[str] = field(metadata=OPERATIONAL)
     to: str | None = field(metadata=OPERATIONAL)
+    merge: bool = field(metadata=OPERATIONAL)
     ask: bool = field(metadata=OPERATIONAL)
     output_dir: str = field(metadata=OPERATIONAL)
 
@@ -139,6 +144,7 @@ class Settings(Runtime):
             raise UserError(
                 "reference=pretrained needs a model that was trained before.", "reference=trained, or model=pretrained"
             )
+        check_adapter(self.model, self.adapter)
         needed = self.task.max_prompt_tokens + self.task.max_response_tokens + 1
         if self.model.limit is not None and needed > self.model.limit:
             raise UserError(*too_long(needed, self.model.limit, self.task.max_response_tokens))
@@ -170,6 +176,21 @@ def too_long(needed: int, limit: int, response: int) -> tuple[str, str]:
     return f"prompt and response may take {needed} tokens with the end-of-sequence token, and the model reads {limit}.", fits
 
 
+def check_adapter(model: Model, adapter: Adapter | None) -> None:
+    """Raises UserError where model and adapter do not go together."""
+    given = isinstance(model, Pretrained) and model.adapter is not None
+    if isinstance(adapter, Given) and not given:
+        raise UserError(
+            "adapter=pretrained needs an adapter to begin with.", "model.adapter=FOLDER, or adapter=lora for a new one"
+        )
+    if given and not isinstance(adapter, Given):
+        raise UserError("model.adapter is trained further as it is, or not at all.", "adapter=pretrained")
+    if isinstance(model, Pretrained) and model.quantization is not None and adapter is None:
+        raise UserError(
+            f"model.quantization={model.quantization.name}: weights of 4 bits cannot be trained themselves.", "adapter=lora"
+        )
+
+
 def check_length(updates: int | None, epochs: float | None, prefix: str = "") -> None:
     """Exactly one of updates and epochs says how long training is."""
     if (updates is None) == (epochs is None):
@@ -183,6 +204,7 @@ GROUPS: dict[str, dict[str, type]] = {
     "reward": discover("aloll_cli.rewards", Reward),  # type: ignore[type-abstract]
     "variant": discover("aloll_cli.variants", Variant),  # type: ignore[type-abstract]
     "model": {"scratch": Scratch, "pretrained": Pretrained},
+    "adapter": {"lora": Lora, "pretrained": Given},
     "reference": {"trained": Trained, "pretrained": AsLoaded},
     "values": {"head": Head, "data": Data, "group": Group, "constant": Constant},
     "sampling": {"priority": Priority, "uniform": Uniform, "all": All},

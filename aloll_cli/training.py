@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aloll_cli.batches import padded, token_batch
 from aloll_cli.checkpoints import folders, keep_folders, load_state, save_state, write_folder
 from aloll_cli.errors import UserError
 from aloll_cli.files import cut_back, read_json_lines
 from aloll_cli.logprobs import ResponseLogps
+from aloll_cli.models import Dtype, Model, save_policy
 from aloll_cli.variants.base import Batch, Variant
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from aloll_cli.arrays import FloatArray, IntArray
     from aloll_cli.artifacts.base import Job
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     from aloll_cli.tracking import Send
 
 
-START_TOLERANCE = 1e-4  # of |ln ρ| / √T between stored reference and policy before the first update, fp32
+# of |ln ρ| / √T between stored reference and policy before the first update, by whether both compute in 32 bits throughout
+START_TOLERANCE = {True: 1e-4, False: 0.05}
 BLOWN_UP = 100.0  # a mean ratio beyond this is reported
 
 
@@ -81,6 +84,7 @@ class Training:
     job: Job
     label: str
     module: ResponseLogps
+    computes: Model
     tokenizer: PreTrainedTokenizerBase
     rows: Rows
     draws: Draws
@@ -99,6 +103,8 @@ class Training:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         optimizer = self.optimizer_options.build(self.module.parameters())
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
+        if self.job.runtime.gradient_checkpointing:
+            self.module.model.activation_checkpointing_enable({"use_reentrant": False})
         done = self._resume()
         with self.job.log.progress(f"train {self.label}", self.updates, done) as meter:
             if done == 0:
@@ -124,7 +130,7 @@ class Training:
         start = time.perf_counter()
         # only a model that keeps its dropout on draws from this
         torch.manual_seed((self.seed * 1_000_003 + update) * 64 + self.job.world.rank)
-        self.wrapped.train(not self.variant.needs_reference)
+        self._set_mode()
         rows = self.draws.rows(update)
         ordered = rows[np.argsort(self.rows.lengths[rows], kind="stable")]
         mine = ordered[self.job.world.rank :: self.job.world.size]
@@ -136,7 +142,8 @@ class Training:
         for number, chosen in enumerate(micro):
             last = number == len(micro) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                loss, figures = self._loss(chosen)
+                with self._numbers():
+                    loss, figures = self._loss(chosen)
                 # the mean is over the responses of the whole update; DDP averages over processes
                 self.accelerator.backward(loss.sum() / len(rows) * self.job.world.size)
             for name, value in figures.items():
@@ -150,6 +157,19 @@ class Training:
         figures = {"update": update + 1, **means, "lr": lr, "grad_norm": float(norm), "kept": self.rows.kept, "tokens": tokens}
         self._check_finite(figures)
         return figures | {"seconds": round(time.perf_counter() - start, 4)}
+
+    def _numbers(self) -> Any:
+        """In which numbers everything but the weights that train is computed."""
+        half = self.computes.dtype is Dtype.bfloat16
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16) if half else nullcontext()
+
+    def _set_mode(self) -> None:
+        """Dropout is off where a ratio is taken; layers that are computed again instead of kept must know that they train."""
+        self.wrapped.train(not self.variant.needs_reference)
+        if self.job.runtime.gradient_checkpointing:
+            for part in self.module.modules():
+                if isinstance(part, GradientCheckpointingLayer):
+                    part.training = True
 
     def _loss(self, chosen: IntArray) -> tuple[torch.Tensor, dict[str, float]]:
         """(B,) losses of some rows, and the sums of their figures."""
@@ -190,14 +210,16 @@ class Training:
         """The stored reference must be this policy: ratios start at 1."""
         if self.rows.reference is None:
             return
-        self.module.eval()
+        self._set_mode()
         chosen = np.arange(min(64, len(self.rows.examples)))
         batch = token_batch(self.rows.examples, chosen.tolist(), self.rows.pad, self.accelerator.device)
         stored = padded([self.rows.reference.row(i) for i in chosen.tolist()], self.accelerator.device)
         lengths = torch.tensor(self.rows.examples.response_lengths()[chosen], device=self.accelerator.device)
-        off = float(((batch.logps(self.module) - stored).sum(dim=-1).abs() / lengths.sqrt()).median())
+        with self._numbers():
+            logps = batch.logps(self.wrapped)
+        off = float(((logps - stored).sum(dim=-1).abs() / lengths.sqrt()).median())
         self.job.log.say(f"  stored reference against the policy before training: median |ln ρ|/√T = {off:.1e}")
-        if off > START_TOLERANCE:
+        if off > START_TOLERANCE[self.computes.is_exact]:
             raise UserError(
                 f"the stored reference log-probs are not this policy's: median |ln ρ|/√T = {off:.1e}.",
                 "aloll precompute-values …",
@@ -206,7 +228,8 @@ class Training:
     def _evaluate(self, update: int) -> dict[str, float]:
         """Judge the policy; keep its weights while they are the best so far."""
         self.module.eval()
-        record = {"update": update, **self.evaluator.evaluate(self.module, update, self.job.world)}
+        with self._numbers():
+            record = {"update": update, **self.evaluator.evaluate(self.module, update, self.job.world)}
         if not self.job.world.is_main:
             return {}
         records = [*self._evaluations(), record]
@@ -228,9 +251,7 @@ class Training:
     def _checkpoint(self, update: int) -> None:
         self.job.world.wait()
         if self.job.world.is_main:
-            write_folder(
-                self._checkpoints, update, lambda folder: save_state(folder, self.module.model, self.optimizer.optimizer)
-            )
+            write_folder(self._checkpoints, update, lambda folder: save_state(folder, self.module, self.optimizer.optimizer))
             self._prune()
         self.job.world.wait()
 
@@ -253,7 +274,7 @@ class Training:
                 keep_folders(root, {update for update in folders(root) if update <= done})
         self.job.world.wait()
         if done:
-            load_state(found[done], self.module.model, self.optimizer.optimizer)
+            load_state(found[done], self.module, self.optimizer.optimizer)
             self.job.log.say(f"  resumed after update {done} of {self.updates}")
         return done
 
@@ -270,9 +291,7 @@ class Training:
             self.job.log.warn(f"no evaluation reached the {self.evaluator.label} before training; try a smaller optimizer.lr")
 
     def _save_policy(self, folder: Path) -> None:
-        model: PreTrainedModel = self.module.model
-        model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        save_policy(self.module.model, self.tokenizer, folder)
 
     def _record(self, name: str, record: dict[str, Any]) -> None:
         if self.job.world.is_main:

@@ -10,7 +10,7 @@ from aloll_cli.training import updates_for
 def adamw(**options):
     given = {
         "lr": 0.1, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0, "schedule": Schedule.linear, "warmup_updates": 0,
-        "max_grad_norm": None,
+        "max_grad_norm": None, "eight_bit": False, "paged": False,
     }  # fmt: skip
     return Adamw(**(given | options))
 

@@ -188,6 +188,7 @@ def test_each_variant_is_weighted_by_what_the_paper_says():
 CONF = Path(str(resources.files("aloll_cli.conf")))
 YAMLS = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
 NEEDS = {
+    "adapter/pretrained": ["model=pretrained", "model.path=gpt2", "model.adapter=FOLDER"],
     "reward/classifier": ["reward.path=FOLDER"],
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],

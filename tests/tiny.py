@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from aloll_cli.artifacts.base import Job, Store
 from aloll_cli.command import Command
 from aloll_cli.config import build, register
-from aloll_cli.models import Head, Scratch
+from aloll_cli.models import Dtype, Head, Scratch
 from aloll_cli.settings import GROUPS, Runtime, Settings
 from aloll_cli.stopping import Stopper
 from aloll_cli.terminal import Log
@@ -41,8 +41,8 @@ def composed(*overrides: str) -> Settings:
 def tokenizer():
     """A byte-level BPE with <pad>, <s> and </s> as 0, 1 and 2, which opens every text with <s> when asked to."""
     scratch = Scratch(
-        head=Head.full, vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, layers=2, heads=2, context=128,
-        tie_embeddings=False,
+        head=Head.full, dtype=Dtype.float32, vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, layers=2, heads=2,
+        context=128, tie_embeddings=False,
     )  # fmt: skip
     return scratch.tokenizer(TEXTS * 3)
 

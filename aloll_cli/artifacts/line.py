@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.examples import Examples
@@ -31,7 +32,7 @@ from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.artifacts.values import ValuesArtifact
 from aloll_cli.config import name_of
 from aloll_cli.errors import UserError
-from aloll_cli.models import Head, Pretrained
+from aloll_cli.models import saved
 from aloll_cli.sampling import All
 from aloll_cli.settings import Select, Settings, Trained
 from aloll_cli.variants.base import Signal
@@ -58,12 +59,11 @@ class Line:
         course = Course(
             variant=Nll(), sampling=All(), optimizer=r.optimizer, seed=r.seed, updates=r.updates, epochs=r.epochs,
             batch_size=r.batch_size, eval_every=r.eval_every, select_best=True,
+            adapter=None if s.model.from_scratch else s.adapter,
         )  # fmt: skip
         start = LoadedPolicy(s.model, self.tokenizer, r.seed)
         weights = ResponseWeights(Signal.none, self.examples, "train", None, None)
-        return TrainedPolicy(
-            "reference", "train-reference", start, self.examples, weights, None, course, ByLikelihood(), s.model.head
-        )
+        return TrainedPolicy("reference", "train-reference", start, self.examples, weights, None, course, ByLikelihood())
 
     def rewards(self, split: str = "train") -> Rewards:
         """R of the logged responses of a split."""
@@ -99,26 +99,32 @@ class Line:
         return ByLikelihood(self.weights(Signal.advantage, "validation"))
 
     @cached_property
-    def policy(self) -> PolicySource:
+    def policy(self) -> TrainedPolicy:
         """The policy that ``train`` leaves."""
         s = self.settings
         course = Course(
-            variant=s.variant, sampling=s.sampling, optimizer=s.optimizer, seed=s.seed, updates=s.updates, epochs=s.epochs,
-            batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select is Select.best,
+            variant=s.variant, sampling=s.sampling, optimizer=s.optimizer, adapter=s.adapter, seed=s.seed, updates=s.updates,
+            epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select is Select.best,
         )  # fmt: skip
         logps = self.reference_logps if s.variant.needs_reference else None
         weights = self.weights(s.variant.signal, "train")
-        return TrainedPolicy("policy", "train", self.reference, self.examples, weights, logps, course, self.judge, s.model.head)
+        return TrainedPolicy("policy", "train", self.reference, self.examples, weights, logps, course, self.judge)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What a policy's evaluation is about, as metrics.json and model cards say it."""
+        s, test = self.settings, self.test_scored_by
+        return {
+            "task": name_of(s.task), "variant": name_of(s.variant), "seed": s.seed, "split": s.split.name,
+            "reward": s.reward.label, "test_reward": test.reward.label if test else None,
+        }  # fmt: skip
 
     @cached_property
     def metrics(self) -> Metrics:
         """The evaluation of the policy, or of any saved one (``policy=FOLDER``)."""
-        s, test = self.settings, self.test_scored_by
-        about = {
-            "task": name_of(s.task), "variant": name_of(s.variant), "seed": s.seed, "split": s.split.name,
-            "reward": s.reward.label, "test_reward": test.reward.label if test else None,
-        }  # fmt: skip
-        policy, examples = self.policy, self.examples
+        s, about = self.settings, self.about
+        policy: PolicySource = self.policy
+        examples = self.examples
         if s.policy is not None:
             policy, examples = self.saved_policy(s.policy)
             about |= {"variant": policy.name, "seed": None}
@@ -143,6 +149,6 @@ class Line:
         """A model saved by anybody, with the examples as its own tokenizer cuts them."""
         if not Path(folder).expanduser().is_dir():
             raise UserError(f"policy={folder}: there is no such folder.", "policy=FOLDER with a saved model: outputs/…/policy")
-        model = Pretrained(head=Head.full, path=folder, revision=None, trust_remote_code=False)
+        model = saved(folder, self.settings.model)
         tokenizer = Tokenizer(model, self.data)
         return LoadedPolicy(model, tokenizer), Examples(self.settings.task, self.data, tokenizer)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.adapters import Adapter, attach, merged
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.examples import Examples, ExampleTable
 from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed
@@ -139,6 +140,7 @@ class Course:
     variant: Variant
     sampling: Sampling
     optimizer: Adamw
+    adapter: Adapter | None  # None: all weights train
     seed: int
     updates: int | None
     epochs: float | None
@@ -163,11 +165,10 @@ class TrainedPolicy(PolicySource):
         reference_logps: ReferenceLogps | None,
         course: Course,
         judge: Judge,
-        head: Head,
     ) -> None:
-        self.kind, self.stage = kind, stage
+        self.kind, self.stage, self.model = kind, stage, start.model
         self.start, self.examples, self.weights, self.reference_logps = start, examples, weights, reference_logps
-        self.course, self.judge, self.head = course, judge, head
+        self.course, self.judge = course, judge
         self.name = f"{name_of(course.variant)}-s{course.seed}"
 
     def identity(self) -> dict[str, Any]:
@@ -179,8 +180,28 @@ class TrainedPolicy(PolicySource):
         inputs: dict[str, Artifact] = {"examples": self.examples} | judge | self.weights.inputs() | {"start": self.start}
         return inputs | ({"reference_logps": self.reference_logps} if self.reference_logps else {})
 
-    def load(self, job: Job) -> PreTrainedModel:
-        return placed(load_policy(job.path(self) / "policy"), job)
+    def load(self, job: Job, in_full: bool = False) -> PreTrainedModel:
+        folder = job.path(self) / "policy"
+        if self.course.adapter is None:
+            return placed(load_policy(folder, self.place(job, in_full)), job)
+        model = self.load_base(job)
+        attach(model, str(folder))
+        return placed(model, job)
+
+    def load_base(self, job: Job) -> PreTrainedModel:
+        return self.load(job) if self.course.adapter is None else self.start.load_base(job)
+
+    def merged(self, job: Job) -> PreTrainedModel:
+        """The model with its adapter added to its weights, computed in fp32 and left in the model's type."""
+        from torch import nn
+
+        model = self.start.load_base(job)
+        if getattr(model, "is_quantized", False):
+            model.dequantize()
+        nn.Module.float(model)
+        model = merged(model, job.path(self) / "policy")
+        nn.Module.to(model, self.place(job).options["dtype"])
+        return model
 
     def make(self, job: Job) -> None:
         from aloll_cli.artifacts.reference_logps import LogpTable
@@ -198,12 +219,16 @@ class TrainedPolicy(PolicySource):
         if not kept:
             raise UserError("no response has a positive weight: there is nothing to learn from.", self.weights.signal.remedy)
         job.log.say(f"  {kept} of {len(examples)} responses have a positive weight ({rows.kept:.1%})")
-        model = self.start.load(job)
+        model = self.start.load(job, in_full=course.adapter is None)
         check_context(model, self.examples)
+        if course.adapter is not None:
+            course.adapter.prepare(model, course.seed)
+        job.log.say(f"  {shares(model)}")
         Training(
             job=job,
             label=self.name,
-            module=ResponseLogps(model, chunked=self.head is Head.chunked),
+            module=ResponseLogps(model, chunked=self.model.head is Head.chunked),
+            computes=self.model,
             tokenizer=tokenizer,
             rows=rows,
             draws=Draws(course.sampling.frequencies(weights), course.batch_size, course.seed),
@@ -221,3 +246,10 @@ class TrainedPolicy(PolicySource):
         """What training figures are sent to; by the main process alone."""
         tracking = job.runtime.tracking if job.world.is_main else Off()
         return tracking.start(Path(self.folder).name, self.recipe, job.log.warn)
+
+
+def shares(model: PreTrainedModel) -> str:
+    """How much of a model trains, in words."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    training, whole = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+    return f"{training:,} of {whole:,} weights train" if training < whole else f"{whole:,} weights, all of them train"

@@ -10,7 +10,7 @@ from aloll_cli.artifacts.examples import Examples
 from aloll_cli.config import identity, plain
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
-from aloll_cli.models import Model, load_tokenizer
+from aloll_cli.models import Dtype, Model, Placement, load_tokenizer
 from aloll_cli.settings import too_long
 
 if TYPE_CHECKING:
@@ -20,9 +20,24 @@ if TYPE_CHECKING:
 class PolicySource(Artifact):
     """Something that a language model can be loaded from."""
 
+    model: Model  # what it goes back to
+
     @abstractmethod
-    def load(self, job: Job) -> PreTrainedModel:
-        """The model in fp32 and eval mode, on this process's device."""
+    def load(self, job: Job, in_full: bool = False) -> PreTrainedModel:
+        """The model in eval mode, on this process's device.
+
+        Args:
+            job: what it is loaded for.
+            in_full: whether all its weights are about to be trained; they are in fp32 then.
+        """
+
+    @abstractmethod
+    def load_base(self, job: Job) -> PreTrainedModel:
+        """The model that adapters of policies which start here are put on."""
+
+    def place(self, job: Job, in_full: bool = False) -> Placement:
+        """Where to, and in which numbers."""
+        return Placement(job.world.device, Dtype.float32 if in_full else self.model.dtype, job.runtime.attn)
 
 
 class LoadedPolicy(PolicySource):
@@ -36,7 +51,7 @@ class LoadedPolicy(PolicySource):
 
     def identity(self) -> dict[str, Any]:
         drawn = {"seed": self.seed} if self.model.from_scratch else {}
-        return {"model": identity(self.model) | {"path": None}, "content": self.model.content()} | drawn
+        return {"model": identity(self.model), "content": self.model.content()} | drawn
 
     def inputs(self) -> dict[str, Artifact]:
         return {"tokenizer": self.tokenizer}
@@ -45,8 +60,16 @@ class LoadedPolicy(PolicySource):
         if job.world.is_main:
             write_json(job.directory / "model.json", plain(self.model))
 
-    def load(self, job: Job) -> PreTrainedModel:
-        return placed(self.model.initial(load_tokenizer(job.path(self.tokenizer)), self.seed), job)
+    def load(self, job: Job, in_full: bool = False) -> PreTrainedModel:
+        model = self._initial(job, in_full)
+        self.model.attach_adapter(model)
+        return placed(model, job)
+
+    def load_base(self, job: Job) -> PreTrainedModel:
+        return placed(self._initial(job), job)
+
+    def _initial(self, job: Job, in_full: bool = False) -> PreTrainedModel:
+        return self.model.initial(load_tokenizer(job.path(self.tokenizer)), self.seed, self.place(job, in_full))
 
 
 def placed(model: PreTrainedModel, job: Job) -> PreTrainedModel:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.config import COUNT, OPERATIONAL
 from aloll_cli.errors import UserError
-from aloll_cli.hub import content_of, loading, revision_options
+from aloll_cli.hub import content_of, expanded, loading, revision_options
 from aloll_cli.packing import by_tokens
 from aloll_cli.rewards.base import Reward, Row, Scorer
 
@@ -68,7 +68,7 @@ class Classifier(Reward):
     def __post_init__(self) -> None:
         if not self.path:
             raise UserError("reward.path is empty.", "reward.path=FOLDER, or a name on the hub")
-        self.path = str(Path(self.path).expanduser()) if self.path.startswith("~") else self.path
+        self.path = expanded(self.path)
         if not FIELD.search(self.text + (self.pair or "")):
             raise UserError("reward.text names neither {prompt} nor {response}.", "reward.text='\"{response}\"'")
 

@@ -1,19 +1,21 @@
-"""Write a policy's weights where one wants them."""
+"""Write a policy where one wants it, with a model card."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from aloll_cli.artifacts.base import Store
+from aloll_cli.adapters import base_of
+from aloll_cli.artifacts.base import Job, Store, upstream
 from aloll_cli.artifacts.line import Line
+from aloll_cli.cards import model_card
 from aloll_cli.errors import UserError
-from aloll_cli.files import storage_trouble
+from aloll_cli.files import read_json, storage_trouble, write_text
 from aloll_cli.settings import Settings
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Make the policy and write its weights and tokenizer to ``to=FOLDER``, as ``from_pretrained`` opens them.
+    """Make the policy and write it to ``to=FOLDER``, as ``from_pretrained`` opens it: merged, or its adapter (``merge=false``).
 
     Raises:
         UserError: no folder was named, there is something in it, or it cannot be written.
@@ -23,17 +25,31 @@ def run(settings: Settings, store: Store) -> None:
     folder = Path(settings.to).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"to={settings.to} is there already, and is not an empty folder.", "to=FOLDER that is new")
-    policy = store.ensure(Line(settings).policy) / "policy"
+    line = Line(settings)
+    policy = line.policy
+    saved = store.ensure(policy) / "policy"
+    merges = settings.merge and base_of(saved) is not None
+    for needed in [*upstream(policy.start), policy.start] if merges else []:
+        store.ensure(needed)
     if not store.world.is_main:
         return
     beside = folder.with_name(f".{folder.name}.tmp")
     try:
         shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(policy, beside)
+        shutil.copytree(saved, beside, ignore=shutil.ignore_patterns("adapter_*") if merges else None)
+        if merges:
+            policy.merged(Job(beside, store, store.runtime, store.world, store.log, store.stopper)).save_pretrained(beside)
+        evaluated = store.is_complete(line.metrics)
+        figures = read_json(store.path(line.metrics) / "metrics.json") if evaluated else None
+        write_text(beside / "README.md", model_card(policy, line.about, figures, base_of(beside)))
         beside.replace(folder)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         if (trouble := storage_trouble(error, folder.parent)) is None:
             raise
         raise UserError(f"to={settings.to} cannot be written: {trouble}.", "to=FOLDER elsewhere") from None
-    store.log.say(f"wrote   {settings.to}: weights and tokenizer, for AutoModelForCausalLM.from_pretrained")
+    what = "weights" if base_of(folder) is None else "adapter"
+    store.log.say(f"wrote   {settings.to}: {what}, tokenizer and model card, for AutoModelForCausalLM.from_pretrained")
+    if not evaluated:
+        options = [word for word in store.command.arguments if word.startswith(("to=", "merge="))]
+        store.log.say(f"        its card tells no gain: evaluate first, with {store.command.but('evaluate', *options)}")

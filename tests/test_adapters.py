@@ -1,0 +1,307 @@
+"""LoRA, 4 bits, bf16 and 8-bit optimizers: what trains, what π_ref is, what is saved, and how it goes on after a kill."""
+
+import gc
+import json
+import signal
+from functools import cache
+
+import pytest
+import torch
+from running import run, start, was_killed
+from tiny import composed, gpt2, llama, opened, reviews, tokenizer
+from torture import contents
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from aloll_cli.adapters import attach, has_adapter
+from aloll_cli.artifacts.base import Job, Store
+from aloll_cli.artifacts.examples import ExampleTable
+from aloll_cli.artifacts.generations import load_generations
+from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.reference_logps import LogpTable
+from aloll_cli.batches import batch_logps
+from aloll_cli.command import Command
+from aloll_cli.files import read_json_lines
+from aloll_cli.logprobs import ResponseLogps
+from aloll_cli.models import load_tokenizer
+from aloll_cli.stages import export
+from aloll_cli.stopping import Interrupted, Stopper
+from aloll_cli.training import Training
+from aloll_cli.world import Alone
+
+SHORT = [
+    "model=pretrained", "reference=pretrained", "generation=greedy", "values=constant", "values.value=0.1", "updates=4",
+    "task.max_response_tokens=12", "batch_size=8", "micro_batch_size=3", "eval_every=2", "checkpoint_every=2", "eval_prompts=2",
+    "resamples=10", "optimizer.lr=0.05", "threads=1",
+]  # fmt: skip
+LORA = ("adapter=lora", "adapter.r=4", "adapter.dropout=0.3")
+NF4 = (*LORA, "model.quantization=nf4")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Rows, a Llama, and an adapter of it that somebody trained."""
+    root = tmp_path_factory.mktemp("adapters")
+    reviews(root / "rows")
+    llama().save_pretrained(root / "model")
+    tokenizer().save_pretrained(root / "model")
+    published = AutoModelForCausalLM.from_pretrained(root / "model")
+    composed("adapter=lora", "adapter.r=3").adapter.add(published, seed=7)
+    with torch.no_grad():
+        for weight in published.parameters():
+            if weight.requires_grad:
+                weight.normal_(std=0.1)
+    published.save_pretrained(root / "adapter")
+    return root
+
+
+@pytest.fixture(scope="module")
+def options(folder):
+    return [f"task.path={folder / 'rows'}", f"model.path={folder / 'model'}", *SHORT]
+
+
+@pytest.fixture(scope="module")
+def line(folder, options):
+    """The line of some overrides and its store, its evaluation made once."""
+
+    @cache
+    def made(*overrides):
+        settings = composed(*options, *overrides)
+        store = opened(folder / ("out " + " ".join(overrides).replace("/", "-")), settings.runtime)
+        store.ensure(Line(settings).metrics)
+        return Line(settings), store
+
+    return made
+
+
+def working(store):
+    return Job(store.root, store, store.runtime, store.world, store.log, store.stopper)
+
+
+def logps_of(model, line, store):
+    """ln π of the first training responses under a model."""
+    examples = ExampleTable(store.path(line.examples) / "train")
+    pad = load_tokenizer(store.path(line.tokenizer)).pad_token_id
+    return torch.cat([torch.tensor(row) for row in batch_logps(ResponseLogps(model), examples, range(6), pad, 3)])
+
+
+def stored_logps(line, store):
+    table = LogpTable(store.path(line.reference_logps))
+    return torch.cat([torch.tensor(table.row(i)) for i in range(6)])
+
+
+def first_update(line, store):
+    return read_json_lines(store.path(line.policy) / "metrics.jsonl")[0]
+
+
+def greedy(model, line, store):
+    """Answers to the test prompts, one by one."""
+    tokens = load_tokenizer(store.path(line.tokenizer))
+    examples = ExampleTable(store.path(line.examples) / "test")
+    answers = []
+    for row in examples.groups[1]:
+        ids = torch.tensor(examples.prompt_ids(int(row)))[None]
+        new = model.generate(ids, max_new_tokens=12, do_sample=False, attention_mask=torch.ones_like(ids))[0, ids.shape[1] :]
+        answers.append(tokens.decode(new, skip_special_tokens=True))
+    return answers
+
+
+def test_lora_trains_its_matrices_from_ratios_of_one_and_leaves_the_model_alone(line):
+    made, store = line(*LORA)
+    policy = made.policy.load(working(store))
+    before = AutoModelForCausalLM.from_pretrained(made.settings.model.path, dtype=torch.float32).state_dict()
+    after = {name.replace(".base_layer", ""): weight for name, weight in policy.state_dict().items() if "lora" not in name}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert {name.split(".")[-3] for name, weight in policy.named_parameters() if weight.requires_grad} == {"lora_A", "lora_B"}
+    assert first_update(made, store)["ratio"] == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(stored_logps(made, store), logps_of(llama(), made, store), atol=1e-5, rtol=0)
+    assert (logps_of(policy, made, store) - stored_logps(made, store)).abs().max() > 0.01
+
+
+def test_a_policys_folder_opens_with_transformers_and_with_peft_and_answers_as_it_was_evaluated(line):
+    from peft import PeftModel
+
+    made, store = line(*LORA)
+    folder = store.path(made.policy) / "policy"
+    assert not (folder / "model.safetensors").exists()
+    evaluated = load_generations(store.path(made.metrics.policy.answers)).column("response").to_pylist()
+    reference = load_generations(store.path(made.metrics.reference.answers)).column("response").to_pylist()
+    base = AutoModelForCausalLM.from_pretrained(made.settings.model.path, dtype=torch.float32)
+    assert greedy(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), made, store) == evaluated
+    assert greedy(PeftModel.from_pretrained(base, folder), made, store) == evaluated
+    assert evaluated != reference
+
+
+@pytest.mark.parametrize("overrides", [LORA, NF4, (), (*LORA, "model.dtype=bfloat16")], ids=["lora", "nf4", "full", "bf16"])
+def test_one_model_is_in_memory_while_a_policy_trains(folder, options, tmp_path, monkeypatch, overrides):
+    counted = []
+    update = Training._update
+
+    def counting(self, number):
+        counted.append(sum(isinstance(thing, LlamaForCausalLM) for thing in gc.get_objects()))
+        return update(self, number)
+
+    monkeypatch.setattr(Training, "_update", counting)
+    gc.collect()
+    gc.freeze()  # what is there already is not searched again
+    others = sum(isinstance(thing, LlamaForCausalLM) for thing in gc.get_objects())
+    settings = composed(*options, *overrides)
+    opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
+    assert counted == [others + 1] * 4
+
+
+def test_four_bits_hold_the_linear_layers_and_both_sides_of_the_ratio_are_of_four_bits(line):
+    from bitsandbytes.nn import Linear4bit
+
+    made, store = line(*NF4)
+    policy = made.policy.load(working(store))
+    quantized = [part for part in policy.modules() if isinstance(part, Linear4bit)]
+    assert len(quantized) == 14
+    assert all(part.weight.dtype == torch.uint8 for part in quantized)
+    assert all(part.weight.quant_state.nested and part.weight.quant_state.quant_type == "nf4" for part in quantized)
+    assert first_update(made, store)["ratio"] == pytest.approx(1, abs=1e-4)
+    assert (stored_logps(made, store) - logps_of(llama(), made, store)).abs().max() > 0.01
+
+
+def test_an_adapter_that_is_there_is_trained_further_and_is_pi_ref_as_it_was(line, folder):
+    made, store = line("adapter=pretrained", f"model.adapter={folder / 'adapter'}")
+    start = llama()
+    plain = logps_of(start, made, store)
+    attach(start, str(folder / "adapter"))
+    torch.testing.assert_close(stored_logps(made, store), logps_of(start.eval(), made, store), atol=1e-5, rtol=0)
+    assert (stored_logps(made, store) - plain).abs().max() > 0.01
+    assert first_update(made, store)["ratio"] == pytest.approx(1, abs=1e-5)
+    assert json.loads((store.path(made.policy) / "policy" / "adapter_config.json").read_text())["r"] == 3
+
+
+def test_a_reference_is_trained_as_the_adapter_that_the_policy_goes_on_with(line):
+    trained = ("reference=trained", "reference.updates=3", "reference.eval_every=3", "reference.batch_size=4")
+    made, store = line(*LORA, *trained, "reference.optimizer.lr=0.05")
+    reference = made.reference.load(working(store))
+    assert has_adapter(reference)
+    assert not (store.path(made.reference) / "policy" / "model.safetensors").exists()
+    torch.testing.assert_close(stored_logps(made, store), logps_of(reference, made, store), atol=1e-5, rtol=0)
+    assert (stored_logps(made, store) - logps_of(llama(), made, store)).abs().max() > 0.01
+    assert first_update(made, store)["ratio"] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("overrides", [LORA, NF4], ids=["lora", "nf4"])
+def test_a_merged_export_is_the_same_policy_and_its_card_says_what_it_is(line, tmp_path, overrides):
+    made, store = line(*overrides)
+    settings = composed(*Line(made.settings) and (), *()) if False else made.settings
+    settings.to = str(tmp_path / "exported")
+    export.run(settings, store)
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
+    assert not has_adapter(exported)
+    assert not hasattr(exported.config, "quantization_config")
+    policy = logps_of(made.policy.load(working(store)), made, store)
+    torch.testing.assert_close(logps_of(exported.eval(), made, store), policy, atol=1e-4, rtol=0)
+    card = (tmp_path / "exported" / "README.md").read_text()
+    metrics = json.loads((store.path(made.metrics) / "metrics.json").read_text())
+    low, high = metrics["gain"]["ci95"]
+    assert f"{metrics['gain']['mean']:+.3f}, 95 % interval [{low:.3f}, {high:.3f}]" in card
+    for said in ("`seq`", "`reviews`", "`vader`", made.policy.fingerprint, made.reference.folder):
+        assert said.strip("`") in card
+
+
+def test_the_same_bits_come_out_after_a_kill(line, options, folder, tmp_path):
+    made, store = line(*LORA)
+    outputs = [*options, *LORA, f"output_dir={tmp_path / 'outputs'}"]
+    assert was_killed(start(tmp_path, "train", *outputs, die_at=r"/policy/.*/\.update-0000004\.tmp$"))
+    _, said = run(tmp_path, "train", *outputs)
+    assert "resumed after update 2 of 4" in said
+    (killed,) = (tmp_path / "outputs" / "reviews" / "policy").iterdir()
+    expected, found = contents(store.path(made.policy)), contents(killed)
+    assert found.keys() == expected.keys()
+    # one names the outputs, and the other says whether the tokenizer was loaded offline
+    assert {name for name in expected if found[name] != expected[name]} <= {"config.yaml", "policy/tokenizer_config.json"}
+
+
+@pytest.mark.parametrize(
+    "overrides", [("optimizer.eight_bit=true",), ("optimizer.paged=true", *LORA)], ids=["eight_bit", "paged"]
+)
+def test_the_optimizers_state_survives_a_stop(line, options, tmp_path, overrides):
+    made, store = line(*overrides)
+    settings, stopper = composed(*options, *overrides), Stopper(None)
+    policy = Line(settings).policy
+    stopped = Store(tmp_path, settings.runtime, Alone(), stopper, Command("run"), {})
+    for needed in policy.inputs().values():
+        stopped.ensure(needed)
+    stopper._note(signal.SIGTERM, None)
+    partial = stopped.path(policy).with_name(stopped.path(policy).name + ".partial")
+    partial.mkdir(parents=True)
+    with pytest.raises(Interrupted):
+        policy.make(Job(partial, stopped, settings.runtime, Alone(), stopped.log, stopper))
+    assert [folder.name for folder in (partial / "checkpoints").iterdir()] == ["update-0000001"]
+    again = opened(tmp_path, settings.runtime).ensure(policy)
+    mine, theirs = contents(again / "policy"), contents(store.path(made.policy) / "policy")
+    assert mine.keys() == theirs.keys()
+    assert all(mine[name] == theirs[name] for name in mine if name.endswith(".safetensors"))
+
+
+def test_eight_bits_are_used_where_a_matrix_is_large_enough():
+    optimizer = composed("optimizer.eight_bit=true").optimizer.build(llama().parameters())
+    assert optimizer.args.optim_bits == 8
+    assert optimizer.param_groups[0]["weight_decay"] == 0.01
+    model = llama()
+    optimizer = composed("optimizer.eight_bit=true", "optimizer.weight_decay=0").optimizer.build(model.parameters())
+    model(torch.arange(3, 9)[None], labels=torch.arange(3, 9)[None]).loss.backward()
+    optimizer.step()
+    assert optimizer.state[model.model.embed_tokens.weight]["state1"].dtype == torch.uint8
+    assert optimizer.param_groups[0]["weight_decay"] == 0
+
+
+def test_layers_that_are_computed_again_change_no_update(line):
+    kept, kept_store = line(*LORA)
+    again, store = line(*LORA, "gradient_checkpointing=true")
+    figures = [read_json_lines(s.path(one.policy) / "metrics.jsonl") for one, s in ((kept, kept_store), (again, store))]
+    assert len(figures[0]) == 4
+    for one, other in zip(*figures, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+    assert again.policy.fingerprint == kept.policy.fingerprint
+
+
+def test_layers_are_computed_again_although_dropout_is_off(options, tmp_path, monkeypatch):
+    from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
+
+    gpt2(dropout=0.5).save_pretrained(tmp_path / "gpt2")
+    tokenizer().save_pretrained(tmp_path / "gpt2")
+    calls, modes, forward, update = [], [], GPT2MLP.forward, Training._update
+
+    def counted(self, states):
+        calls.append(self.dropout.training)
+        return forward(self, states)
+
+    def marked(self, number):
+        calls.clear()
+        figures = update(self, number)
+        modes.append((len(calls), any(calls)))
+        return figures
+
+    monkeypatch.setattr(GPT2MLP, "forward", counted)
+    monkeypatch.setattr(Training, "_update", marked)
+    for again in ("false", "true"):
+        settings = composed(*options, f"model.path={tmp_path / 'gpt2'}", f"gradient_checkpointing={again}", "batch_size=3")
+        opened(tmp_path / again, settings.runtime).ensure(Line(settings).policy)
+    assert modes == [(2, False)] * 4 + [(4, False)] * 4  # two layers, once and twice; no dropout
+
+
+def test_bf16_halves_what_stays_and_keeps_what_trains_in_32_bits(line):
+    made, store = line(*LORA, "model.dtype=bfloat16")
+    types = {weight.requires_grad: weight.dtype for weight in made.policy.load(working(store)).parameters()}
+    assert types == {True: torch.float32, False: torch.bfloat16}
+    whole, store = line("model.dtype=bfloat16")
+    assert {weight.dtype for weight in whole.policy.load(working(store)).parameters()} == {torch.bfloat16}
+    saved = AutoModelForCausalLM.from_pretrained(store.path(whole.policy) / "policy", dtype="auto")
+    assert {weight.dtype for weight in saved.parameters()} == {torch.float32}
+    assert first_update(whole, store)["ratio"] == pytest.approx(1, abs=0.05)
+
+
+def test_targets_that_the_model_lacks_are_refused_with_those_that_it_has(options, tmp_path):
+    from aloll_cli.errors import UserError
+
+    settings = composed(*options, *LORA, "adapter.targets=[c_attn]")
+    with pytest.raises(UserError, match=r"adapter\.targets=\['c_attn'\]: LlamaForCausalLM has no such layers") as raised:
+        opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
+    assert "q_proj" in raised.value.args[1]
