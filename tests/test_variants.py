@@ -193,6 +193,8 @@ NEEDS = {
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],
     "reward/column": ["values=data"],
+    "model/gpt2_xl_comet": ["model.path=FOLDER"],
+    "reference/sft": ["model=pretrained", "model.path=gpt2"],
 }
 
 
