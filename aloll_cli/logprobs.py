@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHUNK = 128  # positions whose logits exist at a time under the chunked head
+BENDING = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # options that keep logits from being linear
 
 
 class ResponseLogps(nn.Module):
@@ -74,7 +75,7 @@ class ResponseLogps(nn.Module):
         """Refuse models whose logits are not a plain linear function of the last hidden state."""
         name, config = type(self.model).__name__, self.model.config
         refusal = UserError(f"model.head=chunked: {name} scales, caps or adapts its logits.", "model.head=full")
-        changes = [getattr(config, key, None) for key in ("final_logit_softcapping", "logit_scale", "logits_scaling")]
+        changes = [getattr(config, key, None) for key in BENDING]
         if any(change not in (None, 1) for change in changes) or type(self.model.get_output_embeddings()) is not nn.Linear:
             raise refusal
         device = self.model.device
