@@ -12,7 +12,9 @@ from transformers import (
     CohereForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3Config,
     Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
     GemmaConfig,
     GemmaForCausalLM,
@@ -47,6 +49,10 @@ SIZES = {
 GROUPED = SIZES | {"num_key_value_heads": 1, "head_dim": 16}
 WINDOW = 4  # tokens that a sliding layer sees: fewer than the rows have
 NARROW = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+EYES = {
+    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16,
+    "patch_size": 8,
+}  # fmt: skip
 
 PLAIN = {
     "gpt2": lambda: GPT2LMHeadModel(
@@ -64,6 +70,9 @@ PLAIN = {
     ),
     "gemma": lambda: GemmaForCausalLM(GemmaConfig(**GROUPED)),
     "gemma3": lambda: Gemma3ForCausalLM(Gemma3TextConfig(**GROUPED, **NARROW)),
+    "gemma3_that_sees": lambda: Gemma3ForConditionalGeneration(
+        Gemma3Config(text_config=GROUPED | NARROW, vision_config=EYES, mm_tokens_per_image=4)
+    ),
 }  # fmt: skip
 BENT = {  # their logits are no linear function of the last state
     "gemma2_capped": lambda: Gemma2ForCausalLM(Gemma2Config(**GROUPED, final_logit_softcapping=3.0, **NARROW)),
@@ -71,7 +80,7 @@ BENT = {  # their logits are no linear function of the last state
     "cohere_scaled": lambda: CohereForCausalLM(CohereConfig(**SIZES, logit_scale=0.4)),
     "granite_scaled": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=2.0)),
 }
-TIED = {"gpt2", "llama_tied", "gemma", "gemma3", "gemma2_capped", "gemma3_capped", "cohere_scaled"}
+TIED = {"gpt2", "llama_tied", "gemma", "gemma3", "gemma3_that_sees", "gemma2_capped", "gemma3_capped", "cohere_scaled"}
 EVERY = pytest.mark.parametrize("kind", [*PLAIN, *BENT])
 
 
