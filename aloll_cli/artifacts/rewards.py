@@ -11,6 +11,7 @@ from aloll_cli.config import identity
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.tasks.base import turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,12 +113,13 @@ def load_rewards(directory: Path) -> FloatArray:
 
 def table_rows(table: pa.Table, start: int, stop: int) -> list[Row]:
     """Rows of examples or generations as rewards read them."""
-    columns = table.select(["id", "group", "prompt", "response", "stored"])
+    columns = table.select(["id", "group", "prompt", "response", "stored", "turns"])
     return [Row(**row) for row in columns.slice(start, stop - start).to_pylist()]
 
 
 def _raw_rows(raw: pa.Table) -> list[Row]:
     return [
-        Row(row["id"], row["group"], "".join(part["text"] for part in row["parts"]), row["response"], row["stored"])
-        for row in raw.select(["id", "group", "parts", "response", "stored"]).to_pylist()
+        Row(**row | {"prompt": "".join(part["text"] for part in parts), "turns": turns(parts)})
+        for row in raw.select(["id", "group", "response", "stored", "parts"]).to_pylist()
+        for parts in [row.pop("parts")]
     ]
