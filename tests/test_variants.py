@@ -189,6 +189,7 @@ CONF = Path(str(resources.files("aloll_cli.conf")))
 YAMLS = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
 NEEDS = {
     "reward/classifier": ["reward.path=FOLDER"],
+    "reward/oasst": ["reward.path=FOLDER"],
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],
     "reward/column": ["values=data"],
@@ -203,7 +204,12 @@ def test_the_eight_variants_are_all_there():
 @pytest.mark.parametrize("group", ["variant", "task", "reward"])
 def test_class_module_and_yaml_carry_one_name(group):
     package = f"aloll_cli.{group}s"
-    modules = {file.stem for file in Path(import_module(package).__file__).parent.glob("*.py")} - {"__init__", "base", "source"}
+    modules = {file.stem for file in Path(import_module(package).__file__).parent.glob("*.py")} - {
+        "__init__",
+        "base",
+        "source",
+        "text_models",
+    }
     assert modules
     assert modules == set(GROUPS[group])
     for name, cls in GROUPS[group].items():

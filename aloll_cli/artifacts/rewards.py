@@ -69,7 +69,7 @@ class ScoredBy:
 
 
 class Rewards(Artifact):
-    """One row a response: id, every component, reward (the weighted sum)."""
+    """One row a response: id, every component, reward (the weighted sum), cut (tokens that a scorer with a limit left out)."""
 
     kind, stage = "rewards", "score-rewards"
 
@@ -96,13 +96,16 @@ class Rewards(Artifact):
         def score(start: int, stop: int) -> pa.Table:
             rows = table_rows(source, start, stop)
             scores = checked_scores(reward, scorer, rows)
-            return pa.table({"id": [row.id for row in rows], reward.label: scores, "reward": scores})
+            cut = scorer.cut(rows)
+            table = {"id": [row.id for row in rows], reward.label: scores, "reward": scores}
+            return pa.table(table | ({} if cut is None else {"cut": cut}))
 
         write_blocks(job, "rewards", source.num_rows, f"score {self.table} by {reward.label}", score)
         if job.world.is_main:
             rewards = load_rewards(job.directory)
             low, middle, high = np.percentile(rewards, [5, 50, 95])
             job.log.say(f"  {len(rewards)} rewards: mean {rewards.mean():.3f}, 5/50/95 % {low:.3f} {middle:.3f} {high:.3f}")
+            _say_cuts(job)
 
 
 def load_rewards(directory: Path) -> FloatArray:
@@ -115,6 +118,14 @@ def table_rows(table: pa.Table, start: int, stop: int) -> list[Row]:
     """Rows of examples or generations as rewards read them."""
     columns = table.select(["id", "group", "prompt", "response", "stored", "turns"])
     return [Row(**row) for row in columns.slice(start, stop - start).to_pylist()]
+
+
+def _say_cuts(job: Job) -> None:
+    table = read_blocks(job.directory / "rewards")
+    if "cut" in table.column_names:
+        cut = table.column("cut").to_numpy()
+        lost = f", by {cut[cut > 0].mean():.0f} tokens on average, {cut.max()} at most" if cut.any() else ""
+        job.log.say(f"  {(cut > 0).sum()} of {len(cut)} texts were too long for it and cut{lost}")
 
 
 def _raw_rows(raw: pa.Table) -> list[Row]:
