@@ -58,11 +58,12 @@ class _OasstScorer(TextModelScorer):
         self._activation = reward.activation
         with loading(reward.path, WHAT):
             found, _ = GPTNeoXConfig.get_config_dict(reward.path, **reward.hub_options())
-            if found.get("model_type") != "gpt_neox_reward_model" or found.get("pooling", "last") not in ("last", "mean"):
-                kind = f"model_type {found.get('model_type')}, pooling {found.get('pooling')}"
+            pooling = found.get("pooling") or "last"
+            if found.get("model_type") != "gpt_neox_reward_model" or pooling not in ("last", "mean"):
+                kind = f"model_type {found.get('model_type')}, pooling {pooling}"
                 raise UserError(f"{reward.path} is not {WHAT}: {kind}.", "reward=classifier reads other classifiers.")
             self._tokenizer = PreTrainedTokenizerFast.from_pretrained(reward.path, **reward.hub_options())
-        self._pools_mean = found.get("pooling", "last") == "mean"
+        self._pools_mean = pooling == "mean"
         self._speakers = {role: _control(self._tokenizer, token) for role, token in SPEAKERS.items()}
         self._end = _control(self._tokenizer, END)
         config = GPTNeoXConfig.from_dict(found | {"model_type": "gpt_neox"})
@@ -88,7 +89,7 @@ class _OasstScorer(TextModelScorer):
         if self._pools_mean:
             pooled = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         else:
-            pooled = states[torch.arange(len(states)), mask.sum(dim=1) - 1]
+            pooled = states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]
         logits: torch.Tensor = self._model.out_proj(pooled)[:, 0].double()
         return logits if self._activation is Activation.none else logits.sigmoid()
 
