@@ -93,7 +93,7 @@ def loading(name: str, what: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         if storage_trouble(error) is not None:  # while it was downloaded
             raise
-        if "model.safetensors" in str(error):
+        if re.search(r"file named model\.safetensors", str(error)):
             raise UserError(
                 f"{name} has no model.safetensors; weights in a pickle (pytorch_model.bin) are not loaded.",
                 "Name a revision that was converted (revision=refs/pr/N, made by huggingface.co/spaces/safetensors/convert), "

@@ -180,7 +180,9 @@ class Pretrained(Model):
 
         with loading(self.path, "a causal language model"):
             # fp32 master weights: transformers would load the stored type otherwise
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32, **self._hub_options())
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                self.path, dtype=torch.float32, use_safetensors=True, **self._hub_options()
+            )
         return with_plain_decoding(model, tokenizer)
 
     def _hub_options(self) -> dict[str, Any]:

@@ -134,6 +134,18 @@ def test_the_checkpoints_are_of_the_architectures_they_are_called_by(loaded):
     assert len(rotary) * 2 == 4  # of 16 dimensions a head
 
 
+def test_a_model_with_pickled_weights_only_is_refused_by_name(tmp_path):
+    PLAIN["llama"]().save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    model = Pretrained(head=Head.full, path=str(tmp_path), revision=None, trust_remote_code=False)
+    with pytest.raises(
+        UserError, match=r"has no model\.safetensors; weights in a pickle \(pytorch_model\.bin\) are not loaded\."
+    ):
+        model.initial(model.tokenizer([]), seed=1)
+
+
 @EVERY
 @torch.no_grad()
 def test_log_probs_of_a_padded_batch_are_the_models_own_of_each_row(loaded, kind):
