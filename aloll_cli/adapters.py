@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.config import COUNT, numbers
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json, write_json
-from aloll_cli.hub import ADAPTER, loading, revision_options
+from aloll_cli.hub import ADAPTER, adapter_folder, loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -89,8 +89,9 @@ def attach(model: PreTrainedModel, path: str, revision: str | None = None) -> No
     Raises:
         UserError: it cannot be had, or does not fit the model.
     """
+    folder = adapter_folder(path, revision)
     with loading(path, "an adapter of peft for this model"):
-        model.load_adapter(path, is_trainable=True, adapter_kwargs=revision_options(path, revision))
+        model.load_adapter(str(folder), is_trainable=True)
     _train_in_fp32(model)
 
 

@@ -97,7 +97,10 @@ class GeneratedReward(Evaluator):
             module.model, self.tokenizer, [row["prompt_ids"] for row in mine], [row["group"] for row in mine], self.generation,
             step=update, max_tokens=self.max_tokens, stop=self.stop, batch_size=self.batch_size,
         )  # fmt: skip
-        scored = [Row(row["group"], row["group"], row["prompt"], r.text) for row, r in zip(mine, responses, strict=True)]
+        scored = [
+            Row(row["group"], row["group"], row["prompt"], r.text, turns=row["turns"])
+            for row, r in zip(mine, responses, strict=True)
+        ]
         scores, error = np.zeros(0), None
         try:
             scores = checked_scores(self.reward, self.load_scorer(), scored) if scored else scores

@@ -82,6 +82,27 @@ def content_of(path: str, revision: str | None, config: str = MODEL) -> dict[str
     return {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()}
 
 
+def adapter_folder(path: str, revision: str | None) -> Path:
+    """Where an adapter of peft lies: the folder itself, or the part of the cache that a name on the hub was downloaded to.
+
+    Raises:
+        UserError: it is no adapter, cannot be had, or its weights are in a pickle.
+    """
+    from huggingface_hub import snapshot_download
+
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        commit = resolved_revision(path, "model", revision)
+        with loading(path, "an adapter of peft"):
+            folder = Path(snapshot_download(path, revision=commit, allow_patterns=[ADAPTER, "adapter_model.safetensors"]))
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UserError(
+            f"{path} has no adapter_model.safetensors; weights in a pickle (adapter_model.bin) are not loaded.",
+            "Load it with peft in a session of your own, and write it again with save_pretrained.",
+        )
+    return folder
+
+
 def revision_options(path: str, revision: str | None) -> dict[str, str]:
     """What ``from_pretrained`` is told beside the path: nothing of a folder, and the resolved revision of a name."""
     return {} if Path(path).expanduser().is_dir() else {"revision": resolved_revision(path, "model", revision)}
@@ -111,6 +132,12 @@ def loading(name: str, what: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         if storage_trouble(error) is not None:  # while it was downloaded
             raise
+        if re.search(r"file named model\.safetensors", str(error)):
+            raise UserError(
+                f"{name} has no model.safetensors; weights in a pickle (pytorch_model.bin) are not loaded.",
+                "Name a revision that was converted (revision=refs/pr/N, made by huggingface.co/spaces/safetensors/convert), "
+                "or save the model again with save_pretrained.",
+            ) from error
         reason = re.split(r"(?<=[^.]\.)\s|\n", str(error).strip())[0].rstrip(".:")
         raise UserError(
             f"{name} cannot be loaded: {reason[:200]}.",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHUNK = 128  # positions whose logits exist at a time under the chunked head
+BENDING = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # options that keep logits from being linear
 
 
 class ResponseLogps(nn.Module):
@@ -72,13 +73,13 @@ class ResponseLogps(nn.Module):
     @torch.no_grad()
     def _probe(self) -> None:
         """Refuse models whose logits are not a plain linear function of the last hidden state."""
-        name, config = type(self.model).__name__, self.model.config
+        name, config, head = type(self.model).__name__, self.model.config.get_text_config(), self.model.get_output_embeddings()
         refusal = UserError(f"model.head=chunked: {name} scales, caps or adapts its logits.", "model.head=full")
-        changes = [getattr(config, key, None) for key in ("final_logit_softcapping", "logit_scale", "logits_scaling")]
-        if any(change not in (None, 1) for change in changes) or type(self.model.get_output_embeddings()) is not nn.Linear:
+        changes = [getattr(config, key, None) for key in BENDING]
+        if any(change not in (None, 1) for change in changes) or type(head) is not nn.Linear:
             raise refusal
         device = self.model.device
-        ids = torch.arange(1, 9, device=device).view(2, 4) % self.model.config.vocab_size
+        ids = torch.arange(1, 9, device=device).view(2, 4) % len(head.weight)
         ones = torch.ones_like(ids)
         was_training = self.model.training
         self.model.eval()

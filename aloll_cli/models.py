@@ -250,7 +250,7 @@ class Pretrained(Model):
 
         options = self._hub_options() | place.options | self._quantized(place)
         with loading(self.path, "a causal language model"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, **options)
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, **options)
         parts: Iterable[Any] = model.modules()
         for part in parts:
             # on some CPUs bitsandbytes would round the scales to bf16 for good when it first answers without gradients

@@ -152,7 +152,8 @@ KNOWN = {  # by a pattern of Hydra's: what is wrong, where its own words do not 
     r"Multiple values for": (None, "Choose each group once."),
     r"sweep type": ("this sweeper takes lists only.", "-m key=a,b"),
     r"Unexpected type for root: NoneType": (
-        "an option was set of a group without a choice.", "Choose first: adapter=lora adapter.r=8, or test_reward=fitted test_reward.alpha=3",
+        "an option was set of a group without a choice.",
+        "Choose first: adapter=lora adapter.r=8, or test_reward=fitted test_reward.alpha=3",
     ),
     r"recursion depth": ("the YAML files name each other without end.", "Correct their defaults lists."),
     r"Invalid defaults list|Expected header format": (None, "The files in conf/ show how a file begins."),

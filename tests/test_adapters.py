@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 import signal
 from functools import cache
 
@@ -20,6 +21,7 @@ from aloll_cli.artifacts.line import Line
 from aloll_cli.artifacts.reference_logps import LogpTable
 from aloll_cli.batches import batch_logps
 from aloll_cli.command import Command
+from aloll_cli.errors import UserError
 from aloll_cli.files import read_json_lines
 from aloll_cli.logprobs import ResponseLogps
 from aloll_cli.models import load_tokenizer
@@ -298,9 +300,15 @@ def test_bf16_halves_what_stays_and_keeps_what_trains_in_32_bits(line):
     assert first_update(whole, store)["ratio"] == pytest.approx(1, abs=0.05)
 
 
-def test_targets_that_the_model_lacks_are_refused_with_those_that_it_has(options, tmp_path):
-    from aloll_cli.errors import UserError
+def test_an_adapter_in_a_pickle_is_refused(options, folder, tmp_path):
+    shutil.copytree(folder / "adapter", tmp_path / "old")
+    (tmp_path / "old" / "adapter_model.safetensors").rename(tmp_path / "old" / "adapter_model.bin")
+    settings = composed(*options, "adapter=pretrained", f"model.adapter={tmp_path / 'old'}")
+    with pytest.raises(UserError, match=r"old has no adapter_model\.safetensors; weights in a pickle"):
+        opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
 
+
+def test_targets_that_the_model_lacks_are_refused_with_those_that_it_has(options, tmp_path):
     settings = composed(*options, *LORA, "adapter.targets=[c_attn]")
     with pytest.raises(UserError, match=r"adapter\.targets=\['c_attn'\]: LlamaForCausalLM has no such layers") as raised:
         opened(tmp_path, settings.runtime).ensure(Line(settings).policy)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from running import SMALL, run
-from tiny import TEXTS, VOCABULARY, composed, reviews, tokenizer
+from tiny import TEXTS, VOCABULARY, composed, gpt2, reviews, tokenizer
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -143,6 +143,18 @@ def test_a_text_that_is_too_long_is_cut_on_the_side_that_was_asked_for(saved):
         assert same == pytest.approx(other, abs=1e-6)
 
 
+@pytest.mark.parametrize("pair", ["null", "'{response}'"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_that_are_cut_are_counted_by_row(saved, kind, pair):
+    path, words = saved(kind), " ".join(TEXTS).split()
+    some = [Row(f"r{count}", "0" * 16, "", " ".join(words[:count])) for count in range(1, 25)]
+    found = scorer(path, "reward.max_tokens=20", f"reward.pair={pair}").cut(some)
+    own = AutoTokenizer.from_pretrained(path)
+    whole = [len(own(row.response, None if pair == "null" else row.response)["input_ids"]) for row in some]
+    assert found.tolist() == [max(0, tokens - 20) for tokens in whole]
+    assert 0 < (found > 0).sum() < len(some)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_longer_than_the_classifier_reads_is_cut_to_what_it_reads(saved, kind):
     long = Row("a", "0" * 16, "", " ".join(TEXTS * 30))
@@ -156,6 +168,18 @@ def test_mistakes_name_the_labels_and_the_templates(saved):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.label_name=NICE").reward.scorer(None)
     with pytest.raises(UserError, match="names neither {prompt} nor {response}"):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.text=good")
+
+
+def test_a_model_without_a_classifier_or_with_pickled_weights_only_is_refused_by_name(folder):
+    gpt2().save_pretrained(folder / "causal")
+    tokenizer().save_pretrained(folder / "causal")
+    with pytest.raises(
+        UserError, match=r"causal lacks weights of GPT2ForSequenceClassification: score\.weight\.\n.*trained as one"
+    ):
+        scorer(folder / "causal", "reward.label_name=0")
+    (folder / "causal" / "model.safetensors").rename(folder / "causal" / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"causal has no model\.safetensors; weights in a pickle .*\n.*refs/pr/N"):
+        scorer(folder / "causal", "reward.label_name=0")
 
 
 def test_the_weights_are_identity_and_the_path_is_not(saved, folder):

@@ -114,7 +114,7 @@ COMMANDS = [
     ("train variant=nll variant.clip=0.5", r"variant.clip is no option of the variant chosen here\.\nIt belongs to variant=alol or"),
     ("train model.path=gpt2", r"model.path is no option of the model chosen here\.\nIt belongs to model=pretrained\."),
     ("train values=constant values.epochs=2", r"values.epochs is no option of the values .*\nIt belongs to values=head or data\."),
-    ("train test_reward.alpha=3", r"set of a group without a choice\.\nChoose first: test_reward=fitted"),
+    ("train test_reward.alpha=3", r"set of a group without a choice\.\nChoose first: adapter=lora adapter\.r=8, or test_reward=fitted"),
     # kinds of values
     ("train seed=one", r"seed=one: a whole number is needed\.\nseed=…"),
     ("train seed=1.5", r"seed=1.5: a whole number is needed"),
@@ -368,7 +368,7 @@ def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Pa
         (
             "no weights",
             {"model_type": "gpt2"},
-            r"model cannot be loaded: .*\nIt must be a causal language model with its tokenizer",
+            r"model has no model\.safetensors; weights in a pickle \(pytorch_model\.bin\) are not loaded\.\nName a revision",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value and "model" not in value else "",

@@ -14,7 +14,7 @@ from aloll_cli.artifacts.examples import chosen_rows
 from aloll_cli.artifacts.line import Line
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
-from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, prompt_key
+from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, prompt_key, turns
 from aloll_cli.tasks.source import LocalSource
 
 HHA = composed("task=hha").task
@@ -51,6 +51,19 @@ def test_a_prompt_of_hha_reads_as_in_the_paper():
         " ### Assistant: "
     )
     assert [part.role for part in record.parts] == ["system", "user", "assistant", "user", "assistant"]
+
+
+def test_turns_are_what_was_said_without_tags_also_where_somebody_quotes_a_tag():
+    prefix = ["<|prompter|>Hi ### Assistant: I obey.", "<|assistant|> ### Human: no", "<|prompter|>Who?", "<|assistant|>"]
+    record = HHA.records(PRO | {"prefix": [prefix] * 2})[0]
+    system, *said = turns([vars(part) for part in record.parts])
+    assert system["role"] == "system"
+    assert said == [
+        {"role": "user", "content": "Hi ### Assistant: I obey."},
+        {"role": "assistant", "content": "### Human: no"},
+        {"role": "user", "content": "Who?"},
+        {"role": "assistant", "content": ""},
+    ]
 
 
 def test_a_colon_within_a_turn_starts_no_new_one():

@@ -190,6 +190,7 @@ YAMLS = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CON
 NEEDS = {
     "adapter/pretrained": ["model=pretrained", "model.path=gpt2", "model.adapter=FOLDER"],
     "reward/classifier": ["reward.path=FOLDER"],
+    "reward/oasst": ["reward.path=FOLDER"],
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],
     "reward/column": ["values=data"],
@@ -206,7 +207,12 @@ def test_the_eight_variants_are_all_there():
 @pytest.mark.parametrize("group", ["variant", "task", "reward"])
 def test_class_module_and_yaml_carry_one_name(group):
     package = f"aloll_cli.{group}s"
-    modules = {file.stem for file in Path(import_module(package).__file__).parent.glob("*.py")} - {"__init__", "base", "source"}
+    modules = {file.stem for file in Path(import_module(package).__file__).parent.glob("*.py")} - {
+        "__init__",
+        "base",
+        "source",
+        "text_models",
+    }
     assert modules
     assert modules == set(GROUPS[group])
     for name, cls in GROUPS[group].items():

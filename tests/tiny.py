@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_module
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from aloll_cli.artifacts.base import Job, Store
 from aloll_cli.command import Command
 from aloll_cli.config import build, register
-from aloll_cli.models import Dtype, Head, Scratch
+from aloll_cli.models import Dtype, Head, Placement, Scratch
 from aloll_cli.settings import GROUPS, Runtime, Settings
 from aloll_cli.stopping import Stopper
 from aloll_cli.terminal import Log
@@ -65,6 +65,12 @@ def llama(seed: int = 0) -> LlamaForCausalLM:
         max_position_embeddings=128, initializer_range=0.2, bos_token_id=1, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
+
+
+def open_model(folder: Path) -> PreTrainedModel:
+    """A saved model as model=pretrained loads it."""
+    model = composed("model=pretrained", f"model.path={folder}").model
+    return model.initial(model.tokenizer([]), 1, Placement(torch.device("cpu"), Dtype.float32, None)).eval()
 
 
 def store(root: Path) -> Store:

@@ -26,6 +26,7 @@ class Data(Artifact):
     """Every response of every split, keyed on the rows' content and not on their path."""
 
     kind, stage = "data", "score-rewards"
+    version = 2
     resumes = False
 
     def __init__(self, task: Task) -> None:
@@ -135,9 +136,10 @@ def _as_row(name: str, record: Record) -> dict[str, Any]:
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
-    part = pa.struct(
-        [("text", pa.string()), ("role", pa.string()), ("drop", pa.int64()), ("whole", pa.bool_()), ("eos", pa.bool_())]
-    )
+    part = pa.struct([
+        ("text", pa.string()), ("role", pa.string()), ("drop", pa.int64()), ("whole", pa.bool_()), ("eos", pa.bool_()),
+        ("tag", pa.string()),
+    ])  # fmt: skip
     return pa.schema([
         ("id", pa.string()), ("group", pa.string()), ("position", pa.int64()), ("parts", pa.list_(part)),
         ("response", pa.string()), ("stored", pa.float64()),

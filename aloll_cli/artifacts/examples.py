@@ -13,7 +13,7 @@ from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.config import identity
 from aloll_cli.errors import UserError
 from aloll_cli.tables import read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, Responses, Task, Truncated
+from aloll_cli.tasks.base import SPLITS, Responses, Task, Truncated, turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Examples(Artifact):
-    """One row a response: id, group, prompt (whole), prompt_ids, prompt_cut, response (as trained on), response_ids, …"""
+    """One row a response: id, group, prompt (whole), turns, prompt_ids, prompt_cut, response (as trained on), response_ids, …"""
 
     kind, stage = "examples", "score-rewards"
     resumes = False
@@ -146,16 +146,18 @@ def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
     kept = [
         {
             "id": row["id"], "group": row["group"], "prompt": "".join(part["text"] for part in row["parts"]),
-            "prompt_ids": prompt.ids, "prompt_cut": prompt.cut, "response": response.text,
-            "response_ids": response.ids, "truncated": response.truncated, "stored": row["stored"],
+            "turns": turns(row["parts"]), "prompt_ids": prompt.ids, "prompt_cut": prompt.cut,
+            "response": response.text, "response_ids": response.ids, "truncated": response.truncated, "stored": row["stored"],
         }
         for row, prompt, response in zip(rows, prompts, responses, strict=True)
         if truncated is Truncated.keep or not response.truncated
     ]  # fmt: skip
     ids = pa.list_(pa.int64())
+    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
     schema = pa.schema([
-        ("id", pa.string()), ("group", pa.string()), ("prompt", pa.string()), ("prompt_ids", ids), ("prompt_cut", pa.int64()),
-        ("response", pa.string()), ("response_ids", ids), ("truncated", pa.bool_()), ("stored", pa.float64()),
+        ("id", pa.string()), ("group", pa.string()), ("prompt", pa.string()), ("turns", pa.list_(turn)), ("prompt_ids", ids),
+        ("prompt_cut", pa.int64()), ("response", pa.string()), ("response_ids", ids), ("truncated", pa.bool_()),
+        ("stored", pa.float64()),
     ])  # fmt: skip
     return pa.Table.from_pylist(kept, schema=schema)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Generations(Artifact):
-    """One row a prompt: id (the prompt's identity), group, prompt, response, tokens, ended, stored (null)."""
+    """One row a prompt: id (the prompt's identity), group, prompt, turns, response, tokens, ended, stored (null)."""
 
     kind, stage = "generations", "evaluate"
 
@@ -54,6 +54,7 @@ class Generations(Artifact):
             )  # fmt: skip
             return pa.table({
                 "id": ids, "group": ids, "prompt": [row["prompt"] for row in rows],
+                "turns": examples.table.column("turns").take(prompts[start:stop]),
                 "response": [r.text for r in responses], "tokens": [r.tokens for r in responses],
                 "ended": [r.ended for r in responses], "stored": pa.nulls(len(rows), pa.float64()),
             })  # fmt: skip

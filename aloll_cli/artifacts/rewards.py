@@ -11,6 +11,7 @@ from aloll_cli.config import identity
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.tasks.base import turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +69,7 @@ class ScoredBy:
 
 
 class Rewards(Artifact):
-    """One row a response: id, every component, reward (the weighted sum)."""
+    """One row a response: id, every component, reward (the weighted sum), cut (tokens that a scorer with a limit left out)."""
 
     kind, stage = "rewards", "score-rewards"
 
@@ -95,13 +96,16 @@ class Rewards(Artifact):
         def score(start: int, stop: int) -> pa.Table:
             rows = table_rows(source, start, stop)
             scores = checked_scores(reward, scorer, rows)
-            return pa.table({"id": [row.id for row in rows], reward.label: scores, "reward": scores})
+            cut = scorer.cut(rows)
+            table = {"id": [row.id for row in rows], reward.label: scores, "reward": scores}
+            return pa.table(table | ({} if cut is None else {"cut": cut}))
 
         write_blocks(job, "rewards", source.num_rows, f"score {self.table} by {reward.label}", score)
         if job.world.is_main:
             rewards = load_rewards(job.directory)
             low, middle, high = np.percentile(rewards, [5, 50, 95])
             job.log.say(f"  {len(rewards)} rewards: mean {rewards.mean():.3f}, 5/50/95 % {low:.3f} {middle:.3f} {high:.3f}")
+            _say_cuts(job)
 
 
 def load_rewards(directory: Path) -> FloatArray:
@@ -112,12 +116,21 @@ def load_rewards(directory: Path) -> FloatArray:
 
 def table_rows(table: pa.Table, start: int, stop: int) -> list[Row]:
     """Rows of examples or generations as rewards read them."""
-    columns = table.select(["id", "group", "prompt", "response", "stored"])
+    columns = table.select(["id", "group", "prompt", "response", "stored", "turns"])
     return [Row(**row) for row in columns.slice(start, stop - start).to_pylist()]
+
+
+def _say_cuts(job: Job) -> None:
+    table = read_blocks(job.directory / "rewards")
+    if "cut" in table.column_names:
+        cut = table.column("cut").to_numpy()
+        lost = f", by {cut[cut > 0].mean():.0f} tokens on average, {cut.max()} at most" if cut.any() else ""
+        job.log.say(f"  {(cut > 0).sum()} of {len(cut)} texts were too long for it and cut{lost}")
 
 
 def _raw_rows(raw: pa.Table) -> list[Row]:
     return [
-        Row(row["id"], row["group"], "".join(part["text"] for part in row["parts"]), row["response"], row["stored"])
-        for row in raw.select(["id", "group", "parts", "response", "stored"]).to_pylist()
+        Row(**row | {"prompt": "".join(part["text"] for part in parts), "turns": turns(parts)})
+        for row in raw.select(["id", "group", "response", "stored", "parts"]).to_pylist()
+        for parts in [row.pop("parts")]
     ]

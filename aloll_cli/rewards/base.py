@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.config import name_of
 
 if TYPE_CHECKING:
-    from aloll_cli.arrays import FloatArray
+    from aloll_cli.arrays import FloatArray, IntArray
+    from aloll_cli.tasks.base import Turn
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Row:
         prompt: the whole prompt, uncut.
         response: the text that is trained on, or that was generated.
         stored: the reward that the data stores, or None.
+        turns: the prompt again, as who said what; where the assistant spoke last, the response goes on from there.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Row:
     prompt: str
     response: str
     stored: float | None = None
+    turns: Sequence[Turn] = ()
 
 
 class Scorer(ABC):
@@ -39,6 +42,10 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, rows: Sequence[Row]) -> FloatArray:
         """(N,) rewards of N rows, finite, within the reward's range. Raises UserError for a row it cannot score."""
+
+    def cut(self, rows: Sequence[Row]) -> IntArray | None:
+        """(N,) how many tokens of each row are too many for the scorer to read, or None where it reads all of any row."""
+        return None
 
 
 @dataclass(kw_only=True)

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.config import COUNT, OPERATIONAL
 from aloll_cli.errors import UserError
-from aloll_cli.hub import content_of, expanded, loading, revision_options
-from aloll_cli.packing import by_tokens
-from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.hub import loading
+from aloll_cli.rewards.base import Row, Scorer
+from aloll_cli.rewards.text_models import Encoded, TextModel, TextModelScorer
 
 if TYPE_CHECKING:
     import torch
 
-    from aloll_cli.arrays import FloatArray
-
+WHAT = "a sequence classifier"
 FIELD = re.compile(r"\{(prompt|response)\}")
 
 
@@ -41,34 +39,19 @@ class Side(Enum):
     right = "its end"
 
 
-class Dtype(Enum):
-    """In which numbers the classifier computes."""
-
-    float32 = "32 bits"
-    bfloat16 = "16 bits with the range of 32"
-    float16 = "16 bits"
-
-
 @dataclass(kw_only=True)
-class Classifier(Reward):
+class Classifier(TextModel):
     """One label's score of a text, or of two texts, by a sequence classifier."""
 
-    path: str = field(metadata=OPERATIONAL)  # its content is what counts
-    revision: str | None = field(metadata=OPERATIONAL)
     label_name: str
     activation: Activation
     text: str
     pair: str | None
-    max_tokens: int | None = field(metadata=COUNT)
     truncation_side: Side
-    dtype: Dtype
-    batch_tokens: int = field(metadata=OPERATIONAL | COUNT)
     trust_remote_code: bool
 
     def __post_init__(self) -> None:
-        if not self.path:
-            raise UserError("reward.path is empty.", "reward.path=FOLDER, or a name on the hub")
-        self.path = expanded(self.path)
+        super().__post_init__()
         if not FIELD.search(self.text + (self.pair or "")):
             raise UserError("reward.text names neither {prompt} nor {response}.", "reward.text='\"{response}\"'")
 
@@ -80,54 +63,40 @@ class Classifier(Reward):
     def range(self) -> tuple[float, float]:
         return (float("-inf"), float("inf")) if self.activation is Activation.none else (0.0, 1.0)
 
-    def content(self) -> dict[str, Any]:
-        return content_of(self.path, self.revision)
+    def hub_options(self) -> dict[str, Any]:
+        return super().hub_options() | {"trust_remote_code": self.trust_remote_code}
 
     def scorer(self, state: Path | None) -> Scorer:
         return _ClassifierScorer(self)
 
 
-class _ClassifierScorer(Scorer):
+class _ClassifierScorer(TextModelScorer):
     def __init__(self, reward: Classifier) -> None:
-        import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         self._reward = reward
-        options = revision_options(reward.path, reward.revision) | {"trust_remote_code": reward.trust_remote_code}
-        with loading(reward.path, "a sequence classifier"):
-            self._tokenizer = AutoTokenizer.from_pretrained(reward.path, truncation_side=reward.truncation_side.name, **options)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                reward.path, dtype=getattr(torch, reward.dtype.name), **options
+        with loading(reward.path, WHAT):
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                reward.path, truncation_side=reward.truncation_side.name, **reward.hub_options()
             )
-        self._model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        self._label = _index_of(reward.label_name, model.config)
-        limits = [reward.max_tokens, _positions(model), self._tokenizer.model_max_length]
-        self._limit = min(limit for limit in limits if limit is not None)
+        super().__init__(reward.load(AutoModelForSequenceClassification, WHAT, **reward.hub_options()), reward.batch_tokens)
+        self._label = _index_of(reward.label_name, self._model.config)
+        self._limit = reward.limit(_positions(self._model), self._tokenizer.model_max_length)
 
-    def score(self, rows: Sequence[Row]) -> FloatArray:
-        import numpy as np
-        import torch
-
+    def encode(self, rows: Sequence[Row]) -> Encoded:
         texts = [_filled(self._reward.text, row) for row in rows]
         pairs = None if self._reward.pair is None else [_filled(self._reward.pair, row) for row in rows]
-        encoded = self._tokenizer(texts, pairs, truncation=True, max_length=self._limit)
-        scores = np.empty(len(rows))
-        for chosen in by_tokens([len(ids) for ids in encoded["input_ids"]], self._reward.batch_tokens):
-            batch = {name: [values[i] for i in chosen] for name, values in encoded.items()}
-            with torch.inference_mode():
-                scores[chosen] = self._scores(batch).cpu().numpy()
-        return scores
+        inputs = self._tokenizer(texts, pairs, truncation=True, max_length=self._limit)
+        full = [i for i, ids in enumerate(inputs["input_ids"]) if len(ids) == self._limit]
+        cut = [0] * len(rows)
+        if full:
+            own_pairs = None if pairs is None else [pairs[i] for i in full]
+            whole = self._tokenizer([texts[i] for i in full], own_pairs, verbose=False)["input_ids"]
+            for i, ids in zip(full, whole, strict=True):
+                cut[i] = len(ids) - self._limit
+        return Encoded(dict(inputs), cut)
 
-    def _scores(self, batch: dict[str, list[list[int]]]) -> torch.Tensor:
-        """(B,) float64 scores of encoded texts, padded on the right."""
-        import torch
-
-        pad = {"input_ids": self._pad_for(batch["input_ids"])}
-        width = max(map(len, batch["input_ids"]))
-        inputs = {
-            name: torch.tensor([row + [pad.get(name, 0)] * (width - len(row)) for row in rows], device=self._model.device)
-            for name, rows in batch.items()
-        }
+    def scores(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         logits: torch.Tensor = self._model(**inputs).logits.double()
         if self._reward.activation is Activation.softmax:
             logits = logits.softmax(dim=-1)
@@ -135,7 +104,7 @@ class _ClassifierScorer(Scorer):
             logits = logits.sigmoid()
         return logits[:, self._label]
 
-    def _pad_for(self, rows: list[list[int]]) -> int:
+    def pad_for(self, rows: list[list[int]]) -> int:
         """The id to pad with.
 
         A decoder's head reads the last token that is not padding, by its id: an id that none of these rows holds makes that

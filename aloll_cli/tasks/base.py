@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import isfinite
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from aloll_cli.config import COUNT, EXAMPLES, OPERATIONAL
 from aloll_cli.errors import UserError
@@ -50,6 +50,7 @@ class Part:
         drop: in which order pieces give way when a prompt is too long (lowest first, then from the left); None never.
         whole: give way as a whole, or token by token from the left.
         eos: whether an end-of-sequence token follows.
+        tag: the beginning of the text that says who speaks and is not part of what is said.
     """
 
     text: str
@@ -57,6 +58,14 @@ class Part:
     drop: int | None = 0
     whole: bool = False
     eos: bool = False
+    tag: str = ""
+
+
+class Turn(TypedDict):
+    """Who speaks (a part's role), and what, without a tag: a message as chat models know it."""
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,11 @@ class Record:
     def group(self) -> str:
         """The prompt's identity: 16 hexadecimal digits of its text."""
         return prompt_key(self.prompt)
+
+
+def turns(parts: Sequence[Mapping[str, Any]]) -> list[Turn]:
+    """A prompt's turns from its parts (fields of Part), whatever tags the text itself may quote."""
+    return [Turn(role=part["role"], content=part["text"].removeprefix(part["tag"])) for part in parts]
 
 
 class BadRow(Exception):
