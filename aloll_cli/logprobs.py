@@ -88,7 +88,9 @@ class ResponseLogps(nn.Module):
         full = self(ids, ones, ids, ones)
         self._chunked = True
         self.model.train(was_training)
-        if not torch.allclose(chunked, full, atol=1e-4, rtol=1e-4):
+        # logits that the model itself rounds to 16 bits differ from those of 32 by so much
+        tolerance = 1e-4 if self.model.dtype == torch.float32 else 2e-2
+        if not torch.allclose(chunked, full, atol=tolerance, rtol=tolerance):
             raise refusal
 
 
