@@ -189,6 +189,7 @@ CONF = Path(str(resources.files("aloll_cli.conf")))
 YAMLS = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
 NEEDS = {
     "reward/classifier": ["reward.path=FOLDER"],
+    "task/local": ["task.path=FILE.jsonl"],
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],
     "reward/column": ["values=data"],

@@ -26,6 +26,7 @@ class Data(Artifact):
     """Every response of every split, keyed on the rows' content and not on their path."""
 
     kind, stage = "data", "score-rewards"
+    version = 2
     resumes = False
 
     def __init__(self, task: Task) -> None:
@@ -77,7 +78,7 @@ class Data(Artifact):
                 first = split_of.setdefault(record.group, split)
                 if first != split:
                     raise UserError(
-                        f'the prompt "{record.prompt[-60:]}" is in {first} and in {split}.',
+                        f'the prompt "{" ".join(record.prompt.split())[-60:]}" is in {first} and in {split}.',
                         "Splits must not share a prompt: remove it from one of the files.",
                     )
                 counter["responses"] += 1
@@ -135,9 +136,10 @@ def _as_row(name: str, record: Record) -> dict[str, Any]:
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
-    part = pa.struct(
-        [("text", pa.string()), ("role", pa.string()), ("drop", pa.int64()), ("whole", pa.bool_()), ("eos", pa.bool_())]
-    )
+    part = pa.struct([
+        ("text", pa.string()), ("role", pa.string()), ("drop", pa.int64()), ("whole", pa.bool_()), ("eos", pa.bool_()),
+        ("prefix", pa.string()),
+    ])  # fmt: skip
     return pa.schema([
         ("id", pa.string()), ("group", pa.string()), ("position", pa.int64()), ("parts", pa.list_(part)),
         ("response", pa.string()), ("stored", pa.float64()),

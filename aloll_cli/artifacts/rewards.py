@@ -11,6 +11,7 @@ from aloll_cli.config import identity
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.tasks.base import plain_prompt
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,6 +119,6 @@ def table_rows(table: pa.Table, start: int, stop: int) -> list[Row]:
 
 def _raw_rows(raw: pa.Table) -> list[Row]:
     return [
-        Row(row["id"], row["group"], "".join(part["text"] for part in row["parts"]), row["response"], row["stored"])
+        Row(row["id"], row["group"], plain_prompt(row["parts"]), row["response"], row["stored"])
         for row in raw.select(["id", "group", "parts", "response", "stored"]).to_pylist()
     ]
