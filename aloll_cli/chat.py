@@ -13,6 +13,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
+from aloll_cli.tokens import Pieces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,7 +52,7 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, thinking: bool) -> None:
         """Raises UserError where the template is to be told of thinking and knows no such thing."""
-        self._tokenizer = tokenizer
+        self._tokenizer, self._pieces = tokenizer, Pieces(tokenizer)
         self._options: dict[str, Any] = {"date_string": DATE} | ({} if thinking else {"enable_thinking": False})
         if not thinking and "enable_thinking" not in str(tokenizer.chat_template):
             raise UserError("task.chat=without_thinking: the chat template knows no enable_thinking.", "task.chat=template")
@@ -95,8 +96,8 @@ class ChatTemplate:
             if order.count(turn) != 1:
                 what = "leaves out" if turn not in order else "repeats"
                 raise _refusal(f"{what} turn {turn + 1}, the {role}'s, of {_listed(roles)}")
-        ids = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=False)["input_ids"]
-        return Skeleton(texts, ids, order)
+        within = [i > 0 for i in range(len(texts))]
+        return Skeleton(texts, self._pieces.ids(texts, within, control=True), order)
 
     def _alone(self, skeleton: Skeleton, roles: tuple[str, ...], turn: int, text: str) -> str:
         """One turn's text among marks; as it was said where the template writes something else around it because of it."""
@@ -112,8 +113,9 @@ class ChatTemplate:
         turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
         try:
             return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened, **self._options))
-        except (TemplateError, ValueError) as error:
-            raise _refusal(f"refuses turns of {_listed(roles)}: {str(error).rstrip('.')}") from error
+        except (TemplateError, ValueError, TypeError) as error:  # templates are other people's code
+            reason = " ".join(str(error).split())[:200].rstrip(".")
+            raise _refusal(f"refuses turns of {_listed(roles)}: {reason}") from error
 
 
 def chat_end(tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from aloll_cli.prompts import PartDict, Plain, Prompt, Templated, is_chat
 from aloll_cli.tasks.base import Chat
+from aloll_cli.tokens import Pieces
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,7 @@ class Encoder:
     """Prompt and response are tokenised apart; text never becomes a control token."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int, max_response_tokens: int, chat: Chat) -> None:
-        self._tokenizer, self._max_response = tokenizer, max_response_tokens
+        self._tokenizer, self._pieces, self._max_response = tokenizer, Pieces(tokenizer), max_response_tokens
         self._plain = Plain(tokenizer, max_prompt_tokens)
         through_template = chat is not Chat.plain and tokenizer.chat_template is not None
         thinking = chat is not Chat.without_thinking
@@ -41,7 +42,13 @@ class Encoder:
         """Encode prompts, each a list of parts (fields of tasks.base.Part), cut to the limit."""
         renderings = [self._templated if self._templated and is_chat(parts) else self._plain for parts in prompts]
         texts = [rendering.texts(parts) for rendering, parts in zip(renderings, prompts, strict=True)]
-        ids = iter(self._ids([text for prompt in texts for text in prompt]))
+        # a template always begins the chat itself
+        within = [
+            rendering is not self._plain or i > 0
+            for rendering, prompt in zip(renderings, texts, strict=True)
+            for i in range(len(prompt))
+        ]
+        ids = iter(self._pieces.ids([text for prompt in texts for text in prompt], within))
         return [
             rendering.prompt(parts, [next(ids) for _ in prompt])
             for rendering, parts, prompt in zip(renderings, prompts, texts, strict=True)
@@ -50,19 +57,13 @@ class Encoder:
     def responses(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[EncodedResponse]:
         """Encode the responses to prompts: cut on the right, or whole with the token that ends them."""
         encoded = []
-        for text, ids, prompt in zip(texts, self._ids(texts), prompts, strict=True):
+        for text, ids, prompt in zip(texts, self._pieces.ids(texts, [True] * len(texts)), prompts, strict=True):
             truncated = len(ids) > self._max_response
             kept = ids[: self._max_response]
             encoded.append(
                 EncodedResponse(kept, str(self._tokenizer.decode(kept)), True) if truncated
                 else EncodedResponse([*kept, prompt.end], text, False)
             )  # fmt: skip
-        return encoded
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        encoded: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return encoded
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from tiny import TEXTS
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 # as Qwen3's without tools: earlier answers lose their thoughts, the last one shows where they would be
@@ -102,3 +102,18 @@ def qwen3(folder: Path) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def llama_tokenizer() -> PreTrainedTokenizerFast:
+    """As Llama 2's: a space before every text, bytes for what the vocabulary lacks; <unk>, <s>, </s> and <|user|> are 0 to 3."""
+    control = ["<unk>", "<s>", "</s>", "<|user|>", *(f"<0x{i:02X}>" for i in range(256))]
+    bpe = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    bpe.normalizer = normalizers.Replace(" ", "▁")
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    bpe.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    bpe.train_from_iterator(TEXTS * 3, trainers.BpeTrainer(vocab_size=400, special_tokens=control, show_progress=False))
+    made = PreTrainedTokenizerFast(tokenizer_object=bpe, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<unk>")
+    made.chat_template = "{% for m in messages %}<|user|>\n{{ m.content }}</s>\n{% endfor %}Answer:"
+    return made

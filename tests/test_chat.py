@@ -2,7 +2,7 @@ import json
 import re
 
 import pytest
-from chats import GEMMA, gemma_tokenizer, qwen3, qwen3_tokenizer
+from chats import GEMMA, gemma_tokenizer, llama_tokenizer, qwen3, qwen3_tokenizer
 from running import run
 from tiny import composed, gpt2, tokenizer, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -188,6 +188,18 @@ def test_messages_are_plain_text_where_there_is_no_template_or_it_is_not_wanted(
     short = tokenizer().decode(prompt(TALK, 40, tokenizer()).ids)
     assert short.startswith("<s>System:\nBe brief.")
     assert short.endswith("\n\nAssistant:\n")
+
+
+def test_no_space_comes_before_what_stands_within_a_text():
+    llama = llama_tokenizer()
+    assert llama.convert_ids_to_tokens(llama("bread", add_special_tokens=False)["input_ids"])[0].startswith("▁")
+    found = prompt(TALK, made_by=llama)
+    assert llama.decode(found.ids) == rendered(TALK, llama)
+    assert llama.decode([*found.ids, *response(" Wait.", TALK, llama).ids]) == rendered(TALK, llama) + " Wait.</s>"
+    encoder = Encoder(llama, 100, 50, Chat.template)
+    plain = encoder.prompts([[vars(Part("How do I")), vars(Part(" bake bread?"))]])
+    ids = [*plain[0].ids, *encoder.responses([" Mix flour."], plain)[0].ids]
+    assert llama.decode(ids) == "How do I bake bread? Mix flour.</s>"
 
 
 def test_a_text_to_continue_is_no_chat():
