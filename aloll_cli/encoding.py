@@ -1,4 +1,4 @@
-"""From text to tokens: the only place that cuts, pads and appends the end-of-sequence token."""
+"""From text to tokens: prompts, responses with the token that ends them, and padding."""
 
 from __future__ import annotations
 
@@ -8,26 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aloll_cli.prompts import PartDict, Plain, Prompt, Templated, is_chat
+from aloll_cli.tasks.base import Chat
+from aloll_cli.tokens import Pieces
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
     from aloll_cli.arrays import IntArray
 
-    PartDict = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Token ids of a prompt, and how many were cut off to fit."""
-
-    ids: list[int]
-    cut: int
-
 
 @dataclass(frozen=True)
 class EncodedResponse:
-    """Token ids of a response, with EOS where it was not cut; the text that those ids stand for."""
+    """Token ids of a response, with the token that ends it where it was not cut; the text that those ids stand for."""
 
     ids: list[int]
     text: str
@@ -37,50 +31,40 @@ class EncodedResponse:
 class Encoder:
     """Prompt and response are tokenised apart; text never becomes a control token."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int, max_response_tokens: int) -> None:
-        self._tokenizer = tokenizer
-        self._max_prompt, self._max_response = max_prompt_tokens, max_response_tokens
-        self._eos = int(tokenizer.eos_token_id)
-        opening = tokenizer("", add_special_tokens=True)["input_ids"]
-        self._bos = [tokenizer.bos_token_id] if tokenizer.bos_token_id in opening and tokenizer.bos_token_id != self._eos else []
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int, max_response_tokens: int, chat: Chat) -> None:
+        self._tokenizer, self._pieces, self._max_response = tokenizer, Pieces(tokenizer), max_response_tokens
+        self._plain = Plain(tokenizer, max_prompt_tokens)
+        through_template = chat is not Chat.plain and tokenizer.chat_template is not None
+        thinking = chat is not Chat.without_thinking
+        self._templated = Templated(tokenizer, max_prompt_tokens, thinking) if through_template else None
 
     def prompts(self, prompts: Sequence[Sequence[PartDict]]) -> list[Prompt]:
         """Encode prompts, each a list of parts (fields of tasks.base.Part), cut to the limit."""
-        texts = [part["text"] for parts in prompts for part in parts]
-        ids = iter(self._ids(texts))
-        return [self._prompt(parts, [next(ids) for _ in parts]) for parts in prompts]
+        renderings = [self._templated if self._templated and is_chat(parts) else self._plain for parts in prompts]
+        texts = [rendering.texts(parts) for rendering, parts in zip(renderings, prompts, strict=True)]
+        # a template always begins the chat itself
+        within = [
+            rendering is not self._plain or i > 0
+            for rendering, prompt in zip(renderings, texts, strict=True)
+            for i in range(len(prompt))
+        ]
+        ids = iter(self._pieces.ids([text for prompt in texts for text in prompt], within))
+        return [
+            rendering.prompt(parts, [next(ids) for _ in prompt])
+            for rendering, parts, prompt in zip(renderings, prompts, texts, strict=True)
+        ]
 
-    def responses(self, texts: Sequence[str]) -> list[EncodedResponse]:
-        """Encode responses: cut on the right, or whole with EOS."""
+    def responses(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[EncodedResponse]:
+        """Encode the responses to prompts: cut on the right, or whole with the token that ends them."""
         encoded = []
-        for text, ids in zip(texts, self._ids(texts), strict=True):
+        for text, ids, prompt in zip(texts, self._pieces.ids(texts, [True] * len(texts)), prompts, strict=True):
             truncated = len(ids) > self._max_response
             kept = ids[: self._max_response]
             encoded.append(
                 EncodedResponse(kept, str(self._tokenizer.decode(kept)), True) if truncated
-                else EncodedResponse([*kept, self._eos], text, False)
+                else EncodedResponse([*kept, prompt.end], text, False)
             )  # fmt: skip
         return encoded
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        encoded: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return encoded
-
-    def _prompt(self, parts: Sequence[PartDict], ids: list[list[int]]) -> Prompt:
-        ids = [tokens + [self._eos] * part["eos"] for part, tokens in zip(parts, ids, strict=True)]
-        excess = sum(map(len, ids)) - (self._max_prompt - len(self._bos))
-        cut = 0
-        giving = sorted((i for i, part in enumerate(parts) if part["drop"] is not None), key=lambda i: (parts[i]["drop"], i))
-        for i in [*giving, *(i for i, part in enumerate(parts) if part["drop"] is None)]:
-            if excess <= 0:
-                break
-            gone = len(ids[i]) if parts[i]["whole"] else min(excess, len(ids[i]))
-            ids[i] = ids[i][gone:]
-            excess, cut = excess - gone, cut + gone
-        whole = self._bos + [token for tokens in ids for token in tokens]
-        return Prompt(whole or [self._eos], cut)  # a model needs one token to start from
 
 
 def left_padded(rows: Sequence[IntArray], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:

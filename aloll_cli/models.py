@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.adapters import attach, base_of, has_adapter, save_adapter
+from aloll_cli.chat import chat_end
 from aloll_cli.config import COUNT, OPERATIONAL, numbers
 from aloll_cli.errors import UserError
 from aloll_cli.hub import ADAPTER, content_of, expanded, loading, revision_options
@@ -297,11 +298,19 @@ def saved(folder: str, like: Model) -> Pretrained:
 
 
 def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The model without the decoding options it was published with: answers are draws from π, as ``generation=`` says."""
+    """The model without the decoding options it was published with: answers are draws from π, as ``generation=`` says.
+
+    What ends an answer stays: the published tokens, the tokenizer's EOS, and what its chat template puts behind an answer.
+    """
     from transformers import GenerationConfig
 
+    published = model.generation_config.eos_token_id if model.generation_config else None
+    ends = [tokenizer.eos_token_id, *(published if isinstance(published, list) else [published]), chat_end(tokenizer)]
+    ends = list(dict.fromkeys(token for token in ends if token is not None))
     model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=ends if len(ends) > 1 else ends[0],
+        pad_token_id=tokenizer.pad_token_id,
     )
     return model
 

@@ -4,7 +4,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from aloll_cli.encoding import Encoder, left_padded, right_padded
-from aloll_cli.tasks.base import Part
+from aloll_cli.tasks.base import Chat, Part
 
 BOS, EOS = 1, 2
 
@@ -23,12 +23,13 @@ def without_bos():
 
 
 def prompt(*parts, limit=100, made_by=None):
-    encoder = Encoder(made_by or tokenizer(), limit, 10)
+    encoder = Encoder(made_by or tokenizer(), limit, 10, Chat.template)
     return encoder.prompts([[vars(part) for part in parts]])[0]
 
 
 def response(text, limit):
-    return Encoder(tokenizer(), 10, limit).responses([text])[0]
+    encoder = Encoder(tokenizer(), 10, limit, Chat.template)
+    return encoder.responses([text], encoder.prompts([[]]))[0]
 
 
 def ids(text):

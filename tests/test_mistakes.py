@@ -128,6 +128,8 @@ COMMANDS = [
     ("train seed=${nosuch}", r'seed: the interpolation names "nosuch", which is no option'),
     ("train seed=${oc.env:NO_SUCH_NAME}", r"seed: the environment has no NO_SUCH_NAME"),
     ("train model=pretrained", r'"model.path" has no value\.\nSet it: model.path=…'),
+    ("train task=local", r'"task.path" has no value\.\nSet it: task.path=…'),
+    ("train task.chat=none", r"task.chat=none: one of template, without_thinking, plain is needed"),
     # numbers out of range
     ("train seed=-1", r"seed must not be negative, got -1\.\nseed=1"),
     ("train updates=0", r"updates must be at least 1, got 0\.\nupdates=1"),
@@ -323,6 +325,13 @@ def test_a_mistake_in_a_stored_reward(light, tmp_path: Path, name: str):
     (tmp_path / "rows.jsonl").write_bytes(lines(row))
     said = light(tmp_path, ["score-rewards", "task=hha", "task.path=rows.jsonl"])
     assert re.search(message, said), said
+
+
+def test_a_mistake_in_the_messages_of_a_chat(light, tmp_path: Path):
+    chat = {"messages": [{"role": "user", "content": "Hi!"}], "response": "Hello."}
+    (tmp_path / "rows.jsonl").write_bytes(lines(chat, chat | {"messages": [{"role": "user", "content": None}]}))
+    said = light(tmp_path, ["score-rewards", "task=local", "task.path=rows.jsonl"])
+    assert re.search(r'line 2: field "messages", turn 1: "content" is None; text is needed\.\nLeave such rows out', said), said
 
 
 def test_a_prompt_in_two_splits(light, tmp_path: Path):

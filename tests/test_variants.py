@@ -191,6 +191,7 @@ NEEDS = {
     "adapter/pretrained": ["model=pretrained", "model.path=gpt2", "model.adapter=FOLDER"],
     "reward/classifier": ["reward.path=FOLDER"],
     "reward/oasst": ["reward.path=FOLDER"],
+    "task/local": ["task.path=FILE.jsonl"],
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],
     "reward/column": ["values=data"],

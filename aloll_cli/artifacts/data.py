@@ -78,7 +78,7 @@ class Data(Artifact):
                 first = split_of.setdefault(record.group, split)
                 if first != split:
                     raise UserError(
-                        f'the prompt "{record.prompt[-60:]}" is in {first} and in {split}.',
+                        f'the prompt "{" ".join(record.prompt.split())[-60:]}" is in {first} and in {split}.',
                         "Splits must not share a prompt: remove it from one of the files.",
                     )
                 counter["responses"] += 1
@@ -138,7 +138,7 @@ def _schema() -> pa.Schema:
 
     part = pa.struct([
         ("text", pa.string()), ("role", pa.string()), ("drop", pa.int64()), ("whole", pa.bool_()), ("eos", pa.bool_()),
-        ("tag", pa.string()),
+        ("prefix", pa.string()),
     ])  # fmt: skip
     return pa.schema([
         ("id", pa.string()), ("group", pa.string()), ("position", pa.int64()), ("parts", pa.list_(part)),

@@ -13,7 +13,7 @@ from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.config import identity
 from aloll_cli.errors import UserError
 from aloll_cli.tables import read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, Responses, Task, Truncated, turns
+from aloll_cli.tasks.base import SPLITS, Chat, Responses, Task, Truncated, plain_prompt, turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ class Examples(Artifact):
         from aloll_cli.models import load_tokenizer
 
         tokenizer = load_tokenizer(job.path(self.tokenizer))
-        encoder = Encoder(tokenizer, self.task.max_prompt_tokens, self.task.max_response_tokens)
+        encoder = Encoder(tokenizer, self.task.max_prompt_tokens, self.task.max_response_tokens, self.task.chat)
         for split in SPLITS:
             raw = load_data(job.path(self.data), split)
             raw = raw.take(chosen_rows(raw, self.task.responses))
@@ -53,6 +53,20 @@ class Examples(Artifact):
             write_blocks(job, split, raw.num_rows, f"encode {split}", encode)
             table = ExampleTable(job.directory / split)
             _say_counts(job, split, raw.num_rows, table)
+        self._say_how_chats_are_shown(job)
+
+    def _say_how_chats_are_shown(self, job: Job) -> None:
+        import pyarrow.compute as pc
+
+        roles = pc.struct_field(pc.list_flatten(load_data(job.path(self.data), "train").column("parts")), "role")
+        templated = pc.sum(ExampleTable(job.directory / "train").table.column("templated")).as_py()
+        if templated and self.task.stop is not None:
+            job.log.say(f"  chats in the model's template; answers end before {self.task.stop!r}, too, unless task.stop=null")
+        elif templated:
+            job.log.say("  chats in the model's template")
+        elif roles.null_count < len(roles):
+            why = "task.chat=plain" if self.task.chat is Chat.plain else "the tokenizer has no template"
+            job.log.say(f"  chats as plain text: {why}")
 
 
 @dataclass(frozen=True)
@@ -142,12 +156,12 @@ def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
 
     rows = raw.to_pylist()
     prompts = encoder.prompts([row["parts"] for row in rows])
-    responses = encoder.responses([row["response"] for row in rows])
+    responses = encoder.responses([row["response"] for row in rows], prompts)
     kept = [
         {
-            "id": row["id"], "group": row["group"], "prompt": "".join(part["text"] for part in row["parts"]),
-            "turns": turns(row["parts"]), "prompt_ids": prompt.ids, "prompt_cut": prompt.cut,
-            "response": response.text, "response_ids": response.ids, "truncated": response.truncated, "stored": row["stored"],
+            "id": row["id"], "group": row["group"], "prompt": plain_prompt(row["parts"]), "turns": turns(row["parts"]),
+            "prompt_ids": prompt.ids, "prompt_cut": prompt.cut, "response": response.text,
+            "response_ids": response.ids, "truncated": response.truncated, "templated": prompt.templated, "stored": row["stored"],
         }
         for row, prompt, response in zip(rows, prompts, responses, strict=True)
         if truncated is Truncated.keep or not response.truncated
@@ -157,6 +171,7 @@ def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
     schema = pa.schema([
         ("id", pa.string()), ("group", pa.string()), ("prompt", pa.string()), ("turns", pa.list_(turn)), ("prompt_ids", ids),
         ("prompt_cut", pa.int64()), ("response", pa.string()), ("response_ids", ids), ("truncated", pa.bool_()),
+        ("templated", pa.bool_()),
         ("stored", pa.float64()),
     ])  # fmt: skip
     return pa.Table.from_pylist(kept, schema=schema)

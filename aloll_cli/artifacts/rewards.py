@@ -11,7 +11,7 @@ from aloll_cli.config import identity
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.tables import read_blocks, write_blocks
-from aloll_cli.tasks.base import turns
+from aloll_cli.tasks.base import plain_prompt, turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,7 +130,7 @@ def _say_cuts(job: Job) -> None:
 
 def _raw_rows(raw: pa.Table) -> list[Row]:
     return [
-        Row(**row | {"prompt": "".join(part["text"] for part in parts), "turns": turns(parts)})
+        Row(**row | {"prompt": plain_prompt(parts), "turns": turns(parts)})
         for row in raw.select(["id", "group", "response", "stored", "parts"]).to_pylist()
         for parts in [row.pop("parts")]
     ]

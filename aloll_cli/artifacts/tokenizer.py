@@ -9,6 +9,7 @@ from typing import Any
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.models import Model
+from aloll_cli.tasks.base import plain_prompt
 
 
 class Tokenizer(Artifact):
@@ -39,4 +40,4 @@ def _texts(data: Path) -> Iterator[str]:
     table = load_data(data, "train")
     for batch in table.select(["parts", "response"]).to_batches(max_chunksize=1000):
         for row in batch.to_pylist():
-            yield "".join(part["text"] for part in row["parts"]) + row["response"]
+            yield plain_prompt(row["parts"]) + row["response"]

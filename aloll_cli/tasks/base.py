@@ -33,6 +33,14 @@ class Truncated(Enum):
     drop = "leave it out"
 
 
+class Chat(Enum):
+    """How a prompt made of chat turns is shown to the model."""
+
+    template = "by the tokenizer's chat template, where it has one; else as plain text"
+    without_thinking = "by the template, told enable_thinking=False"
+    plain = "as plain text, with the task's tags"
+
+
 class OnBadRow(Enum):
     """What becomes of a row that cannot be read."""
 
@@ -44,21 +52,24 @@ class OnBadRow(Enum):
 class Part:
     """A piece of a prompt.
 
+    A prompt whose parts all have a role is a chat: a template shows the bare texts with control tokens of its own around them,
+    and an empty turn of the assistant at the end opens the answer.
+
     Attributes:
-        text: what the model reads.
-        role: system, user, assistant or context; chat models render their own template from it.
-        drop: in which order pieces give way when a prompt is too long (lowest first, then from the left); None never.
-        whole: give way as a whole, or token by token from the left.
-        eos: whether an end-of-sequence token follows.
-        tag: the beginning of the text that says who speaks and is not part of what is said.
+        text: what was said.
+        role: system, user or assistant for a turn of a chat; None for plain text.
+        drop: in which order pieces give way when a prompt is too long (lowest first, then from the left); None last of all.
+        whole: give way as a whole, or token by token from the left. Templates give up whole turns, but for the last.
+        eos: whether an end-of-sequence token follows, in plain text.
+        prefix: what stands before it in plain text: the speaker's tag.
     """
 
     text: str
-    role: str = "user"
+    role: str | None = None
     drop: int | None = 0
     whole: bool = False
     eos: bool = False
-    tag: str = ""
+    prefix: str = ""
 
 
 class Turn(TypedDict):
@@ -86,8 +97,8 @@ class Record:
 
     @property
     def prompt(self) -> str:
-        """The prompt as text."""
-        return "".join(part.text for part in self.parts)
+        """The prompt as plain text, whatever a model's template makes of it."""
+        return plain_prompt([vars(part) for part in self.parts])
 
     @property
     def group(self) -> str:
@@ -96,8 +107,8 @@ class Record:
 
 
 def turns(parts: Sequence[Mapping[str, Any]]) -> list[Turn]:
-    """A prompt's turns from its parts (fields of Part), whatever tags the text itself may quote."""
-    return [Turn(role=part["role"], content=part["text"].removeprefix(part["tag"])) for part in parts]
+    """A prompt's turns from its parts (fields of Part), without their tags; plain text is what a user says."""
+    return [Turn(role=part["role"] or "user", content=part["text"]) for part in parts]
 
 
 class BadRow(Exception):
@@ -118,6 +129,7 @@ class Task(ABC):
     max_prompt_tokens: int = field(metadata=EXAMPLES | COUNT)
     max_response_tokens: int = field(metadata=EXAMPLES | COUNT)  # an end-of-sequence token comes on top
     truncated: Truncated = field(metadata=EXAMPLES)
+    chat: Chat = field(metadata=EXAMPLES)
     stop: str | None = field(metadata=EXAMPLES)  # generated text ends before this
 
     hub: ClassVar[str | None] = None
@@ -147,6 +159,11 @@ class Task(ABC):
         """The split of a prompt where the source has none: 5 % validation, 5 % test, by the prompt's hash."""
         share = int(prompt_key(prompt)[:8], 16) / 2**32
         return "validation" if share < 0.05 else "test" if share < 0.1 else "train"
+
+
+def plain_prompt(parts: Sequence[dict[str, Any]]) -> str:
+    """A prompt's parts (fields of Part) as plain text."""
+    return "".join(part["prefix"] + part["text"] for part in parts)
 
 
 def prompt_key(prompt: str) -> str:

@@ -33,7 +33,7 @@ class Hha(Task):
         turns, responses, rewards = _pro(row) if "prefix" in row else _hub(row)
         if any(response.endswith(":") for response in responses):
             raise Dropped("a response ends in a colon")
-        parts = (Part(SYSTEM, "system"), *(Part(tag + text, _role(tag), tag=tag) for tag, text in turns))
+        parts = (Part(SYSTEM, "system"), *(Part(text, _role(tag), prefix=tag) for tag, text in turns))
         return [
             Record(parts, response, reward, position)
             for position, (response, reward) in enumerate(zip(responses, rewards, strict=True))
