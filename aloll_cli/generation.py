@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +12,7 @@ import torch
 from transformers import LogitsProcessor
 
 from aloll_cli.encoding import left_padded
+from aloll_cli.packing import by_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -62,7 +64,8 @@ def respond(
     step: int,
     max_tokens: int,
     stop: str | None,
-    batch_size: int,
+    batch_tokens: int,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> list[Response]:
     """One response to each prompt, in order. Prompts are sorted by length within the call to save padding.
 
@@ -73,12 +76,11 @@ def respond(
         step: what seeds it beside the name.
         max_tokens: the limit on a response's tokens.
         stop: the text ends before this string, if it occurs.
-        batch_size: prompts at a time; moves results by rounding only.
+        batch_tokens: tokens at a time, padding and what may be generated included; moves results by rounding only.
+        advance: told how many responses are there whenever some more are.
     """
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     responses: dict[int, Response] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in by_tokens([len(prompt) + max_tokens for prompt in prompts], batch_tokens):
         input_ids, mask = left_padded([prompts[i] for i in chosen], int(tokenizer.pad_token_id), model.device)
         output = cast(Any, model).generate(
             input_ids=input_ids,
@@ -91,7 +93,8 @@ def respond(
             pad_token_id=tokenizer.pad_token_id,
         )
         for i, new in zip(chosen, output[:, input_ids.shape[1] :].tolist(), strict=True):
-            responses[i] = _response(new, tokenizer, stop)
+            responses[int(i)] = _response(new, tokenizer, stop)
+        advance(len(chosen))
     return [responses[i] for i in range(len(prompts))]
 
 

@@ -88,7 +88,7 @@ class Runtime:
     processes: int = field(metadata=OPERATIONAL | numbers("[1, 1024]"))
     threads: int | None = field(metadata=OPERATIONAL | numbers("[1, 4096]"))
     micro_batch_size: int = field(metadata=OPERATIONAL | COUNT)
-    scoring_batch_size: int = field(metadata=OPERATIONAL | COUNT)
+    scoring_batch_tokens: int = field(metadata=OPERATIONAL | COUNT)
     checkpoint_every: int = field(metadata=OPERATIONAL | COUNT)
     keep_checkpoints: int = field(metadata=OPERATIONAL | COUNT)
     max_hours: float | None = field(metadata=OPERATIONAL | numbers("(0, inf)", 8.0))

@@ -1,8 +1,13 @@
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import VOCABULARY, llama, tokenizer
+from tiny import VOCABULARY, composed, llama, reviews, store, tokenizer
 
+from aloll_cli.artifacts.examples import ExampleTable
+from aloll_cli.artifacts.generations import Generations, load_generations
+from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.policy_source import LoadedPolicy
 from aloll_cli.decoding import Greedy, Sample
 from aloll_cli.generation import respond
 
@@ -22,9 +27,9 @@ def prompts():
     return [random.integers(3, VOCABULARY, length) for length in LENGTHS]
 
 
-def answers(model, prompts, names=NAMES, generation=SAMPLE, step=0, max_tokens=12, stop=None, batch_size=6):
+def answers(model, prompts, names=NAMES, generation=SAMPLE, step=0, max_tokens=12, stop=None, batch_tokens=150):
     return respond(
-        model, tokenizer(), prompts, names, generation, step=step, max_tokens=max_tokens, stop=stop, batch_size=batch_size
+        model, tokenizer(), prompts, names, generation, step=step, max_tokens=max_tokens, stop=stop, batch_tokens=batch_tokens
     )
 
 
@@ -38,8 +43,8 @@ def taken(generation, probabilities, count, step=0):
 def test_a_row_is_sampled_alike_alone_in_any_batch_and_in_any_order(model, prompts):
     together = answers(model, prompts)
     assert len({r.text for r in together}) == len(prompts)
-    assert answers(model, prompts, batch_size=1) == together
-    assert answers(model, prompts, batch_size=4) == together
+    assert answers(model, prompts, batch_tokens=1) == together
+    assert answers(model, prompts, batch_tokens=84) == together
     assert answers(model, prompts[::-1], NAMES[::-1])[::-1] == together
     assert answers(model, prompts[2:4], NAMES[2:4]) == together[2:4]
 
@@ -118,7 +123,8 @@ def test_a_response_has_ended_where_the_model_gave_eos_within_the_limit(model, p
     with torch.no_grad():
         uniform.model.norm.weight.zero_()  # every token is as likely as any other
     names = [f"row-{i}" for i in range(128)]
-    found = answers(uniform, [prompts[0]] * 128, names, Sample(seed=1, top_p=1.0, temperature=1.0), max_tokens=40, batch_size=128)
+    sampled = Sample(seed=1, top_p=1.0, temperature=1.0)
+    found = answers(uniform, [prompts[0]] * 128, names, sampled, max_tokens=40, batch_tokens=128 * 45)
     ended = [response for response in found if response.ended]
     # 1 − (1 − 1/320)⁴⁰ = 0.118
     assert 5 < len(ended) < 27
@@ -132,3 +138,25 @@ def test_control_tokens_are_no_part_of_the_text(model, prompts):
         silent.model.norm.weight.zero_()  # greedy takes id 0, the padding token
     response = answers(silent, prompts[:1], NAMES[:1], Greedy(), max_tokens=3)[0]
     assert (response.text, response.tokens, response.ended) == ("", 3, False)
+
+
+def test_batches_are_filled_by_tokens_with_the_longest_prompts_first(model, prompts):
+    counts = []
+    respond(model, tokenizer(), prompts, NAMES, SAMPLE, step=0, max_tokens=3, stop=None, batch_tokens=24, advance=counts.append)
+    # with 3 new tokens the prompts take 12 10 | 8 6 5 | 4: two of 12, three of 8
+    assert counts == [2, 3, 1]
+
+
+def test_prompts_are_answered_by_length_and_the_answers_stand_in_the_prompts_order(tmp_path):
+    sizes = ("model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=32", "model.vocab_size=300")
+    settings = composed(f"task.path={reviews(tmp_path / 'rows', train=300)}", "task.max_response_tokens=2", *sizes)
+    line, opened = Line(settings), store(tmp_path / "out")
+    policy = LoadedPolicy(settings.model, line.tokenizer, seed=1)
+    folder = opened.ensure(Generations(policy, line.examples, "train", settings.generation))
+    examples = ExampleTable(opened.path(line.examples) / "train")
+    assert load_generations(folder).column("id").to_pylist() == examples.table.column("group").to_pylist()
+    blocks = [pq.read_table(part) for part in sorted((folder / "responses").glob("*.parquet"))]
+    assert [block.num_rows for block in blocks] == [256, 44]
+    lengths = [[len(examples.prompt_ids(i)) for i in block.column("place").to_pylist()] for block in blocks]
+    assert sum(lengths, []) == sorted(sum(lengths, []), reverse=True)
+    assert lengths[0][0] > lengths[1][-1]

@@ -93,12 +93,13 @@ class ExampleTable:
         """Token ids of a row's response."""
         return self._tokens("response_ids", row)
 
+    def prompt_lengths(self) -> IntArray:
+        """(N,) tokens of each prompt."""
+        return self._lengths("prompt_ids")
+
     def response_lengths(self) -> IntArray:
         """(N,) tokens of each response."""
-        import numpy as np
-
-        offsets = self.table.column("response_ids").chunk(0).offsets.to_numpy()
-        return np.asarray(np.diff(offsets), dtype=np.int64)
+        return self._lengths("response_ids")
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[IntArray, IntArray]]:
@@ -107,6 +108,11 @@ class ExampleTable:
             column = self.table.column(name).chunk(0)
             arrays[name] = (column.values.to_numpy(), column.offsets.to_numpy())
         return arrays
+
+    def _lengths(self, name: str) -> IntArray:
+        import numpy as np
+
+        return np.asarray(np.diff(self._arrays[name][1]), dtype=np.int64)
 
     def _tokens(self, name: str, row: int) -> IntArray:
         values, offsets = self._arrays[name]

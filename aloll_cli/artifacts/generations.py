@@ -10,6 +10,7 @@ from aloll_cli.artifacts.policy_source import PolicySource, check_context
 from aloll_cli.config import identity
 from aloll_cli.decoding import Generation
 from aloll_cli.models import load_tokenizer
+from aloll_cli.packing import longest_first
 from aloll_cli.tables import read_blocks, write_blocks
 
 if TYPE_CHECKING:
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
 
 
 class Generations(Artifact):
-    """One row a prompt: id (the prompt's identity), group, prompt, response, tokens, ended, stored (null)."""
+    """One row a prompt: id (the prompt's identity), group, prompt, response, tokens, ended, stored (null).
+
+    Prompts are answered by falling length, so that a block holds prompts of like length and little padding.
+    """
 
     kind, stage = "generations", "evaluate"
+    version = 2
 
     def __init__(self, policy: PolicySource, examples: Examples, split: str, generation: Generation) -> None:
         self.policy, self.examples, self.split, self.generation = policy, examples, split, generation
@@ -44,16 +49,19 @@ class Generations(Artifact):
         check_context(model, self.examples)
         task = self.examples.task
         _, prompts = examples.groups
+        order = longest_first(examples.prompt_lengths()[prompts])
 
         def generate(start: int, stop: int) -> pa.Table:
-            rows = [examples.table.slice(int(i), 1).to_pylist()[0] for i in prompts[start:stop]]
+            places = order[start:stop]
+            rows = [examples.table.slice(int(i), 1).to_pylist()[0] for i in prompts[places]]
             ids = [row["group"] for row in rows]
             responses = respond(
-                model, tokenizer, [examples.prompt_ids(int(i)) for i in prompts[start:stop]], ids, self.generation,
-                step=0, max_tokens=task.max_response_tokens, stop=task.stop, batch_size=job.runtime.scoring_batch_size,
+                model, tokenizer, [examples.prompt_ids(int(i)) for i in prompts[places]], ids, self.generation, step=0,
+                max_tokens=task.max_response_tokens, stop=task.stop, batch_tokens=job.runtime.scoring_batch_tokens,
+                advance=job.log.advance,
             )  # fmt: skip
             return pa.table({
-                "id": ids, "group": ids, "prompt": [row["prompt"] for row in rows],
+                "place": places, "id": ids, "group": ids, "prompt": [row["prompt"] for row in rows],
                 "response": [r.text for r in responses], "tokens": [r.tokens for r in responses],
                 "ended": [r.ended for r in responses], "stored": pa.nulls(len(rows), pa.float64()),
             })  # fmt: skip

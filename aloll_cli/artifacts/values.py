@@ -94,7 +94,7 @@ class _States:
         examples = self._examples(split)
         first = examples.groups[1]
         ids = [examples.prompt_ids(int(first[i])) for i in prompts]
-        return prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_size)
+        return prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_tokens)
 
     def keep(self, split: str) -> None:
         """Compute and keep the states of all of a split's prompts; every process takes its share."""
