@@ -72,7 +72,7 @@ class GeneratedReward(Evaluator):
     tokenizer: PreTrainedTokenizerBase
     generation: Generation
     max_tokens: int
-    stop: str | None
+    stop: list[str]
     batch_tokens: int
     reward: Reward
     load_scorer: Callable[[], Scorer]

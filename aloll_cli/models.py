@@ -192,9 +192,16 @@ def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     from transformers import GenerationConfig
 
     model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=end_tokens(model, tokenizer), pad_token_id=tokenizer.pad_token_id
     )
     return model
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end a response: the tokenizer's end of sequence, and those that the model was published with."""
+    published: int | list[int] | None = model.generation_config.eos_token_id if model.generation_config else None
+    more = [] if published is None else [published] if isinstance(published, int) else published
+    return list(dict.fromkeys([int(tokenizer.eos_token_id), *more]))
 
 
 def load_policy(directory: Path) -> PreTrainedModel:

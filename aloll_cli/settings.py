@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 
 from aloll_cli.config import COUNT, OPERATIONAL, SEED, discover, name_of, numbers
-from aloll_cli.decoding import Generation, Greedy, Sample
+from aloll_cli.decoding import Beam, Generation, Greedy, Sample
 from aloll_cli.errors import UserError
 from aloll_cli.models import Model, Pretrained, Scratch
 from aloll_cli.optimizers import Adamw
@@ -187,6 +187,6 @@ GROUPS: dict[str, dict[str, type]] = {
     "values": {"head": Head, "data": Data, "group": Group, "constant": Constant},
     "sampling": {"priority": Priority, "uniform": Uniform, "all": All},
     "optimizer": {"adamw": Adamw},
-    "generation": {"greedy": Greedy, "sample": Sample},
+    "generation": {"greedy": Greedy, "beam": Beam, "sample": Sample},
     "tracking": {"off": Off, "wandb": Wandb},
 }

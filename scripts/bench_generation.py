@@ -101,9 +101,10 @@ class Ways:
         calls, batch_tokens = self.calls[name]
         texts: dict[int, str] = {}
         for chosen in calls:
+            names = [str(i) for i in chosen]
             answers = respond(
-                self.model, self.tokenizer, [self.prompts[i] for i in chosen], [str(i) for i in chosen], Greedy(), step=0,
-                max_tokens=self.setup.new, stop=None, batch_tokens=batch_tokens,
+                self.model, self.tokenizer, [self.prompts[i] for i in chosen], names, Greedy(repetition_penalty=1.0), step=0,
+                max_tokens=self.setup.new, stop=[], batch_tokens=batch_tokens,
             )  # fmt: skip
             texts |= dict(zip(chosen, (answer.text for answer in answers), strict=True))
         return [texts[i] for i in range(self.setup.prompts)]

@@ -151,7 +151,9 @@ COMMANDS = [
     ("train model.hidden_size=30 model.heads=4", r"model.hidden_size=30 is not a multiple of 2 × model.heads=4"),
     ("train model.context=80", r"may take 129 tokens .* the model reads 80\.\ntask.max_prompt_tokens=15"),
     ("train values=constant values.value=5", r"values.value=5.0: no reward is above 1.0, .*\nvalues.value=null"),
-    ("train task.stop=", r"task.stop is empty: every text ends before that\.\ntask.stop=null"),
+    ("train task.stop=['']", r"task.stop holds an empty string: every text ends before that\.\ntask.stop=\[\]"),
+    ("train generation=beam generation.beams=1", r"generation.beams must lie in \[2, 1024\], got 1\.\ngeneration.beams=2"),
+    ("train generation=greedy generation.beams=2", r"generation.beams is no option of .*\nIt belongs to generation=beam"),
     # sweeps
     ("run -m variant=seq,sq", r"variant=sq: there is no such choice"),
     ("run variant=nll -m seed=1,x", r"seed=x: a whole number is needed"),
