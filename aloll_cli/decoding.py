@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aloll_cli.config import SEED, numbers
+from aloll_cli.config import COUNT, SEED, numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,15 @@ class Generation:
     def sequences(self) -> int:
         """How many responses to a prompt are followed at a time."""
         return 1
+
+    @property
+    def answers(self) -> int:
+        """How many responses each prompt gets."""
+        return 1
+
+    def names(self, prompt: str) -> list[str]:
+        """An id for each response to a prompt: the prompt's own, and the same with a number from the second on."""
+        return [prompt, *(f"{prompt}-{number}" for number in range(2, self.answers + 1))]
 
     def processors(self, ids: list[str], step: int, padding: Tensor) -> LogitsProcessorList:
         """Logits processors after which the greatest logit is the token to take.
@@ -63,9 +72,14 @@ class Sample(Generation):
     with the same numbers, so their difference is measured with less noise.
     """
 
+    samples: int = field(metadata=COUNT)  # a prompt
     seed: int = field(metadata=SEED)
     top_p: float = field(metadata=numbers("(0, 1]", 0.95))
     temperature: float = field(metadata=numbers("(0, 100]", 1.0))
+
+    @property
+    def answers(self) -> int:
+        return self.samples
 
     def processors(self, ids: list[str], step: int, padding: Tensor) -> LogitsProcessorList:
         from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper

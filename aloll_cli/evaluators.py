@@ -85,15 +85,13 @@ class GeneratedReward(Evaluator):
         return sorted(sorted((int(i) for i in first), key=lambda i: names[i])[: self.prompts])
 
     def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
-        rows = [
-            self.examples.table.slice(i, 1).to_pylist()[0] | {"prompt_ids": self.examples.prompt_ids(i)} for i in self.sample()
-        ]
-        mine = rows[world.rank :: world.size]
+        rows = [self.examples.table.slice(i, 1).to_pylist()[0] for i in self.sample()]
+        mine = [(name, row) for row in rows for name in self.generation.names(row["group"])][world.rank :: world.size]
         responses = respond(
-            module.model, self.tokenizer, [row["prompt_ids"] for row in mine], [row["group"] for row in mine], self.generation,
-            step=update, max_tokens=self.max_tokens, stop=self.stop, batch_tokens=self.batch_tokens,
+            module.model, self.tokenizer, [np.array(row["prompt_ids"]) for _, row in mine], [name for name, _ in mine],
+            self.generation, step=update, max_tokens=self.max_tokens, stop=self.stop, batch_tokens=self.batch_tokens,
         )  # fmt: skip
-        scored = [Row(row["group"], row["group"], row["prompt"], r.text) for row, r in zip(mine, responses, strict=True)]
+        scored = [Row(name, row["group"], row["prompt"], r.text) for (name, row), r in zip(mine, responses, strict=True)]
         scores, error = np.zeros(0), None
         try:
             scores = checked_scores(self.reward, self.load_scorer(), scored) if scored else scores

@@ -14,7 +14,7 @@ from aloll_cli.rewards.base import Reward
 from aloll_cli.sampling import All, Priority, Sampling, Uniform
 from aloll_cli.tasks.base import Task
 from aloll_cli.tracking import Off, Tracking, Wandb
-from aloll_cli.values import Constant, Data, Group, Head, Values
+from aloll_cli.values import Constant, Data, Group, Head, MonteCarlo, Values
 from aloll_cli.variants.base import Signal, Variant
 
 EPOCHS = numbers("(0, 1000000]", 1.0)
@@ -143,7 +143,7 @@ class Settings(Runtime):
         if self.model.limit is not None and needed > self.model.limit:
             raise UserError(*too_long(needed, self.model.limit, self.task.max_response_tokens))
         self.values.check(self.reward.range)
-        if self.values.needs_samples and not self.reward.scores_text:
+        if self.values.sampled_on and not self.reward.scores_text:
             raise UserError(
                 f"values={name_of(self.values)} needs rewards of new text; reward={name_of(self.reward)} has only stored ones.",
                 "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
@@ -184,7 +184,7 @@ GROUPS: dict[str, dict[str, type]] = {
     "variant": discover("aloll_cli.variants", Variant),  # type: ignore[type-abstract]
     "model": {"scratch": Scratch, "pretrained": Pretrained},
     "reference": {"trained": Trained, "pretrained": AsLoaded},
-    "values": {"head": Head, "data": Data, "group": Group, "constant": Constant},
+    "values": {"head": Head, "data": Data, "group": Group, "monte_carlo": MonteCarlo, "constant": Constant},
     "sampling": {"priority": Priority, "uniform": Uniform, "all": All},
     "optimizer": {"adamw": Adamw},
     "generation": {"greedy": Greedy, "beam": Beam, "sample": Sample},

@@ -103,6 +103,13 @@ def test_what_a_policy_is_trained_with_changes_the_policy_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"policy", "metrics"}
 
 
+def test_values_by_samples_of_the_training_prompts_do_not_depend_on_how_policies_are_judged():
+    own = ("values=monte_carlo",)
+    assert changed(fingerprints(*own), fingerprints(*own, "generation=greedy")) == {"policy", "metrics"}
+    assert changed(fingerprints(*own), fingerprints(*own, "values.seed=2")) == {"values", "policy", "metrics"}
+    assert changed(fingerprints(), fingerprints("generation.samples=2")) == {"values", "policy", "metrics"}
+
+
 @pytest.mark.parametrize("override", ["split=validation", "resamples=7", "reward@test_reward=fitted"])
 def test_how_a_policy_is_judged_at_the_end_changes_the_metrics_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"metrics"}

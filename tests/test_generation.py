@@ -5,12 +5,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import VOCABULARY, composed, llama, reviews, store, tokenizer
+from tiny import VOCABULARY, composed, llama, reviews, store, tokenizer, write_rows
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from aloll_cli.artifacts.examples import ExampleTable
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.line import Line
 from aloll_cli.artifacts.policy_source import LoadedPolicy
+from aloll_cli.artifacts.rewards import load_rewards
+from aloll_cli.artifacts.values import load_values
 from aloll_cli.decoding import Beam, Greedy, Sample
 from aloll_cli.generation import respond
 from aloll_cli.models import end_tokens, with_plain_decoding
@@ -18,7 +25,7 @@ from aloll_cli.models import end_tokens, with_plain_decoding
 LENGTHS = (5, 2, 9, 1, 7, 3)
 NAMES = [f"prompt-{i}" for i in range(len(LENGTHS))]
 PLAIN = {"repetition_penalty": 1.0}
-SAMPLE = Sample(seed=1, top_p=0.95, temperature=1.0, **PLAIN)
+SAMPLE = Sample(samples=1, seed=1, top_p=0.95, temperature=1.0, **PLAIN)
 NO_PADDING = torch.zeros(1, dtype=torch.long)
 
 
@@ -224,12 +231,66 @@ def test_batches_are_filled_by_tokens_with_the_longest_prompts_first(model, prom
     assert counts == [2, 3, 1]
 
 
-def test_prompts_are_answered_by_length_and_the_answers_stand_in_the_prompts_order(tmp_path):
+def line_of(folder, *overrides):
     sizes = ("model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=32", "model.vocab_size=300")
-    settings = composed(f"task.path={reviews(tmp_path / 'rows', train=300)}", "task.max_response_tokens=2", *sizes)
-    line, opened = Line(settings), store(tmp_path / "out")
-    policy = LoadedPolicy(settings.model, line.tokenizer, seed=1)
-    folder = opened.ensure(Generations(policy, line.examples, "train", settings.generation))
+    settings = composed(f"task.path={folder}", *sizes, *overrides)
+    line = Line(settings)
+    return line, LoadedPolicy(settings.model, line.tokenizer, seed=1)
+
+
+def test_the_first_sample_of_a_prompt_is_its_only_one_and_the_others_differ(tmp_path):
+    line, policy = line_of(reviews(tmp_path / "rows"), "task.max_response_tokens=6")
+    opened = store(tmp_path / "out")
+    one, three = (
+        load_generations(opened.ensure(Generations(policy, line.examples, "validation", replace(SAMPLE, samples=k))))
+        for k in (1, 3)
+    )
+    names = one.column("id").to_pylist()
+    assert one.column("group").to_pylist() == names
+    assert three.column("id").to_pylist() == [id for name in names for id in (name, f"{name}-2", f"{name}-3")]
+    assert three.column("group").to_pylist() == [name for name in names for _ in range(3)]
+    texts = three.column("response").to_pylist()
+    assert texts[::3] == one.column("response").to_pylist()
+    assert len(set(texts)) == 12
+
+
+def outspoken(folder):
+    """A saved random Llama whose every token is a word with a sentiment."""
+    words = [word for word in SentimentIntensityAnalyzer().lexicon if word.isalpha()][: VOCABULARY - 3]
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *words])}
+    level = Tokenizer(WordLevel(vocabulary, unk_token=words[0]))
+    level.pre_tokenizer = WhitespaceSplit()
+    llama().save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=level, pad_token="<pad>", bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    return folder
+
+
+def test_a_monte_carlo_value_is_the_mean_of_the_stored_rewards_of_its_samples(tmp_path):
+    rows = reviews(tmp_path / "rows")
+    twice = [{"prompt": f"Place {i // 2}:", "response": f"It was good {i} times."} for i in range(6)]
+    write_rows(rows / "train.jsonl", twice)
+    line = Line(
+        composed(
+            "model=pretrained", f"model.path={outspoken(tmp_path / 'model')}", "reference=pretrained", f"task.path={rows}",
+            "task.max_response_tokens=4", "values=monte_carlo", "values.samples=3",
+        )
+    )  # fmt: skip
+    opened = store(tmp_path / "out")
+    values = load_values(opened.ensure(line.values), "train")
+    samples = load_generations(opened.path(line.samples))
+    rewards = load_rewards(opened.path(line.values.samples))
+    assert samples.num_rows == len(rewards) == 9
+    assert len(set(rewards)) > 3
+    expected = [rewards[3 * i : 3 * i + 3].mean() for i in (0, 0, 1, 1, 2, 2)]
+    assert values.tolist() == pytest.approx(expected)
+    evaluated = Generations(line.reference, line.examples, "train", line.settings.generation)
+    assert evaluated.fingerprint != line.samples.fingerprint
+
+
+def test_prompts_are_answered_by_length_and_the_answers_stand_in_the_prompts_order(tmp_path):
+    line, policy = line_of(reviews(tmp_path / "rows", train=300), "task.max_response_tokens=2")
+    opened = store(tmp_path / "out")
+    folder = opened.ensure(Generations(policy, line.examples, "train", line.settings.generation))
     examples = ExampleTable(opened.path(line.examples) / "train")
     assert load_generations(folder).column("id").to_pylist() == examples.table.column("group").to_pylist()
     blocks = [pq.read_table(part) for part in sorted((folder / "responses").glob("*.parquet"))]

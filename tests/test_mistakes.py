@@ -21,12 +21,12 @@ from running import SMALL, run
 from tiny import gpt2, reviews, tokenizer, write_rows
 
 from aloll_cli.config import _out_of_range
-from aloll_cli.decoding import Sample
+from aloll_cli.decoding import Beam, Greedy, Sample
 from aloll_cli.optimizers import Adamw
 from aloll_cli.rewards.fitted import Fitted
 from aloll_cli.sampling import Priority
 from aloll_cli.settings import GROUPS, Settings
-from aloll_cli.values import Data
+from aloll_cli.values import Data, MonteCarlo
 from aloll_cli.variants.alol import Alol
 from aloll_cli.variants.kl import Kl
 from aloll_cli.variants.r_gold import RGold
@@ -144,6 +144,8 @@ COMMANDS = [
     # contradictions
     ("train epochs=2", r"exactly one of updates and epochs must be set\.\nupdates=400 epochs=null"),
     ("train reward=column", r"values=head needs rewards of new text; reward=column has only stored ones\.\nvalues=data"),
+    ("train reward=column values=monte_carlo", r"values=monte_carlo needs rewards of new text; .*\nvalues=data"),
+    ("train generation=greedy generation.samples=4", r"generation.samples is no option of .*\nIt belongs to generation=sample"),
     ("train variant=wbc reward=column values=data reward.transform=none reward.lo=-1", r"variant=wbc weights by the reward itself"),
     ("train reward=column values=data reward.lo=2", r"reward.lo=2.0 is not below reward.hi=1.0"),
     ("train reference=pretrained", r"reference=pretrained needs a model that was trained before"),
@@ -506,6 +508,10 @@ BOUNDS = {  # numbers that an option takes, and such that it does not
     (RGold, "floor"): ([0.0, 1.0], [-0.1, 1.1]),
     (Sample, "top_p"): ([0.1, 1.0], [0.0, 1.1]),
     (Sample, "temperature"): ([0.1], [0.0, -1.0]),
+    (Sample, "samples"): ([1, 8], [0]),
+    (Greedy, "repetition_penalty"): ([0.9, 1.0, 2.5], [0.0, -1.0]),
+    (Beam, "beams"): ([2], [1, 0]),
+    (MonteCarlo, "samples"): ([1], [0]),
     (Adamw, "lr"): ([1e-9, 1.0], [0.0, -1.0]),
     (Adamw, "betas"): ([[0.0, 0.999]], [[0.9, 1.0], [-0.1, 0.9]]),
     (Adamw, "weight_decay"): ([0.0], [-1.0]),

@@ -85,6 +85,12 @@ class ExampleTable:
         rank[order] = np.arange(len(order))
         return rank[inverse], first[order]
 
+    @cached_property
+    def prompt_names(self) -> list[str]:
+        """(G,) the identity of each distinct prompt, in order of appearance."""
+        names: list[str] = self.table.column("group").take(self.groups[1]).to_pylist()
+        return names
+
     def prompt_ids(self, row: int) -> IntArray:
         """Token ids of a row's prompt."""
         return self._tokens("prompt_ids", row)
