@@ -2,7 +2,8 @@
 
     python scripts/bench_generation.py
 
-All sizes are options; their defaults are those of docs/benchmarks.md. Answers are greedy, and those that differ between the
+All sizes are options; their defaults are those of docs/benchmarks.md. On a CPU the seconds are those of the processor, which
+other jobs disturb little; on a GPU they are those of the clock. Answers are greedy, and those that differ between the
 ways are shown to begin to differ at a near tie of the two likeliest tokens.
 """
 
@@ -45,10 +46,9 @@ class Setup:
     batch: int = 32
     batch_tokens: int = 8_192
     vocab: int = 8_000
-    layers: int = 4
+    layers: int = 2
     hidden: int = 256
     alternations: int = 3
-    warmup: int = 1
     threads: int = 1
     device: str = "cpu"
 
@@ -101,13 +101,17 @@ class Ways:
         calls, batch_tokens = self.calls[name]
         texts: dict[int, str] = {}
         for chosen in calls:
-            names = [str(i) for i in chosen]
-            answers = respond(
-                self.model, self.tokenizer, [self.prompts[i] for i in chosen], names, Greedy(repetition_penalty=1.0), step=0,
-                max_tokens=self.setup.new, stop=[], batch_tokens=batch_tokens,
-            )  # fmt: skip
-            texts |= dict(zip(chosen, (answer.text for answer in answers), strict=True))
+            texts |= dict(zip(chosen, self.respond(chosen, batch_tokens), strict=True))
         return [texts[i] for i in range(self.setup.prompts)]
+
+    def respond(self, chosen: list[int], batch_tokens: int) -> list[str]:
+        """Greedy answers to some of the prompts."""
+        ids = [str(i) for i in chosen]
+        answers = respond(
+            self.model, self.tokenizer, [self.prompts[i] for i in chosen], ids, Greedy(repetition_penalty=1.0), step=0,
+            max_tokens=self.setup.new, stop=[], batch_tokens=batch_tokens,
+        )  # fmt: skip
+        return [answer.text for answer in answers]
 
     @torch.inference_mode()
     def gap(self, row: int, first: str, second: str) -> float:
@@ -130,12 +134,14 @@ def compare(setup: Setup) -> dict[str, Any]:
     names = list(ways.calls)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     answers: dict[str, list[str]] = {}
-    for turn in range(-setup.warmup, setup.alternations):
+    ways.respond(list(range(min(setup.batch, setup.prompts))), sys.maxsize)  # warms up
+    clock = time.process_time if setup.device == "cpu" else time.perf_counter
+    for turn in range(setup.alternations):
         shift = turn % len(names)
         for name in [*names, *names][shift : shift + len(names)]:
-            start = time.perf_counter()
+            start = clock()
             answers[name] = ways.answer(name)
-            seconds[name] += [time.perf_counter() - start] if turn >= 0 else []
+            seconds[name].append(clock() - start)
     ratios = {pair: [a / b for a, b in zip(*(seconds[name] for name in pair), strict=True)] for pair in PAIRS}
     expected = answers["file order"]
     gaps = [

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_generation.py"
 TINY = [
     "--prompts=12", "--shortest=2", "--longest=20", "--new=4", "--batch=4", "--batch-tokens=60", "--vocab=50", "--layers=1",
-    "--hidden=32", "--alternations=1", "--warmup=0",
+    "--hidden=32", "--alternations=1",
 ]  # fmt: skip
 
 
