@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aloll_cli.encoding import left_padded, right_padded
+from aloll_cli.packing import by_tokens
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import Float32Array
@@ -51,15 +52,13 @@ def padded(rows: Sequence[Float32Array], device: Any) -> Tensor:
 
 @torch.inference_mode()
 def batch_logps(
-    module: ResponseLogps, examples: ExampleTable, rows: Sequence[int], pad: int, batch_size: int
+    module: ResponseLogps, examples: ExampleTable, rows: Sequence[int], pad: int, batch_tokens: int
 ) -> list[Float32Array]:
     """Log-probs of the responses' own tokens for each row, in order; sorted by length within the call to save padding."""
-    device = module.model.device
-    order = sorted(rows, key=lambda i: (len(examples.prompt_ids(i)) + len(examples.response_ids(i)), i))
+    lengths = [len(examples.prompt_ids(row)) + len(examples.response_ids(row)) for row in rows]
     logps: dict[int, Float32Array] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = token_batch(examples, chosen, pad, device).logps(module).cpu().numpy()
-        for row, values in zip(chosen, batch, strict=True):
-            logps[row] = values[: len(examples.response_ids(row))].copy()
-    return [logps[row] for row in rows]
+    for chosen in by_tokens(lengths, batch_tokens):
+        batch = token_batch(examples, [rows[i] for i in chosen], pad, module.model.device).logps(module).cpu().numpy()
+        for i, values in zip(chosen, batch, strict=True):
+            logps[int(i)] = values[: len(examples.response_ids(rows[i]))].copy()
+    return [logps[i] for i in range(len(rows))]

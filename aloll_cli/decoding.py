@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aloll_cli.config import SEED, numbers
+from aloll_cli.config import COUNT, SEED, numbers
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import LogitsProcessorList
 
 
 @dataclass(kw_only=True)
-class Generation(ABC):
-    """A way of decoding. The length limit is the task's ``max_response_tokens``."""
+class Generation:
+    """A way of decoding. The length limit and the stop strings are the task's."""
 
-    @abstractmethod
-    def processors(self, ids: list[str], step: int) -> LogitsProcessorList:
+    repetition_penalty: float = field(metadata=numbers("(0, 100]", 1.2))
+
+    @property
+    def sequences(self) -> int:
+        """How many responses to a prompt are followed at a time."""
+        return 1
+
+    @property
+    def answers(self) -> int:
+        """How many responses each prompt gets."""
+        return 1
+
+    def names(self, prompt: str) -> list[str]:
+        """An id for each response to a prompt: the prompt's own, and the same with a number from the second on."""
+        return [prompt, *(f"{prompt}-{number}" for number in range(2, self.answers + 1))]
+
+    def processors(self, ids: list[str], step: int, padding: Tensor) -> LogitsProcessorList:
         """Logits processors after which the greatest logit is the token to take.
 
         Args:
             ids: (B,) names of the rows, which seed their randomness together with the step.
             step: 0, or the update of the policy while it trains.
+            padding: (B,) how many tokens of padding each prompt begins with: they repeat nothing.
         """
+        from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+        if self.repetition_penalty == 1:
+            return LogitsProcessorList()
+        begins = padding.repeat_interleave(self.sequences)
+        return LogitsProcessorList([RepetitionPenaltyLogitsProcessor(self.repetition_penalty, prompt_ignore_length=begins)])
 
 
 @dataclass(kw_only=True)
 class Greedy(Generation):
     """The likeliest token at each position."""
 
-    def processors(self, ids: list[str], step: int) -> LogitsProcessorList:
-        from transformers import LogitsProcessorList
 
-        return LogitsProcessorList()
+@dataclass(kw_only=True)
+class Beam(Generation):
+    """The likeliest of the responses that a beam search finds, by mean log-prob per token."""
+
+    beams: int = field(metadata=numbers("[2, 1024]", 2))
+
+    @property
+    def sequences(self) -> int:
+        return self.beams
 
 
 @dataclass(kw_only=True)
@@ -44,14 +72,19 @@ class Sample(Generation):
     with the same numbers, so their difference is measured with less noise.
     """
 
+    samples: int = field(metadata=COUNT)  # a prompt
     seed: int = field(metadata=SEED)
     top_p: float = field(metadata=numbers("(0, 1]", 0.95))
     temperature: float = field(metadata=numbers("(0, 100]", 1.0))
 
-    def processors(self, ids: list[str], step: int) -> LogitsProcessorList:
+    @property
+    def answers(self) -> int:
+        return self.samples
+
+    def processors(self, ids: list[str], step: int, padding: Tensor) -> LogitsProcessorList:
         from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
         from aloll_cli.generation import InverseCdf
 
         warpers = [TemperatureLogitsWarper(self.temperature), TopPLogitsWarper(self.top_p)]
-        return LogitsProcessorList([*warpers, InverseCdf(self.seed, step, ids)])
+        return LogitsProcessorList([*super().processors(ids, step, padding), *warpers, InverseCdf(self.seed, step, ids)])

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from aloll_cli.batches import token_batch
+from aloll_cli.batches import batch_logps
 from aloll_cli.errors import UserError
 from aloll_cli.generation import respond
 from aloll_cli.metrics import distinct, words
+from aloll_cli.packing import longest_first
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.scoring import checked_scores
 
@@ -49,21 +49,17 @@ class Likelihood(Evaluator):
     examples: ExampleTable
     weights: FloatArray
     pad: int
-    batch_size: int
+    batch_tokens: int
     label: str
 
-    @torch.inference_mode()
     def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
         rows = np.flatnonzero(self.weights > 0)
         lengths = self.examples.response_lengths()
         if not len(rows):
             raise UserError("no validation response has a positive advantage, to judge the policy by.", "values=constant")
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        mine, total = rows[world.rank :: world.size], 0.0
-        for start in range(0, len(mine), self.batch_size):
-            chosen = mine[start : start + self.batch_size]
-            logps = token_batch(self.examples, chosen.tolist(), self.pad, module.model.device).logps(module)
-            total += float((logps.sum(dim=-1).double().cpu().numpy() * self.weights[chosen]).sum())
+        mine = rows[longest_first(lengths[rows])][world.rank :: world.size]
+        logps = batch_logps(module, self.examples, mine.tolist(), self.pad, self.batch_tokens)
+        total = float(sum(row.sum(dtype=np.float64) * self.weights[i] for i, row in zip(mine, logps, strict=True)))
         return {"score": world.sum(total) / float((self.weights[rows] * lengths[rows]).sum())}
 
 
@@ -76,8 +72,8 @@ class GeneratedReward(Evaluator):
     tokenizer: PreTrainedTokenizerBase
     generation: Generation
     max_tokens: int
-    stop: str | None
-    batch_size: int
+    stop: list[str]
+    batch_tokens: int
     reward: Reward
     load_scorer: Callable[[], Scorer]
     label: str = "reward"
@@ -89,17 +85,15 @@ class GeneratedReward(Evaluator):
         return sorted(sorted((int(i) for i in first), key=lambda i: names[i])[: self.prompts])
 
     def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
-        rows = [
-            self.examples.table.slice(i, 1).to_pylist()[0] | {"prompt_ids": self.examples.prompt_ids(i)} for i in self.sample()
-        ]
-        mine = rows[world.rank :: world.size]
+        rows = [self.examples.table.slice(i, 1).to_pylist()[0] for i in self.sample()]
+        mine = [(name, row) for row in rows for name in self.generation.names(row["group"])][world.rank :: world.size]
         responses = respond(
-            module.model, self.tokenizer, [row["prompt_ids"] for row in mine], [row["group"] for row in mine], self.generation,
-            step=update, max_tokens=self.max_tokens, stop=self.stop, batch_size=self.batch_size,
+            module.model, self.tokenizer, [np.array(row["prompt_ids"]) for _, row in mine], [name for name, _ in mine],
+            self.generation, step=update, max_tokens=self.max_tokens, stop=self.stop, batch_tokens=self.batch_tokens,
         )  # fmt: skip
         scored = [
-            Row(row["group"], row["group"], row["prompt"], r.text, turns=row["turns"])
-            for row, r in zip(mine, responses, strict=True)
+            Row(name, row["group"], row["prompt"], r.text, turns=row["turns"])
+            for (name, row), r in zip(mine, responses, strict=True)
         ]
         scores, error = np.zeros(0), None
         try:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, StoppingCriteria
 
 from aloll_cli.encoding import left_padded
+from aloll_cli.models import end_tokens
+from aloll_cli.packing import by_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,9 +46,28 @@ def _row_key(seed: int, step: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{name}".encode()).digest()[:16])
 
 
+class SpelledOut(StoppingCriteria):
+    """Ends a row once its response holds one of some strings."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: list[str], start: int) -> None:
+        """Watch what comes from the column ``start`` on."""
+        self._tokenizer, self._strings, self._start = tokenizer, strings, start
+        # a token is a byte at least, but for control tokens and halves of a character at the edge
+        self._reach = max(len(string.encode()) for string in strings) + 8
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
+        """(B, L) tokens so far → (B,) whether the response holds a string."""
+        rows = input_ids[:, self._start :].tolist()
+        found = [self._is_in(row[-self._reach :]) and self._is_in(row) for row in rows]
+        return torch.tensor(found, device=input_ids.device)  # type: ignore[return-value]
+
+    def _is_in(self, tokens: list[int]) -> bool:
+        return _first(self._strings, _text(tokens, self._tokenizer)) is not None
+
+
 @dataclass(frozen=True)
 class Response:
-    """A generated response: its text before the stop string, how many tokens, and whether the model ended it itself."""
+    """A generated response: its text before a stop string, how many tokens, and whether the model ended it itself."""
 
     text: str
     tokens: int
@@ -61,8 +84,9 @@ def respond(
     *,
     step: int,
     max_tokens: int,
-    stop: str | None,
-    batch_size: int,
+    stop: list[str],
+    batch_tokens: int,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> list[Response]:
     """One response to each prompt, in order. Prompts are sorted by length within the call to save padding.
 
@@ -72,33 +96,46 @@ def respond(
         ids: (N,) names, which seed each row's randomness.
         step: what seeds it beside the name.
         max_tokens: the limit on a response's tokens.
-        stop: the text ends before this string, if it occurs.
-        batch_size: prompts at a time; moves results by rounding only.
+        stop: the text ends before the first of these strings, and nothing is generated behind it.
+        batch_tokens: tokens at a time, padding and what may be generated included; moves results by rounding only.
+        advance: told how many responses are there whenever some more are.
     """
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     responses: dict[int, Response] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    ends = end_tokens(model, tokenizer)
+    lengths = [(len(prompt) + max_tokens) * generation.sequences for prompt in prompts]
+    for chosen in by_tokens(lengths, batch_tokens):
         input_ids, mask = left_padded([prompts[i] for i in chosen], int(tokenizer.pad_token_id), model.device)
         output = cast(Any, model).generate(
             input_ids=input_ids,
             attention_mask=mask,
             do_sample=False,
-            num_beams=1,
+            num_beams=generation.sequences,
             max_new_tokens=max_tokens,
-            logits_processor=generation.processors([ids[i] for i in chosen], step),
-            eos_token_id=tokenizer.eos_token_id,
+            logits_processor=generation.processors([ids[i] for i in chosen], step, (mask == 0).sum(dim=1)),
+            stopping_criteria=[SpelledOut(tokenizer, stop, input_ids.shape[1])] if stop else [],
+            eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
         )
         for i, new in zip(chosen, output[:, input_ids.shape[1] :].tolist(), strict=True):
-            responses[i] = _response(new, tokenizer, stop)
+            responses[int(i)] = _response(new, tokenizer, ends, stop)
+        advance(len(chosen))
     return [responses[i] for i in range(len(prompts))]
 
 
-def _response(new: list[int], tokenizer: PreTrainedTokenizerBase, stop: str | None) -> Response:
-    ended = tokenizer.eos_token_id in new
-    tokens = new[: new.index(tokenizer.eos_token_id)] if ended else new
-    text = str(tokenizer.decode(tokens, skip_special_tokens=True))
-    if stop is not None and stop in text:
-        text, ended = text[: text.index(stop)], True
-    return Response(text, len(tokens), ended)
+def _response(new: list[int], tokenizer: PreTrainedTokenizerBase, ends: list[int], stop: list[str]) -> Response:
+    """What a row of new tokens says; behind its end there may be padding."""
+    tokens = new[: next((i for i, token in enumerate(new) if token in ends), len(new))]
+    if _first(stop, _text(tokens, tokenizer)) is None:
+        return Response(_text(tokens, tokenizer), len(tokens), len(tokens) < len(new))
+    needed = bisect_left(range(len(tokens)), True, key=lambda n: _first(stop, _text(tokens[:n], tokenizer)) is not None)
+    text = _text(tokens[:needed], tokenizer)
+    return Response(text[: _first(stop, text)], needed, True)
+
+
+def _text(tokens: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _first(strings: list[str], text: str) -> int | None:
+    """Where the first of some strings begins in a text, or None."""
+    return min((text.index(string) for string in strings if string in text), default=None)

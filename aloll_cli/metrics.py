@@ -56,10 +56,24 @@ def mean_with_interval(values: FloatArray, resamples: int) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "ci95": list(bootstrap(values, resamples))}
 
 
-def text_figures(texts: Sequence[str], resamples: int) -> dict[str, Any]:
-    """Length (mean words of non-empty responses), share of empty ones, distinct-n in both formulas."""
+def by_prompt(values: FloatArray, answers: int) -> FloatArray:
+    """(G,) the mean of each prompt's values, of (G · answers,) values in the order of the prompts; NaN are left out."""
+    rows = values.reshape(-1, answers)
+    found = rows[~np.isnan(rows).all(axis=1)]
+    means: FloatArray = np.nanmean(found, axis=1)
+    return means
+
+
+def text_figures(texts: Sequence[str], resamples: int, answers: int = 1) -> dict[str, Any]:
+    """Length (words of non-empty responses, a mean over prompts), share of empty ones, distinct-n in both formulas.
+
+    Args:
+        texts: responses, those to a prompt together.
+        resamples: of the bootstrap over prompts.
+        answers: how many responses each prompt has.
+    """
     lengths = np.array([len(text.split()) for text in texts], dtype=np.float64)
-    spoken = lengths[lengths > 0]
+    spoken = by_prompt(np.where(lengths > 0, lengths, np.nan), answers)
     figures: dict[str, Any] = {
         "length": mean_with_interval(spoken, resamples) if len(spoken) else {"mean": 0.0, "ci95": [0.0, 0.0]},
         "empty": float(np.mean(lengths == 0)),

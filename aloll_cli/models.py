@@ -304,15 +304,17 @@ def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     """
     from transformers import GenerationConfig
 
-    published = model.generation_config.eos_token_id if model.generation_config else None
-    ends = [tokenizer.eos_token_id, *(published if isinstance(published, list) else [published]), chat_end(tokenizer)]
-    ends = list(dict.fromkeys(token for token in ends if token is not None))
     model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=ends if len(ends) > 1 else ends[0],
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=end_tokens(model, tokenizer), pad_token_id=tokenizer.pad_token_id
     )
     return model
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What ends a response: the tokenizer's EOS, the published tokens, and what the chat template puts behind an answer."""
+    published: int | list[int] | None = model.generation_config.eos_token_id if model.generation_config else None
+    more = published if isinstance(published, list) else [published]
+    return list(dict.fromkeys(token for token in [tokenizer.eos_token_id, *more, chat_end(tokenizer)] if token is not None))
 
 
 def load_policy(directory: Path, place: Placement) -> PreTrainedModel:

@@ -9,7 +9,14 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import IntArray
 
 
-def by_tokens(lengths: Sequence[int], budget: int) -> list[IntArray]:
+def longest_first(lengths: Sequence[int] | IntArray) -> IntArray:
+    """Indices of rows by falling length, equal ones as they come: what does not fit into memory fails at once."""
+    import numpy as np
+
+    return np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+
+
+def by_tokens(lengths: Sequence[int] | IntArray, budget: int) -> list[IntArray]:
     """Rows sorted by length and cut into batches of at most ``budget`` tokens with their padding.
 
     Args:
@@ -17,12 +24,9 @@ def by_tokens(lengths: Sequence[int], budget: int) -> list[IntArray]:
         budget: of a batch; a row longer than that is a batch of its own.
 
     Returns:
-        Indices of each batch's rows, the longest first: what does not fit into memory fails at once. All N occur once.
+        Indices of each batch's rows, the longest first. All N occur once.
     """
-    import numpy as np
-
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    batches, start = [], 0
+    order, batches, start = longest_first(lengths), [], 0
     while start < len(order):
         count = max(1, budget // max(1, lengths[order[start]]))  # its first row is its longest
         batches.append(order[start : start + count])

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from aloll_cli.config import fingerprint, flatten
@@ -29,7 +30,7 @@ class Run:
     Attributes:
         name: the name of its folder of metrics.
         metrics: metrics.json.
-        answers: answers.jsonl, one row a prompt.
+        answers: answers.jsonl, one row a response.
         updates: what training logged at each update; empty for a policy that was not trained here.
         evaluations: the validation score at some updates, likewise.
         score: what that score is.
@@ -70,8 +71,12 @@ class Run:
 
     @cached_property
     def rewards(self) -> dict[str, float]:
-        """The reward of the policy's answer to each prompt; empty where no scorer exists."""
-        return {row["prompt"]: row["policy"]["reward"] for row in self.answers if "reward" in row["policy"]}
+        """The mean reward of the policy's answers to each prompt; empty where no scorer exists."""
+        rewards: dict[str, list[float]] = {}
+        for row in self.answers:
+            if "reward" in row["policy"]:
+                rewards.setdefault(row["prompt"], []).append(row["policy"]["reward"])
+        return {prompt: fmean(found) for prompt, found in rewards.items()}
 
     def is_comparable(self, other: Run) -> bool:
         """Whether both answered the same prompts and were judged by the same reward."""

@@ -7,7 +7,7 @@ from enum import Enum
 
 from aloll_cli.adapters import Adapter, Given, Lora
 from aloll_cli.config import COUNT, OPERATIONAL, SEED, discover, name_of, numbers
-from aloll_cli.decoding import Generation, Greedy, Sample
+from aloll_cli.decoding import Beam, Generation, Greedy, Sample
 from aloll_cli.errors import UserError
 from aloll_cli.models import Attention, Model, Pretrained, Scratch
 from aloll_cli.optimizers import Adamw
@@ -15,7 +15,7 @@ from aloll_cli.rewards.base import Reward
 from aloll_cli.sampling import All, Priority, Sampling, Uniform
 from aloll_cli.tasks.base import Task
 from aloll_cli.tracking import Off, Tracking, Wandb
-from aloll_cli.values import Constant, Data, Group, Head, Values
+from aloll_cli.values import Constant, Data, Group, Head, MonteCarlo, Values
 from aloll_cli.variants.base import Signal, Variant
 
 EPOCHS = numbers("(0, 1000000]", 1.0)
@@ -91,7 +91,7 @@ class Runtime:
     micro_batch_size: int = field(metadata=OPERATIONAL | COUNT)
     gradient_checkpointing: bool = field(metadata=OPERATIONAL)
     attn: Attention | None = field(metadata=OPERATIONAL)
-    scoring_batch_size: int = field(metadata=OPERATIONAL | COUNT)
+    scoring_batch_tokens: int = field(metadata=OPERATIONAL | COUNT)
     checkpoint_every: int = field(metadata=OPERATIONAL | COUNT)
     keep_checkpoints: int = field(metadata=OPERATIONAL | COUNT)
     max_hours: float | None = field(metadata=OPERATIONAL | numbers("(0, inf)", 8.0))
@@ -149,7 +149,7 @@ class Settings(Runtime):
         if self.model.limit is not None and needed > self.model.limit:
             raise UserError(*too_long(needed, self.model.limit, self.task.max_response_tokens))
         self.values.check(self.reward.range)
-        if self.values.needs_samples and not self.reward.scores_text:
+        if self.values.sampled_on and not self.reward.scores_text:
             raise UserError(
                 f"values={name_of(self.values)} needs rewards of new text; reward={name_of(self.reward)} has only stored ones.",
                 "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
@@ -206,9 +206,9 @@ GROUPS: dict[str, dict[str, type]] = {
     "model": {"scratch": Scratch, "pretrained": Pretrained},
     "adapter": {"lora": Lora, "pretrained": Given},
     "reference": {"trained": Trained, "pretrained": AsLoaded},
-    "values": {"head": Head, "data": Data, "group": Group, "constant": Constant},
+    "values": {"head": Head, "data": Data, "group": Group, "monte_carlo": MonteCarlo, "constant": Constant},
     "sampling": {"priority": Priority, "uniform": Uniform, "all": All},
     "optimizer": {"adamw": Adamw},
-    "generation": {"greedy": Greedy, "sample": Sample},
+    "generation": {"greedy": Greedy, "beam": Beam, "sample": Sample},
     "tracking": {"off": Off, "wandb": Wandb},
 }

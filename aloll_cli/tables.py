@@ -1,7 +1,8 @@
 """Tables keyed by example id: Parquet in blocks of a fixed number of rows.
 
-A block is written beside and renamed whole, so what is there is complete: it is the unit of resuming, of sorting by
-length, and of sharing work between processes.
+A block is written beside and renamed whole, so what is there is complete: it is the unit of resuming and of sharing work
+between processes. Where rows are computed in another order than that of the table, blocks hold them as they were computed,
+and their column ``place`` says where each belongs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
         name: the folder.
         rows: how many rows the table has.
         label: what progress is called.
-        compute: (start, stop) → the table of those rows.
+        compute: (start, stop) → the table of those rows; may count them by ``job.log.advance`` while it goes.
 
     Raises:
         UserError: the first error that any process met.
@@ -51,8 +52,9 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
                 if stopped := job.stopper.requested:
                     break
                 stop = min(starts[i] + BLOCK, rows)
+                uncounted = meter.done + stop - starts[i]
                 write_table(_part(folder, i), compute(starts[i], stop))
-                meter.advance(stop - starts[i])
+                meter.advance(uncounted - meter.done)
         except UserError as found:
             error = found
         except Exception as found:
@@ -74,11 +76,14 @@ def write_table(file: Path, table: pa.Table) -> None:
 
 
 def read_blocks(folder: Path) -> pa.Table:
-    """The whole table of a folder of blocks."""
+    """The whole table of a folder of blocks, its rows in their places."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pa.concat_tables([pq.read_table(part) for part in sorted(folder.glob("part-*.parquet"))]).combine_chunks()
+    table = pa.concat_tables([pq.read_table(part) for part in sorted(folder.glob("part-*.parquet"))])
+    if "place" in table.column_names:
+        table = table.sort_by("place").drop_columns("place")
+    return table.combine_chunks()
 
 
 def _part(folder: Path, number: int) -> Path:

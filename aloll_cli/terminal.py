@@ -46,6 +46,7 @@ class Log:
         self._file, self._muted = file, muted
         self._shows_news = not muted and verbosity is not Verbosity.quiet
         self._shows_details = not muted and verbosity is Verbosity.verbose
+        self._meter: Meter | None = None
 
     def say(self, line: str) -> None:
         """One line of news."""
@@ -73,6 +74,16 @@ class Log:
     @contextmanager
     def progress(self, label: str, total: int, done: int = 0) -> Iterator[Meter]:
         """A live bar on a terminal; elsewhere a plain line now and then."""
+        with self._meter_for(label, total, done) as self._meter:
+            yield self._meter
+
+    def advance(self, count: int) -> None:
+        """Count some more of what progress is shown of."""
+        assert self._meter is not None
+        self._meter.advance(count)
+
+    @contextmanager
+    def _meter_for(self, label: str, total: int, done: int) -> Iterator[Meter]:
         if not self._shows_news:
             yield Meter(label, total, done)
         elif notes.is_terminal and not notes.is_dumb_terminal:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from aloll_cli.encoding import left_padded
+from aloll_cli.packing import by_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,20 +68,18 @@ class ValueHead(nn.Module):
 
 
 @torch.inference_mode()
-def prompt_states(model: PreTrainedModel, prompts: Sequence[IntArray], pad: int, batch_size: int) -> list[Tensor]:
+def prompt_states(model: PreTrainedModel, prompts: Sequence[IntArray], pad: int, batch_tokens: int) -> list[Tensor]:
     """Last-layer states of each prompt, (P_i, H) fp32 on the CPU, from a model in eval mode.
 
     Prompts are sorted by length to save padding; padding takes no part.
     """
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     states: dict[int, Tensor] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in by_tokens([len(prompt) for prompt in prompts], batch_tokens):
         ids, mask = left_padded([prompts[i] for i in chosen], pad, model.device)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         output = model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).last_hidden_state
         for row, i in enumerate(chosen):
-            states[i] = output[row, -len(prompts[i]) :].float().cpu().clone()
+            states[int(i)] = output[row, -len(prompts[i]) :].float().cpu().clone()
     return [states[i] for i in range(len(prompts))]
 
 

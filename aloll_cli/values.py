@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from aloll_cli.config import COUNT, SEED, numbers
+from aloll_cli.decoding import Generation, Sample
 from aloll_cli.errors import UserError
+from aloll_cli.tasks.base import SPLITS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +44,7 @@ class Evidence:
     Attributes:
         range: (lo, hi) of the reward.
         train: the logged training responses with their rewards.
-        sample_rewards: (M,) rewards of π_ref's own answers to the M validation prompts, where the method asked for them.
+        sample_rewards: (M, k) rewards of π_ref's k own answers to each of a split's M prompts, where the method asked for them.
         states: (split, which of its distinct prompts) → π_ref's last-layer states of those.
         say: tells the user a line.
     """
@@ -58,10 +60,16 @@ class Evidence:
 class Values(ABC):
     """One way of estimating V(x)."""
 
+    splits: ClassVar[tuple[str, ...]] = SPLITS  # those it knows values of; a reward that scores text asks for training's alone
+
     @property
-    def needs_samples(self) -> bool:
-        """Whether π_ref must have answered the validation prompts, and its answers been scored."""
-        return False
+    def sampled_on(self) -> str | None:
+        """The split whose prompts π_ref must have answered, and its answers been scored, or None."""
+        return None
+
+    def sampling(self, generation: Generation) -> Generation:
+        """How π_ref answers these, where policies are judged by answers drawn by ``generation``."""
+        return generation
 
     @property
     def fitted_on(self) -> str | None:
@@ -203,8 +211,8 @@ class Head(Learned):
     """The paper's: fitted on π_ref's own samples on VALIDATION prompts, then applied to the training prompts."""
 
     @property
-    def needs_samples(self) -> bool:
-        return True
+    def sampled_on(self) -> str | None:
+        return "validation"
 
     @property
     def fitted_on(self) -> str | None:
@@ -216,9 +224,9 @@ class Head(Learned):
         from aloll_cli.value_head import train_head
 
         assert evidence.sample_rewards is not None
-        targets = evidence.sample_rewards
+        targets = evidence.sample_rewards.mean(axis=1)
         states = evidence.states("validation", np.arange(len(targets)))
-        counts = np.ones_like(targets)
+        counts = np.ones_like(targets)  # as many samples for each
         fit = self.fit(states, targets, counts, evidence)
         y, w = (torch.tensor(a, dtype=torch.float32) for a in (targets, counts))
         head = train_head(states, y, w, self.options(evidence.range), fit.epoch)
@@ -239,3 +247,41 @@ class Data(Learned):
         means = np.bincount(evidence.train.groups, weights=evidence.train.rewards) / counts
         fit = self.fit(evidence.states("train", np.arange(len(means))), means, counts, evidence)
         return _HeadEstimate(fit.heads, evidence.states, "train", fit.folds)
+
+
+@dataclass(frozen=True)
+class _ByPrompt(Estimate):
+    means: FloatArray
+
+    def of(self, split: str, logged: Logged, rows: slice) -> FloatArray:
+        return self.means[logged.groups[rows]]
+
+
+@dataclass(kw_only=True)
+class MonteCarlo(Values):
+    """The mean reward of π_ref's own fresh samples to each training prompt: no model of V, and so no error but noise."""
+
+    samples: int = field(metadata=COUNT)  # a prompt
+    seed: int = field(metadata=SEED)
+    top_p: float = field(metadata=numbers("(0, 1]", 1.0))
+    temperature: float = field(metadata=numbers("(0, 100]", 1.0))
+
+    splits = ("train",)
+
+    @property
+    def sampled_on(self) -> str | None:
+        return "train"
+
+    def sampling(self, generation: Generation) -> Generation:
+        return Sample(
+            samples=self.samples, seed=self.seed, top_p=self.top_p, temperature=self.temperature, repetition_penalty=1.0
+        )
+
+    def estimate(self, evidence: Evidence) -> Estimate:
+        assert evidence.sample_rewards is not None
+        means = evidence.sample_rewards.mean(axis=1)
+        if self.samples > 1:
+            noise = np.sqrt(evidence.sample_rewards.var(axis=1, ddof=1).mean() / self.samples)
+            error = f"standard error of V {noise:.3f}, s.d. over prompts {means.std():.3f}"
+            evidence.say(f"  {self.samples} samples a prompt: {error}")
+        return _ByPrompt(means)

@@ -83,7 +83,7 @@ def logps_of(model, line, store):
     """ln π of the first training responses under a model."""
     examples = ExampleTable(store.path(line.examples) / "train")
     pad = load_tokenizer(store.path(line.tokenizer)).pad_token_id
-    return torch.cat([torch.tensor(row) for row in batch_logps(ResponseLogps(model), examples, range(6), pad, 3)])
+    return torch.cat([torch.tensor(row) for row in batch_logps(ResponseLogps(model), examples, range(6), pad, 200)])
 
 
 def stored_logps(line, store):

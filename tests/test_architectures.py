@@ -194,8 +194,8 @@ def test_the_probe_finds_what_bends_the_logits_also_where_no_option_says_so(load
 @EVERY
 def test_states_and_values_of_prompts_are_the_same_alone_and_in_a_batch(loaded, kind):
     model, prompts = loaded(kind), [prompt for prompt, _ in rows()]
-    together = prompt_states(model, prompts, PAD, batch_size=4)
-    alone = [prompt_states(model, [prompt], PAD, batch_size=1)[0] for prompt in prompts]
+    together = prompt_states(model, prompts, PAD, batch_tokens=1000)
+    alone = [prompt_states(model, [prompt], PAD, batch_tokens=1000)[0] for prompt in prompts]
     torch.manual_seed(0)
     head = ValueHead(together[0].shape[1], 0.0, 1.0, dropout=0.1)
     for found, expected, prompt in zip(together, alone, prompts, strict=True):
@@ -211,6 +211,6 @@ def test_answers_are_the_same_alone_and_in_a_batch(loaded, kind):
 
     def answers(some):
         names = [str(len(prompt)) for prompt in some]
-        return respond(model, tokenizer(), some, names, Greedy(), step=0, max_tokens=6, stop=None, batch_size=4)
+        return respond(model, tokenizer(), some, names, Greedy(repetition_penalty=1.0), step=0, max_tokens=6, stop=[], batch_tokens=1000)
 
     assert answers(prompts) == [answers([prompt])[0] for prompt in prompts]

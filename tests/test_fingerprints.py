@@ -16,7 +16,7 @@ OPERATIONAL = {
     "gradient_checkpointing": "gradient_checkpointing=true",
     "attn": "attn=eager",
     "merge": "merge=false",
-    "scoring_batch_size": "scoring_batch_size=5",
+    "scoring_batch_tokens": "scoring_batch_tokens=500",
     "checkpoint_every": "checkpoint_every=7",
     "keep_checkpoints": "keep_checkpoints=3",
     "max_hours": "max_hours=0.5",
@@ -104,6 +104,13 @@ def test_what_is_read_of_the_rows_changes_the_data():
 )  # fmt: skip
 def test_what_a_policy_is_trained_with_changes_the_policy_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"policy", "metrics"}
+
+
+def test_values_by_samples_of_the_training_prompts_do_not_depend_on_how_policies_are_judged():
+    own = ("values=monte_carlo",)
+    assert changed(fingerprints(*own), fingerprints(*own, "generation=greedy")) == {"policy", "metrics"}
+    assert changed(fingerprints(*own), fingerprints(*own, "values.seed=2")) == {"values", "policy", "metrics"}
+    assert changed(fingerprints(), fingerprints("generation.samples=2")) == {"values", "policy", "metrics"}
 
 
 @pytest.mark.parametrize("override", ["split=validation", "resamples=7", "reward@test_reward=fitted"])

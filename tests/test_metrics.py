@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from aloll_cli.metrics import bootstrap, distinct, distinct_per_word, matched_distinct, mean_with_interval, text_figures, words
+from aloll_cli.metrics import (
+    bootstrap,
+    by_prompt,
+    distinct,
+    distinct_per_word,
+    matched_distinct,
+    mean_with_interval,
+    text_figures,
+    words,
+)
 
 TEXTS = ["The cat saw the cat", "the dog", ""]
 
@@ -99,3 +108,16 @@ def test_nothing_but_empty_responses_has_length_zero():
     figures = text_figures(["", " "], 10)
     assert figures["length"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
     assert figures["empty"] == 1.0
+
+
+def test_values_of_several_answers_are_averaged_by_prompt():
+    assert by_prompt(np.array([1.0, 2.0, 6.0, 5.0]), 2).tolist() == [1.5, 5.5]
+    assert by_prompt(np.array([1.0, 2.0]), 1).tolist() == [1.0, 2.0]
+    assert by_prompt(np.array([1.0, np.nan, np.nan, np.nan]), 2).tolist() == [1.0]
+
+
+def test_the_same_answer_twice_is_no_more_evidence_than_once():
+    once = np.random.default_rng(4).normal(size=50)
+    assert bootstrap(by_prompt(np.repeat(once, 3), 3), 100) == pytest.approx(bootstrap(once, 100))
+    texts = [text for text in TEXTS for _ in range(3)]
+    assert text_figures(texts, 100, answers=3)["length"] == text_figures(TEXTS, 100)["length"]

@@ -21,12 +21,12 @@ from running import SMALL, run
 from tiny import gpt2, reviews, tokenizer, write_rows
 
 from aloll_cli.config import _out_of_range
-from aloll_cli.decoding import Sample
+from aloll_cli.decoding import Beam, Greedy, Sample
 from aloll_cli.optimizers import Adamw
 from aloll_cli.rewards.fitted import Fitted
 from aloll_cli.sampling import Priority
 from aloll_cli.settings import GROUPS, Settings
-from aloll_cli.values import Data
+from aloll_cli.values import Data, MonteCarlo
 from aloll_cli.variants.alol import Alol
 from aloll_cli.variants.kl import Kl
 from aloll_cli.variants.r_gold import RGold
@@ -146,6 +146,8 @@ COMMANDS = [
     # contradictions
     ("train epochs=2", r"exactly one of updates and epochs must be set\.\nupdates=400 epochs=null"),
     ("train reward=column", r"values=head needs rewards of new text; reward=column has only stored ones\.\nvalues=data"),
+    ("train reward=column values=monte_carlo", r"values=monte_carlo needs rewards of new text; .*\nvalues=data"),
+    ("train generation=greedy generation.samples=4", r"generation.samples is no option of .*\nIt belongs to generation=sample"),
     ("train variant=wbc reward=column values=data reward.transform=none reward.lo=-1", r"variant=wbc weights by the reward itself"),
     ("train reward=column values=data reward.lo=2", r"reward.lo=2.0 is not below reward.hi=1.0"),
     ("train reference=pretrained", r"reference=pretrained needs a model that was trained before"),
@@ -153,7 +155,9 @@ COMMANDS = [
     ("train model.hidden_size=30 model.heads=4", r"model.hidden_size=30 is not a multiple of 2 × model.heads=4"),
     ("train model.context=80", r"may take 129 tokens .* the model reads 80\.\ntask.max_prompt_tokens=15"),
     ("train values=constant values.value=5", r"values.value=5.0: no reward is above 1.0, .*\nvalues.value=null"),
-    ("train task.stop=", r"task.stop is empty: every text ends before that\.\ntask.stop=null"),
+    ("train task.stop=['']", r"task.stop holds an empty string: every text ends before that\.\ntask.stop=\[\]"),
+    ("train generation=beam generation.beams=1", r"generation.beams must lie in \[2, 1024\], got 1\.\ngeneration.beams=2"),
+    ("train generation=greedy generation.beams=2", r"generation.beams is no option of .*\nIt belongs to generation=beam"),
     # sweeps
     ("run -m variant=seq,sq", r"variant=sq: there is no such choice"),
     ("run variant=nll -m seed=1,x", r"seed=x: a whole number is needed"),
@@ -513,6 +517,10 @@ BOUNDS = {  # numbers that an option takes, and such that it does not
     (RGold, "floor"): ([0.0, 1.0], [-0.1, 1.1]),
     (Sample, "top_p"): ([0.1, 1.0], [0.0, 1.1]),
     (Sample, "temperature"): ([0.1], [0.0, -1.0]),
+    (Sample, "samples"): ([1, 8], [0]),
+    (Greedy, "repetition_penalty"): ([0.9, 1.0, 2.5], [0.0, -1.0]),
+    (Beam, "beams"): ([2], [1, 0]),
+    (MonteCarlo, "samples"): ([1], [0]),
     (Adamw, "lr"): ([1e-9, 1.0], [0.0, -1.0]),
     (Adamw, "betas"): ([[0.0, 0.999]], [[0.9, 1.0], [-0.1, 0.9]]),
     (Adamw, "weight_decay"): ([0.0], [-1.0]),

@@ -138,6 +138,20 @@ def test_a_table_stops_between_two_blocks_and_goes_on_with_the_next(tmp_path: Pa
     assert read_blocks(tmp_path / "table").column("row").to_pylist() == list(range(1000))
 
 
+def test_what_a_block_counts_itself_is_not_counted_twice(tmp_path: Path):
+    counting, seen = job(tmp_path), []
+
+    def compute(start: int, stop: int) -> pa.Table:
+        seen.append(counting.log._meter.done)
+        counting.log.advance(100)
+        seen.append(counting.log._meter.done)
+        return pa.table({"row": list(range(start, stop))})
+
+    write_blocks(counting, "table", 400, "count", compute)
+    assert seen == [0, 100, 256, 356]
+    assert counting.log._meter.done == 400
+
+
 def makings(outputs: Path) -> dict[str, list[str]]:
     """How often each artifact was begun and gone on with, by its log."""
     logs = {str(file.parent.relative_to(outputs)): file.read_text() for file in outputs.rglob("log.txt")}

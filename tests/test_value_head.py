@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from aloll_cli.errors import UserError
 from aloll_cli.value_head import HeadOptions, ValueHead, cross_fit, padded_states, predict, prompt_states, train_head
-from aloll_cli.values import Constant, Data, Evidence, Group, Head, Logged
+from aloll_cli.values import Constant, Data, Evidence, Group, Head, Logged, MonteCarlo
 
 HIDDEN = 16
 OPTIONS = HeadOptions(lo=0.0, hi=1.0, lr=1e-2, epochs=8, batch_size=16, dropout=0.1, weight_decay=0.01, seed=1)
@@ -70,10 +70,10 @@ def test_dropout_is_off_when_values_are_computed():
 def test_prompt_states_are_the_same_alone_and_in_any_batch(make):
     model, random = make(), np.random.default_rng(0)
     prompts = [random.integers(3, VOCABULARY, length) for length in (5, 1, 12, 3)]
-    together = prompt_states(model, prompts, 0, 4)
+    together = prompt_states(model, prompts, 0, 1000)
     assert [tuple(state.shape) for state in together] == [(5, 32), (1, 32), (12, 32), (3, 32)]
     for prompt, state in zip(prompts, together, strict=True):
-        assert_close(prompt_states(model, [prompt], 0, 1)[0], state, atol=1e-5, rtol=0)
+        assert_close(prompt_states(model, [prompt], 0, 1000)[0], state, atol=1e-5, rtol=0)
         with torch.no_grad():
             unpadded = model.base_model(input_ids=torch.tensor(prompt)[None]).last_hidden_state[0]
         assert_close(state, unpadded, atol=1e-5, rtol=0)
@@ -81,7 +81,7 @@ def test_prompt_states_are_the_same_alone_and_in_any_batch(make):
 
 def test_two_passes_over_the_prompts_give_the_same_bits():
     model, prompts = gpt2(dropout=0.5), [np.arange(3, 9), np.arange(5, 7)]
-    for first, second in zip(*(prompt_states(model, prompts, 0, 2) for _ in range(2)), strict=True):
+    for first, second in zip(*(prompt_states(model, prompts, 0, 1000) for _ in range(2)), strict=True):
         assert torch.equal(first, second)
 
 
@@ -162,7 +162,7 @@ def evidence(given, rewards, groups=None, sampled=None, bounds=(0.0, 1.0), said=
     return Evidence(
         range=bounds,
         train=Logged(np.array(rewards, dtype=np.float64), groups),
-        sample_rewards=sampled,
+        sample_rewards=None if sampled is None else np.array(sampled).reshape(len(sampled), -1),
         states=lambda split, prompts: [given[i] for i in prompts],
         say=(said if said is not None else []).append,
     )
@@ -208,6 +208,17 @@ def test_the_papers_head_is_fitted_on_validation_samples_and_reads_no_logged_rew
     assert np.corrcoef(values[0], targets)[0, 1] > 0.9
 
 
+def test_several_samples_of_a_prompt_are_one_target_their_mean():
+    given, targets = separable(30)
+    rows = Logged(None, np.arange(30))
+    several = np.stack([targets - 0.1, targets + 0.05, targets + 0.05], axis=1)
+    values = [
+        Head(**LEARNED).estimate(evidence(given, np.zeros(30), sampled=sampled)).of("train", rows, slice(0, 30))
+        for sampled in (targets, several)
+    ]
+    np.testing.assert_allclose(*values, atol=1e-6)
+
+
 def test_a_head_that_is_no_better_than_a_constant_says_so():
     said = []
     noise = np.random.default_rng(1).random(24)
@@ -228,6 +239,17 @@ def test_group_values_are_the_mean_of_the_others_worked_by_hand():
     assert estimate.of("train", logged, slice(2, 4)).tolist() == [3.5, 2.0]
     assert estimate.of("validation", Logged(None, groups), slice(0, 2)).tolist() == [2.5, 2.5]
     assert said == ["  33.3% of the training prompts have a single response and get the mean reward as their value"]
+
+
+def test_monte_carlo_values_are_the_means_of_the_samples_of_the_prompt_worked_by_hand():
+    said = []
+    method = MonteCarlo(samples=2, seed=1, top_p=1.0, temperature=1.0)
+    found = evidence([], [9.0] * 4, [0, 1, 0, 2], sampled=[[0.0, 1.0], [0.5, 0.25], [1.0, 1.0]], said=said)
+    logged = Logged(np.full(4, 9.0), np.array([0, 1, 0, 2]))
+    assert method.estimate(found).of("train", logged, slice(0, 4)).tolist() == [0.5, 0.375, 0.5, 1.0]
+    assert method.estimate(found).of("train", logged, slice(1, 3)).tolist() == [0.375, 0.5]
+    # sample variances 1/2, 1/32, 0: √(0.17708 / 2) = 0.298
+    assert "standard error of V 0.298" in said[0]
 
 
 def test_group_values_need_a_prompt_with_two_responses():

@@ -60,8 +60,8 @@ class Examples(Artifact):
 
         roles = pc.struct_field(pc.list_flatten(load_data(job.path(self.data), "train").column("parts")), "role")
         templated = pc.sum(ExampleTable(job.directory / "train").table.column("templated")).as_py()
-        if templated and self.task.stop is not None:
-            job.log.say(f"  chats in the model's template; answers end before {self.task.stop!r}, too, unless task.stop=null")
+        if templated and self.task.stop:
+            job.log.say(f"  chats in the model's template; answers end before {self.task.stop}, too, unless task.stop=[]")
         elif templated:
             job.log.say("  chats in the model's template")
         elif roles.null_count < len(roles):
@@ -99,6 +99,12 @@ class ExampleTable:
         rank[order] = np.arange(len(order))
         return rank[inverse], first[order]
 
+    @cached_property
+    def prompt_names(self) -> list[str]:
+        """(G,) the identity of each distinct prompt, in order of appearance."""
+        names: list[str] = self.table.column("group").take(self.groups[1]).to_pylist()
+        return names
+
     def prompt_ids(self, row: int) -> IntArray:
         """Token ids of a row's prompt."""
         return self._tokens("prompt_ids", row)
@@ -107,12 +113,13 @@ class ExampleTable:
         """Token ids of a row's response."""
         return self._tokens("response_ids", row)
 
+    def prompt_lengths(self) -> IntArray:
+        """(N,) tokens of each prompt."""
+        return self._lengths("prompt_ids")
+
     def response_lengths(self) -> IntArray:
         """(N,) tokens of each response."""
-        import numpy as np
-
-        offsets = self.table.column("response_ids").chunk(0).offsets.to_numpy()
-        return np.asarray(np.diff(offsets), dtype=np.int64)
+        return self._lengths("response_ids")
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[IntArray, IntArray]]:
@@ -121,6 +128,11 @@ class ExampleTable:
             column = self.table.column(name).chunk(0)
             arrays[name] = (column.values.to_numpy(), column.offsets.to_numpy())
         return arrays
+
+    def _lengths(self, name: str) -> IntArray:
+        import numpy as np
+
+        return np.asarray(np.diff(self._arrays[name][1]), dtype=np.int64)
 
     def _tokens(self, name: str, row: int) -> IntArray:
         values, offsets = self._arrays[name]

@@ -10,6 +10,7 @@ from aloll_cli.artifacts.policy_source import PolicySource, check_context
 from aloll_cli.config import identity
 from aloll_cli.decoding import Generation
 from aloll_cli.models import load_tokenizer
+from aloll_cli.packing import longest_first
 from aloll_cli.tables import read_blocks, write_blocks
 
 if TYPE_CHECKING:
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
 
 
 class Generations(Artifact):
-    """One row a prompt: id (the prompt's identity), group, prompt, turns, response, tokens, ended, stored (null)."""
+    """One row a response: id, group (the prompt's identity), prompt, turns, response, tokens, ended, stored (null).
+
+    The responses to a prompt stand together, as many for each, in the order of the prompts. Prompts are answered by falling
+    length, so that a block holds prompts of like length and little padding.
+    """
 
     kind, stage = "generations", "evaluate"
+    version = 2
 
     def __init__(self, policy: PolicySource, examples: Examples, split: str, generation: Generation) -> None:
         self.policy, self.examples, self.split, self.generation = policy, examples, split, generation
@@ -34,6 +40,7 @@ class Generations(Artifact):
         return {"policy": self.policy, "examples": self.examples}
 
     def make(self, job: Job) -> None:
+        import numpy as np
         import pyarrow as pa
 
         from aloll_cli.generation import respond
@@ -43,18 +50,22 @@ class Generations(Artifact):
         model = self.policy.load(job)
         check_context(model, self.examples)
         task = self.examples.task
-        _, prompts = examples.groups
+        prompts = np.repeat(examples.groups[1], self.generation.answers)
+        names = [name for group in examples.prompt_names for name in self.generation.names(group)]
+        order = longest_first(examples.prompt_lengths()[prompts])
 
         def generate(start: int, stop: int) -> pa.Table:
-            rows = [examples.table.slice(int(i), 1).to_pylist()[0] for i in prompts[start:stop]]
-            ids = [row["group"] for row in rows]
+            places = order[start:stop]
+            rows = [examples.table.slice(int(i), 1).to_pylist()[0] for i in prompts[places]]
+            ids = [names[i] for i in places]
             responses = respond(
-                model, tokenizer, [examples.prompt_ids(int(i)) for i in prompts[start:stop]], ids, self.generation,
-                step=0, max_tokens=task.max_response_tokens, stop=task.stop, batch_size=job.runtime.scoring_batch_size,
+                model, tokenizer, [examples.prompt_ids(int(i)) for i in prompts[places]], ids, self.generation, step=0,
+                max_tokens=task.max_response_tokens, stop=task.stop, batch_tokens=job.runtime.scoring_batch_tokens,
+                advance=job.log.advance,
             )  # fmt: skip
             return pa.table({
-                "id": ids, "group": ids, "prompt": [row["prompt"] for row in rows],
-                "turns": examples.table.column("turns").take(prompts[start:stop]),
+                "place": places, "id": ids, "group": [row["group"] for row in rows], "prompt": [row["prompt"] for row in rows],
+                "turns": examples.table.column("turns").take(prompts[places]),
                 "response": [r.text for r in responses], "tokens": [r.tokens for r in responses],
                 "ended": [r.ended for r in responses], "stored": pa.nulls(len(rows), pa.float64()),
             })  # fmt: skip

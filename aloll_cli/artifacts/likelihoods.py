@@ -44,7 +44,7 @@ class Likelihoods(Artifact):
         module = ResponseLogps(self.policy.load(job))
 
         def compute(start: int, stop: int) -> pa.Table:
-            logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_size)
+            logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_tokens)
             sums = np.array([row.sum(dtype=np.float64) for row in logps])
             return pa.table({"id": examples.ids[start:stop], "logp": sums, "tokens": [len(row) for row in logps]})
 

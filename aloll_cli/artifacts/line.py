@@ -70,14 +70,17 @@ class Line:
         return Rewards(self.scored_by, self.examples, split)
 
     @cached_property
-    def samples(self) -> Generations:
-        """π_ref's own answers to the validation prompts, which the value head is fitted on."""
-        return Generations(self.reference, self.examples, "validation", self.settings.generation)
+    def samples(self) -> Generations | None:
+        """π_ref's own answers to the prompts that values are estimated on, where they are estimated on such."""
+        values = self.settings.values
+        if values.sampled_on is None:
+            return None
+        return Generations(self.reference, self.examples, values.sampled_on, values.sampling(self.settings.generation))
 
     @cached_property
     def values(self) -> ValuesArtifact:
         """V(x)."""
-        sampled = Rewards(self.scored_by, self.samples, "responses") if self.settings.values.needs_samples else None
+        sampled = Rewards(self.scored_by, self.samples, "responses") if self.samples else None
         return ValuesArtifact(self.settings.values, self.reference, self.examples, self.rewards(), sampled)
 
     @cached_property

@@ -71,7 +71,7 @@ class Metrics(Artifact):
         (job.directory / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _compare(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        from aloll_cli.metrics import matched_distinct, text_figures
+        from aloll_cli.metrics import by_prompt, matched_distinct, text_figures
 
         sides = {"policy": self.policy, "reference": self.reference}
         tables = {name: load_generations(job.path(side.answers)) for name, side in sides.items()}
@@ -83,13 +83,17 @@ class Metrics(Artifact):
             name: {role: load_rewards(job.path(rewards)) for role, rewards in side.rewards.items()}
             for name, side in sides.items()
         }
-        metrics: dict[str, Any] = {**self.about, "n": len(prompts)}
+        # intervals are over prompts: answers to one prompt are no independent evidence
+        answers = self.policy.answers.generation.answers
+        means = {name: {role: by_prompt(values, answers) for role, values in of_side.items()} for name, of_side in scores.items()}
+        metrics: dict[str, Any] = {**self.about, "n": len(prompts) // answers, "samples": answers}
         for name, other in (("policy", "reference"), ("reference", "policy")):
-            metrics[name] = self._rewards(sides[name], scores[name]) | text_figures(texts[name], self.resamples)
+            metrics[name] = self._rewards(sides[name], means[name])
+            metrics[name] |= text_figures(texts[name], self.resamples, answers)
             metrics[name] |= matched_distinct(texts[name], texts[other])
             metrics[name]["ended"] = float(tables[name].column("ended").to_numpy(zero_copy_only=False).mean())
         for key, role, why in (("gain", "reward", NO_SCORER), ("held_out_gain", "test_reward", NO_SECOND)):
-            pair = [scores[name].get(role) for name in ("policy", "reference")]
+            pair = [means[name].get(role) for name in ("policy", "reference")]
             metrics[key] = None if pair[0] is None else self._gain(pair[0] - pair[1])  # type: ignore[operator]
             if metrics[key] is None:
                 metrics[f"{key}_why"] = why
@@ -97,14 +101,14 @@ class Metrics(Artifact):
         metrics["proxy_skill"] = {role: figures for role, figures in skill.items() if figures} or None
         if self.weights:
             metrics["advantage_weighted_log_likelihood"] = self._likelihood(job)
-        answers = [
+        rows = [
             {
                 "prompt": prompt,
                 **{name: {"response": texts[name][i], **{r: float(v[i]) for r, v in scores[name].items()}} for name in sides},
             }
             for i, prompt in enumerate(prompts)
         ]  # fmt: skip
-        return metrics, answers
+        return metrics, rows
 
     def _rewards(self, side: Side, scores: dict[str, FloatArray]) -> dict[str, Any]:
         from aloll_cli.metrics import mean_with_interval

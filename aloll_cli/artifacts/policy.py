@@ -66,7 +66,7 @@ class ByLikelihood(Judge):
         table = ExampleTable(job.path(examples) / "validation")
         weights = np.ones(len(table)) if self.weights is None else self.weights.load(job)[1]
         label = "log-likelihood" if self.weights is None else "advantage-weighted log-likelihood"
-        return Likelihood(table, weights, int(tokenizer.pad_token_id), job.runtime.scoring_batch_size, label)
+        return Likelihood(table, weights, int(tokenizer.pad_token_id), job.runtime.scoring_batch_tokens, label)
 
 
 @dataclass
@@ -94,7 +94,7 @@ class ByReward(Judge):
             generation=self.generation,
             max_tokens=task.max_response_tokens,
             stop=task.stop,
-            batch_size=job.runtime.scoring_batch_size,
+            batch_tokens=job.runtime.scoring_batch_tokens,
             reward=self.scored_by.reward,
             load_scorer=lambda: self.scored_by.scorer(job),
         )

@@ -43,7 +43,7 @@ class ReferenceLogps(Artifact):
         module = ResponseLogps(self.reference.load(job))
 
         def compute(start: int, stop: int) -> pa.Table:
-            logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_size)
+            logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_tokens)
             return pa.table({"id": examples.ids[start:stop], "logps": pa.array(logps, type=pa.list_(pa.float32()))})
 
         write_blocks(job, "logps", len(examples), "log-probs of the reference", compute)

@@ -14,7 +14,6 @@ from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.config import identity, name_of
 from aloll_cli.models import load_tokenizer
 from aloll_cli.tables import read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS
 from aloll_cli.values import Evidence, Logged, Values
 
 if TYPE_CHECKING:
@@ -47,12 +46,15 @@ class ValuesArtifact(Artifact):
     def make(self, job: Job) -> None:
         states = _States(job, self)
         rewards = load_rewards(job.path(self.rewards))
-        tables = {split: ExampleTable(job.path(self.examples) / split) for split in SPLITS}
+        tables = {split: ExampleTable(job.path(self.examples) / split) for split in self.values.splits}
         if self.values.fitted_on:
             self.values.check_prompts(len(tables[self.values.fitted_on].groups[1]))
             states.keep(self.values.fitted_on)
         logged = {split: Logged(rewards if split == "train" else None, table.groups[0]) for split, table in tables.items()}
-        sampled = load_rewards(job.path(self.samples)) if self.samples else None
+        sampled = None
+        if self.samples and self.values.sampled_on:
+            prompts = len(tables[self.values.sampled_on].prompt_names)
+            sampled = load_rewards(job.path(self.samples)).reshape(prompts, -1)
         evidence = Evidence(self.rewards.scored_by.reward.range, logged["train"], sampled, states.of, job.log.say)
         estimate = self.values.estimate(evidence)
         for split, table in tables.items():
@@ -94,7 +96,7 @@ class _States:
         examples = self._examples(split)
         first = examples.groups[1]
         ids = [examples.prompt_ids(int(first[i])) for i in prompts]
-        return prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_size)
+        return prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_tokens)
 
     def keep(self, split: str) -> None:
         """Compute and keep the states of all of a split's prompts; every process takes its share."""

@@ -17,5 +17,6 @@ def run(settings: Settings, store: Store) -> float | None:
     metrics = read_json(directory / "metrics.json")
     if store.world.is_main:
         show_comparison(metrics, directory)
-        show_answers(read_json_lines(directory / "answers.jsonl")[:PAIRS])
+        first_answers = read_json_lines(directory / "answers.jsonl")[:: metrics["samples"]]
+        show_answers(first_answers[:PAIRS])
     return metrics["gain"]["mean"] if metrics["gain"] else None

@@ -130,13 +130,13 @@ class Task(ABC):
     max_response_tokens: int = field(metadata=EXAMPLES | COUNT)  # an end-of-sequence token comes on top
     truncated: Truncated = field(metadata=EXAMPLES)
     chat: Chat = field(metadata=EXAMPLES)
-    stop: str | None = field(metadata=EXAMPLES)  # generated text ends before this
+    stop: list[str] = field(metadata=EXAMPLES)  # generated text ends before the first of these
 
     hub: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
-        if self.stop == "":
-            raise UserError("task.stop is empty: every text ends before that.", "task.stop=null")
+        if "" in self.stop:
+            raise UserError("task.stop holds an empty string: every text ends before that.", "task.stop=[]")
 
     @abstractmethod
     def records(self, row: dict[str, Any]) -> Sequence[Record]:

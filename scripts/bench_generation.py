@@ -1,0 +1,203 @@
+"""Time generation in the prompts' own order, sorted by length, and in batches that are filled by tokens.
+
+    python scripts/bench_generation.py
+
+All sizes are options; their defaults are those of docs/benchmarks.md. On a CPU the seconds are those of the processor, which
+other jobs disturb little; on a GPU they are those of the clock. Answers are greedy, and those that differ between the
+ways are shown to begin to differ at a near tie of the two likeliest tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from aloll_cli.arrays import IntArray
+from aloll_cli.decoding import Greedy
+from aloll_cli.generation import respond
+from aloll_cli.packing import longest_first
+
+PAIRS = {("file order", "sorted"): ">= 1.3", ("file order", "filled by tokens"): "", ("sorted", "filled by tokens"): ""}
+TIE = 1e-4  # of two logits: rounding may turn them round
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What is measured; lengths in tokens."""
+
+    prompts: int = 500
+    shortest: int = 16
+    longest: int = 512
+    new: int = 32
+    batch: int = 32
+    batch_tokens: int = 8_192
+    vocab: int = 8_000
+    layers: int = 2
+    hidden: int = 256
+    alternations: int = 3
+    threads: int = 1
+    device: str = "cpu"
+
+
+def llama(setup: Setup) -> LlamaForCausalLM:
+    """A random Llama with 64-wide heads and weights large enough that its likeliest tokens differ, in eval mode."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=setup.vocab,
+        hidden_size=setup.hidden,
+        intermediate_size=16 * math.ceil(setup.hidden / 6),
+        num_hidden_layers=setup.layers,
+        num_attention_heads=max(1, setup.hidden // 64),
+        max_position_embeddings=setup.longest + setup.new,
+        initializer_range=0.1,
+    )
+    return LlamaForCausalLM(config).to(setup.device).eval()
+
+
+def words(setup: Setup) -> PreTrainedTokenizerBase:
+    """A tokenizer with a word for each token, so that texts are equal where tokens are."""
+    vocabulary = {f"w{i}": i for i in range(setup.vocab)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w3"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="w0", bos_token="w1", eos_token="w2")
+
+
+def prompts(setup: Setup) -> list[IntArray]:
+    """Random tokens, with lengths log-uniform from the shortest to the longest."""
+    random = np.random.default_rng(0)
+    lengths = np.exp(random.uniform(math.log(setup.shortest), math.log(setup.longest + 1), setup.prompts)).astype(int)
+    return [random.integers(4, setup.vocab, length) for length in lengths]
+
+
+class Ways:
+    """Three ways of answering the same prompts."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.model, self.tokenizer, self.prompts = setup, llama(setup), words(setup), prompts(setup)
+        by_length = longest_first([len(prompt) for prompt in self.prompts]).tolist()
+        rows = list(range(setup.prompts))
+        self.calls = {
+            "file order": (_chunks(rows, setup.batch), sys.maxsize),
+            "sorted": (_chunks(by_length, setup.batch), sys.maxsize),
+            "filled by tokens": ([rows], setup.batch_tokens),
+        }
+
+    def answer(self, name: str) -> list[str]:
+        """The answers of one way, in the prompts' order."""
+        calls, batch_tokens = self.calls[name]
+        texts: dict[int, str] = {}
+        for chosen in calls:
+            texts |= dict(zip(chosen, self.respond(chosen, batch_tokens), strict=True))
+        return [texts[i] for i in range(self.setup.prompts)]
+
+    def respond(self, chosen: list[int], batch_tokens: int) -> list[str]:
+        """Greedy answers to some of the prompts."""
+        ids = [str(i) for i in chosen]
+        answers = respond(
+            self.model, self.tokenizer, [self.prompts[i] for i in chosen], ids, Greedy(repetition_penalty=1.0), step=0,
+            max_tokens=self.setup.new, stop=[], batch_tokens=batch_tokens,
+        )  # fmt: skip
+        return [answer.text for answer in answers]
+
+    @torch.inference_mode()
+    def gap(self, row: int, first: str, second: str) -> float:
+        """How far apart the logits of the two likeliest tokens are where two answers to a prompt begin to differ."""
+        common = os.path.commonprefix([first.split(), second.split()])
+        so_far = [*self.prompts[row].tolist(), *(int(word[1:]) for word in common)]
+        logits = self.model(torch.tensor([so_far], device=self.model.device)).logits[0, -1].double()
+        top = logits.topk(2).values
+        return float(top[0] - top[1])
+
+
+def _chunks(rows: list[int], size: int) -> list[list[int]]:
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def compare(setup: Setup) -> dict[str, Any]:
+    """Each alternation times every way once, beginning with another one each time; ratios are taken within it."""
+    torch.set_num_threads(setup.threads)
+    ways = Ways(setup)
+    names = list(ways.calls)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    answers: dict[str, list[str]] = {}
+    ways.respond(list(range(min(setup.batch, setup.prompts))), sys.maxsize)  # warms up
+    clock = time.process_time if setup.device == "cpu" else time.perf_counter
+    for turn in range(setup.alternations):
+        shift = turn % len(names)
+        for name in [*names, *names][shift : shift + len(names)]:
+            start = clock()
+            answers[name] = ways.answer(name)
+            seconds[name].append(clock() - start)
+    ratios = {pair: [a / b for a, b in zip(*(seconds[name] for name in pair), strict=True)] for pair in PAIRS}
+    expected = answers["file order"]
+    gaps = [
+        ways.gap(i, expected[i], answers[name][i])
+        for name in names[1:] for i in range(setup.prompts) if answers[name][i] != expected[i]
+    ]  # fmt: skip
+    return {
+        "ways": {name: spread(values) for name, values in seconds.items()},
+        "ratios": {" / ".join(pair): {**spread(values), "bound": PAIRS[pair]} for pair, values in ratios.items()},
+        "texts": {"compared": 2 * setup.prompts, "different": len(gaps), "widest_gap": max(gaps, default=0.0)},
+    }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def machine(setup: Setup) -> dict[str, Any]:
+    """Where the figures were taken."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), os.uname().machine)
+    versions = {"python": sys.version.split()[0], "torch": torch.__version__, "transformers": transformers.__version__}
+    gpu = {"gpu": torch.cuda.get_device_name(setup.device)} if setup.device.startswith("cuda") else {}
+    return {**versions, "cpu": cpu, "cores": os.cpu_count(), **gpu}
+
+
+def report(figures: dict[str, Any]) -> list[str]:
+    lines = [f"{'seconds':<30}{'median':>10}{'min':>10}{'max':>10}"]
+    for name, row in figures["ways"].items():
+        lines.append(f"{name:<30}" + "".join(f"{row[key]:>10.2f}" for key in ("median", "min", "max")))
+    lines += ["", f"{'ratio':<30}{'median':>10}{'min':>10}{'max':>10}{'bound':>10}"]
+    for name, row in figures["ratios"].items():
+        lines.append(f"{name:<30}" + "".join(f"{row[key]:>10.2f}" for key in ("median", "min", "max")) + f"{row['bound']:>10}")
+    texts = figures["texts"]
+    count = f"{texts['different']} of {texts['compared']} texts differ from those in file order"
+    return [*lines, "", f"{count}; widest top-2 gap where they begin to: {texts['widest_gap']:.1e}, bound < {TIE:g}"]
+
+
+def main() -> None:
+    """Measure what the options say and print it; exit code 1 where texts differ by more than rounding."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    for name, default in dataclasses.asdict(Setup()).items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=type(default), default=argparse.SUPPRESS, help=f"default {default}")
+    options = vars(parser.parse_args())
+    file = options.pop("json")
+    setup = dataclasses.replace(Setup(), **options)
+    figures = compare(setup)
+    record = {"machine": machine(setup), "setup": dataclasses.asdict(setup), **figures}
+    lines = [", ".join(f"{key} {value}" for key, value in record[part].items()) for part in ("machine", "setup")]
+    sys.stdout.write("\n".join([*lines, "", *report(figures)]) + "\n")
+    if file:
+        file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    sys.exit(figures["texts"]["widest_gap"] >= TIE)
+
+
+if __name__ == "__main__":
+    main()
