@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aloll_cli.errors import UserError
 
@@ -24,12 +25,28 @@ class ResponseLogps(nn.Module):
     is needed; positions count unmasked tokens. Logits are made for response positions only, and normalised in fp32.
     """
 
-    def __init__(self, model: PreTrainedModel, chunked: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, chunked: bool = False, recompute: bool = False) -> None:
+        """Wrap a model.
+
+        Args:
+            model: a causal language model.
+            chunked: make the logits of a few positions at a time; refused where the model's head is not plain.
+            recompute: compute layers again for the backward pass instead of keeping what they computed.
+        """
         super().__init__()
         self.model = model
-        self._chunked = chunked
+        self._chunked, self._recompute = chunked, recompute
         if chunked:
             self._probe()
+        if recompute:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+
+    def set_to_train(self, dropout: bool) -> None:
+        """Get ready for a backward pass, with or without dropout."""
+        self.train(dropout)
+        for part in self.modules() if self._recompute else ():
+            if isinstance(part, GradientCheckpointingLayer):
+                part.training = True  # what such a layer asks; its dropout has a switch of its own
 
     def forward(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> Tensor:
         """Log-probs of the responses' tokens.

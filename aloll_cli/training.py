@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from transformers.modeling_layers import GradientCheckpointingLayer
 
-from aloll_cli.batches import padded, token_batch
+from aloll_cli.batches import batch_logps, padded, token_batch
 from aloll_cli.checkpoints import folders, keep_folders, load_state, save_state, write_folder
 from aloll_cli.errors import UserError
 from aloll_cli.files import cut_back, read_json_lines
@@ -103,8 +102,6 @@ class Training:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         optimizer = self.optimizer_options.build(self.module.parameters())
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
-        if self.job.runtime.gradient_checkpointing:
-            self.module.model.activation_checkpointing_enable({"use_reentrant": False})
         done = self._resume()
         with self.job.log.progress(f"train {self.label}", self.updates, done) as meter:
             if done == 0:
@@ -130,7 +127,7 @@ class Training:
         start = time.perf_counter()
         # only a model that keeps its dropout on draws from this
         torch.manual_seed((self.seed * 1_000_003 + update) * 64 + self.job.world.rank)
-        self._set_mode()
+        self.module.set_to_train(dropout=not self.variant.needs_reference)  # it is off where a ratio is taken
         rows = self.draws.rows(update)
         ordered = rows[np.argsort(self.rows.lengths[rows], kind="stable")]
         mine = ordered[self.job.world.rank :: self.job.world.size]
@@ -162,14 +159,6 @@ class Training:
         """In which numbers everything but the weights that train is computed."""
         half = self.computes.dtype is Dtype.bfloat16
         return torch.autocast(self.accelerator.device.type, torch.bfloat16) if half else nullcontext()
-
-    def _set_mode(self) -> None:
-        """Dropout is off where a ratio is taken; layers that are computed again instead of kept must know that they train."""
-        self.wrapped.train(not self.variant.needs_reference)
-        if self.job.runtime.gradient_checkpointing:
-            for part in self.module.modules():
-                if isinstance(part, GradientCheckpointingLayer):
-                    part.training = True
 
     def _loss(self, chosen: IntArray) -> tuple[torch.Tensor, dict[str, float]]:
         """(B,) losses of some rows, and the sums of their figures."""
@@ -205,19 +194,16 @@ class Training:
                 "a smaller optimizer.lr or fewer updates keep it closer (said once)"
             )
 
-    @torch.no_grad()
     def _check_start(self) -> None:
         """The stored reference must be this policy: ratios start at 1."""
         if self.rows.reference is None:
             return
-        self._set_mode()
-        chosen = np.arange(min(64, len(self.rows.examples)))
-        batch = token_batch(self.rows.examples, chosen.tolist(), self.rows.pad, self.accelerator.device)
-        stored = padded([self.rows.reference.row(i) for i in chosen.tolist()], self.accelerator.device)
-        lengths = torch.tensor(self.rows.examples.response_lengths()[chosen], device=self.accelerator.device)
+        self.module.set_to_train(dropout=False)
+        chosen = range(min(64, len(self.rows.examples)))
         with self._numbers():
-            logps = batch.logps(self.wrapped)
-        off = float(((logps - stored).sum(dim=-1).abs() / lengths.sqrt()).median())
+            logps = batch_logps(self.module, self.rows.examples, chosen, self.rows.pad, self.job.runtime.scoring_batch_tokens)
+        differences = [row - self.rows.reference.row(i) for i, row in zip(chosen, logps, strict=True)]
+        off = float(np.median([abs(row.sum()) / math.sqrt(len(row)) for row in differences]))
         self.job.log.say(f"  stored reference against the policy before training: median |ln ρ|/√T = {off:.1e}")
         if off > START_TOLERANCE[self.computes.is_exact]:
             raise UserError(

@@ -28,7 +28,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aloll_cli.adapters import Lora
 from aloll_cli.batches import TokenBatch
@@ -93,10 +92,6 @@ def loaded(setup: Setup, folder: Path) -> PreTrainedModel:
 def with_lora(model: PreTrainedModel, setup: Setup) -> PreTrainedModel:
     """LoRA on every linear layer but the head, ready to train with dropout off."""
     Lora(r=setup.rank, alpha=16, dropout=0.0, targets=None).prepare(model, seed=0)
-    if setup.checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-        for part in model.modules():
-            part.training = isinstance(part, GradientCheckpointingLayer)
     return model
 
 
@@ -147,7 +142,8 @@ def measured(losses: list[Callable[[], Tensor]], model: PreTrainedModel, setup: 
 
 def ours(model: PreTrainedModel, stored: list[Tensor], setup: Setup, chunked: bool) -> dict[str, Any]:
     """One model, stored reference log-probs, logits of response positions only."""
-    module = ResponseLogps(model, chunked=chunked)
+    module = ResponseLogps(model, chunked, setup.checkpointing)
+    module.set_to_train(dropout=False)
 
     def loss(batch: TokenBatch, reference: Tensor) -> Tensor:
         with torch.autocast(torch.device(setup.device).type, torch.bfloat16):
@@ -159,6 +155,8 @@ def ours(model: PreTrainedModel, stored: list[Tensor], setup: Setup, chunked: bo
 
 def usual(model: PreTrainedModel, reference: PreTrainedModel, setup: Setup) -> dict[str, Any]:
     """A second model in memory, logits and log-softmax at every position of both."""
+
+    ResponseLogps(model, recompute=setup.checkpointing).set_to_train(dropout=False)
 
     def loss(batch: TokenBatch) -> Tensor:
         ids = torch.cat([batch.prompt_ids, batch.response_ids], dim=1)

@@ -227,7 +227,7 @@ class TrainedPolicy(PolicySource):
         Training(
             job=job,
             label=self.name,
-            module=ResponseLogps(model, chunked=self.model.head is Head.chunked),
+            module=ResponseLogps(model, self.model.head is Head.chunked, job.runtime.gradient_checkpointing),
             computes=self.model,
             tokenizer=tokenizer,
             rows=rows,
