@@ -16,7 +16,7 @@ def test_three_ways_of_an_update_have_one_loss_and_each_its_figures(quantization
     assert two["loss"] == pytest.approx(full["loss"], rel=1e-2)
     for way in (full, chunked, two):
         assert way["tokens_per_s"] == pytest.approx(2 * 2 * 12 / way["seconds"]["median"])
-        assert 0 < way["before_mib"] <= way["peak_mib"]
-        assert 0 < way["share_of_matmul"]
+        assert way["peak_mib"] > way["before_mib"] - 1 > 0
+        assert way["share_of_matmul"] > 0
     assert figures["weights"] == 7 * 128 * 128 + 300 * 128
     assert len(bench_update.lines(figures)) == 6
