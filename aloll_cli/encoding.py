@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedResponse:
-    """Token ids of a response, with the token that ends it where it was not cut; the text that those ids stand for."""
+    """Token ids of a response, with the token that ends it where it was not cut; their text; how many tokens were cut off."""
 
     ids: list[int]
     text: str
-    truncated: bool
+    cut: int
+
+    @property
+    def truncated(self) -> bool:
+        return self.cut > 0
 
 
 class Encoder:
@@ -58,11 +62,11 @@ class Encoder:
         """Encode the responses to prompts: cut on the right, or whole with the token that ends them."""
         encoded = []
         for text, ids, prompt in zip(texts, self._pieces.ids(texts, [True] * len(texts)), prompts, strict=True):
-            truncated = len(ids) > self._max_response
+            cut = max(len(ids) - self._max_response, 0)
             kept = ids[: self._max_response]
             encoded.append(
-                EncodedResponse(kept, str(self._tokenizer.decode(kept)), True) if truncated
-                else EncodedResponse([*kept, prompt.end], text, False)
+                EncodedResponse(kept, str(self._tokenizer.decode(kept)), cut) if cut
+                else EncodedResponse([*kept, prompt.end], text, 0)
             )  # fmt: skip
         return encoded
 

@@ -111,7 +111,7 @@ def test_a_bad_row_is_an_error_with_file_and_line_or_is_counted(tmp_path):
     with pytest.raises(UserError, match=r'train\.jsonl, line 7: field "response" is 5; text is needed\.\n.*on_bad_row=skip'):
         data(tmp_path / "out", f"task.path={folder}")
     _, made = data(tmp_path / "out", f"task.path={folder}", "task.on_bad_row=skip")
-    assert read_json(made / "counts.json")["train"] == {"responses": 23, "bad rows skipped": 1}
+    assert read_json(made / "counts.json")["train"] == {"rows": 24, "responses": 23, "bad rows skipped": 1}
     assert "train-6-0" not in load_data(made, "train").column("id").to_pylist()
 
 
@@ -120,7 +120,7 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     for split, word in zip(SPLITS, ("Hi", "Hey", "Ho"), strict=True):
         write_rows(tmp_path / "rows" / f"{split}.jsonl", json.loads(json.dumps(rows).replace("Hi there", word)))
     _, made = data(tmp_path / "out", "task=hha", f"task.path={tmp_path / 'rows'}")
-    expected = {"responses": 3, "rows left out (a response ends in a colon)": 1, "empty responses left out": 1}
+    expected = {"rows": 3, "responses": 3, "rows left out (a response ends in a colon)": 1, "empty responses left out": 1}
     assert read_json(made / "counts.json") == dict.fromkeys(SPLITS, expected)
 
 
@@ -260,7 +260,7 @@ def test_the_same_content_elsewhere_is_the_same_data_and_one_changed_byte_is_not
 def test_the_shipped_reviews_are_disjoint_and_without_bad_rows(tmp_path):
     _, made = data(tmp_path, "task=reviews")
     counts = read_json(made / "counts.json")
-    assert all(set(found) == {"responses"} for found in counts.values())
+    assert all(set(found) == {"rows", "responses"} for found in counts.values())
     assert counts["train"]["responses"] > 100
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.config import identity
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
-from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Record, Task
+from aloll_cli.tables import Rows
+from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Record, Task, plain_prompt
 from aloll_cli.tasks.source import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 CHUNK = 10_000  # responses held as Python objects at a time
@@ -26,7 +31,7 @@ class Data(Artifact):
     """Every response of every split, keyed on the rows' content and not on their path."""
 
     kind, stage = "data", "score-rewards"
-    version = 2
+    version = 3  # counts.json tells the rows that were read
     resumes = False
 
     def __init__(self, task: Task) -> None:
@@ -48,81 +53,136 @@ class Data(Artifact):
         job.world.on_main(lambda: self._write_all(job))
 
     def _write_all(self, job: Job) -> None:
-        split_of: dict[str, str] = {}
-        counts: dict[str, dict[str, int]] = {}
-        for split in SPLITS:
-            counter = Counter[str]()
-            self._write(split, job, counter, split_of)
-            counts[split] = dict(counter)
+        counts: dict[str, Counter[str]] = {name: Counter() for name in (*self._origins(), *SPLITS)}
+        with ExitStack() as stack:
+            writers = {split: stack.enter_context(_Writer(job.directory, split)) for split in SPLITS}
+            for origin in self._origins():
+                self._write(origin, writers, counts)
+        self._check_shared(writers)
+        for name, counter in counts.items():
             shown = ", ".join(f"{count} {what}" for what, count in counter.items()) or "nothing"
-            job.log.say(f"  {split}: {shown}")
-            if not counter["responses"]:
-                hint = f"Found: {shown}. " if counter else ""
-                if split not in self.source.splits():
-                    hint += "Prompts are drawn for it by their hash, 5 %: name a folder with a file for each split, or more rows."
-                else:
-                    hint += "Put rows into that file."
-                raise UserError(f"{self.source.place(split)}: the {split} split has no responses.", hint)
+            job.log.say(f"  {name}: {shown}")
+        for split in SPLITS:
+            if not counts[split]["responses"]:
+                raise self._nothing(split, counts[split])
         write_json(job.directory / "counts.json", counts)
 
-    def _write(self, split: str, job: Job, counter: Counter[str], split_of: dict[str, str]) -> None:
-        import pyarrow.parquet as pq
+    def _origins(self) -> list[str]:
+        """The source's splits that are read: those it shares with us, or its only one."""
+        own = self.source.splits()
+        if not {"train", "all"} & set(own):
+            raise UserError(
+                f"{self.source.place('train')}: there is no such split, only {', '.join(own)}.", "Choose another data set."
+            )
+        return ["all"] if "all" in own else [split for split in SPLITS if split in own]
 
-        beside = job.directory / f".{split}.parquet.tmp"
-        with pq.ParquetWriter(beside, _schema(), compression="zstd") as writer:
-            chunk: list[dict[str, Any]] = []
-            for number, record in self._records(split, counter):
-                if not record.response.strip():
-                    counter["empty responses left out"] += 1
-                    continue
-                first = split_of.setdefault(record.group, split)
-                if first != split:
-                    raise UserError(
-                        f'the prompt "{" ".join(record.prompt.split())[-60:]}" is in {first} and in {split}.',
-                        "Splits must not share a prompt: remove it from one of the files.",
-                    )
-                counter["responses"] += 1
-                chunk.append(_as_row(f"{split}-{number}-{record.position}", record))
-                if len(chunk) == CHUNK:
-                    writer.write_table(_table(chunk))
-                    chunk.clear()
-            writer.write_table(_table(chunk))
-        beside.rename(job.directory / f"{split}.parquet")
-
-    def _records(self, split: str, counter: Counter[str]) -> Iterator[tuple[int, Record]]:
-        for number, (place, row) in enumerate(self._rows(split)):
+    def _write(self, origin: str, writers: dict[str, _Writer], counts: dict[str, Counter[str]]) -> None:
+        for number, (place, row) in enumerate(self.source.rows(origin)):
+            counts[origin]["rows"] += 1
             try:
-                records = self.task.records(row)
+                named, records = self.task.split_named(row), self.task.records(row)
             except Dropped as reason:
-                counter[f"rows left out ({reason})"] += 1
+                counts[origin][f"rows left out ({reason})"] += 1
                 continue
             except BadRow as error:
                 if self.task.on_bad_row is OnBadRow.error:
-                    hint = "Leave such rows out with task.on_bad_row=skip, or correct the file."
-                    raise UserError(f"{place}: {error}.", hint) from None
-                counter["bad rows skipped"] += 1
+                    raise UserError(f"{place}: {error}.", error.hint) from None
+                counts[origin]["bad rows skipped"] += 1
                 continue
             for record in records:
-                if self._belongs(record, split):
-                    yield number, record
+                split = named or self._split(record, origin)
+                if record.response.strip():
+                    writers[split].add(f"{split}-{number}-{record.position}", record)
+                    counts[split]["responses"] += 1
+                else:
+                    counts[split]["empty responses left out"] += 1
 
-    def _rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The rows a split may come from: its own, or those that are split by prompt."""
-        own = self.source.splits()
-        yield from self.source.rows(split if split in own else "all" if "all" in own else "train")
-
-    def _belongs(self, record: Record, split: str) -> bool:
-        """Whether a record of those rows is the split's: by the prompt's hash where the source lacks that split."""
-        missing = [s for s in SPLITS if s not in self.source.splits()]
+    def _split(self, record: Record, origin: str) -> str:
+        """Where a record belongs: by the prompt's hash where the source lacks a split."""
+        if origin not in ("train", "all"):
+            return origin
         drawn = self.task.split_of(record.prompt)
-        return drawn == split if split in missing else split != "train" or drawn not in missing
+        return "train" if drawn in self.source.splits() else drawn
+
+    def _check_shared(self, writers: dict[str, _Writer]) -> None:
+        import numpy as np
+
+        for first, second in combinations(SPLITS, 2):
+            shared = np.intersect1d(writers[first].groups, writers[second].groups)
+            if len(shared):
+                row, prompt = writers[second].find(int(shared[0]))
+                where = f"{self.source.place(second)}, row {row}"
+                raise UserError(
+                    f'{where}: the prompt "{" ".join(prompt.split())[-60:]}" is in {first} and in {second}.',
+                    "Splits must not share a prompt: remove it from one of them.",
+                )
+
+    def _nothing(self, split: str, counter: Counter[str]) -> UserError:
+        found = ", ".join(f"{count} {what}" for what, count in counter.items() if count)
+        hint = f"Found: {found}. " if found else ""
+        if split in self.source.splits():
+            hint += "Put rows into that file."
+        else:
+            hint += "Prompts are drawn for it by their hash, 5 %: name a folder with a file for each split, or more rows."
+        return UserError(f"{self.source.place(split)}: the {split} split has no responses.", hint)
 
 
-def load_data(directory: Path, split: str) -> pa.Table:
-    """The raw responses of a split: id, group, position, parts, response, stored."""
+class _Writer:
+    """Writes the responses of one split, a chunk at a time."""
+
+    def __init__(self, directory: Path, split: str) -> None:
+        self._file, self._beside = directory / f"{split}.parquet", directory / f".{split}.parquet.tmp"
+        self._chunk: list[dict[str, Any]] = []
+        self._groups = array("Q")  # the prompts' identities, as numbers
+
+    def __enter__(self) -> _Writer:
+        import pyarrow.parquet as pq
+
+        self._writer = pq.ParquetWriter(self._beside, _schema(), compression="zstd")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+        if kind is None:
+            self._beside.rename(self._file)
+
+    def add(self, name: str, record: Record) -> None:
+        self._groups.append(int(record.group, 16))
+        self._chunk.append(_as_row(name, record))
+        if len(self._chunk) == CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(_table(self._chunk))
+        self._chunk.clear()
+
+    @property
+    def groups(self) -> npt.NDArray[np.uint64]:
+        """(N,) the prompts' identities."""
+        import numpy as np
+
+        return np.frombuffer(self._groups, dtype=np.uint64) if self._groups else np.array([], dtype=np.uint64)
+
+    def find(self, group: int) -> tuple[int, str]:
+        """The first row of a prompt, counted from 1 in its source, and the prompt itself."""
+        import pyarrow.parquet as pq
+
+        (row, *_) = pq.read_table(self._file, filters=[("group", "=", f"{group:016x}")]).to_pylist()
+        return int(row["id"].split("-")[1]) + 1, plain_prompt(row["parts"])
+
+
+def load_data(directory: Path, split: str, columns: list[str] | None = None) -> pa.Table:
+    """The raw responses of a split: id, group, position, parts, response, stored; or some of these columns."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(directory / f"{split}.parquet")
+    return pq.read_table(directory / f"{split}.parquet", columns=columns)
+
+
+def open_data(directory: Path, split: str, columns: list[str] | None = None) -> Rows:
+    """The same where there may be a million: a few row groups are in memory at a time."""
+    return Rows([directory / f"{split}.parquet"], columns)
 
 
 def _as_row(name: str, record: Record) -> dict[str, Any]:

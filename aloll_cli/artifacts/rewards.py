@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.config import identity
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
-from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.tables import Rows, open_blocks, read_blocks, write_blocks
 from aloll_cli.tasks.base import plain_prompt, turns
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Rewards(Artifact):
 
         from aloll_cli.scoring import checked_scores
 
-        source = read_blocks(job.path(self.source) / self.table)
+        source = open_blocks(job.path(self.source) / self.table, [field.name for field in fields(Row)])
         reward, scorer = self.scored_by.reward, self.scored_by.scorer(job)
 
         def score(start: int, stop: int) -> pa.Table:
@@ -110,14 +111,15 @@ class Rewards(Artifact):
 
 def load_rewards(directory: Path) -> FloatArray:
     """(N,) rewards in the order of the rows."""
-    rewards: FloatArray = read_blocks(directory / "rewards").column("reward").to_numpy()
+    rewards: FloatArray = read_blocks(directory / "rewards", ["reward"]).column("reward").to_numpy()
     return rewards
 
 
-def table_rows(table: pa.Table, start: int, stop: int) -> list[Row]:
+def table_rows(table: Rows | pa.Table, start: int, stop: int) -> list[Row]:
     """Rows of examples or generations as rewards read them."""
-    columns = table.select(["id", "group", "prompt", "response", "stored", "turns"])
-    return [Row(**row) for row in columns.slice(start, stop - start).to_pylist()]
+    names = [field.name for field in fields(Row)]
+    columns = table.slice(start, stop - start).select(names)
+    return [Row(*values) for values in zip(*(columns.column(name).to_pylist() for name in names), strict=True)]
 
 
 def _say_cuts(job: Job) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from aloll_cli.artifacts.base import Artifact, Job
-from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.data import Data, open_data
 from aloll_cli.models import Model
 from aloll_cli.tasks.base import plain_prompt
+
+TEXTS = 100_000  # responses with their prompts, at most, that a tokenizer is trained on
 
 
 class Tokenizer(Artifact):
@@ -23,7 +25,7 @@ class Tokenizer(Artifact):
         self.name = model.label
 
     def identity(self) -> dict[str, Any]:
-        return self.model.tokenizer_identity()
+        return self.model.tokenizer_identity() | ({"texts": TEXTS} if self.model.from_scratch else {})
 
     def inputs(self) -> dict[str, Artifact]:
         return {"data": self.data} if self.model.from_scratch else {}
@@ -37,7 +39,11 @@ class Tokenizer(Artifact):
 
 
 def _texts(data: Path) -> Iterator[str]:
-    table = load_data(data, "train")
-    for batch in table.select(["parts", "response"]).to_batches(max_chunksize=1000):
-        for row in batch.to_pylist():
+    """The train split's texts; of a large one every second, third, …: as many as TEXTS at most."""
+    rows = open_data(data, "train", ["parts", "response"])
+    step = -(-rows.num_rows // TEXTS)
+    start = 0
+    for batch in rows.batches():
+        for row in batch.take(list(range(-start % step, batch.num_rows, step))).to_pylist():
             yield plain_prompt(row["parts"]) + row["response"]
+        start += batch.num_rows

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from math import isfinite
 from typing import Any, ClassVar, TypedDict
 
@@ -95,12 +96,12 @@ class Record:
     reward: float | None = None
     position: int = 0
 
-    @property
+    @cached_property
     def prompt(self) -> str:
         """The prompt as plain text, whatever a model's template makes of it."""
         return plain_prompt([vars(part) for part in self.parts])
 
-    @property
+    @cached_property
     def group(self) -> str:
         """The prompt's identity: 16 hexadecimal digits of its text."""
         return prompt_key(self.prompt)
@@ -112,7 +113,11 @@ def turns(parts: Sequence[Mapping[str, Any]]) -> list[Turn]:
 
 
 class BadRow(Exception):
-    """A row that is not what the task reads: the field, what stands there, what is needed."""
+    """A row that is not what the task reads: the field, what stands there, what is needed; and what to do about it."""
+
+    def __init__(self, what: str, hint: str = "Leave such rows out with task.on_bad_row=skip, or correct the file.") -> None:
+        super().__init__(what)
+        self.hint = hint
 
 
 class Dropped(Exception):
@@ -146,6 +151,10 @@ class Task(ABC):
             BadRow: a field is missing or of the wrong kind.
             Dropped: the task leaves such rows out.
         """
+
+    def split_named(self, row: dict[str, Any]) -> str | None:
+        """The split that a row itself names; None where rows name none. Raises BadRow."""
+        return None
 
     def source(self) -> Source:
         """Where the rows are."""
@@ -182,8 +191,10 @@ def text_field(row: dict[str, Any], name: str) -> str:
 
 def unicode(text: str, name: str) -> str:
     """Text that UTF-8 can hold: JSON's escapes can also spell half of a surrogate pair."""
-    if any(0xD800 <= ord(character) < 0xE000 for character in text):
-        raise BadRow(f'field "{name}" holds half of a surrogate pair, which is no character')
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRow(f'field "{name}" holds half of a surrogate pair, which is no character') from None
     return text
 
 
