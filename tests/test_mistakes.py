@@ -128,7 +128,12 @@ COMMANDS = [
     ("train seed=${nosuch}", r'seed: the interpolation names "nosuch", which is no option'),
     ("train seed=${oc.env:NO_SUCH_NAME}", r"seed: the environment has no NO_SUCH_NAME"),
     ("train model=pretrained", r'"model.path" has no value\.\nSet it: model.path=…'),
-    ("train task=local", r'"task.path" has no value\.\nSet it: task.path=…'),
+    ("train task=local", r"task=local needs rows: either task.path or task.hub must be set\.\ntask.path=FILE.jsonl \(or FOLDER\), or task.hub=OWNER/NAME"),
+    ("train task=local task.path=x task.hub=a/b", r"task.path and task.hub are both set: either task.path or"),
+    ("train task=local task.path=x task.columns.promt=q", r'there is no option "task.columns.promt" under "task.columns"\.\nDid you mean task.columns.prompt\?'),
+    ("train task=local task.path=x task.columns.reward=3", r"task.columns.reward must be the name of a column, or a list of several\.\ntask.columns.reward=score"),
+    ("train task=local task.path=x task.columns.prompt=response", r"task.columns gives two meanings to response\.\nName each column once"),
+    ("train task=local task.path=x task.combine=max", r"task.combine=max: one of mean, sum is needed"),
     ("train task.chat=none", r"task.chat=none: one of template, without_thinking, plain is needed"),
     # numbers out of range
     ("train seed=-1", r"seed must not be negative, got -1\.\nseed=1"),
@@ -323,6 +328,43 @@ def test_a_mistake_in_a_data_file(light, tmp_path: Path, file: str, name: str):
     assert re.search(message, said), said
 
 
+RATED = {"question": "How was it?", "answer": "Good.", "score": 4}
+RENAMED = ["task.columns.prompt=question", "task.columns.response=answer", "task.columns.reward=score"]
+LOCAL = {  # rows of one's own, options beside task=local, what is said
+    "no renaming": ([RATED], [], r"""line 1: field "response" is missing; there are 'question, answer, score'\.\nName it: task.columns.response="""),
+    "no prompt": ([{"question": "Q", "response": "A"}], [], r"""field "prompt" is missing; there are 'question, response'\.\nName it: task.columns.prompt="""),
+    "a reward that is not there": (
+        [{"prompt": "Q", "response": "A"}], ["task.columns.reward=score"], r"""field "score" is missing; there are 'prompt, response'\.\nName it: task.columns.reward=""",
+    ),
+    "a rating in words": ([RATED, RATED | {"score": "four"}], RENAMED, r"""line 2: field "score" is 'four'; a number is needed\.\nLeave such rows out"""),
+    "an empty rating": ([RATED | {"score": ""}], RENAMED, r"""line 1: field "score" is ''; a number is needed"""),
+    "NaN": ([RATED | {"score": float("nan")}], RENAMED, r'line 1: field "score" is nan; a finite number is needed'),
+    "one number for two": ([RATED | {"answer": ["A", "B"]}], RENAMED, r'line 1: field "score" is 4; 2 numbers are needed, one for each of "answer"'),
+    "three numbers for two": ([RATED | {"answer": ["A", "B"], "score": [1, 2, 3]}], RENAMED, r"is \[1, 2, 3\]; 2 numbers are needed, one for"),
+    "two numbers for one": ([RATED | {"score": [1, 2]}], RENAMED, r'line 1: field "score" is \[1, 2\]; a number is needed'),
+    "no responses": ([RATED | {"answer": []}], RENAMED, r'line 1: field "answer" is \[\]; texts are needed'),
+    "a response that is none": ([RATED | {"answer": ["A", 2]}], RENAMED, r"""field "answer" is \['A', 2\]; texts are needed"""),
+    "half of two ratings": ([RATED | {"safe": None}], [*RENAMED[:2], "task.columns.reward=[score,safe]"], r'field "safe" is None; a number is needed beside score, safe'),
+    "a split of another name": ([RATED | {"part": "holdout"}], [*RENAMED, "task.columns.split=part"], r"""field "part" is 'holdout'; one of train, validation, """),
+    "no split column": ([RATED], [*RENAMED, "task.columns.split=part"], r"""field "part" is missing; there are 'question, answer, score'\.\nName it: task.columns.split="""),
+    "a prompt in two splits": (
+        [RATED | {"part": part} for part in ("train", "dev")], [*RENAMED, "task.columns.split=part"],
+        r'rows.jsonl, row 2: the prompt "How was it\?" is in train and in validation\.\nSplits must not share a prompt',
+    ),
+    "nothing for a split": ([RATED | {"part": "train"}], [*RENAMED, "task.columns.split=part"], r"rows.jsonl: the validation split has no responses"),
+    "turns under another name": ([{"chat": "Hi", "response": "A"}], ["task.columns.messages=chat"], r"""field "chat" is 'Hi'; a list of turns is needed"""),
+    "turns that are not there": ([{"prompt": "Hi", "response": "A"}], ["task.columns.messages=chat"], r'field "chat" is missing; there are'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_a_mistake_in_rows_of_ones_own(light, tmp_path: Path, name: str):
+    rows, options, message = LOCAL[name]
+    (tmp_path / "rows.jsonl").write_bytes(lines(*rows))
+    said = light(tmp_path, ["score-rewards", "task=local", "task.path=rows.jsonl", *options])
+    assert re.search(message, said), said
+
+
 @pytest.mark.parametrize("name", DIALOGUES)
 def test_a_mistake_in_a_stored_reward(light, tmp_path: Path, name: str):
     row, message = DIALOGUES[name]
@@ -393,7 +435,9 @@ def test_a_folder_that_is_no_model(tmp_path: Path, kind: str, content: dict[str,
     assert re.search(message, said), said
 
 
-@pytest.mark.parametrize("options", [["task=hha"], ["model=pretrained", "model.path=somebody/some-model"]])
+@pytest.mark.parametrize(
+    "options", [["task=hha"], ["task=local", "task.hub=somebody/rows"], ["model=pretrained", "model.path=somebody/some-model"]]
+)
 def test_a_name_on_the_hub_without_a_network(light, tmp_path: Path, options: list[str]):
     said = refused(tmp_path, "train", *options)
     assert re.search(

@@ -284,3 +284,39 @@ def test_the_hha_slice_reads_whole_and_without_a_bad_row():
 
 def test_bad_rows_stop_by_default():
     assert HHA.on_bad_row is OnBadRow.error
+
+
+OWN = [{"question": f"Q{i}", "answer": [f"A{i}", f"B{i}"], "score": [i, 1]} for i in range(3)]
+NAMED = ("task.columns.prompt=question", "task.columns.response=answer")
+
+
+def records(row, *options):
+    return composed("task=local", "task.path=x", *options).task.records(row)
+
+
+def test_columns_of_ones_own_hold_several_responses_and_their_rewards():
+    found = records(OWN[2], *NAMED, "task.columns.reward=score")
+    assert [(r.prompt, r.response, r.reward, r.position) for r in found] == [("Q2", " A2", 2.0, 0), ("Q2", " B2", 1.0, 1)]
+    assert [r.reward for r in records(OWN[2], *NAMED)] == [None, None]  # a column called reward need not be there
+
+
+def test_several_reward_columns_are_one_number_by_mean_or_by_sum():
+    row, columns = {"prompt": "Q", "response": "A", "a": 1, "b": "4"}, "task.columns.reward=[a,b]"
+    assert [records(row, columns, *more)[0].reward for more in ([], ["task.combine=sum"])] == [2.5, 5.0]
+
+
+def test_a_column_may_name_the_splits(tmp_path):
+    parts = ("train", "val", "test")
+    write_rows(tmp_path / "rows.jsonl", [row | {"part": part} for row, part in zip(OWN, parts, strict=True)])
+    options = (
+        "task=local",
+        f"task.path={tmp_path / 'rows.jsonl'}",
+        *NAMED,
+        "task.columns.reward=score",
+        "task.columns.split=part",
+    )
+    _, made = data(tmp_path / "out", *options)
+    assert [load_data(made, split).column("id").to_pylist() for split in SPLITS] == [
+        [f"{split}-{row}-{position}" for position in (0, 1)] for row, split in enumerate(SPLITS)
+    ]
+    assert read_json(made / "counts.json")["all"] == {"rows": 3}

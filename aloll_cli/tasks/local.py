@@ -1,43 +1,155 @@
-"""Rows of one's own.
+"""Rows of one's own, from a file, a folder or a data set of the hub.
 
 A text to continue: ``{"prompt": "Dear customer,", "response": "we are sorry.", "reward": 0.3}``
 A chat: ``{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi!"}], "response": "Hello."}``
+Several responses to a prompt: rows that repeat it, or ``{"prompt": "2 + 2 =", "response": ["4", "5"], "reward": [1, 0]}``
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
+from statistics import fmean
 from typing import Any
 
+from aloll_cli.config import OPERATIONAL
+from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow, Part, Record, Task, number, shown, text_field, unicode
+from aloll_cli.tasks.source import HubSource, Source
 
 TAGS = {"system": "System:\n", "user": "User:\n", "assistant": "Assistant:\n"}  # where no template shows the turns
+SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+               "test": "test"}  # fmt: skip
+OPTIONAL = ("messages", "reward")  # columns that need not be there under these names; under another one they must
+
+
+class Combine(Enum):
+    """What becomes of several reward columns."""
+
+    mean = "their mean"
+    sum = "their sum"
+
+
+@dataclass(kw_only=True)
+class Columns:
+    """What the columns are called."""
+
+    prompt: str
+    messages: str
+    response: str
+    reward: Any  # one name, or a list of several
+    split: str | None
+
+    def __post_init__(self) -> None:
+        if not self.rewards or not all(isinstance(name, str) for name in self.rewards):
+            raise UserError(
+                "task.columns.reward must be the name of a column, or a list of several.", "task.columns.reward=score"
+            )
+        names = [self.prompt, self.messages, self.response, *self.rewards, *([self.split] if self.split else [])]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"task.columns gives two meanings to {twice}.", "Name each column once.")
+
+    @property
+    def rewards(self) -> list[Any]:
+        """The names of the reward columns."""
+        return self.reward if isinstance(self.reward, list) else [self.reward]
 
 
 @dataclass(kw_only=True)
 class Local(Task):
     """Your own rows: a prompt to continue or the messages of a chat, a response, and a reward where there is one."""
 
+    hub: str | None = field(metadata=OPERATIONAL)  # type: ignore[misc]  # its revision is what counts
+    columns: Columns
+    combine: Combine
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.path is None) == (self.hub is None):
+            what = "task=local needs rows" if self.path is None else "task.path and task.hub are both set"
+            raise UserError(
+                f"{what}: either task.path or task.hub must be set.", "task.path=FILE.jsonl (or FOLDER), or task.hub=OWNER/NAME"
+            )
+
+    def source(self) -> Source:
+        return super().source() if self.hub is None else HubSource(self.hub)
+
+    def split_named(self, row: dict[str, Any]) -> str | None:
+        if self.columns.split is None:
+            return None
+        name = self._value(row, self.columns.split, "split")
+        if name not in list(SPLIT_NAMES):
+            raise BadRow(f'field "{self.columns.split}" is {shown(name)}; one of {", ".join(SPLIT_NAMES)} is needed')
+        return SPLIT_NAMES[name]
+
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
-        messages, reward = row.get("messages"), row.get("reward")
-        response = text_field(row, "response")
-        stored = None if reward is None else number(reward, "reward")
+        messages = self._value(row, self.columns.messages, "messages")
+        responses = self._responses(row)
+        rewards = self._rewards(row, len(responses))
         if messages is None:
+            self._value(row, self.columns.prompt, "prompt")
             # the space belongs to the response, as the tokenizer sees words
-            return [Record((Part(text_field(row, "prompt")),), " " + response, stored)]
-        if row.get("prompt") is not None:
-            raise BadRow('fields "prompt" and "messages" are both there; one of them is needed')
-        return [Record(chat_parts(messages), response, stored)]
+            parts: tuple[Part, ...] = (Part(text_field(row, self.columns.prompt)),)
+            responses = [" " + response for response in responses]
+        elif row.get(self.columns.prompt) is not None:
+            names = f'"{self.columns.prompt}" and "{self.columns.messages}"'
+            raise BadRow(f"fields {names} are both there; one of them is needed")
+        else:
+            parts = chat_parts(messages, self.columns.messages)
+        pairs = zip(responses, rewards, strict=True)
+        return [Record(parts, response, reward, position) for position, (response, reward) in enumerate(pairs)]
+
+    def _responses(self, row: dict[str, Any]) -> list[str]:
+        name = self.columns.response
+        value = self._value(row, name, "response")
+        if not isinstance(value, list):
+            return [text_field(row, name)]
+        if not value or not all(isinstance(text, str) for text in value):
+            raise BadRow(f'field "{name}" is {shown(value)}; texts are needed')
+        return [unicode(text, name) for text in value]
+
+    def _rewards(self, row: dict[str, Any], count: int) -> Sequence[float | None]:
+        """One number a response: that of the column, or the several columns' combined; None where none is stored."""
+        columns = [self._column(row, name, count) for name in self.columns.rewards]
+        together = fmean if self.combine is Combine.mean else sum
+        found: list[float | None] = []
+        for stored in zip(*columns, strict=True):
+            values = [value for value in stored if value is not None]
+            if 0 < len(values) < len(stored):
+                name = self.columns.rewards[stored.index(None)]
+                raise BadRow(f'field "{name}" is None; a number is needed beside {", ".join(self.columns.rewards)}')
+            found.append(together(values) if len(values) > 1 else values[0] if values else None)
+        return found
+
+    def _column(self, row: dict[str, Any], name: str, count: int) -> list[float | None]:
+        value = self._value(row, name, "reward")
+        is_list = isinstance(row.get(self.columns.response), list)
+        if value is None:
+            return [None] * count
+        if is_list != isinstance(value, list) or (is_list and len(value) != count):
+            what = f'{count} numbers are needed, one for each of "{self.columns.response}"' if is_list else "a number is needed"
+            raise BadRow(f'field "{name}" is {shown(value)}; {what}')
+        return [number(v, name) for v in value] if is_list else [number(value, name)]
+
+    def _value(self, row: dict[str, Any], name: str, meaning: str) -> Any:
+        """A column's value; None where one that need not be there is not."""
+        if name not in row and not (name == meaning and meaning in OPTIONAL):
+            there = ", ".join(map(str, row)) or "none"
+            hint = f"Name it: task.columns.{meaning}={next(iter(row), '…')}"
+            raise BadRow(
+                f"field \"{name}\" is missing; there are '{there[:200]}'", f"{hint}, or leave such rows out: task.on_bad_row=skip"
+            )
+        return row.get(name)
 
 
-def chat_parts(messages: Any) -> tuple[Part, ...]:
+def chat_parts(messages: Any, name: str = "messages") -> tuple[Part, ...]:
     """The parts of a chat's prompt: what the system said stays, the oldest turns give way first."""
     if not isinstance(messages, list) or not messages:
-        raise BadRow(f'field "messages" is {shown(messages)}; a list of turns is needed')
-    turns = [_turn(message, place) for place, message in enumerate(messages, start=1)]
+        raise BadRow(f'field "{name}" is {shown(messages)}; a list of turns is needed')
+    turns = [_turn(message, place, name) for place, message in enumerate(messages, start=1)]
     if (last := turns[-1][0]) != "user":
-        raise BadRow(f'field "messages" ends with a turn of the {last}; the user must speak last, and the answer be "response"')
+        raise BadRow(f'field "{name}" ends with a turn of the {last}; the user must speak last, and the answer be "response"')
     parts = [
         Part(text, role, drop=None if role == "system" else 0, prefix="\n\n" * (i > 0) + TAGS[role])
         for i, (role, text) in enumerate(turns)
@@ -45,12 +157,12 @@ def chat_parts(messages: Any) -> tuple[Part, ...]:
     return (*parts, Part("", "assistant", drop=None, prefix="\n\n" + TAGS["assistant"]))
 
 
-def _turn(message: Any, place: int) -> tuple[str, str]:
+def _turn(message: Any, place: int, name: str) -> tuple[str, str]:
     if not isinstance(message, dict):
-        raise BadRow(f'field "messages", turn {place} is {shown(message)}; {{"role": …, "content": …}} is needed')
+        raise BadRow(f'field "{name}", turn {place} is {shown(message)}; {{"role": …, "content": …}} is needed')
     role, content = message.get("role"), message.get("content")
     if role not in list(TAGS):
-        raise BadRow(f'field "messages", turn {place}: "role" is {shown(role)}; {", ".join(TAGS)} are known')
+        raise BadRow(f'field "{name}", turn {place}: "role" is {shown(role)}; {", ".join(TAGS)} are known')
     if not isinstance(content, str):
-        raise BadRow(f'field "messages", turn {place}: "content" is {shown(content)}; text is needed')
-    return role, unicode(content, "messages")
+        raise BadRow(f'field "{name}", turn {place}: "content" is {shown(content)}; text is needed')
+    return role, unicode(content, name)
