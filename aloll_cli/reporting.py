@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from aloll_cli.terminal import results
 
 WIDEST = 110  # columns; longer lines of text are hard to read
 PROMPT_SHOWN, RESPONSE_SHOWN = 160, 600  # characters
+BAR = 40  # characters of the longest bar of a histogram
 GAP = 2  # columns between two figures
 
 Column = tuple[str, list[str]]  # a heading and one cell a run
@@ -66,6 +68,59 @@ def show_runs(runs: list[Run]) -> None:
     _say("gain: in reward, to the reference. vs: difference in reward of two policies. Both paired by prompt.")
     for sentence in caveats(runs):
         _say(sentence)
+
+
+def show_inspection(found: dict[str, Any]) -> None:
+    """What the model will see: three examples, then figures of rows, tokens and rewards."""
+    for example in found["examples"]:
+        _say(f"\n{example['id']}" + ("" if example["stored"] is None else f", stored reward {number(example['stored'])}"))
+        grid = Table.grid(padding=(0, GAP, 0, 0))
+        for side in ("prompt", "response"):
+            grid.add_row(_line(side), _prose(visible(example[side])))
+        results.print(grid, soft_wrap=False, width=min(results.width, WIDEST))
+    _say("\nrows")
+    for name, counts in found["rows"].items():
+        _say(f"  {name}: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "nothing"))
+    _say("  no prompt is in two splits")
+    splits = found["splits"]
+    figures = ("examples", "left_out", "prompts", "duplicates")
+    _grid("examples", splits, {name.replace("_", " "): [str(splits[s][name]) for s in splits] for name in figures})
+    cuts = {f"{side} cut": [_cut(splits[s][f"{side}_cut"]) for s in splits] for side in ("prompts", "responses")}
+    _grid("cut to fit: how many (tokens lost: mean, most)", splits, cuts)
+    for side in ("prompt", "response"):
+        spread = [splits[s][f"{side}_tokens"] for s in splits]
+        _grid(f"{side} tokens, percentiles", splits, {p: [f"{row[p]:.0f}" for row in spread] for p in spread[0]})
+    for name in dict.fromkeys(name for rewards in found["rewards"].values() for name in rewards):
+        rewards = {split: of[name] for split, of in found["rewards"].items() if name in of}
+        points = next(iter(rewards.values()))["percentiles"]
+        columns = {p: [number(row["percentiles"][p]) for row in rewards.values()] for p in points}
+        columns = {"mean": [number(row["mean"]) for row in rewards.values()]} | columns
+        _grid(f"reward {name}, percentiles", rewards, columns)
+        _histogram(rewards["train"]["histogram"] if "train" in rewards else next(iter(rewards.values()))["histogram"])
+
+
+def _grid(title: str, rows: Iterable[str], columns: dict[str, list[str]]) -> None:
+    """A table with a row for each split."""
+    _say(f"\n{title}")
+    table = _table()
+    for heading in ("", *columns):
+        table.add_column(_line(heading), justify="right" if heading else "left")
+    for cells in zip(rows, *columns.values(), strict=True):
+        table.add_row(*map(_line, cells))
+    results.print(table, soft_wrap=False)
+
+
+def _cut(cut: dict[str, Any]) -> str:
+    return f"{cut['count']} ({cut['mean']:.1f}, {cut['max']})" if cut["count"] else "0"
+
+
+def _histogram(histogram: dict[str, Any]) -> None:
+    """A bar for each bin of a distribution."""
+    counts, low, high = histogram["counts"], histogram["from"], histogram["to"]
+    width = (high - low) / len(counts)
+    for place, count in enumerate(counts):
+        bar = "#" * round(BAR * count / max(counts))
+        results.print(_line(f"  {number(low + place * width):>9}  {bar:{BAR}}  {count}".rstrip()))
 
 
 def _naming(runs: list[Run]) -> list[Column]:

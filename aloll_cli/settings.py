@@ -67,6 +67,13 @@ class Upstream(Enum):
     require = "refuse, and say which stage makes them"
 
 
+class Format(Enum):
+    """How inspect prints what it finds."""
+
+    page = "for a person"
+    json = "for a program: one object"
+
+
 class Busy(Enum):
     """What a stage does about an artifact that another process is making."""
 
@@ -130,6 +137,7 @@ class Settings(Runtime):
     to: str | None = field(metadata=OPERATIONAL)
     merge: bool = field(metadata=OPERATIONAL)
     ask: bool = field(metadata=OPERATIONAL)
+    format: Format = field(metadata=OPERATIONAL)
     output_dir: str = field(metadata=OPERATIONAL)
 
     def __post_init__(self) -> None:

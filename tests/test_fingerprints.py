@@ -27,6 +27,7 @@ OPERATIONAL = {
     "busy": "busy=refuse",
     "to": "to=elsewhere",
     "ask": "ask=false",
+    "format": "format=json",
     "verbosity": "verbosity=quiet",
     "model.head": "model.head=chunked",
 }

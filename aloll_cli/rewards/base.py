@@ -70,6 +70,11 @@ class Reward(ABC):
         """Whether new text can be scored, or only what the data stores."""
         return True
 
+    @property
+    def downloads(self) -> bool:
+        """Whether loading it may ask a hub."""
+        return False
+
     def content(self) -> dict[str, Any]:
         """What identifies weights that are loaded, beyond the options: file hashes, a resolved revision."""
         return {}

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.config import COUNT, OPERATIONAL
@@ -42,6 +43,10 @@ class TextModel(Reward):
         if not self.path:
             raise UserError("reward.path is empty.", "reward.path=FOLDER, or a name on the hub")
         self.path = expanded(self.path)
+
+    @property
+    def downloads(self) -> bool:
+        return not Path(self.path).is_dir()
 
     def content(self) -> dict[str, Any]:
         return content_of(self.path, self.revision)

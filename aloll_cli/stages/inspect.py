@@ -1,0 +1,33 @@
+"""Say what the model will see, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+
+from rich.text import Text
+
+from aloll_cli.artifacts.base import Store
+from aloll_cli.artifacts.line import Line
+from aloll_cli.inspection import inspected
+from aloll_cli.models import load_tokenizer
+from aloll_cli.reporting import show_inspection
+from aloll_cli.settings import Format, Settings
+from aloll_cli.tasks.base import SPLITS
+from aloll_cli.terminal import results
+
+
+def run(settings: Settings, store: Store) -> None:
+    """Rows, cuts, lengths, duplicates, rewards and three examples; ``format=json`` prints the same as one JSON object.
+
+    A reward that would have to be downloaded is not: the stored ones are shown in its place.
+    """
+    line = Line(settings)
+    data, tokenizer, examples = (store.ensure(artifact) for artifact in (line.data, line.tokenizer, line.examples))
+    rewards = {} if settings.reward.downloads else {split: store.ensure(line.rewards(split)) for split in SPLITS}
+    if not store.world.is_main:
+        return
+    found = inspected(data, examples, rewards, settings.task, load_tokenizer(tokenizer))
+    if settings.format is Format.json:
+        results.print(Text(json.dumps(found, indent=1)))
+    else:
+        show_inspection(found)

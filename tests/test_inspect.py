@@ -1,0 +1,70 @@
+"""What ``aloll inspect`` tells, against counts by hand."""
+
+import json
+
+import pytest
+from tiny import composed, reviews, store, tokenizer, write_rows
+
+from aloll_cli.artifacts.rewards import Rewards
+from aloll_cli.inspection import marked
+from aloll_cli.stages import inspect
+
+SMALL = ("model.vocab_size=300", "task.max_prompt_tokens=12", "task.max_response_tokens=9")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Short reviews, one of which is there twice."""
+    folder = reviews(tmp_path / "rows")
+    with (folder / "train.jsonl").open("a") as stream:
+        stream.write(json.dumps({"prompt": "Visit 3 to the train place.", "response": "It was good for 3 people."}) + "\n")
+        stream.write(json.dumps({"prompt": "Visit 3 to the train place.", "response": " "}) + "\n")
+    return folder
+
+
+def told(capsys, tmp_path, *overrides):
+    inspect.run(composed(*overrides), store(tmp_path / "out"))
+    return capsys.readouterr().out
+
+
+def test_figures_are_those_counted_by_hand(capsys, tmp_path, rows):
+    found = json.loads(told(capsys, tmp_path, f"task.path={rows}", *SMALL, "format=json"))
+    train = found["splits"]["train"]
+    assert found["rows"]["train"] == {"rows": 26, "responses": 25, "empty responses left out": 1}
+    assert (train["examples"], train["prompts"], train["duplicates"], train["left_out"]) == (25, 24, 1, 0)
+    assert train["prompts_cut"]["count"] == train["responses_cut"]["count"] == 25
+    assert train["prompt_tokens"] == dict.fromkeys(map(str, (0, 5, 25, 50, 75, 95, 100)), 12.0)
+    reward = found["rewards"]["train"]["vader"]
+    assert reward["count"] == sum(reward["histogram"]["counts"]) == 25
+    assert reward["percentiles"]["0"] == reward["histogram"]["from"] < reward["histogram"]["to"]
+    first = found["examples"][0]
+    assert first["id"] == "train-0-0"
+    assert first["prompt"].startswith("<s>[… ")
+    assert first["response"].endswith(" tokens cut …]")
+
+
+def test_the_page_shows_examples_rows_and_a_histogram(capsys, tmp_path, rows):
+    out = told(capsys, tmp_path, f"task.path={rows}", *SMALL, "task.max_response_tokens=60")
+    assert "train-0-0" in out
+    assert "</s>" in out
+    assert "train: 26 rows, 25 responses, 1 empty responses left out" in out
+    assert "reward vader, percentiles" in out
+    assert "#" * 40 in out
+
+
+def test_a_reward_that_would_be_downloaded_gives_way_to_what_is_stored(capsys, tmp_path, monkeypatch):
+    for split in ("train", "validation", "test"):
+        row = {"prompt": split, "response": ["A", "B"], "reward": [1, 5]}
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", [row])
+    monkeypatch.setattr(Rewards, "make", None)  # nothing may be scored
+    options = ("task=local", f"task.path={tmp_path / 'rows'}", "reward=classifier", "reward.path=somebody/some-model", *SMALL)
+    found = json.loads(told(capsys, tmp_path, *options, "format=json"))
+    assert {name: of["stored"]["mean"] for name, of in found["rewards"].items()} == dict.fromkeys(found["splits"], 3.0)
+    assert found["examples"][1]["stored"] == 5.0
+
+
+def test_a_mark_stands_where_tokens_are_missing():
+    ids = tokenizer()("We loved the garden, the bread.")["input_ids"]
+    assert marked(ids, ids, tokenizer()) == "<s>We loved the garden, the bread."
+    text = marked([*ids[:3], *ids[6:]], ids, tokenizer())
+    assert text == tokenizer().decode(ids[:3]) + "[… 3 tokens cut …]" + tokenizer().decode(ids[6:])
