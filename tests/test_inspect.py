@@ -9,7 +9,7 @@ from aloll_cli.artifacts.rewards import Rewards
 from aloll_cli.inspection import marked
 from aloll_cli.stages import inspect
 
-SMALL = ("model.vocab_size=300", "task.max_prompt_tokens=12", "task.max_response_tokens=9")
+SMALL = ("model.vocab_size=300", "task.max_prompt_tokens=6", "task.max_response_tokens=5")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_figures_are_those_counted_by_hand(capsys, tmp_path, rows):
     assert found["rows"]["train"] == {"rows": 26, "responses": 25, "empty responses left out": 1}
     assert (train["examples"], train["prompts"], train["duplicates"], train["left_out"]) == (25, 24, 1, 0)
     assert train["prompts_cut"]["count"] == train["responses_cut"]["count"] == 25
-    assert train["prompt_tokens"] == dict.fromkeys(map(str, (0, 5, 25, 50, 75, 95, 100)), 12.0)
+    assert train["prompt_tokens"] == dict.fromkeys(map(str, (0, 5, 25, 50, 75, 95, 100)), 6.0)
     reward = found["rewards"]["train"]["vader"]
     assert reward["count"] == sum(reward["histogram"]["counts"]) == 25
     assert reward["percentiles"]["0"] == reward["histogram"]["from"] < reward["histogram"]["to"]
