@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from aloll_cli.batches import batch_logps
 from aloll_cli.errors import UserError
@@ -97,7 +98,9 @@ class GeneratedReward(Evaluator):
         ]
         scores, error = np.zeros(0), None
         try:
-            scores = checked_scores(self.reward, self.load_scorer(), scored) if scored else scores
+            # a policy may compute in 16 bits; a reward says itself what it computes in
+            with torch.autocast(module.model.device.type, enabled=False):
+                scores = checked_scores(self.reward, self.load_scorer(), scored) if scored else scores
         except UserError as found:
             error = found
         world.agree(error)

@@ -114,6 +114,13 @@ COMMANDS = [
     ("train variant=nll variant.clip=0.5", r"variant.clip is no option of the variant chosen here\.\nIt belongs to variant=alol or"),
     ("train model.path=gpt2", r"model.path is no option of the model chosen here\.\nIt belongs to model=pretrained\."),
     ("train values=constant values.epochs=2", r"values.epochs is no option of the values .*\nIt belongs to values=head or data\."),
+    ("train adapter.r=8", r"set of a group without a choice\.\nChoose first: adapter=lora adapter\.r=8"),
+    ("train adapter=lora adapter.r=0", r"adapter\.r must be at least 1, got 0"),
+    ("train adapter=lora adapter.targets=[]", r"adapter\.targets is empty"),
+    ("train adapter=pretrained", r"adapter=pretrained needs an adapter to begin with\.\nmodel\.adapter=FOLDER"),
+    ("train model=pretrained model.path=X model.adapter=Y", r"is trained further as it is, or not at all\.\nadapter=pretrained"),
+    ("train model=pretrained model.path=X model.quantization=nf4", r"weights of 4 bits cannot be trained .*\.\nadapter=lora"),
+    ("train attn=flash_attention_2", r"computes in 16 bits only\.\nmodel\.dtype=bfloat16"),
     ("train test_reward.alpha=3", r"set of a group without a choice\.\nChoose first: adapter=lora adapter\.r=8, or test_reward=fitted"),
     # kinds of values
     ("train seed=one", r"seed=one: a whole number is needed\.\nseed=…"),

@@ -197,6 +197,7 @@ NEEDS = {
     "reward/column": ["values=data"],
     "model/gpt2_xl_comet": ["model.path=FOLDER"],
     "reference/sft": ["model=pretrained", "model.path=gpt2"],
+    "reference/sft_qlora": ["model=pretrained", "model.path=gpt2", "adapter=qlora"],
 }
 
 

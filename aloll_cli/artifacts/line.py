@@ -130,7 +130,7 @@ class Line:
         examples = self.examples
         if s.policy is not None:
             policy, examples = self.saved_policy(s.policy)
-            about |= {"variant": policy.name, "seed": None}
+            about = about | {"variant": policy.name, "seed": None}
         weights = None if s.reward.scores_text else self.weights(Signal.advantage, s.split.name)
         return Metrics(about, self.side(policy, examples), self.side(self.reference, self.examples), weights, s.resamples)
 

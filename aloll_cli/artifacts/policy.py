@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,6 +193,9 @@ class TrainedPolicy(PolicySource):
     def load_base(self, job: Job) -> PreTrainedModel:
         return self.load(job) if self.course.adapter is None else self.start.load_base(job)
 
+    def address(self, job: Job) -> str:
+        return str(job.path(self) / "policy") if self.course.adapter is None else self.start.address(job)
+
     def merged(self, job: Job) -> PreTrainedModel:
         """The model with its adapter added to its weights, computed in fp32 and left in the model's type."""
         from torch import nn
@@ -250,6 +255,8 @@ class TrainedPolicy(PolicySource):
 
 def shares(model: PreTrainedModel) -> str:
     """How much of a model trains, in words."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    weights: Iterable[Any] = model.parameters()
+    # a quantised weight tells the shape that it stands for
+    sizes = [(math.prod((getattr(p, "quant_state", None) or p).shape), p.requires_grad) for p in weights]
     training, whole = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
     return f"{training:,} of {whole:,} weights train" if training < whole else f"{whole:,} weights, all of them train"
