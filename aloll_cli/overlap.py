@@ -61,7 +61,10 @@ class Against:
         return {"mean": _corpus_bleu(bleu, counts.sum(axis=0)), "ci95": percentiles(np.array(resampled))}
 
     def rouge(self) -> dict[str, Any]:
-        """F of ROUGE-1, -2 and -L, stemmed, against the closest of several references; means over prompts."""
+        """F of ROUGE-1, -2 and -L, stemmed, against the closest of several references; means over prompts.
+
+        rouge-score knows the letters a to z and digits alone: text in other scripts scores 0.
+        """
         from rouge_score.rouge_scorer import RougeScorer
 
         scorer = RougeScorer(list(ROUGES), use_stemmer=True)

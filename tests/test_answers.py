@@ -124,14 +124,20 @@ def test_data_without_subsets_have_no_parts():
     assert logged(raw(("a", "yes", None, 0, None, None)), ["a"], References.all).subsets is None
 
 
-def test_what_a_record_says_reaches_the_rows(tmp_path):
-    record = Record((Part("Whales are large.", source=True), Part("Hello?")), "Yes.", subset="sea")
+def told(task, record):
+    """A task whose every row is this record, asked something of its own."""
 
-    class Told(type(composed().task)):
+    class Told(type(task)):
         def records(self, row):
             return [replace(record, parts=(*record.parts, Part(row["prompt"])))]
 
-    artifact = Data(Told(**vars(composed(f"task.path={reviews(tmp_path / 'rows')}").task)))
+    return Told(**vars(task))
+
+
+def test_what_a_record_says_reaches_the_rows(tmp_path):
+    record = Record((Part("Whales are large.", source=True), Part("Hello?")), "Yes.", subset="sea")
+
+    artifact = Data(told(composed(f"task.path={reviews(tmp_path / 'rows')}").task, record))
     table = load_data(store(tmp_path / "out").ensure(artifact), "test")
     assert set(table.column("subset").to_pylist()) == {"sea"}
     assert [part["source"] for part in table.column("parts").to_pylist()[0]] == [True, False, False]
@@ -194,3 +200,20 @@ def test_both_sides_have_every_figure_and_none_that_does_not_apply(evaluated):
     assert policy["kl"]["mean"] > 0
     assert evaluated.metrics["references"] == "best"
     assert json.dumps(evaluated.metrics, allow_nan=False)
+
+
+def test_answers_in_words_of_the_knowledge_are_covered_by_it(tmp_path):
+    model = outspoken(tmp_path / "model")
+    settings = composed(
+        "model=pretrained", f"model.path={model}", "reference=pretrained", f"policy={model}", "task.max_response_tokens=6",
+        "task.max_prompt_tokens=40", "resamples=20", f"task.path={reviews(tmp_path / 'rows')}",
+    )  # fmt: skip
+    words = [word for word in load_tokenizer(model).get_vocab() if word.isalpha()]
+    record = Record((Part(" ".join(words), source=True),), "Yes.")
+    line = Line(replace(settings, task=told(settings.task, record)))
+    metrics = read_json(store(tmp_path / "out").ensure(line.metrics) / "metrics.json")
+    for side in (metrics["policy"], metrics["reference"]):
+        assert side["coverage"] == {"mean": 1.0, "ci95": [1.0, 1.0]}
+        assert side["density"]["mean"] >= 1.0
+    assert metrics["by"] is None
+    assert metrics["policy"]["kl"]["mean"] == pytest.approx(0, abs=1e-4)  # the same model, loaded from its folder
