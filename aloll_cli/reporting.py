@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,19 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from aloll_cli.runs import Run, caveats, columns, comparison, conclusions, ending, interval, number, settings_apart, visible
+from aloll_cli.runs import (
+    Run,
+    caveats,
+    columns,
+    comparison,
+    comparison_by_subset,
+    conclusions,
+    ending,
+    interval,
+    number,
+    settings_apart,
+    visible,
+)
 from aloll_cli.terminal import results
 
 WIDEST = 110  # columns; longer lines of text are hard to read
@@ -22,16 +35,22 @@ Column = tuple[str, list[str]]  # a heading and one cell a run
 def show_comparison(metrics: dict[str, Any], folder: Path) -> None:
     """The figures of one policy beside its reference's, and what they mean."""
     _say(f"\n{_who(metrics)} on {metrics['n']} {metrics['split']} prompts of {metrics['task']}")
-    table = _table()
-    for heading in ("", "policy", "reference", "gain [95 % interval]"):
-        table.add_column(_line(heading), justify="right" if heading else "left")
-    for name, policy, reference, gain in comparison(metrics):
-        cells = (_with_margin(policy), _with_margin(reference), _gain(gain))
-        table.add_row(_line(name), *cells)
-    results.print(table, soft_wrap=False)
+    _show_sides("", comparison(metrics), _with_margin)
+    for title, apart in comparison_by_subset(metrics).items():
+        _say("")
+        _show_sides(title, apart, _mean)  # names of parts are long
     for sentence in conclusions(metrics):
         _say(sentence)
     results.print(_line(f"figures: {folder / 'metrics.json'}"))  # never broken, so that it can be copied
+
+
+def _show_sides(about: str, rows: list[tuple[str, Any, Any, Any]], shown: Callable[[Any], Text]) -> None:
+    table = _table()
+    for heading in (about, "policy", "reference", "gain [95 % interval]"):
+        table.add_column(_line(heading), justify="left" if heading == about else "right")
+    for name, policy, reference, gain in rows:
+        table.add_row(_line(name), shown(policy), shown(reference), _gain(gain))
+    results.print(table, soft_wrap=False)
 
 
 def show_answers(rows: list[dict[str, Any]]) -> None:
@@ -117,6 +136,10 @@ def _with_margin(figure: Any) -> Text:
         return _line(number(figure))
     mean, (lo, hi) = figure["mean"], figure["ci95"]
     return _line(f"{number(mean)} ±{number((hi - lo) / 2, like=mean)}")
+
+
+def _mean(figure: dict[str, Any]) -> Text:
+    return _line(number(figure["mean"]))
 
 
 def _gain(gain: dict[str, Any] | None) -> Text:

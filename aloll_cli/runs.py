@@ -16,6 +16,7 @@ from aloll_cli.metrics import mean_with_interval
 
 BASELINE = "nll"  # the variant that others are paired with
 ROLES = {"reward": "gain", "test_reward": "held_out_gain"}  # the roles of rewards, and the keys of their gains
+KL = "KL a token: mean ln(policy / reference) of the policy's own answers, in nats; KL itself where they are plain samples"
 LIKELIHOOD = "advantage_weighted_log_likelihood"
 
 # what would move a terminal's cursor, reorder text or not encode: C0 and C1 but for the newline, line separators, bidirectional
@@ -205,9 +206,24 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, Any, Any, Any]]:
         rows.append(("weighted log-lik.", found["policy"], found["reference"], found["gain"]))
     names = {
         "length": "length (words)", "empty": "empty", "distinct_1": "distinct-1", "distinct_1_matched": "distinct-1 matched",
-        "ended": "ended",
+        "ended": "ended", "bleu": "BLEU", "rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L",
+        "coverage": "coverage", "density": "density", "perplexity": "perplexity", "kl_per_token": "KL a token",
     }  # fmt: skip
-    return rows + [(name, policy[key], reference[key], None) for key, name in names.items()]
+    return rows + [(name, policy[key], reference[key], None) for key, name in names.items() if policy.get(key) is not None]
+
+
+def comparison_by_subset(metrics: dict[str, Any]) -> dict[str, list[tuple[str, Any, Any, Any]]]:
+    """Such rows for each part of the data, its name with the number of its prompts, by reward; empty where there are no parts."""
+    by = metrics.get("by") or {}
+    apart = {
+        title: [
+            (f"{name} ({found['n']})", found["policy"][role], found["reference"][role], found[ROLES[role]])
+            for name, found in by.items()
+            if role in found["policy"]
+        ]
+        for role, title in (("reward", "reward on"), ("test_reward", "held-out on"))
+    }
+    return {title: rows for title, rows in apart.items() if rows}
 
 
 def columns(runs: list[Run]) -> list[tuple[str, list[Any], str]]:
@@ -221,8 +237,11 @@ def columns(runs: list[Run]) -> list[tuple[str, list[Any], str]]:
         ("weighted log-lik. gain", [m[LIKELIHOOD]["gain"] if LIKELIHOOD in m else None for m in metrics], "+"),
         ("words", [m["policy"]["length"]["mean"] for m in metrics], ""),
         ("distinct-1 matched", [m["policy"]["distinct_1_matched"] for m in metrics], ""),
+        ("KL a token", [m["policy"].get("kl_per_token") for m in metrics], ""),
         ("kept", [run.kept for run in runs], ""),
     ]
+    parts = dict.fromkeys(part for m in metrics for part in m.get("by") or {})
+    found += [(f"gain, {part}", [((m.get("by") or {}).get(part) or {}).get("gain") for m in metrics], "+") for part in parts]
     return [column for column in found if any(figure is not None for figure in column[1])]
 
 
@@ -240,13 +259,30 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
             f"advantage-weighted log-likelihood of the logged {metrics['split']} responses, nats a token: policy "
             f"{number(found['policy'])}, reference {number(found['reference'])}, gain {interval(found['gain'], '+')}"
         )
-    return said + proxies(metrics)
+    return said + proxies(metrics) + _meanings(metrics)
+
+
+def _meanings(metrics: dict[str, Any]) -> list[str]:
+    """What figures with short names are, those that there are."""
+    policy = metrics["policy"]
+    logged = {"best": "the best logged response", "all": "all logged responses"}
+    return [
+        meaning
+        for key, meaning in {
+            "bleu": f"BLEU, ROUGE: against {logged.get(metrics.get('references', ''))} to each prompt",
+            "coverage": "coverage, density: what answers copy from the knowledge in their prompts",
+            "perplexity": "perplexity: of each side's answers under the reference",
+            "kl_per_token": KL,
+        }.items()
+        if policy.get(key) is not None
+    ]
 
 
 def caveats(runs: list[Run]) -> list[str]:
-    """What must be said under a table of several runs: why a gain is missing, and which rewards are proxies."""
+    """What must be said under a table of several runs: why a gain is missing, which rewards are proxies, what KL is."""
     missing = [f"gain: null ({run.metrics['gain_why']})" for run in runs if run.metrics["gain"] is None]
-    return list(dict.fromkeys(missing + [line for run in runs for line in proxies(run.metrics)]))
+    distance = [KL for run in runs if run.metrics["policy"].get("kl_per_token") is not None]
+    return list(dict.fromkeys(missing + [line for run in runs for line in proxies(run.metrics)] + distance))
 
 
 def proxies(metrics: dict[str, Any]) -> list[str]:

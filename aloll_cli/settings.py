@@ -60,6 +60,13 @@ class Split(Enum):
     test = "those that nothing else has seen"
 
 
+class References(Enum):
+    """Which logged responses to a prompt its answers are held against, by BLEU and ROUGE."""
+
+    best = "the one with the highest stored reward; the first of a row where none is stored"
+    all = "every one"
+
+
 class Upstream(Enum):
     """What a stage does about artifacts it needs and that are missing."""
 
@@ -124,6 +131,7 @@ class Settings(Runtime):
     eval_prompts: int = field(metadata=COUNT)
     select: Select
     split: Split
+    references: References
     resamples: int = field(metadata=COUNT)
     policy: str | None
     runs: list[str] = field(metadata=OPERATIONAL)

@@ -113,7 +113,7 @@ def test_values_by_samples_of_the_training_prompts_do_not_depend_on_how_policies
     assert changed(fingerprints(), fingerprints("generation.samples=2")) == {"values", "policy", "metrics"}
 
 
-@pytest.mark.parametrize("override", ["split=validation", "resamples=7", "reward@test_reward=fitted"])
+@pytest.mark.parametrize("override", ["split=validation", "resamples=7", "references=all", "reward@test_reward=fitted"])
 def test_how_a_policy_is_judged_at_the_end_changes_the_metrics_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"metrics"}
 

@@ -66,6 +66,19 @@ def test_turns_are_what_was_said_without_tags_also_where_somebody_quotes_a_tag()
     ]
 
 
+def test_a_pro_row_names_the_folder_of_hh_rlhf_that_it_comes_from_and_a_hub_row_none():
+    subsets = {
+        json.dumps(row): [record.subset for record in HHA.records(row)]
+        for row in (
+            PRO | {"meta": {"path": "../../data/raw_data/hhrlhf/helpful-rejection-sampled/train.jsonl", "line_num": 3}},
+            PRO | {"meta": {"path": "elsewhere/helpful-based/train.jsonl"}},
+            PRO,
+            HUB,
+        )
+    }
+    assert list(subsets.values()) == [["helpful-rejection-sampled"] * 2, [None] * 2, [None] * 2, [None] * 2]
+
+
 def test_a_colon_within_a_turn_starts_no_new_one():
     row = {name: text.replace("Who are you?", "Tell me: who\nAssistant: is?") for name, text in HUB.items()}
     assert "Tell me: who\nAssistant: is? ### Assistant: " in HHA.records(row)[0].prompt

@@ -26,7 +26,7 @@ class Data(Artifact):
     """Every response of every split, keyed on the rows' content and not on their path."""
 
     kind, stage = "data", "score-rewards"
-    version = 2
+    version = 3
     resumes = False
 
     def __init__(self, task: Task) -> None:
@@ -119,7 +119,7 @@ class Data(Artifact):
 
 
 def load_data(directory: Path, split: str) -> pa.Table:
-    """The raw responses of a split: id, group, position, parts, response, stored."""
+    """The raw responses of a split: id, group, position, parts, response, stored, subset."""
     import pyarrow.parquet as pq
 
     return pq.read_table(directory / f"{split}.parquet")
@@ -129,7 +129,7 @@ def _as_row(name: str, record: Record) -> dict[str, Any]:
     parts = [vars(part) for part in record.parts]
     return {
         "id": name, "group": record.group, "position": record.position, "parts": parts,
-        "response": record.response, "stored": record.reward,
+        "response": record.response, "stored": record.reward, "subset": record.subset,
     }  # fmt: skip
 
 
@@ -138,11 +138,11 @@ def _schema() -> pa.Schema:
 
     part = pa.struct([
         ("text", pa.string()), ("role", pa.string()), ("drop", pa.int64()), ("whole", pa.bool_()), ("eos", pa.bool_()),
-        ("prefix", pa.string()),
+        ("prefix", pa.string()), ("source", pa.bool_()),
     ])  # fmt: skip
     return pa.schema([
         ("id", pa.string()), ("group", pa.string()), ("position", pa.int64()), ("parts", pa.list_(part)),
-        ("response", pa.string()), ("stored", pa.float64()),
+        ("response", pa.string()), ("stored", pa.float64()), ("subset", pa.string()),
     ])  # fmt: skip
 
 

@@ -124,7 +124,7 @@ class ExampleTable:
     @cached_property
     def _arrays(self) -> dict[str, tuple[IntArray, IntArray]]:
         arrays = {}
-        for name in ("prompt_ids", "response_ids"):
+        for name in {"prompt_ids", "response_ids"} & set(self.table.column_names):
             column = self.table.column(name).chunk(0)
             arrays[name] = (column.values.to_numpy(), column.offsets.to_numpy())
         return arrays

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from aloll_cli.artifacts.answer_logps import AnswerLogps
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.generations import Generations
@@ -132,7 +133,8 @@ class Line:
             policy, examples = self.saved_policy(s.policy)
             about = about | {"variant": policy.name, "seed": None}
         weights = None if s.reward.scores_text else self.weights(Signal.advantage, s.split.name)
-        return Metrics(about, self.side(policy, examples), self.side(self.reference, self.examples), weights, s.resamples)
+        sides = self.side(policy, examples), self.side(self.reference, self.examples)
+        return Metrics(about, self.data, *sides, weights, s.references, s.resamples)
 
     def side(self, policy: PolicySource, examples: Examples) -> Side:
         """A policy's answers with their rewards."""
@@ -140,7 +142,10 @@ class Line:
         answers = Generations(policy, examples, s.split.name, s.generation)
         by_role = {"reward": self.scored_by if s.reward.scores_text else None, "test_reward": self.test_scored_by}
         rewards = {role: Rewards(scored_by, answers, "responses") for role, scored_by in by_role.items() if scored_by}
-        return Side(answers, rewards, None if s.reward.scores_text else Likelihoods(policy, examples, s.split.name))
+        likelihoods = None if s.reward.scores_text else Likelihoods(policy, examples, s.split.name)
+        under_itself = AnswerLogps(policy, examples.tokenizer, answers)
+        under_reference = AnswerLogps(self.reference, self.tokenizer, answers)
+        return Side(answers, rewards, likelihoods, under_itself, under_reference)
 
     @cached_property
     def test_scored_by(self) -> ScoredBy | None:

@@ -62,6 +62,7 @@ class Part:
         whole: give way as a whole, or token by token from the left. Templates give up whole turns, but for the last.
         eos: whether an end-of-sequence token follows, in plain text.
         prefix: what stands before it in plain text: the speaker's tag.
+        source: whether it is knowledge that the answer should rest on; evaluate counts what answers copy from it.
     """
 
     text: str
@@ -70,6 +71,7 @@ class Part:
     whole: bool = False
     eos: bool = False
     prefix: str = ""
+    source: bool = False
 
 
 class Turn(TypedDict):
@@ -88,12 +90,14 @@ class Record:
         response: its text, cleaned up.
         reward: what the data stores about it, or None.
         position: its place among the responses of its row, 0 first.
+        subset: the part of the data that the row comes from, whose prompts evaluate also reports apart, or None.
     """
 
     parts: tuple[Part, ...]
     response: str
     reward: float | None = None
     position: int = 0
+    subset: str | None = None
 
     @property
     def prompt(self) -> str:
