@@ -213,6 +213,8 @@ def test_class_module_and_yaml_carry_one_name(group):
         "base",
         "source",
         "text_models",
+        "reddit",
+        "grounded",
     }
     assert modules
     assert modules == set(GROUPS[group])
