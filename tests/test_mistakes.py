@@ -102,7 +102,7 @@ COMMANDS = [
     ("train variant=[seq,kl]", r"variant=\[seq,kl\]: there is no such choice"),
     ("train +variant=kl", r"\+variant=kl: variant has a choice already\.\nvariant=kl"),
     ("train variant@x=seq", r'there is no option "variant@x"\.'),
-    ("train experiment=paper", r"experiment=paper: there is no such choice\.\nChoices: hha_small\."),
+    ("train experiment=paper", r"experiment=paper: there is no such choice\.\nChoices: hha_small, paper_comet, "),
     ("train hydra/launcher=nosuch", r"hydra/launcher=nosuch: there is no such choice\.\nChoices: basic.*Install hydra-nosuch-launcher"),
     # keys
     ("train variant.clp=0.5", r'there is no option "variant.clp" under "variant"\.\nDid you mean variant.clip\?'),
