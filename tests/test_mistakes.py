@@ -102,6 +102,12 @@ COMMANDS = [
     ("train variant=[seq,kl]", r"variant=\[seq,kl\]: there is no such choice"),
     ("train +variant=kl", r"\+variant=kl: variant has a choice already\.\nvariant=kl"),
     ("train variant@x=seq", r'there is no option "variant@x"\.'),
+    ("train task.noise=1", r"task\.noise must lie in \[0, 1\), got 1\.0\.\ntask\.noise=0\.25"),
+    ("train task.noise=0.5 reward=column values=data", r"reward=column has nothing else\.\ntask\.noise=0, or"),
+    ("train task.min_reward=2 task.max_reward=1", r"task\.min_reward=2 is above task\.max_reward=1"),
+    ("train task.subsets=[]", r"task\.subsets names none"),
+    ("train task=wow", r"task\.path is not set, and Wizard of Wikipedia is a download"),
+    ("train task=comet", r"task\.path is not set, and ATOMIC-10X and ATOMIC 2020 are downloads\.\ntask\.path=FOLDER"),
     ("train experiment=paper", r"experiment=paper: there is no such choice\.\nChoices: hha_small, paper_comet, "),
     ("train hydra/launcher=nosuch", r"hydra/launcher=nosuch: there is no such choice\.\nChoices: basic.*Install hydra-nosuch-launcher"),
     # keys
