@@ -163,6 +163,12 @@ class Settings(Runtime):
                 f"values={name_of(self.values)} needs rewards of new text; reward={name_of(self.reward)} has only stored ones.",
                 "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
             )
+        if self.task.noise and not self.reward.scores_text:
+            raise UserError(
+                "task.noise replaces responses, and what is stored about a response belongs to its own prompt; "
+                f"reward={name_of(self.reward)} has nothing else.",
+                "task.noise=0, or a reward that scores text, such as reward=fitted",
+            )
         if self.variant.signal is Signal.reward and self.reward.range[0] < 0:
             raise UserError(
                 f"variant={name_of(self.variant)} weights by the reward itself, which can be as low as {self.reward.range[0]}.",

@@ -86,7 +86,11 @@ def test_a_number_of_the_reward_is_part_of_its_state():
     assert moved == {"fitted", "rewards", "values", "policy", "metrics"}
 
 
-@pytest.mark.parametrize("override", ["task.responses=first", "task.max_prompt_tokens=9", "task.max_response_tokens=9"])
+@pytest.mark.parametrize(
+    "override",
+    ["task.responses=first", "task.noise=0.2", "task.min_reward=0", "task.max_reward=0", "task.subsets=[a]",
+     "task.max_prompt_tokens=9", "task.max_response_tokens=9"],
+)  # fmt: skip
 def test_the_choice_and_the_cut_of_responses_leave_data_tokenizer_and_fitted_reward_alone(override):
     moved = changed(fingerprints("reward=fitted"), fingerprints("reward=fitted", override))
     assert not moved & {"data", "tokenizer", "fitted"}

@@ -10,8 +10,8 @@ import pytest
 from tiny import composed, reviews, store, write_rows
 
 from aloll_cli.artifacts.data import Data, load_data
-from aloll_cli.artifacts.examples import chosen_rows
 from aloll_cli.artifacts.line import Line
+from aloll_cli.choices import chosen_rows
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, prompt_key, turns

@@ -195,6 +195,7 @@ NEEDS = {
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],
     "reward/column": ["values=data"],
+    "experiment/paper_comet": ["task.path=FOLDER", "model.path=FOLDER", "reward.path=FOLDER"],
     "model/gpt2_xl_comet": ["model.path=FOLDER"],
     "reference/sft": ["model=pretrained", "model.path=gpt2"],
     "reference/sft_qlora": ["model=pretrained", "model.path=gpt2", "adapter=qlora"],
@@ -214,6 +215,8 @@ def test_class_module_and_yaml_carry_one_name(group):
         "base",
         "source",
         "text_models",
+        "reddit",
+        "grounded",
     }
     assert modules
     assert modules == set(GROUPS[group])

@@ -26,7 +26,7 @@ class Data(Artifact):
     """Every response of every split, keyed on the rows' content and not on their path."""
 
     kind, stage = "data", "score-rewards"
-    version = 3
+    version = 4
     resumes = False
 
     def __init__(self, task: Task) -> None:
@@ -76,10 +76,14 @@ class Data(Artifact):
                     counter["empty responses left out"] += 1
                     continue
                 first = split_of.setdefault(record.group, split)
+                if first != split and self.task.on_bad_row is OnBadRow.skip:
+                    counter[f"responses left out (their prompt is in {first}, too)"] += 1
+                    continue
                 if first != split:
                     raise UserError(
                         f'the prompt "{" ".join(record.prompt.split())[-60:]}" is in {first} and in {split}.',
-                        "Splits must not share a prompt: remove it from one of the files.",
+                        "Splits must not share a prompt: remove it from one of the files, or leave it out of the later split "
+                        "with task.on_bad_row=skip.",
                     )
                 counter["responses"] += 1
                 chunk.append(_as_row(f"{split}-{number}-{record.position}", record))
@@ -112,8 +116,10 @@ class Data(Artifact):
         yield from self.source.rows(split if split in own else "all" if "all" in own else "train")
 
     def _belongs(self, record: Record, split: str) -> bool:
-        """Whether a record of those rows is the split's: by the prompt's hash where the source lacks that split."""
+        """Whether a record of those rows is the split's: by its own word or its prompt's hash where the source lacks a split."""
         missing = [s for s in SPLITS if s not in self.source.splits()]
+        if missing and record.split is not None:
+            return record.split == split
         drawn = self.task.split_of(record.prompt)
         return drawn == split if split in missing else split != "train" or drawn not in missing
 

@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.artifacts.tokenizer import Tokenizer
+from aloll_cli.choices import chosen_rows, noise_sources, of_subsets, within
 from aloll_cli.config import identity
 from aloll_cli.errors import UserError
 from aloll_cli.tables import read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, Chat, Responses, Task, Truncated, plain_prompt, turns
+from aloll_cli.tasks.base import SPLITS, Chat, Task, Truncated, plain_prompt, turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from aloll_cli.arrays import IntArray
+    from aloll_cli.arrays import BoolArray, IntArray
 
 
 class Examples(Artifact):
     """One row a response: id, group, prompt (whole), turns, prompt_ids, prompt_cut, response (as trained on), response_ids, …"""
 
     kind, stage = "examples", "score-rewards"
+    version = 2
     resumes = False
 
     def __init__(self, task: Task, data: Data, tokenizer: Tokenizer) -> None:
@@ -44,8 +46,7 @@ class Examples(Artifact):
         tokenizer = load_tokenizer(job.path(self.tokenizer))
         encoder = Encoder(tokenizer, self.task.max_prompt_tokens, self.task.max_response_tokens, self.task.chat)
         for split in SPLITS:
-            raw = load_data(job.path(self.data), split)
-            raw = raw.take(chosen_rows(raw, self.task.responses))
+            raw = learned(load_data(job.path(self.data), split), self.task, split, job)
 
             def encode(start: int, stop: int, raw: pa.Table = raw) -> pa.Table:
                 return encoded(raw.slice(start, stop - start), encoder, self.task.truncated)
@@ -105,6 +106,12 @@ class ExampleTable:
         names: list[str] = self.table.column("group").take(self.groups[1]).to_pylist()
         return names
 
+    @cached_property
+    def noise(self) -> BoolArray:
+        """(N,) whether a response was replaced by one to another prompt."""
+        noise: BoolArray = self.table.column("noise").to_numpy()
+        return noise
+
     def prompt_ids(self, row: int) -> IntArray:
         """Token ids of a row's prompt."""
         return self._tokens("prompt_ids", row)
@@ -139,27 +146,40 @@ class ExampleTable:
         return values[offsets[row] : offsets[row + 1]]
 
 
-def chosen_rows(raw: pa.Table, responses: Responses) -> IntArray:
-    """Indices of the responses that the task learns from, in order.
+def learned(raw: pa.Table, task: Task, split: str, job: Job) -> pa.Table:
+    """The responses of a split that the task learns from, with its noise."""
+    import pyarrow as pa
 
-    Raises:
-        UserError: a choice by stored reward where none is stored.
-    """
+    read = raw.num_rows
+    if task.subsets is not None:
+        raw = raw.filter(pa.array(of_subsets(raw, task.subsets)))
+    if split == "train" and (task.min_reward is not None or task.max_reward is not None):
+        raw = raw.filter(pa.array(within(raw, task.min_reward, task.max_reward)))
+    if raw.num_rows < read:
+        job.log.say(f"  {split}: {raw.num_rows} of {read} responses are of the subsets and stored rewards that are learned from")
+    raw = raw.take(chosen_rows(raw, task.responses))
+    return (
+        with_noise(raw, task, job) if split == "train" and task.noise else raw.append_column("noise", pa.repeat(False, len(raw)))
+    )
+
+
+def with_noise(raw: pa.Table, task: Task, job: Job) -> pa.Table:
+    """Responses, a share of them replaced by responses to other prompts: of what is stored nothing is known about these."""
     import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    if responses is Responses.all:
-        return np.arange(raw.num_rows)
-    if responses is Responses.first:
-        return np.flatnonzero(raw.column("position").to_numpy() == 0)
-    if raw.column("stored").null_count:
-        raise UserError(f"task.responses={responses.name} compares stored rewards, and the data has none.", "task.responses=all")
-    stored = raw.column("stored").to_numpy() * (1 if responses is Responses.best else -1)
-    groups = raw.column("group").to_numpy()
-    best: dict[str, int] = {}
-    for row, group in enumerate(groups):
-        if group not in best or stored[row] > stored[best[group]]:
-            best[group] = row
-    return np.array(sorted(best.values()))
+    groups = raw.column("group").combine_chunks().dictionary_encode().indices.to_numpy()
+    sources = noise_sources(raw.column("id").to_pylist(), groups, task.noise, task.noise_seed)
+    noise = pa.array(sources != np.arange(len(raw)))
+    job.log.say(f"  train: {pc.sum(noise).as_py()} of {len(raw)} responses replaced by responses to other prompts")
+    changed = {
+        "response": raw.column("response").take(pa.array(sources)),
+        "stored": pc.if_else(noise, None, raw.column("stored")),
+    }
+    for name, column in changed.items():
+        raw = raw.set_column(raw.schema.get_field_index(name), name, column)
+    return raw.append_column("noise", noise)
 
 
 def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
@@ -174,6 +194,7 @@ def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
             "id": row["id"], "group": row["group"], "prompt": plain_prompt(row["parts"]), "turns": turns(row["parts"]),
             "prompt_ids": prompt.ids, "prompt_cut": prompt.cut, "response": response.text,
             "response_ids": response.ids, "truncated": response.truncated, "templated": prompt.templated, "stored": row["stored"],
+            "noise": row["noise"],
         }
         for row, prompt, response in zip(rows, prompts, responses, strict=True)
         if truncated is Truncated.keep or not response.truncated
@@ -184,7 +205,7 @@ def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
         ("id", pa.string()), ("group", pa.string()), ("prompt", pa.string()), ("turns", pa.list_(turn)), ("prompt_ids", ids),
         ("prompt_cut", pa.int64()), ("response", pa.string()), ("response_ids", ids), ("truncated", pa.bool_()),
         ("templated", pa.bool_()),
-        ("stored", pa.float64()),
+        ("stored", pa.float64()), ("noise", pa.bool_()),
     ])  # fmt: skip
     return pa.Table.from_pylist(kept, schema=schema)
 

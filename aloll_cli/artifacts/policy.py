@@ -26,7 +26,7 @@ from aloll_cli.variants.base import Signal, Variant
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from aloll_cli.arrays import FloatArray
+    from aloll_cli.arrays import BoolArray, FloatArray
     from aloll_cli.artifacts.reference_logps import ReferenceLogps
     from aloll_cli.artifacts.values import ValuesArtifact
     from aloll_cli.evaluators import Evaluator
@@ -224,6 +224,8 @@ class TrainedPolicy(PolicySource):
         if not kept:
             raise UserError("no response has a positive weight: there is nothing to learn from.", self.weights.signal.remedy)
         job.log.say(f"  {kept} of {len(examples)} responses have a positive weight ({rows.kept:.1%})")
+        if self.examples.task.noise:
+            job.log.say(f"  noise: {noise_shares(examples.noise, weights)}")
         model = self.start.load(job, in_full=course.adapter is None)
         check_context(model, self.examples)
         if course.adapter is not None:
@@ -251,6 +253,12 @@ class TrainedPolicy(PolicySource):
         """What training figures are sent to; by the main process alone."""
         tracking = job.runtime.tracking if job.world.is_main else Off()
         return tracking.start(Path(self.folder).name, self.recipe, job.log.warn)
+
+
+def noise_shares(noise: BoolArray, weights: FloatArray) -> str:
+    """How much of a data set is noise, and how much of what is left out of it and of what is kept, in words."""
+    parts = {"the responses": noise, "those left out": noise[weights <= 0], "those kept": noise[weights > 0]}
+    return ", ".join(f"{part.mean():.1%} of {what}" for what, part in parts.items() if len(part))
 
 
 def shares(model: PreTrainedModel) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 WHAT = "a sequence classifier"
-FIELD = re.compile(r"\{(prompt|response)\}")
+FIELD = re.compile(r"\{(prompt|response|sentence|knowledge)\}")
 
 
 class Activation(Enum):
@@ -53,7 +53,8 @@ class Classifier(TextModel):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not FIELD.search(self.text + (self.pair or "")):
-            raise UserError("reward.text names neither {prompt} nor {response}.", "reward.text='\"{response}\"'")
+            names = "{prompt}, {response}, {sentence} and {knowledge}"
+            raise UserError(f"reward.text names none of {names}.", "reward.text='\"{response}\"'")
 
     @property
     def label(self) -> str:

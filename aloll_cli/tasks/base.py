@@ -10,7 +10,7 @@ from enum import Enum
 from math import isfinite
 from typing import Any, ClassVar, TypedDict
 
-from aloll_cli.config import COUNT, EXAMPLES, OPERATIONAL
+from aloll_cli.config import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.source import HubSource, LocalSource, Source
 
@@ -60,7 +60,7 @@ class Part:
         role: system, user or assistant for a turn of a chat; None for plain text.
         drop: in which order pieces give way when a prompt is too long (lowest first, then from the left); None last of all.
         whole: give way as a whole, or token by token from the left. Templates give up whole turns, but for the last.
-        eos: whether an end-of-sequence token follows, in plain text.
+        eos: whether an end-of-sequence token follows, in plain text; who reads the text sees a line's end.
         prefix: what stands before it in plain text: the speaker's tag.
         source: whether it is knowledge that the answer should rest on; evaluate counts what answers copy from it.
     """
@@ -91,6 +91,7 @@ class Record:
         reward: what the data stores about it, or None.
         position: its place among the responses of its row, 0 first.
         subset: the part of the data that the row comes from, whose prompts evaluate also reports apart, or None.
+        split: the split that the row itself names, which counts where the source is not split into files; or None.
     """
 
     parts: tuple[Part, ...]
@@ -98,6 +99,7 @@ class Record:
     reward: float | None = None
     position: int = 0
     subset: str | None = None
+    split: str | None = None
 
     @property
     def prompt(self) -> str:
@@ -129,7 +131,12 @@ class Task(ABC):
 
     path: str | None = field(metadata=OPERATIONAL)  # local rows instead of the hub's: their content is what counts
     on_bad_row: OnBadRow
+    subsets: list[str] | None = field(metadata=EXAMPLES)  # rewards and tokenizers are fitted on all of them
+    min_reward: float | None = field(metadata=EXAMPLES | numbers("(-inf, inf)"))
+    max_reward: float | None = field(metadata=EXAMPLES | numbers("(-inf, inf)"))
     responses: Responses = field(metadata=EXAMPLES)
+    noise: float = field(metadata=EXAMPLES | numbers("[0, 1)", 0.25))
+    noise_seed: int = field(metadata=EXAMPLES | SEED)
     max_prompt_tokens: int = field(metadata=EXAMPLES | COUNT)
     max_response_tokens: int = field(metadata=EXAMPLES | COUNT)  # an end-of-sequence token comes on top
     truncated: Truncated = field(metadata=EXAMPLES)
@@ -137,8 +144,17 @@ class Task(ABC):
     stop: list[str] = field(metadata=EXAMPLES)  # generated text ends before the first of these
 
     hub: ClassVar[str | None] = None
+    hub_revision: ClassVar[str | None] = None  # where another branch than the default one is read
+    download: ClassVar[str] = "this task has no public data set"  # why task.path is needed, and what to put there
 
     def __post_init__(self) -> None:
+        if self.min_reward is not None and self.max_reward is not None and self.min_reward > self.max_reward:
+            raise UserError(
+                f"task.min_reward={self.min_reward:g} is above task.max_reward={self.max_reward:g}: no response lies between.",
+                "task.min_reward=null, or task.max_reward=null",
+            )
+        if self.subsets == []:
+            raise UserError("task.subsets names none: no response is left.", "task.subsets=null")
         if "" in self.stop:
             raise UserError("task.stop holds an empty string: every text ends before that.", "task.stop=[]")
 
@@ -156,8 +172,8 @@ class Task(ABC):
         if self.path is not None:
             return LocalSource(self.path)
         if self.hub is None:
-            raise UserError("task.path is not set, and this task has no public data set.", "task.path=FOLDER")
-        return HubSource(self.hub)
+            raise UserError(f"task.path is not set, and {self.download}.", "task.path=FOLDER")
+        return HubSource(self.hub, self.hub_revision)
 
     def split_of(self, prompt: str) -> str:
         """The split of a prompt where the source has none: 5 % validation, 5 % test, by the prompt's hash."""
@@ -166,8 +182,8 @@ class Task(ABC):
 
 
 def plain_prompt(parts: Sequence[dict[str, Any]]) -> str:
-    """A prompt's parts (fields of Part) as plain text."""
-    return "".join(part["prefix"] + part["text"] for part in parts)
+    """A prompt's parts (fields of Part) as plain text; a line ends where an end-of-sequence token follows."""
+    return "".join(part["prefix"] + part["text"] + "\n" * part["eos"] for part in parts)
 
 
 def prompt_key(prompt: str) -> str:
