@@ -191,6 +191,7 @@ NEEDS = {
     "adapter/pretrained": ["model=pretrained", "model.path=gpt2", "model.adapter=FOLDER"],
     "reward/classifier": ["reward.path=FOLDER"],
     "reward/oasst": ["reward.path=FOLDER"],
+    "reward/mixed": ["+reward@reward.parts.mood.reward=vader"],
     "task/local": ["task.path=FILE.jsonl"],
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],

@@ -9,7 +9,7 @@ from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
 from aloll_cli.artifacts.policy import ResponseWeights
-from aloll_cli.artifacts.rewards import Rewards, load_rewards
+from aloll_cli.artifacts.rewards import Rewards, load_components, load_rewards
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
 
@@ -71,7 +71,7 @@ class Metrics(Artifact):
         (job.directory / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _compare(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        from aloll_cli.metrics import by_prompt, matched_distinct, text_figures
+        from aloll_cli.metrics import by_prompt, matched_distinct, mean_with_interval, text_figures
 
         sides = {"policy": self.policy, "reference": self.reference}
         tables = {name: load_generations(job.path(side.answers)) for name, side in sides.items()}
@@ -88,7 +88,7 @@ class Metrics(Artifact):
         means = {name: {role: by_prompt(values, answers) for role, values in of_side.items()} for name, of_side in scores.items()}
         metrics: dict[str, Any] = {**self.about, "n": len(prompts) // answers, "samples": answers}
         for name, other in (("policy", "reference"), ("reference", "policy")):
-            metrics[name] = self._rewards(sides[name], means[name])
+            metrics[name] = {role: mean_with_interval(values, self.resamples) for role, values in means[name].items()}
             metrics[name] |= text_figures(texts[name], self.resamples, answers)
             metrics[name] |= matched_distinct(texts[name], texts[other])
             metrics[name]["ended"] = float(tables[name].column("ended").to_numpy(zero_copy_only=False).mean())
@@ -97,8 +97,12 @@ class Metrics(Artifact):
             metrics[key] = None if pair[0] is None else self._gain(pair[0] - pair[1])  # type: ignore[operator]
             if metrics[key] is None:
                 metrics[f"{key}_why"] = why
-        skill = {role: r.scored_by.skill(job) for role, r in self.policy.rewards.items()}
-        metrics["proxy_skill"] = {role: figures for role, figures in skill.items() if figures} or None
+        metrics |= self._components(job, metrics)
+        metrics["proxy_skill"] = {
+            f"{role}.{part}" if part else role: skill
+            for role, rewards in self.policy.rewards.items()
+            for part, skill in rewards.scored_by.skills(job).items()
+        } or None
         if self.weights:
             metrics["advantage_weighted_log_likelihood"] = self._likelihood(job)
         rows = [
@@ -110,13 +114,22 @@ class Metrics(Artifact):
         ]  # fmt: skip
         return metrics, rows
 
-    def _rewards(self, side: Side, scores: dict[str, FloatArray]) -> dict[str, Any]:
-        from aloll_cli.metrics import mean_with_interval
+    def _components(self, job: Job, metrics: dict[str, Any]) -> dict[str, Any]:
+        """What each component of the reward gives the two sides, as it gives it, and how that changed."""
+        from aloll_cli.metrics import by_prompt, mean_with_interval
 
-        figures = {role: mean_with_interval(values, self.resamples) for role, values in scores.items()}
-        if "reward" in figures:
-            figures["components"] = {side.rewards["reward"].scored_by.reward.label: figures["reward"]}
-        return figures
+        found: dict[str, dict[str, FloatArray]] = {}
+        for name, side in (("policy", self.policy), ("reference", self.reference)):
+            if "reward" in side.rewards:
+                rewards, answers = side.rewards["reward"], side.answers.generation.answers
+                scores = load_components(job.path(rewards), rewards.scored_by.components())
+                found[name] = {part: by_prompt(values, answers) for part, values in scores.items()}
+                figures = {part: mean_with_interval(values, self.resamples) for part, values in found[name].items()}
+                metrics[name]["components"] = figures
+        if not found:
+            return {"component_gains": None}
+        policy, reference = found["policy"], found["reference"]
+        return {"component_gains": {part: self._gain(policy[part] - reference[part]) for part in policy}}
 
     def _gain(self, differences: FloatArray) -> dict[str, Any]:
         from aloll_cli.metrics import mean_with_interval
