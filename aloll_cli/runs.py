@@ -277,7 +277,8 @@ def proxies(metrics: dict[str, Any]) -> list[str]:
 
 def _skill(skill: dict[str, Any]) -> str:
     if "accuracy" in skill:
-        return f"accuracy {number(skill['accuracy'])}, AUC {number(skill['auc'])}"
+        auc = f", AUC {number(skill['auc'])}" if "auc" in skill else ""
+        return f"accuracy {number(skill['accuracy'])} (label 1 is {number(skill['share_of_1'])} of them){auc}"
     pairs = f"{number(skill['pair_accuracy'])} of {skill['pairs']} pairs" if skill["pairs"] else "unknown (no prompt has two)"
     return f"R² {number(skill['r2'])}, rank correlation {number(skill['rank_correlation'])}, pair accuracy {pairs}"
 

@@ -192,6 +192,8 @@ NEEDS = {
     "reward/classifier": ["reward.path=FOLDER"],
     "reward/oasst": ["reward.path=FOLDER"],
     "reward/mixed": ["+reward@reward.parts.mood.reward=vader"],
+    "reward/regex": ["reward.pattern=thanks"],
+    "reward/function": ["reward.path=FILE.py"],
     "task/local": ["task.path=FILE.jsonl"],
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],
