@@ -14,7 +14,7 @@ from aloll_cli.generation import respond
 from aloll_cli.metrics import distinct, words
 from aloll_cli.packing import longest_first
 from aloll_cli.rewards.base import Reward, Row, Scorer
-from aloll_cli.scoring import checked_scores
+from aloll_cli.scoring import checked_scores, using
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,8 @@ class GeneratedReward(Evaluator):
         ]
         scores, error = np.zeros(0), None
         try:
-            scores = checked_scores(self.reward, self.load_scorer(), scored) if scored else scores
+            if scored:
+                scores = using(self.load_scorer, lambda scorer: checked_scores(self.reward, scorer, scored))
         except UserError as found:
             error = found
         world.agree(error)

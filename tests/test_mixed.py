@@ -223,3 +223,13 @@ def test_a_single_reward_is_its_own_component():
                         "reward": "vader", "gain": None})  # fmt: skip
     assert found[0][0] == "reward (vader)"
     assert not [name for name, *_ in found if name.startswith("  ")]
+
+
+@pytest.mark.parametrize(("name", "greatest"), [("imdb", 2), ("grounded", 4), ("reddit", 5)])
+def test_the_papers_sums_are_of_components_between_0_and_1(name, greatest):
+    reward = composed(f"reward={name}").reward
+    assert reward.range == (0, greatest)
+    assert len(reward.parts) == greatest
+    assert all(part == Part(reward=part.reward) for part in reward.parts.values())
+    assert reward.parts["fluency"].reward.text == ("{prompt}{response}" if name == "imdb" else "{response}")
+    assert reward.scores_text

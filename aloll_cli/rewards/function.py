@@ -139,7 +139,7 @@ def _at_most(seconds: float | None, what: str) -> Iterator[None]:
         raise _TooLong
 
     previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again every second, for a function that catches everything
     try:
         yield
     except _TooLong:
