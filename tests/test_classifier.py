@@ -229,7 +229,7 @@ def test_mistakes_name_the_labels_and_the_templates(saved):
         UserError, match=r"label_name=NICE: the classifier has no such label.*\nIts labels: 0 BAD, 1 FAIR, 2 GOOD"
     ):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.label_name=NICE").reward.scorer(None)
-    with pytest.raises(UserError, match="names neither {prompt} nor {response}"):
+    with pytest.raises(UserError, match="names none of {prompt}, {response}, {dialogue} and {knowledge}"):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.text=good")
 
 

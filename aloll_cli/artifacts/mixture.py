@@ -50,15 +50,17 @@ class Scaling(Artifact):
         raw = load_data(job.path(self.data), "train")
         sample = raw.take(np.unique(np.linspace(0, raw.num_rows - 1, min(raw.num_rows, SAMPLE)).round().astype(int)))
         score_blocks(job, self.part, "raw responses", sample.num_rows, lambda i, j: raw_rows(sample.slice(i, j - i)))
-        if job.world.is_main:
-            scale = Scale.of(load_rewards(job.directory))
-            if scale.deviation == 0:
-                raise UserError(
-                    f"{self.name} gives {scale.mean:g} for every training response: there is no scale to fit.",
-                    "reward.parts.NAME.transform=none, or leave the part out",
-                )
-            write_json(job.directory / "scale.json", asdict(scale))
-            job.log.say(f"  mean {scale.mean:.3f}, s.d. {scale.deviation:.3f}, from {scale.least:.3f} to {scale.greatest:.3f}")
+        job.world.on_main(lambda: self._fit(job))
+
+    def _fit(self, job: Job) -> None:
+        scale = Scale.of(load_rewards(job.directory))
+        if scale.deviation == 0:
+            raise UserError(
+                f"{self.name} gives {scale.mean:g} for every training response: there is no scale to fit.",
+                "reward.parts.NAME.transform=none, or leave the part out",
+            )
+        write_json(job.directory / "scale.json", asdict(scale))
+        job.log.say(f"  mean {scale.mean:.3f}, s.d. {scale.deviation:.3f}, from {scale.least:.3f} to {scale.greatest:.3f}")
 
 
 class MixedBy(ScoredBy):
