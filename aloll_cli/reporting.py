@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -24,6 +24,9 @@ from aloll_cli.runs import (
     visible,
 )
 from aloll_cli.terminal import results
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
 
 WIDEST = 110  # columns; longer lines of text are hard to read
 PROMPT_SHOWN, RESPONSE_SHOWN = 160, 600  # characters
@@ -85,6 +88,22 @@ def show_runs(runs: list[Run]) -> None:
     _say("gain: in reward, to the reference. vs: difference in reward of two policies. Both paired by prompt.")
     for sentence in caveats(runs):
         _say(sentence)
+
+
+def show_rewards(scores: dict[str, dict[str, FloatArray]], folders: list[Path]) -> None:
+    """Where rewards lie: scores of each split's responses by what gave them, the reward itself first."""
+    import numpy as np
+
+    table = _table()
+    for index, heading in enumerate(("reward", "split", "n", "mean", "s.d.", "least", "5 %", "median", "95 %", "greatest")):
+        table.add_column(_line(heading), justify="left" if index < 2 else "right")
+    for name in next(iter(scores.values())):
+        for split, values in ((split, found[name]) for split, found in scores.items()):
+            figures = [values.mean(), values.std(), *np.percentile(values, [0, 5, 50, 95, 100])]
+            table.add_row(_line(name), _line(split), _line(str(len(values))), *(_line(number(float(f))) for f in figures))
+    results.print(table, soft_wrap=False)
+    for folder in folders:
+        results.print(_line(f"rewards: {folder / 'rewards'}"))
 
 
 def _naming(runs: list[Run]) -> list[Column]:

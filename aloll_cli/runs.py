@@ -202,6 +202,10 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, Any, Any, Any]]:
         for role, title in (("reward", "reward"), ("test_reward", "held-out"))
         if role in policy
     ]
+    rows[1:1] = [
+        (f"  {name}", policy["components"][name], reference["components"][name], gain)
+        for name, gain in several_components(metrics).items()
+    ]
     if found := metrics.get(LIKELIHOOD):
         rows.append(("weighted log-lik.", found["policy"], found["reference"], found["gain"]))
     names = {
@@ -226,13 +230,22 @@ def comparison_by_subset(metrics: dict[str, Any]) -> dict[str, list[tuple[str, A
     return {title: rows for title, rows in apart.items() if rows}
 
 
+def several_components(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The paired gain of each component, where the reward has more than one."""
+    gains: dict[str, Any] = metrics.get("component_gains") or {}
+    return gains if len(gains) > 1 else {}
+
+
 def columns(runs: list[Run]) -> list[tuple[str, list[Any], str]]:
     """What sets runs side by side: heading, one figure a run, and "+" where it is a difference; none that nobody has."""
     metrics, pairing = [run.metrics for run in runs], pair(runs)
+    components = [several_components(m) for m in metrics]
+    names = dict.fromkeys(name for gains in components for name in gains)
     found: list[tuple[str, list[Any], str]] = [
         ("reward", [m["policy"].get("reward") for m in metrics], ""),
         ("gain", [m["gain"] for m in metrics], "+"),
         (pairing.heading, pairing.differences, "+"),
+        *((f"{name} gain", [gains.get(name) for gains in components], "+") for name in names),
         ("held-out gain", [m["held_out_gain"] for m in metrics], "+"),
         ("weighted log-lik. gain", [m[LIKELIHOOD]["gain"] if LIKELIHOOD in m else None for m in metrics], "+"),
         ("words", [m["policy"]["length"]["mean"] for m in metrics], ""),
@@ -287,13 +300,23 @@ def caveats(runs: list[Run]) -> list[str]:
 
 def proxies(metrics: dict[str, Any]) -> list[str]:
     """How far rewards that were fitted on the data can be trusted."""
-    names = {"reward": "the reward", "test_reward": "the held-out reward"}
-    return [
-        f"under a proxy reward: {names[role]} ({metrics[role]}) was fitted on the data; on {skill['held_out_rows']} held-out "
-        f"responses R² {number(skill['r2'])}, rank correlation {number(skill['rank_correlation'])}, pair accuracy "
-        + (f"{number(skill['pair_accuracy'])} of {skill['pairs']} pairs" if skill["pairs"] else "unknown (no prompt has two)")
-        for role, skill in (metrics["proxy_skill"] or {}).items()
-    ]
+    titles = {"reward": "the reward", "test_reward": "the held-out reward"}
+    said = []
+    for key, skill in (metrics["proxy_skill"] or {}).items():
+        role, _, part = key.partition(".")
+        name = f"{part}, a part of {titles[role]}," if part else f"{titles[role]} ({metrics[role]})"
+        said.append(
+            f"under a proxy reward: {name} was fitted on the data; on {skill['held_out_rows']} held-out responses {_skill(skill)}"
+        )
+    return said
+
+
+def _skill(skill: dict[str, Any]) -> str:
+    if "accuracy" in skill:
+        auc = f", AUC {number(skill['auc'])}" if "auc" in skill else ""
+        return f"accuracy {number(skill['accuracy'])} (label 1 is {number(skill['share_of_1'])} of them){auc}"
+    pairs = f"{number(skill['pair_accuracy'])} of {skill['pairs']} pairs" if skill["pairs"] else "unknown (no prompt has two)"
+    return f"R² {number(skill['r2'])}, rank correlation {number(skill['rank_correlation'])}, pair accuracy {pairs}"
 
 
 def _bootstrap(metrics: dict[str, Any]) -> str:

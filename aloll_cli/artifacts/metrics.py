@@ -12,7 +12,7 @@ from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
 from aloll_cli.artifacts.logged import Logged, logged
 from aloll_cli.artifacts.policy import ResponseWeights
-from aloll_cli.artifacts.rewards import Rewards, load_rewards
+from aloll_cli.artifacts.rewards import Rewards, load_components, load_rewards
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
 from aloll_cli.settings import References
@@ -98,7 +98,7 @@ class Metrics(Artifact):
         (job.directory / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _compare(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        from aloll_cli.metrics import by_prompt, matched_distinct, text_figures
+        from aloll_cli.metrics import by_prompt, matched_distinct, mean_with_interval, text_figures
 
         sides = {"policy": self.policy, "reference": self.reference}
         tables = {name: load_generations(job.path(side.answers)) for name, side in sides.items()}
@@ -117,7 +117,7 @@ class Metrics(Artifact):
         known = logged(load_data(job.path(self.data), self.about["split"]), groups, self.references)
         metrics: dict[str, Any] = {**self.about, "n": len(groups), "samples": answers, "references": self.references.name}
         for name, other in (("policy", "reference"), ("reference", "policy")):
-            metrics[name] = self._rewards(sides[name], means[name])
+            metrics[name] = {role: mean_with_interval(values, self.resamples) for role, values in means[name].items()}
             metrics[name] |= text_figures(texts[name], self.resamples, answers)
             metrics[name] |= matched_distinct(texts[name], texts[other])
             metrics[name]["ended"] = float(tables[name].column("ended").to_numpy(zero_copy_only=False).mean())
@@ -125,8 +125,12 @@ class Metrics(Artifact):
         metrics |= self._gains(means)
         metrics |= {f"{key}_why": why for key, why in WHY.items() if metrics[key] is None}
         metrics["by"] = self._by_subset(known.subsets, means) if known.subsets else None
-        skill = {role: r.scored_by.skill(job) for role, r in self.policy.rewards.items()}
-        metrics["proxy_skill"] = {role: figures for role, figures in skill.items() if figures} or None
+        metrics |= self._components(job, metrics)
+        metrics["proxy_skill"] = {
+            f"{role}.{part}" if part else role: skill
+            for role, rewards in self.policy.rewards.items()
+            for part, skill in rewards.scored_by.skills(job).items()
+        } or None
         if self.weights:
             metrics["advantage_weighted_log_likelihood"] = self._likelihood(job)
         rows = [
@@ -138,13 +142,22 @@ class Metrics(Artifact):
         ]  # fmt: skip
         return metrics, rows
 
-    def _rewards(self, side: Side, scores: dict[str, FloatArray]) -> dict[str, Any]:
-        from aloll_cli.metrics import mean_with_interval
+    def _components(self, job: Job, metrics: dict[str, Any]) -> dict[str, Any]:
+        """What each component of the reward gives the two sides, as it gives it, and how that changed."""
+        from aloll_cli.metrics import by_prompt, mean_with_interval
 
-        figures = {role: mean_with_interval(values, self.resamples) for role, values in scores.items()}
-        if "reward" in figures:
-            figures["components"] = {side.rewards["reward"].scored_by.reward.label: figures["reward"]}
-        return figures
+        found: dict[str, dict[str, FloatArray]] = {}
+        for name, side in (("policy", self.policy), ("reference", self.reference)):
+            if "reward" in side.rewards:
+                rewards, answers = side.rewards["reward"], side.answers.generation.answers
+                scores = load_components(job.path(rewards), rewards.scored_by.components())
+                found[name] = {part: by_prompt(values, answers) for part, values in scores.items()}
+                figures = {part: mean_with_interval(values, self.resamples) for part, values in found[name].items()}
+                metrics[name]["components"] = figures
+        if not found:
+            return {"component_gains": None}
+        policy, reference = found["policy"], found["reference"]
+        return {"component_gains": {part: self._gain(policy[part] - reference[part]) for part in policy}}
 
     def _against(self, known: Logged, texts: list[str]) -> dict[str, Any]:
         """What answers share with the logged responses to their prompts, and with the knowledge in these."""

@@ -37,11 +37,6 @@ class Row:
     turns: Sequence[Turn] = ()
 
     @property
-    def knowledge(self) -> str:
-        """What the prompt's first system turn says: in grounded dialogues the knowledge that a response should keep to."""
-        return next((turn["content"] for turn in self.turns if turn["role"] == "system"), "")
-
-    @property
     def sentence(self) -> str:
         """Prompt and response as one text to read: a triple of task=comet as a sentence, anything else as it stands."""
         return sentence(self.prompt, self.response, self.group)
