@@ -194,29 +194,6 @@ def test_every_relation_has_words_and_what_is_no_triple_stays_as_it_is():
     assert Row("1", "0", as_prompt("rice", "ObjectUse"), "cook.").sentence == "Rice can be used to cook."
 
 
-def test_a_reward_reads_the_knowledge_from_the_system_turn():
-    (record,) = task("wow").records(EDITED)
-    row = Row("1", "0", record.prompt, record.response, turns=turns([vars(part) for part in record.parts]))
-    assert row.knowledge == "Cats have 18 toes."
-    assert Row("1", "0", "Hi", "Ho").knowledge == ""
-
-
-NEEDS_DATA = pytest.mark.skipif("ALOLL_DATA" not in os.environ, reason="ALOLL_DATA names no folder of data slices")
-
-
-@NEEDS_DATA
-@pytest.mark.parametrize(
-    ("name", "folder", "rows", "left_out", "learned"),
-    [
-        ("imdb", "imdb", 3367, {}, 1684),
-        ("comet", "commonsense", 40639, {}, 40639),
-        ("reddit_pos", "reddit", 3932, {"more than 100 words": 1531}, 10),
-        ("reddit_neg", "reddit", 3932, {"more than 100 words": 1531}, 36),
-        ("wow", "knowledge_dialogue", 10270, {}, 10270),
-        ("faithdial", "knowledge_dialogue", 10270, {}, 1898),
-        ("faithdial_wow", "knowledge_dialogue", 10270, {}, 10270),
-    ],
-)
 def test_a_slice_reads_whole_and_without_a_bad_row(name, folder, rows, left_out, learned):
     read, dropped, chosen = task(name), Counter(), 0
     source = LocalSource(str(Path(os.environ["ALOLL_DATA"]) / folder))
