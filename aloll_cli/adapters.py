@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,13 +50,18 @@ class Lora(Adapter):
         import torch
         from peft import LoraConfig
 
+        for target in self.targets or ():
+            if not any(name == target or name.endswith(f".{target}") for name, _ in model.named_modules()):
+                raise self._unknown([target], model)
         config = LoraConfig(
             r=self.r,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # a factor; peft only says int
             lora_dropout=self.dropout,
             target_modules=self.targets or "all-linear",
             task_type="CAUSAL_LM",
+            revision=getattr(model.config, "_commit_hash", None),
         )
+        known = self._unknown(self.targets or [], model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
@@ -63,11 +69,13 @@ class Lora(Adapter):
             except ValueError as error:
                 if self.targets is None:
                     raise
-                known = sorted({name.rpartition(".")[2] for name, part in model.named_modules() if hasattr(part, "weight")})
-                raise UserError(
-                    f"adapter.targets={self.targets}: {type(model).__name__} has no such layers, or none that can be adapted.",
-                    f"Its layers: {', '.join(known)}.",
-                ) from error
+                raise known from error
+        _check_ties(model)
+
+    def _unknown(self, targets: list[str], model: PreTrainedModel) -> UserError:
+        layers = {name.rpartition(".")[2] for name, part in model.named_modules() if getattr(part, "weight", None) is not None}
+        what = f"adapter.targets: {type(model).__name__} has no layers {', '.join(targets)}, or none that can be adapted."
+        return UserError(what, f"Its layers: {', '.join(sorted(layers))}.")
 
 
 @dataclass(kw_only=True)
@@ -84,15 +92,36 @@ def has_adapter(model: PreTrainedModel) -> bool:
 
 
 def attach(model: PreTrainedModel, path: str, revision: str | None = None) -> None:
-    """Put a saved adapter on a model, by folder or hub name.
+    """Put a saved adapter on a model, by folder or hub name, its weights in 32 bits as they were saved.
 
     Raises:
         UserError: it cannot be had, or does not fit the model.
     """
-    folder = adapter_folder(path, revision)
+    import torch
+    from peft import PeftConfig, load_peft_weights, set_peft_model_state_dict
+
+    folder = str(adapter_folder(path, revision))
+    misfit = UserError(f"{path} is no adapter for this {type(model).__name__}.", "Name the model that it was trained on.")
     with loading(path, "an adapter of peft for this model"):
-        model.load_adapter(str(folder), is_trainable=True)
-    _train_in_fp32(model)
+        config = PeftConfig.from_pretrained(folder)
+        if getattr(config, "modules_to_save", None) and model.dtype != torch.float32:
+            raise UserError(
+                f"{path} holds whole layers ({', '.join(config.modules_to_save)}), which compute in 32 bits only.",
+                "model.dtype=float32",
+            )
+        config.inference_mode = False
+        try:
+            model.add_adapter(config)
+            _train_in_fp32(model)  # before the weights come, which would be rounded to the model's type
+            weights = load_peft_weights(folder, device="cpu")
+            found: Any = set_peft_model_state_dict(
+                model, {name.removeprefix("base_model.model."): weight for name, weight in weights.items()}
+            )
+        except (RuntimeError, ValueError) as error:  # of another size; of other layers
+            raise misfit from error
+    if found.unexpected_keys or any("lora_" in name for name in found.missing_keys):
+        raise misfit
+    _check_ties(model)
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
@@ -104,16 +133,38 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
 
 
 def base_of(folder: Path) -> str | None:
-    """The model that the adapter in a folder belongs to, where the folder holds an adapter."""
+    """The model that the adapter in a folder belongs to, or None where the folder holds no adapter.
+
+    Raises:
+        UserError: the adapter does not say.
+    """
     file = folder / ADAPTER
-    return json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError):
+        base = None
+    if not isinstance(base, str):
+        raise UserError(f"{file} names no base_model_name_or_path.", "Write the adapter again with peft.")
+    return base
+
+
+def set_base(folder: Path, base: str) -> None:
+    """Let the adapter in a folder belong to a model of that name or place."""
+    write_json(folder / ADAPTER, read_json(folder / ADAPTER) | {"base_model_name_or_path": base})
 
 
 def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """A plain model with a saved adapter added to its weights."""
     from peft import PeftModel
+    from transformers.pytorch_utils import Conv1D
 
-    plain: Any = PeftModel.from_pretrained(model, str(folder))
+    if any(getattr(part, "source_cls", None) is Conv1D for part in model.modules()):
+        raise UserError(f"the 4-bit layers of {type(model).__name__} cannot be turned back into whole ones.", "merge=false")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+        plain: Any = PeftModel.from_pretrained(model, str(folder))
     merged: PreTrainedModel = plain.merge_and_unload()
     return merged
 
@@ -122,3 +173,13 @@ def _train_in_fp32(model: PreTrainedModel) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def _check_ties(model: PreTrainedModel) -> None:
+    """Raises UserError where an adapter of the head would be one of the embeddings, too, or the other way round."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if model.config.get_text_config().tie_word_embeddings and any(isinstance(part, BaseTunerLayer) for part in ends):
+        what = f"{type(model).__name__} shares the weights of its head and its embeddings: an adapter can be on neither."
+        raise UserError(what, "adapter.targets=null")

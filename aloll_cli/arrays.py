@@ -7,3 +7,4 @@ import numpy as np
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]

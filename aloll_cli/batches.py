@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -14,9 +14,18 @@ from aloll_cli.encoding import left_padded, right_padded
 from aloll_cli.packing import by_tokens
 
 if TYPE_CHECKING:
-    from aloll_cli.arrays import Float32Array
-    from aloll_cli.artifacts.examples import ExampleTable
+    from aloll_cli.arrays import Float32Array, IntArray
     from aloll_cli.logprobs import ResponseLogps
+
+
+class Tokens(Protocol):
+    """Prompts and responses by row."""
+
+    def prompt_ids(self, row: int) -> IntArray:
+        """Token ids of a row's prompt."""
+
+    def response_ids(self, row: int) -> IntArray:
+        """Token ids of a row's response, at least one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class TokenBatch:
         return logps
 
 
-def token_batch(examples: ExampleTable, rows: Sequence[int], pad: int, device: Any) -> TokenBatch:
+def token_batch(examples: Tokens, rows: Sequence[int], pad: int, device: Any) -> TokenBatch:
     """The tokens of some rows."""
     prompts = left_padded([examples.prompt_ids(i) for i in rows], pad, device)
     responses = right_padded([examples.response_ids(i) for i in rows], pad, device)
@@ -51,9 +60,7 @@ def padded(rows: Sequence[Float32Array], device: Any) -> Tensor:
 
 
 @torch.inference_mode()
-def batch_logps(
-    module: ResponseLogps, examples: ExampleTable, rows: Sequence[int], pad: int, batch_tokens: int
-) -> list[Float32Array]:
+def batch_logps(module: ResponseLogps, examples: Tokens, rows: Sequence[int], pad: int, batch_tokens: int) -> list[Float32Array]:
     """Log-probs of the responses' own tokens for each row, in order; sorted by length within the call to save padding."""
     lengths = [len(examples.prompt_ids(row)) + len(examples.response_ids(row)) for row in rows]
     logps: dict[int, Float32Array] = {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.metrics import METHOD
-from aloll_cli.config import flatten
+from aloll_cli.config import flatten, identity
+from aloll_cli.variants.base import Signal
 
 if TYPE_CHECKING:
     from aloll_cli.artifacts.policy import TrainedPolicy
@@ -23,38 +25,28 @@ def model_card(policy: TrainedPolicy, about: dict[str, Any], metrics: dict[str, 
         metrics: of the policy, where it was evaluated.
         base: the model that the exported adapter belongs to; None where the weights are whole.
     """
+    variant = policy.course.variant
+    weighted = variant.signal is not Signal.none
     header = ["---", f"library_name: {'transformers' if base is None else 'peft'}"]
-    header += [] if base is None else [f"base_model: {base}"]
-    header += ["pipeline_tag: text-generation", "tags: [offline-rl, a-lol]", "---", ""]
-    title = f"# {about['task']}, {about['variant']}, seed {about['seed']}"
+    header += [f"base_model: {base}"] if base is not None and not Path(base).is_dir() else []
+    header += ["pipeline_tag: text-generation"]
+    header += [f"tags: [{'offline-rl, a-lol' if variant.signal is Signal.advantage else 'offline-rl'}]"] if weighted else []
+    by = f"by offline RL for the reward `{about['reward']}`" if weighted else "without a reward"
     text = (
-        f"Fine-tuned by offline RL (`variant={about['variant']}`, A-LoL, [arXiv 2305.14718](https://arxiv.org/abs/2305.14718)) "
-        f"on the logged responses of the task `{about['task']}`, for the reward `{about['reward']}`, with aloll."
+        f"Fine-tuned {by} on the logged responses of the task `{about['task']}`, with aloll. `variant={about['variant']}`: "
+        f"{(type(variant).__doc__ or '').strip().splitlines()[0]}"
     )
     use = (
         "`transformers.AutoModelForCausalLM.from_pretrained` opens this folder."
         if base is None
-        else f"A LoRA adapter for `{base}`: `transformers.AutoModelForCausalLM.from_pretrained` opens it, and so does peft."
+        else f"An adapter for `{base}`: `transformers.AutoModelForCausalLM.from_pretrained` opens it, and so does peft."
     )
     rows = [("fingerprint", policy.fingerprint), *_lineage(policy), *_options(policy.identity())]
+    rows += [(f"model.{key}", str(value)) for key, value in identity(policy.model).items() if value not in (None, False)]
     table = ["| | |", "|---|---|", *(f"| {name} | `{value}` |" for name, value in rows)]
-    parts = [
-        *header,
-        title,
-        "",
-        text,
-        use,
-        "",
-        "## How much better",
-        "",
-        *_gains(about, metrics),
-        "",
-        "## Recipe",
-        "",
-        *table,
-        "",
-    ]
-    return "\n".join(parts)
+    better = ["## How much better", "", *_gains(about, metrics)]
+    title = f"# {about['task']}, {about['variant']}, seed {about['seed']}"
+    return "\n".join([*header, "---", "", title, "", text, "", use, "", *better, "", "## Recipe", "", *table, ""])
 
 
 def _gains(about: dict[str, Any], metrics: dict[str, Any] | None) -> list[str]:
@@ -71,7 +63,8 @@ def _gains(about: dict[str, Any], metrics: dict[str, Any] | None) -> list[str]:
             lines.append(f"- {name} under `{reward}`: {gain['mean']:+.3f}, 95 % interval [{low:.3f}, {high:.3f}]")
     sides = ", ".join(f"{side} {metrics[side]['reward']['mean']:.3f}" for side in ("policy", "reference") if metrics["gain"])
     lines += [f"- mean reward: {sides}"] if sides else []
-    return [*lines, f"- on {metrics['n']} {metrics['split']} prompts, against the model before this training; {METHOD}"]
+    how = f"; {METHOD}" if metrics["gain"] else ""
+    return [*lines, f"- on {metrics['n']} {metrics['split']} prompts, against the model before this training{how}"]
 
 
 def _lineage(policy: TrainedPolicy) -> list[tuple[str, str]]:

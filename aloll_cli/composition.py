@@ -34,6 +34,8 @@ from aloll_cli.stages import STAGES
 
 CONFIG = "config"
 EVALUATING = ("evaluate", "run")
+CHOICE = re.compile(rf"\+?({'|'.join(GROUPS)}|experiment|reward@[\w.]+)=")
+PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.\w+)(?:\.reward)?=")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,6 +84,7 @@ def enter_hydra(command: Command) -> int:
     composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir)
     # the second reward is chosen from the same group as the first
     overrides = [re.sub(r"^(\+*)test_reward=", r"\1reward@test_reward=", override) for override in args.overrides]
+    overrides = composer.with_parts(overrides)
     overrides += ["verbosity=quiet"] * args.quiet + ["verbosity=verbose"] * args.verbose
     overrides = [str(override.input_line) for override in parsed(composer.hydra, overrides, args.multirun)]
     if args.hydra_help:
@@ -135,13 +138,29 @@ class _Composer:
         """As every stage takes them."""
         return build(_without_hydra(self.config(overrides)), Settings)
 
+    def with_parts(self, overrides: list[str]) -> list[str]:
+        """Overrides with the parts of mixtures as Hydra takes them: ``reward.parts.NAME=choice`` chooses from the group too."""
+        found = [PART.match(override) for override in overrides]
+        if not any(found):
+            return overrides
+        chosen = [o for o, part in zip(overrides, found, strict=True) if part is None and CHOICE.match(o)]
+        cfg = self.config(chosen, multirun=True)
+        for part in filter(None, found):
+            if OmegaConf.select(cfg, f"{part['role']}.parts") is None:
+                what = f"{part['part']} is no option of the {part['role']} chosen here."
+                raise UserError(what, f"Parts belong to {part['role']}=mixed.")
+        there = cfg.hydra.runtime.choices
+        places = [f"reward@{part['part']}.reward" if part else "" for part in found]
+        return [
+            f"{'' if place in there else '+'}{place}={override.partition('=')[2]}" if place else override
+            for override, place in zip(overrides, places, strict=True)
+        ]
+
     def _explained(self, error: Exception, overrides: list[str]) -> UserError:
         found = re.match(r"Could not override '([^']+)", str(error))
         if found is None:
             return explained(error)
-        choices = [
-            override for override in overrides if re.match(rf"({'|'.join(GROUPS)}|experiment|reward@test_reward)=", override)
-        ]
+        choices = [override for override in overrides if CHOICE.match(override)]
         known = declared_keys(_without_hydra(self.config(choices)))
         group, _, option = found[1].partition(".")
         owners = [name for name, cls in GROUPS.get(group, {}).items() if option in {f.name for f in fields(cls)}]

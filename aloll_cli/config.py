@@ -107,6 +107,8 @@ def plain(value: Any) -> Any:
         return value.name
     if isinstance(value, list):
         return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
     return value
 
 
@@ -117,6 +119,8 @@ def identity(value: Any, scope: str = "examples") -> Any:
         value: a dataclass instance, or what one holds.
         scope: "examples" (everything but operational fields) or "rows" (without the fields marked EXAMPLES).
     """
+    if isinstance(value, dict):
+        return {key: identity(item, scope) for key, item in value.items()}
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return plain(value)
     kept = (True, "examples") if scope == "examples" else (True,)
@@ -146,6 +150,8 @@ def from_plain(cls: Any, value: Any) -> Any:
         return None if value is None else from_plain(choices[0], value)
     if typing.get_origin(cls) is list:
         return [from_plain(typing.get_args(cls)[0], item) for item in value]
+    if typing.get_origin(cls) is dict:
+        return {key: from_plain(typing.get_args(cls)[1], item) for key, item in value.items()}
     if isinstance(cls, type) and issubclass(cls, Enum):
         return cls[value]
     if dataclasses.is_dataclass(cls):
@@ -252,9 +258,8 @@ def _undeclared(node: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
         return
     declared = OmegaConf.get_type(node)
-    if not dataclasses.is_dataclass(declared):
-        return
-    known = [f.name for f in dataclasses.fields(declared)]
+    # the keys of a dict are the user's own
+    known = [f.name for f in dataclasses.fields(declared)] if dataclasses.is_dataclass(declared) else list(map(str, node))
     for key in map(str, node):
         if key not in known:
             yield f"{prefix}{key}", [f"{prefix}{name}" for name in known]
@@ -268,16 +273,18 @@ def _out_of_range(node: Any, prefix: str) -> Iterator[tuple[str, float, Interval
 
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
         return
-    for field in dataclasses.fields(OmegaConf.get_type(node)):  # type: ignore[arg-type]
-        if OmegaConf.is_missing(node, field.name):
+    declared: Any = OmegaConf.get_type(node)
+    intervals = {f.name: f.metadata.get("interval") for f in dataclasses.fields(declared)} if declared is not dict else {}
+    for name in map(str, intervals or node):
+        if OmegaConf.is_missing(node, name):
             continue
-        value = node[field.name]
+        value = node[name]
         for number in value if OmegaConf.is_list(value) else [value]:
             if isinstance(number, int | float) and not isinstance(number, bool):
-                interval = field.metadata.get("interval", ANY_INTEGER if isinstance(number, int) else ANY_NUMBER)
+                interval = intervals.get(name) or (ANY_INTEGER if isinstance(number, int) else ANY_NUMBER)
                 if number not in interval:
-                    yield f"{prefix}{field.name}", number, interval
-        yield from _out_of_range(value, f"{prefix}{field.name}.")
+                    yield f"{prefix}{name}", number, interval
+        yield from _out_of_range(value, f"{prefix}{name}.")
 
 
 def _example(interval: Interval) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from aloll_cli.batches import batch_logps
 from aloll_cli.errors import UserError
@@ -14,7 +15,7 @@ from aloll_cli.generation import respond
 from aloll_cli.metrics import distinct, words
 from aloll_cli.packing import longest_first
 from aloll_cli.rewards.base import Reward, Row, Scorer
-from aloll_cli.scoring import checked_scores
+from aloll_cli.scoring import checked_scores, using
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +98,10 @@ class GeneratedReward(Evaluator):
         ]
         scores, error = np.zeros(0), None
         try:
-            scores = checked_scores(self.reward, self.load_scorer(), scored) if scored else scores
+            if scored:
+                # a policy may compute in 16 bits; a reward says itself what it computes in
+                with torch.autocast(module.model.device.type, enabled=False):
+                    scores = using(self.load_scorer, lambda scorer: checked_scores(self.reward, scorer, scored))
         except UserError as found:
             error = found
         world.agree(error)

@@ -67,9 +67,17 @@ class SpelledOut(StoppingCriteria):
 
 @dataclass(frozen=True)
 class Response:
-    """A generated response: its text before a stop string, how many tokens, and whether the model ended it itself."""
+    """A generated response.
+
+    Attributes:
+        text: what it says, before a stop string.
+        ids: the tokens that the model gave, up to the one that ended it or completed a stop string.
+        tokens: how many of them are text.
+        ended: whether the model ended it itself.
+    """
 
     text: str
+    ids: list[int]
     tokens: int
     ended: bool
 
@@ -126,10 +134,11 @@ def _response(new: list[int], tokenizer: PreTrainedTokenizerBase, ends: list[int
     """What a row of new tokens says; behind its end there may be padding."""
     tokens = new[: next((i for i, token in enumerate(new) if token in ends), len(new))]
     if _first(stop, _text(tokens, tokenizer)) is None:
-        return Response(_text(tokens, tokenizer), len(tokens), len(tokens) < len(new))
+        ended = len(tokens) < len(new)
+        return Response(_text(tokens, tokenizer), new[: len(tokens) + ended], len(tokens), ended)
     needed = bisect_left(range(len(tokens)), True, key=lambda n: _first(stop, _text(tokens[:n], tokenizer)) is not None)
     text = _text(tokens[:needed], tokenizer)
-    return Response(text[: _first(stop, text)], needed, True)
+    return Response(text[: _first(stop, text)], tokens[:needed], needed, True)
 
 
 def _text(tokens: list[int], tokenizer: PreTrainedTokenizerBase) -> str:

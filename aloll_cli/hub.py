@@ -113,9 +113,12 @@ def check_model_folder(folder: Path) -> None:
     try:
         config = json.loads((folder / MODEL).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(
-            f"{folder} holds no config.json: it is no saved model.", "Name a folder that save_pretrained wrote."
-        ) from None
+        hint = "Name a folder that save_pretrained wrote."
+        if (folder / ADAPTER).is_file():
+            hint = "It holds an adapter: model.path=… for its model, and model.adapter=… adapter=pretrained for this one."
+        elif (folder / "policy").is_dir():
+            hint = f"Name the folder in it: {folder / 'policy'}"
+        raise UserError(f"{folder} holds no config.json: it is no saved model.", hint) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / 'config.json'} cannot be read: {error}.", "Save the model again.") from None
     if not isinstance(config, dict) or "model_type" not in config:

@@ -46,7 +46,12 @@ class ResponseLogps(nn.Module):
         self.train(dropout)
         for part in self.modules() if self._recompute else ():
             if isinstance(part, GradientCheckpointingLayer):
-                part.training = True  # what such a layer asks; its dropout has a switch of its own
+                if not dropout and any("dropout" in name and isinstance(p, float) and p > 0 for name, p in vars(part).items()):
+                    raise UserError(
+                        f"gradient_checkpointing=true: {type(part).__name__} would drop out where a ratio is taken.",
+                        "gradient_checkpointing=false",
+                    )
+                part.training = True  # what such a layer asks; its parts' dropout has switches of its own
 
     def forward(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> Tensor:
         """Log-probs of the responses' tokens.

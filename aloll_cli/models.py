@@ -91,6 +91,11 @@ class Model(ABC):
         """Whether it computes the same log-probs again to about 1e-6: in 32 bits throughout."""
         return self.dtype is Dtype.float32
 
+    @property
+    def address(self) -> str:
+        """Its folder, or its name on the hub."""
+        raise AssertionError("a model from scratch is trained whole before anything is put on it")
+
     @abstractmethod
     def content(self) -> dict[str, Any]:
         """What identifies the weights and the tokenizer beyond the options: file hashes, a resolved revision."""
@@ -228,6 +233,10 @@ class Pretrained(Model):
     def is_exact(self) -> bool:
         return super().is_exact and self.quantization is None
 
+    @property
+    def address(self) -> str:
+        return self.path
+
     def content(self) -> dict[str, Any]:
         adapter = {} if self.adapter is None else {"adapter": content_of(self.adapter, self.adapter_revision, ADAPTER)}
         return content_of(self.path, self.revision) | adapter
@@ -252,6 +261,11 @@ class Pretrained(Model):
         options = self._hub_options() | place.options | self._quantized(place)
         with loading(self.path, "a causal language model"):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, **options)
+        if self.quantization is None and getattr(model, "is_quantized", False):
+            raise UserError(
+                f"{self.path} is stored in few bits, which cannot be trained.",
+                "The model it was made from, with model.quantization=nf4",
+            )
         parts: Iterable[Any] = model.modules()
         for part in parts:
             # on some CPUs bitsandbytes would round the scales to bf16 for good when it first answers without gradients
@@ -288,12 +302,12 @@ def saved(folder: str, like: Model) -> Pretrained:
         head=Head.full,
         dtype=like.dtype,
         path=folder if base is None else base,
-        revision=None,
+        revision=of_a_base.revision if of_a_base and of_a_base.path == base else None,
         adapter=None if base is None else folder,
         adapter_revision=None,
         quantization=of_a_base.quantization if of_a_base else None,
         double_quantization=of_a_base.double_quantization if of_a_base else False,
-        trust_remote_code=False,
+        trust_remote_code=of_a_base.trust_remote_code if of_a_base else False,
     )
 
 

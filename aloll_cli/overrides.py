@@ -84,7 +84,7 @@ def _check_choice(hydra: Hydra, override: Override) -> None:
     if _chooses_nothing(override):
         return
     if isinstance(value, str) and value in options:
-        if override.is_add() or override.is_force_add():
+        if (override.is_add() or override.is_force_add()) and ".parts." not in place:
             raise UserError(f"{override.input_line}: {place} has a choice already.", f"{place}={value}")
         return
     shown = "null" if value is None else str(override.input_line).partition("=")[2]

@@ -12,7 +12,18 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.runs import Run, caveats, columns, comparison, conclusions, ending, number, settings_apart, visible
+from aloll_cli.runs import (
+    Run,
+    caveats,
+    columns,
+    comparison,
+    comparison_by_subset,
+    conclusions,
+    ending,
+    number,
+    settings_apart,
+    visible,
+)
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -86,6 +97,7 @@ def render(runs: list[Run]) -> str:
         title=_title(runs),
         common=_common(runs),
         comparison=comparison(runs[0].metrics),
+        by_subset=comparison_by_subset(runs[0].metrics),
         conclusions=conclusions(runs[0].metrics),
         columns=columns(runs),
         caveats=caveats(runs),

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from aloll_cli.runs import Run, caveats, columns, comparison, conclusions, ending, interval, number, settings_apart, visible
+from aloll_cli.runs import (
+    Run,
+    caveats,
+    columns,
+    comparison,
+    comparison_by_subset,
+    conclusions,
+    ending,
+    interval,
+    number,
+    settings_apart,
+    visible,
+)
 from aloll_cli.terminal import results
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
 
 WIDEST = 110  # columns; longer lines of text are hard to read
 PROMPT_SHOWN, RESPONSE_SHOWN = 160, 600  # characters
@@ -24,16 +39,22 @@ Column = tuple[str, list[str]]  # a heading and one cell a run
 def show_comparison(metrics: dict[str, Any], folder: Path) -> None:
     """The figures of one policy beside its reference's, and what they mean."""
     _say(f"\n{_who(metrics)} on {metrics['n']} {metrics['split']} prompts of {metrics['task']}")
-    table = _table()
-    for heading in ("", "policy", "reference", "gain [95 % interval]"):
-        table.add_column(_line(heading), justify="right" if heading else "left")
-    for name, policy, reference, gain in comparison(metrics):
-        cells = (_with_margin(policy), _with_margin(reference), _gain(gain))
-        table.add_row(_line(name), *cells)
-    results.print(table, soft_wrap=False)
+    _show_sides("", comparison(metrics), _with_margin)
+    for title, apart in comparison_by_subset(metrics).items():
+        _say("")
+        _show_sides(title, apart, _mean)  # names of parts are long
     for sentence in conclusions(metrics):
         _say(sentence)
     results.print(_line(f"figures: {folder / 'metrics.json'}"))  # never broken, so that it can be copied
+
+
+def _show_sides(about: str, rows: list[tuple[str, Any, Any, Any]], shown: Callable[[Any], Text]) -> None:
+    table = _table()
+    for heading in (about, "policy", "reference", "gain [95 % interval]"):
+        table.add_column(_line(heading), justify="left" if heading == about else "right")
+    for name, policy, reference, gain in rows:
+        table.add_row(_line(name), shown(policy), shown(reference), _gain(gain))
+    results.print(table, soft_wrap=False)
 
 
 def show_answers(rows: list[dict[str, Any]]) -> None:
@@ -73,7 +94,8 @@ def show_runs(runs: list[Run]) -> None:
 def show_inspection(found: dict[str, Any]) -> None:
     """What the model will see: three examples, then figures of rows, tokens and rewards."""
     for example in found["examples"]:
-        _say(f"\n{example['id']}" + ("" if example["stored"] is None else f", stored reward {number(example['stored'])}"))
+        stored = "" if example["stored"] is None else f", stored reward {number(example['stored'])}"
+        _say(f"\n{example['id']}{stored}" + (", noise: a response to another prompt" if example["noise"] else ""))
         grid = Table.grid(padding=(0, GAP, 0, 0))
         for side in ("prompt", "response"):
             grid.add_row(_line(side), _prose(visible(example[side])))
@@ -83,8 +105,9 @@ def show_inspection(found: dict[str, Any]) -> None:
         _say(f"  {name}: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "nothing"))
     _say("  no prompt is in two splits")
     splits = found["splits"]
-    figures = ("examples", "left_out", "prompts", "duplicates")
+    figures = ("examples", "left_out", "noise", "prompts", "duplicates")
     _grid("examples", splits, {name.replace("_", " "): [str(splits[s][name]) for s in splits] for name in figures})
+    _say("  by " + ", ".join(f"task.{name}={value}" for name, value in found["choice"].items() if value is not None))
     cuts = {f"{side} cut": [_cut(splits[s][f"{side}_cut"]) for s in splits] for side in ("prompts", "responses")}
     _grid("cut to fit: how many (tokens lost: mean, most)", splits, cuts)
     for side in ("prompt", "response"):
@@ -121,6 +144,22 @@ def _histogram(histogram: dict[str, Any]) -> None:
     for place, count in enumerate(counts):
         bar = "#" * round(BAR * count / max(counts))
         results.print(_line(f"  {number(low + place * width):>9}  {bar:{BAR}}  {count}".rstrip()))
+
+
+def show_rewards(scores: dict[str, dict[str, FloatArray]], folders: list[Path]) -> None:
+    """Where rewards lie: scores of each split's responses by what gave them, the reward itself first."""
+    import numpy as np
+
+    table = _table()
+    for index, heading in enumerate(("reward", "split", "n", "mean", "s.d.", "least", "5 %", "median", "95 %", "greatest")):
+        table.add_column(_line(heading), justify="left" if index < 2 else "right")
+    for name in next(iter(scores.values())):
+        for split, values in ((split, found[name]) for split, found in scores.items()):
+            figures = [values.mean(), values.std(), *np.percentile(values, [0, 5, 50, 95, 100])]
+            table.add_row(_line(name), _line(split), _line(str(len(values))), *(_line(number(float(f))) for f in figures))
+    results.print(table, soft_wrap=False)
+    for folder in folders:
+        results.print(_line(f"rewards: {folder / 'rewards'}"))
 
 
 def _naming(runs: list[Run]) -> list[Column]:
@@ -172,6 +211,10 @@ def _with_margin(figure: Any) -> Text:
         return _line(number(figure))
     mean, (lo, hi) = figure["mean"], figure["ci95"]
     return _line(f"{number(mean)} ±{number((hi - lo) / 2, like=mean)}")
+
+
+def _mean(figure: dict[str, Any]) -> Text:
+    return _line(number(figure["mean"]))
 
 
 def _gain(gain: dict[str, Any] | None) -> Text:

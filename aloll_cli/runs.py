@@ -16,6 +16,7 @@ from aloll_cli.metrics import mean_with_interval
 
 BASELINE = "nll"  # the variant that others are paired with
 ROLES = {"reward": "gain", "test_reward": "held_out_gain"}  # the roles of rewards, and the keys of their gains
+KL = "KL a token: mean ln(policy / reference) of the policy's own answers, in nats; KL itself where they are plain samples"
 LIKELIHOOD = "advantage_weighted_log_likelihood"
 
 # what would move a terminal's cursor, reorder text or not encode: C0 and C1 but for the newline, line separators, bidirectional
@@ -201,28 +202,59 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, Any, Any, Any]]:
         for role, title in (("reward", "reward"), ("test_reward", "held-out"))
         if role in policy
     ]
+    rows[1:1] = [
+        (f"  {name}", policy["components"][name], reference["components"][name], gain)
+        for name, gain in several_components(metrics).items()
+    ]
     if found := metrics.get(LIKELIHOOD):
         rows.append(("weighted log-lik.", found["policy"], found["reference"], found["gain"]))
     names = {
         "length": "length (words)", "empty": "empty", "distinct_1": "distinct-1", "distinct_1_matched": "distinct-1 matched",
-        "ended": "ended",
+        "ended": "ended", "bleu": "BLEU", "rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L",
+        "coverage": "coverage", "density": "density", "perplexity": "perplexity", "kl_per_token": "KL a token",
     }  # fmt: skip
-    return rows + [(name, policy[key], reference[key], None) for key, name in names.items()]
+    return rows + [(name, policy[key], reference[key], None) for key, name in names.items() if policy.get(key) is not None]
+
+
+def comparison_by_subset(metrics: dict[str, Any]) -> dict[str, list[tuple[str, Any, Any, Any]]]:
+    """Such rows for each part of the data, its name with the number of its prompts, by reward; empty where there are no parts."""
+    by = metrics.get("by") or {}
+    apart = {
+        title: [
+            (f"{name} ({found['n']})", found["policy"][role], found["reference"][role], found[ROLES[role]])
+            for name, found in by.items()
+            if role in found["policy"]
+        ]
+        for role, title in (("reward", "reward on"), ("test_reward", "held-out on"))
+    }
+    return {title: rows for title, rows in apart.items() if rows}
+
+
+def several_components(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The paired gain of each component, where the reward has more than one."""
+    gains: dict[str, Any] = metrics.get("component_gains") or {}
+    return gains if len(gains) > 1 else {}
 
 
 def columns(runs: list[Run]) -> list[tuple[str, list[Any], str]]:
     """What sets runs side by side: heading, one figure a run, and "+" where it is a difference; none that nobody has."""
     metrics, pairing = [run.metrics for run in runs], pair(runs)
+    components = [several_components(m) for m in metrics]
+    names = dict.fromkeys(name for gains in components for name in gains)
     found: list[tuple[str, list[Any], str]] = [
         ("reward", [m["policy"].get("reward") for m in metrics], ""),
         ("gain", [m["gain"] for m in metrics], "+"),
         (pairing.heading, pairing.differences, "+"),
+        *((f"{name} gain", [gains.get(name) for gains in components], "+") for name in names),
         ("held-out gain", [m["held_out_gain"] for m in metrics], "+"),
         ("weighted log-lik. gain", [m[LIKELIHOOD]["gain"] if LIKELIHOOD in m else None for m in metrics], "+"),
         ("words", [m["policy"]["length"]["mean"] for m in metrics], ""),
         ("distinct-1 matched", [m["policy"]["distinct_1_matched"] for m in metrics], ""),
+        ("KL a token", [m["policy"].get("kl_per_token") for m in metrics], ""),
         ("kept", [run.kept for run in runs], ""),
     ]
+    parts = dict.fromkeys(part for m in metrics for part in m.get("by") or {})
+    found += [(f"gain, {part}", [((m.get("by") or {}).get(part) or {}).get("gain") for m in metrics], "+") for part in parts]
     return [column for column in found if any(figure is not None for figure in column[1])]
 
 
@@ -240,24 +272,51 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
             f"advantage-weighted log-likelihood of the logged {metrics['split']} responses, nats a token: policy "
             f"{number(found['policy'])}, reference {number(found['reference'])}, gain {interval(found['gain'], '+')}"
         )
-    return said + proxies(metrics)
+    return said + proxies(metrics) + _meanings(metrics)
+
+
+def _meanings(metrics: dict[str, Any]) -> list[str]:
+    """What figures with short names are, those that there are."""
+    policy = metrics["policy"]
+    logged = {"best": "the best logged response", "all": "all logged responses"}
+    return [
+        meaning
+        for key, meaning in {
+            "bleu": f"BLEU, ROUGE: against {logged.get(metrics.get('references', ''))} to each prompt",
+            "coverage": "coverage, density: what answers copy from the knowledge in their prompts",
+            "perplexity": "perplexity: of each side's answers under the reference",
+            "kl_per_token": KL,
+        }.items()
+        if policy.get(key) is not None
+    ]
 
 
 def caveats(runs: list[Run]) -> list[str]:
-    """What must be said under a table of several runs: why a gain is missing, and which rewards are proxies."""
+    """What must be said under a table of several runs: why a gain is missing, which rewards are proxies, what KL is."""
     missing = [f"gain: null ({run.metrics['gain_why']})" for run in runs if run.metrics["gain"] is None]
-    return list(dict.fromkeys(missing + [line for run in runs for line in proxies(run.metrics)]))
+    distance = [KL for run in runs if run.metrics["policy"].get("kl_per_token") is not None]
+    return list(dict.fromkeys(missing + [line for run in runs for line in proxies(run.metrics)] + distance))
 
 
 def proxies(metrics: dict[str, Any]) -> list[str]:
     """How far rewards that were fitted on the data can be trusted."""
-    names = {"reward": "the reward", "test_reward": "the held-out reward"}
-    return [
-        f"under a proxy reward: {names[role]} ({metrics[role]}) was fitted on the data; on {skill['held_out_rows']} held-out "
-        f"responses R² {number(skill['r2'])}, rank correlation {number(skill['rank_correlation'])}, pair accuracy "
-        + (f"{number(skill['pair_accuracy'])} of {skill['pairs']} pairs" if skill["pairs"] else "unknown (no prompt has two)")
-        for role, skill in (metrics["proxy_skill"] or {}).items()
-    ]
+    titles = {"reward": "the reward", "test_reward": "the held-out reward"}
+    said = []
+    for key, skill in (metrics["proxy_skill"] or {}).items():
+        role, _, part = key.partition(".")
+        name = f"{part}, a part of {titles[role]}," if part else f"{titles[role]} ({metrics[role]})"
+        said.append(
+            f"under a proxy reward: {name} was fitted on the data; on {skill['held_out_rows']} held-out responses {_skill(skill)}"
+        )
+    return said
+
+
+def _skill(skill: dict[str, Any]) -> str:
+    if "accuracy" in skill:
+        auc = f", AUC {number(skill['auc'])}" if "auc" in skill else ""
+        return f"accuracy {number(skill['accuracy'])} (label 1 is {number(skill['share_of_1'])} of them){auc}"
+    pairs = f"{number(skill['pair_accuracy'])} of {skill['pairs']} pairs" if skill["pairs"] else "unknown (no prompt has two)"
+    return f"R² {number(skill['r2'])}, rank correlation {number(skill['rank_correlation'])}, pair accuracy {pairs}"
 
 
 def _bootstrap(metrics: dict[str, Any]) -> str:

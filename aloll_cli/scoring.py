@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from aloll_cli.rewards.base import Reward, Row, Scorer
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
+
+T = TypeVar("T")
 
 
 def checked_scores(reward: Reward, scorer: Scorer, rows: Sequence[Row]) -> FloatArray:
@@ -39,3 +43,13 @@ def checked_scores(reward: Reward, scorer: Scorer, rows: Sequence[Row]) -> Float
                 f"{where} gave {score} for example {row.id}, outside its range [{lo}, {hi}].", "Correct the range or the reward."
             )
     return scores
+
+
+def using(load: Callable[[], Scorer], work: Callable[[Scorer], T]) -> T:
+    """What ``work`` makes of a scorer, which is out of memory again before this returns."""
+    try:
+        return work(load())
+    finally:
+        gc.collect()
+        if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+            sys.modules["torch"].cuda.empty_cache()

@@ -9,7 +9,7 @@ from aloll_cli.adapters import Adapter, Given, Lora
 from aloll_cli.config import COUNT, OPERATIONAL, SEED, discover, name_of, numbers
 from aloll_cli.decoding import Beam, Generation, Greedy, Sample
 from aloll_cli.errors import UserError
-from aloll_cli.models import Attention, Model, Pretrained, Scratch
+from aloll_cli.models import Attention, Dtype, Model, Pretrained, Scratch
 from aloll_cli.optimizers import Adamw
 from aloll_cli.rewards.base import Reward
 from aloll_cli.sampling import All, Priority, Sampling, Uniform
@@ -58,6 +58,13 @@ class Split(Enum):
 
     validation = "those that checkpoints are chosen on"
     test = "those that nothing else has seen"
+
+
+class References(Enum):
+    """Which logged responses to a prompt its answers are held against, by BLEU and ROUGE."""
+
+    best = "the one with the highest stored reward; the first of a row where none is stored"
+    all = "every one"
 
 
 class Upstream(Enum):
@@ -131,6 +138,7 @@ class Settings(Runtime):
     eval_prompts: int = field(metadata=COUNT)
     select: Select
     split: Split
+    references: References
     resamples: int = field(metadata=COUNT)
     policy: str | None
     runs: list[str] = field(metadata=OPERATIONAL)
@@ -152,6 +160,7 @@ class Settings(Runtime):
             raise UserError(
                 "reference=pretrained needs a model that was trained before.", "reference=trained, or model=pretrained"
             )
+        check_attention(self.attn, self.model)
         check_adapter(self.model, self.adapter)
         needed = self.task.max_prompt_tokens + self.task.max_response_tokens + 1
         if self.model.limit is not None and needed > self.model.limit:
@@ -161,6 +170,12 @@ class Settings(Runtime):
             raise UserError(
                 f"values={name_of(self.values)} needs rewards of new text; reward={name_of(self.reward)} has only stored ones.",
                 "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
+            )
+        if self.task.noise and not self.reward.scores_text:
+            raise UserError(
+                "task.noise replaces responses, and what is stored about a response belongs to its own prompt; "
+                f"reward={name_of(self.reward)} has nothing else.",
+                "task.noise=0, or a reward that scores text, such as reward=fitted",
             )
         if self.variant.signal is Signal.reward and self.reward.range[0] < 0:
             raise UserError(
@@ -182,6 +197,12 @@ def too_long(needed: int, limit: int, response: int) -> tuple[str, str]:
         else "task.max_prompt_tokens=… task.max_response_tokens=…"
     )
     return f"prompt and response may take {needed} tokens with the end-of-sequence token, and the model reads {limit}.", fits
+
+
+def check_attention(attn: Attention | None, model: Model) -> None:
+    """Raises UserError where the implementation of attention does not take the model's numbers."""
+    if attn is Attention.flash_attention_2 and model.dtype is Dtype.float32:
+        raise UserError("attn=flash_attention_2 computes in 16 bits only.", "model.dtype=bfloat16")
 
 
 def check_adapter(model: Model, adapter: Adapter | None) -> None:

@@ -128,8 +128,16 @@ class Rows:
         return pa.concat_tables(self._read.values()).slice(start - int(self._starts[first]), length)
 
     def take(self, rows: IntArray) -> pa.Table:
-        """Rows by their numbers, which ascend."""
-        return self.slice(int(rows[0]), int(rows[-1] - rows[0]) + 1).take(rows - rows[0])
+        """Rows by their numbers, at least one, which ascend; a row group of them is in memory at a time."""
+        import numpy as np
+        import pyarrow as pa
+
+        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        pieces = []
+        for i in map(int, np.unique(groups)):
+            self._read = {i: self._read[i] if i in self._read else self._group(i)}
+            pieces.append(self._read[i].take(rows[groups == i] - self._starts[i]))
+        return pa.concat_tables(pieces)
 
     def batches(self) -> Iterator[pa.Table]:
         """All rows, a row group at a time."""

@@ -208,7 +208,7 @@ class Training:
         if off > START_TOLERANCE[self.computes.is_exact]:
             raise UserError(
                 f"the stored reference log-probs are not this policy's: median |ln ρ|/√T = {off:.1e}.",
-                "aloll precompute-values …",
+                "Leave out gradient_checkpointing=true and attn=…; if that does not help, remove outputs/…/reference-logps.",
             )
 
     def _evaluate(self, update: int) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """LoRA, 4 bits, bf16 and 8-bit optimizers: what trains, what π_ref is, what is saved, and how it goes on after a kill."""
 
+import dataclasses
 import gc
 import json
 import shutil
@@ -9,6 +10,7 @@ from functools import cache
 import pytest
 import torch
 from running import run, start, was_killed
+from safetensors.torch import load_file, save_file
 from tiny import composed, gpt2, llama, opened, reviews, tokenizer
 from torture import contents
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
@@ -190,9 +192,7 @@ def test_a_reference_is_trained_as_the_adapter_that_the_policy_goes_on_with(line
 @pytest.mark.parametrize("overrides", [LORA, NF4], ids=["lora", "nf4"])
 def test_a_merged_export_is_the_same_policy_and_its_card_says_what_it_is(line, tmp_path, overrides):
     made, store = line(*overrides)
-    settings = composed(*Line(made.settings) and (), *()) if False else made.settings
-    settings.to = str(tmp_path / "exported")
-    export.run(settings, store)
+    export.run(dataclasses.replace(made.settings, to=str(tmp_path / "exported")), store)
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
     assert not has_adapter(exported)
     assert not hasattr(exported.config, "quantization_config")
@@ -300,6 +300,50 @@ def test_bf16_halves_what_stays_and_keeps_what_trains_in_32_bits(line):
     assert first_update(whole, store)["ratio"] == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("overrides", [(*LORA, "model.dtype=bfloat16"), (*NF4, "model.dtype=bfloat16")], ids=["bf16", "nf4"])
+def test_what_is_loaded_is_what_was_saved_to_the_last_bit(line, overrides):
+    made, store = line(*overrides)
+    weights = {name: weight for name, weight in made.policy.load(working(store)).named_parameters() if weight.requires_grad}
+    saved = load_file(store.path(made.policy) / "policy" / "adapter_model.safetensors")
+    assert len(saved) == len(weights) == 28
+    for name, weight in saved.items():
+        loaded = weights[name.removeprefix("base_model.model.").replace(".weight", ".default.weight")]
+        assert torch.equal(loaded, weight), name
+        assert not torch.equal(weight, weight.bfloat16().float())
+
+
+@pytest.mark.parametrize("trouble", ["another name", "another size"])
+def test_an_adapter_that_does_not_fit_is_refused(options, folder, tmp_path, trouble):
+    shutil.copytree(folder / "adapter", tmp_path / "other")
+    file = tmp_path / "other" / "adapter_model.safetensors"
+    weights = load_file(file)
+    changed = {
+        "another name": {name.replace("layers.1", "layers.7"): weight for name, weight in weights.items()},
+        "another size": {name: torch.cat([weight, weight], dim=1) for name, weight in weights.items()},
+    }
+    save_file(changed[trouble], file)
+    settings = composed(*options, "adapter=pretrained", f"model.adapter={tmp_path / 'other'}")
+    with pytest.raises(UserError, match=r"other is no adapter for this LlamaForCausalLM\."):
+        opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
+
+
+def test_a_head_that_is_the_embeddings_gets_no_adapter(options, tmp_path):
+    gpt2().save_pretrained(tmp_path / "tied")
+    tokenizer().save_pretrained(tmp_path / "tied")
+    settings = composed(*options, *LORA, f"model.path={tmp_path / 'tied'}", "adapter.targets=[c_attn,lm_head]")
+    with pytest.raises(UserError, match="GPT2LMHeadModel shares the weights of its head and its embeddings"):
+        opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
+
+
+def test_an_exported_adapter_opens_from_anywhere(line, tmp_path, monkeypatch):
+    made, store = line(*LORA)
+    export.run(dataclasses.replace(made.settings, to=str(tmp_path / "exported"), merge=False), store)
+    policy = logps_of(made.policy.load(working(store)), made, store)
+    monkeypatch.chdir(tmp_path)
+    exported = AutoModelForCausalLM.from_pretrained("exported", dtype=torch.float32)
+    torch.testing.assert_close(logps_of(exported.eval(), made, store), policy, atol=1e-5, rtol=0)
+
+
 def test_an_adapter_in_a_pickle_is_refused(options, folder, tmp_path):
     shutil.copytree(folder / "adapter", tmp_path / "old")
     (tmp_path / "old" / "adapter_model.safetensors").rename(tmp_path / "old" / "adapter_model.bin")
@@ -309,7 +353,7 @@ def test_an_adapter_in_a_pickle_is_refused(options, folder, tmp_path):
 
 
 def test_targets_that_the_model_lacks_are_refused_with_those_that_it_has(options, tmp_path):
-    settings = composed(*options, *LORA, "adapter.targets=[c_attn]")
-    with pytest.raises(UserError, match=r"adapter\.targets=\['c_attn'\]: LlamaForCausalLM has no such layers") as raised:
+    settings = composed(*options, *LORA, "adapter.targets=[q_proj,v_porj]")
+    with pytest.raises(UserError, match=r"adapter\.targets: LlamaForCausalLM has no layers v_porj") as raised:
         opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
     assert "q_proj" in raised.value.args[1]

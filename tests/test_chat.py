@@ -261,7 +261,7 @@ def test_an_answer_ends_at_what_was_published_at_eos_and_at_what_the_template_wr
     assert model.generation_config.eos_token_id == [2, END_OF_TURN]
     model.generation_config.eos_token_id = [7, 2]
     assert with_plain_decoding(model, GEMMAS).generation_config.eos_token_id == [2, 7, END_OF_TURN]
-    assert with_plain_decoding(gpt2(), tokenizer()).generation_config.eos_token_id == 2
+    assert with_plain_decoding(gpt2(), tokenizer()).generation_config.eos_token_id == [2]
     assert not with_plain_decoding(gpt2(), GEMMAS).generation_config.do_sample
 
 

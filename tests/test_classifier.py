@@ -1,6 +1,7 @@
 """Sequence classifiers as rewards: their scores are transformers' own, whatever the batch."""
 
 import re
+from copy import deepcopy
 from functools import cache
 
 import numpy as np
@@ -106,6 +107,68 @@ def test_a_decoder_reads_its_last_token_also_where_that_is_what_others_pad_with(
     np.testing.assert_allclose(found, [own_logits(saved("gpt2"), row)[2] for row in ends], atol=1e-5, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def dialogrpt(folder):
+    """A tiny model of DialogRPT's form: GPT-2 with one logit, padding and ends of turns being the same token."""
+    torch.manual_seed(0)
+    end = "<|endoftext|>"
+    words = deepcopy(tokenizer())
+    words.add_special_tokens({"eos_token": end, "bos_token": end, "unk_token": end, "pad_token": end})
+    config = GPT2Config(
+        vocab_size=len(words), n_embd=32, n_layer=2, n_head=2, n_positions=64, num_labels=1, pad_token_id=words.eos_token_id,
+        initializer_range=0.5,
+    )  # fmt: skip
+    GPT2ForSequenceClassification(config).save_pretrained(folder / "dialogrpt")
+    words.save_pretrained(folder / "dialogrpt")
+    return str(folder / "dialogrpt")
+
+
+DIALOGUE = [
+    {"role": "system", "content": "Soup is cold."},
+    {"role": "user", "content": "How do I bake bread?"},
+    {"role": "assistant", "content": "Mix flour and water."},
+    {"role": "user", "content": "Then wait"},
+]
+
+
+def test_dialogrpt_is_sigma_of_the_logit_at_the_end_of_context_separator_response(dialogrpt):
+    reward = composed("reward=dialogrpt_updown", f"reward.path={dialogrpt}").reward
+    chats = [
+        Row("a", "0" * 16, "unread", "how long", turns=DIALOGUE),
+        Row("b", "0" * 16, "unread", "ok", turns=DIALOGUE[1:2]),
+        Row("c", "0" * 16, "unread", "", turns=DIALOGUE[1:2]),
+        Row("d", "0" * 16, "unread", "the bread and the quiet music", turns=[{"role": "user", "content": "garden " * 60}]),
+    ]
+    texts = [
+        "How do I bake bread?<|endoftext|>Mix flour and water.<|endoftext|>Then wait<|endoftext|>how long",
+        "How do I bake bread?<|endoftext|>ok",
+        "How do I bake bread?<|endoftext|>",  # an empty response: its end is the separator
+        "garden " * 60 + "<|endoftext|>the bread and the quiet music",  # the context's beginning gives way
+    ]
+    model = GPT2ForSequenceClassification.from_pretrained(dialogrpt).eval()
+    words = AutoTokenizer.from_pretrained(dialogrpt, truncation_side="left")
+    with torch.no_grad():
+        states = [
+            model.transformer(**words(t, truncation=True, max_length=64, return_tensors="pt")).last_hidden_state[0, -1]
+            for t in texts
+        ]
+        expected = torch.stack([model.score(state)[0].sigmoid() for state in states]).numpy()
+    assert words(texts[0])["input_ids"].count(words.eos_token_id) == 3
+    assert np.ptp(expected) > 0.05
+    np.testing.assert_allclose(reward.scorer(None).score(chats), expected, atol=1e-5, rtol=0)
+    assert reward.range == (0.0, 1.0)
+
+
+def test_knowledge_is_what_the_system_says_and_the_response_the_second_text(saved):
+    reward = composed("reward=faithfulness", f"reward.path={saved('roberta')}").reward
+    scorer, turns = reward.scorer(None), DIALOGUE
+    row = Row("a", "0" * 16, "unread", "It was cold.", turns=turns)
+    words = AutoTokenizer.from_pretrained(saved("roberta"))
+    assert scorer.encode([row]).inputs["input_ids"] == [words("Soup is cold.", "It was cold.")["input_ids"]]
+    with pytest.raises(UserError, match=r"example a has no system turn, which \{knowledge\} stands for"):
+        scorer.score([Row("a", "0" * 16, "unread", "It was cold.", turns=turns[1:])])
+
+
 def test_activations_labels_and_ranges(saved):
     path, some = saved("roberta"), rows(5)
     logits = np.stack([own_logits(path, row) for row in some])
@@ -166,7 +229,7 @@ def test_mistakes_name_the_labels_and_the_templates(saved):
         UserError, match=r"label_name=NICE: the classifier has no such label.*\nIts labels: 0 BAD, 1 FAIR, 2 GOOD"
     ):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.label_name=NICE").reward.scorer(None)
-    with pytest.raises(UserError, match="names neither {prompt} nor {response}"):
+    with pytest.raises(UserError, match="names none of {prompt}, {response}, {sentence}, {dialogue} and {knowledge}"):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.text=good")
 
 

@@ -87,7 +87,11 @@ def test_a_number_of_the_reward_is_part_of_its_state():
     assert moved == {"fitted", "rewards", "values", "policy", "metrics"}
 
 
-@pytest.mark.parametrize("override", ["task.responses=first", "task.max_prompt_tokens=9", "task.max_response_tokens=9"])
+@pytest.mark.parametrize(
+    "override",
+    ["task.responses=first", "task.noise=0.2", "task.min_reward=0", "task.max_reward=0", "task.subsets=[a]",
+     "task.max_prompt_tokens=9", "task.max_response_tokens=9"],
+)  # fmt: skip
 def test_the_choice_and_the_cut_of_responses_leave_data_tokenizer_and_fitted_reward_alone(override):
     moved = changed(fingerprints("reward=fitted"), fingerprints("reward=fitted", override))
     assert not moved & {"data", "tokenizer", "fitted"}
@@ -114,7 +118,7 @@ def test_values_by_samples_of_the_training_prompts_do_not_depend_on_how_policies
     assert changed(fingerprints(), fingerprints("generation.samples=2")) == {"values", "policy", "metrics"}
 
 
-@pytest.mark.parametrize("override", ["split=validation", "resamples=7", "reward@test_reward=fitted"])
+@pytest.mark.parametrize("override", ["split=validation", "resamples=7", "references=all", "reward@test_reward=fitted"])
 def test_how_a_policy_is_judged_at_the_end_changes_the_metrics_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"metrics"}
 

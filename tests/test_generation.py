@@ -5,12 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import VOCABULARY, composed, llama, reviews, store, tokenizer, write_rows
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import PreTrainedTokenizerFast
-from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+from tiny import VOCABULARY, composed, llama, outspoken, reviews, store, tokenizer, write_rows
 
 from aloll_cli.artifacts.examples import ExampleTable
 from aloll_cli.artifacts.generations import Generations, load_generations
@@ -167,6 +162,10 @@ def test_the_text_ends_before_the_stop_string(model, prompts):
         assert after.text == before.text.split(stop)[0]
         assert after.ended is (before.ended or stop in before.text)
         assert (after.tokens < before.tokens) or stop not in before.text[:-1]
+        # the tokens that were given, the stop string's included, and none of those behind it
+        assert after.ids == before.ids[: len(after.ids)]
+        assert (stop in tokenizer().decode(after.ids)) == (stop in before.text)
+        assert stop not in tokenizer().decode(after.ids[:-1])
 
 
 def test_the_first_of_several_stop_strings_ends_the_text(model, prompts):
@@ -213,7 +212,8 @@ def test_a_response_has_ended_where_the_model_gave_eos_within_the_limit(model, p
     # 1 − (1 − 1/320)⁴⁰ = 0.118
     assert 5 < len(ended) < 27
     assert all(response.tokens < 40 for response in ended)
-    assert all(response.tokens == 40 for response in found if not response.ended)
+    assert all(len(response.ids) == response.tokens + 1 and response.ids[-1] == 2 for response in ended)
+    assert all(response.tokens == len(response.ids) == 40 for response in found if not response.ended)
 
 
 def test_control_tokens_are_no_part_of_the_text(model, prompts):
@@ -252,17 +252,6 @@ def test_the_first_sample_of_a_prompt_is_its_only_one_and_the_others_differ(tmp_
     texts = three.column("response").to_pylist()
     assert texts[::3] == one.column("response").to_pylist()
     assert len(set(texts)) == 12
-
-
-def outspoken(folder):
-    """A saved random Llama whose every token is a word with a sentiment."""
-    words = [word for word in SentimentIntensityAnalyzer().lexicon if word.isalpha()][: VOCABULARY - 3]
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *words])}
-    level = Tokenizer(WordLevel(vocabulary, unk_token=words[0]))
-    level.pre_tokenizer = WhitespaceSplit()
-    llama().save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=level, pad_token="<pad>", bos_token="<s>", eos_token="</s>").save_pretrained(folder)
-    return folder
 
 
 def test_a_monte_carlo_value_is_the_mean_of_the_stored_rewards_of_its_samples(tmp_path):

@@ -63,6 +63,24 @@ def test_a_reward_that_would_be_downloaded_gives_way_to_what_is_stored(capsys, t
     assert found["examples"][1]["stored"] == 5.0
 
 
+def test_noise_and_what_chooses_examples_are_told(capsys, tmp_path, rows):
+    options = (f"task.path={rows}", *SMALL, "task.noise=0.2", "task.responses=first")
+    found = json.loads(told(capsys, tmp_path, *options, "format=json"))
+    assert found["choice"] == {
+        "subsets": None, "min_reward": None, "max_reward": None, "responses": "first", "truncated": "keep", "noise": 0.2,
+    }  # fmt: skip
+    assert {split: of["noise"] for split, of in found["splits"].items()} == {"train": 5, "validation": 0, "test": 0}
+    assert "by task.responses=first, task.truncated=keep, task.noise=0.2" in told(capsys, tmp_path, *options)
+
+
+def test_every_component_of_a_mixture_has_its_figures(capsys, tmp_path, rows):
+    named = [f"+reward@reward.parts.{name}.reward={kind}" for name, kind in (("mood", "vader"), ("size", "length"))]
+    parts = ("reward=mixed", *named, "reward.parts.size.weight=0.5")
+    rewards = json.loads(told(capsys, tmp_path, f"task.path={rows}", *SMALL, *parts, "format=json"))["rewards"]["train"]
+    assert list(rewards) == ["mixed", "mood", "size"]
+    assert rewards["mixed"]["mean"] == pytest.approx(rewards["mood"]["mean"] + 0.5 * rewards["size"]["mean"])
+
+
 def test_a_mark_stands_where_tokens_are_missing():
     ids = tokenizer()("We loved the garden, the bread.")["input_ids"]
     assert marked(ids, ids, tokenizer()) == "<s>We loved the garden, the bread."

@@ -33,8 +33,8 @@ def test_every_artifact_is_shown_with_its_state_and_its_users(outputs: Path):
     assert states["tokenizer"] is State.damaged
     assert set(states.values()) == {State.interrupted, State.damaged, State.complete}
     by_kind = {entry.kind: {user.kind for user in users(found)[entry.fingerprint]} for entry in found}
-    assert by_kind["data"] == {"tokenizer", "examples"}
-    assert by_kind["reference"] == {"generations", "reference-logps", "values", "policy"}
+    assert by_kind["data"] == {"tokenizer", "examples", "metrics"}
+    assert by_kind["reference"] == {"generations", "answer-logps", "reference-logps", "values", "policy"}
     assert by_kind["metrics"] == set()
     out, _ = run(outputs.parent, "ls")
     assert all(entry.name in out for entry in found)
@@ -111,7 +111,7 @@ def test_export_writes_the_policys_weights_and_tokenizer(outputs: Path):
     run(outputs.parent, "export", *SMALL, "to=exported/model")
     (policy,) = (outputs / "reviews" / "policy").glob("*/policy")
     exported = outputs.parent / "exported" / "model"
-    assert {file.name for file in exported.iterdir()} == {file.name for file in policy.iterdir()}
+    assert {file.name for file in exported.iterdir()} == {file.name for file in policy.iterdir()} | {"README.md"}
     mine, theirs = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (exported, policy))
     assert mine.keys() == theirs.keys()
     assert all((mine[name] == theirs[name]).all() for name in mine)

@@ -7,7 +7,7 @@ from pathlib import Path
 import aloll_cli
 
 ROOT = Path(aloll_cli.__file__).parent
-LOWEST = {"errors", "command", "config", "files", "hub", "packing", "arrays"}
+LOWEST = {"errors", "atomic", "command", "config", "files", "hub", "packing", "arrays"}
 PLUG_INS = {"tasks", "rewards", "variants"}
 HIGHEST = {"cli", "composition", "overrides", "worker"}
 HYDRA_IN = {"aloll_cli.config", "aloll_cli.composition", "aloll_cli.overrides"}

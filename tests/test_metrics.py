@@ -6,8 +6,10 @@ from aloll_cli.metrics import (
     by_prompt,
     distinct,
     distinct_per_word,
+    likelihood_figures,
     matched_distinct,
     mean_with_interval,
+    ratio_with_interval,
     text_figures,
     words,
 )
@@ -121,3 +123,43 @@ def test_the_same_answer_twice_is_no_more_evidence_than_once():
     assert bootstrap(by_prompt(np.repeat(once, 3), 3), 100) == pytest.approx(bootstrap(once, 100))
     texts = [text for text in TEXTS for _ in range(3)]
     assert text_figures(texts, 100, answers=3)["length"] == text_figures(TEXTS, 100)["length"]
+
+
+def test_a_ratio_of_sums_comes_with_its_interval():
+    tops, bottoms = np.array([1.0, 6.0, 2.0]), np.array([1.0, 2.0, 4.0])
+    found = ratio_with_interval(tops, bottoms, 300)
+    assert found["mean"] == pytest.approx(9 / 7)
+    # resamples of the second prompt alone have 3, of the third alone 0.5
+    assert 0.5 <= found["ci95"][0] < 9 / 7 < found["ci95"][1] <= 3.0
+    assert ratio_with_interval(2 * bottoms, bottoms, 20)["ci95"] == [2.0, 2.0]
+
+
+def test_the_distance_to_the_reference_and_the_perplexity_under_it_worked_by_hand():
+    logps, ref_logps, tokens = (
+        np.array(values) for values in ([-2.0, -3.0, -1.0, -4.0], [-4.0, -3.0, -3.0, -6.0], [2.0, 4.0, 1.0, 9])
+    )
+    figures = likelihood_figures(logps, ref_logps, tokens, 100, answers=2)
+    # differences 2, 0 and 2, 2: 1 and 2 a prompt; 6 in 16 tokens; 16 nats in 16 tokens
+    assert figures["kl"]["mean"] == pytest.approx(1.5)
+    assert figures["kl"]["ci95"] == pytest.approx([1.0, 2.0])
+    assert figures["kl_per_token"]["mean"] == pytest.approx(6 / 16)
+    assert figures["perplexity"]["mean"] == pytest.approx(np.e)
+    assert figures["perplexity"]["ci95"][0] <= np.e <= figures["perplexity"]["ci95"][1]
+
+
+def test_a_policy_is_exactly_at_no_distance_from_itself():
+    logps = -np.random.default_rng(5).exponential(size=30)
+    figures = likelihood_figures(logps, logps, np.full(30, 7.0), 50)
+    assert figures["kl"] == figures["kl_per_token"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+
+
+def test_the_estimated_distance_is_that_of_the_softmax():
+    random = np.random.default_rng(6)
+    policy, reference = (np.exp(logits) / np.exp(logits).sum() for logits in ([0.0, 1.0, 2.0], [0.5, 0.5, 0.0]))
+    drawn = random.choice(3, size=(4000, 5), p=policy)  # answers of five independent tokens
+    logps, ref_logps = (np.log(side)[drawn].sum(axis=1) for side in (policy, reference))
+    figures = likelihood_figures(logps, ref_logps, np.full(4000, 5.0), 200)
+    exact = (policy * np.log(policy / reference)).sum()
+    assert figures["kl_per_token"]["mean"] == pytest.approx(exact, rel=0.05)
+    assert figures["kl"]["ci95"][0] < 5 * exact < figures["kl"]["ci95"][1]
+    assert np.log(figures["perplexity"]["mean"]) == pytest.approx(-(policy * np.log(reference)).sum(), rel=0.02)

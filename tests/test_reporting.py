@@ -194,6 +194,73 @@ def test_answers_are_never_read_as_markup_and_control_characters_are_shown(capsy
     assert max(map(len, out.splitlines())) <= columns
 
 
+def more_figures(offset: float = 0.0) -> dict[str, Any]:
+    """What evaluate adds about one side where all of it applies."""
+    names = ("bleu", "rouge_1", "rouge_2", "rouge_l", "coverage", "density", "perplexity", "kl", "kl_per_token")
+    return {name: {"mean": k + offset, "ci95": [k - 0.5, k + 0.5]} for k, name in enumerate(names)}
+
+
+def with_subsets(root: Path, variant: str = "seq") -> Path:
+    """A run on two parts of the data with every figure."""
+    folder = write_run(root, variant)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for side in ("policy", "reference"):
+        metrics[side] |= more_figures(0.25 if side == "policy" else 0.0)
+    gains = {"harmless-base": 0.125, "helpful-rejection-sampled": -0.375}
+    metrics["by"] = {
+        name: {
+            "n": 1234, "policy": {"reward": {"mean": 0.5 + gain, "ci95": [0.1, 0.9]}},
+            "reference": {"reward": {"mean": 0.5, "ci95": [0.4, 0.6]}}, "held_out_gain": None,
+            "gain": {"mean": gain, "ci95": [gain - 0.1, gain + 0.1]},
+        }
+        for name, gain in gains.items()
+    }  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"references": "best"}))
+    write_manifest(folder)
+    return folder
+
+
+def test_figures_against_references_and_parts_of_the_data_fit_the_table(tmp_path, capsys, columns):
+    show_comparison(load_run(with_subsets(tmp_path)).metrics, tmp_path)
+    out = capsys.readouterr().out
+    tables = out.split("gain +0.100")[0]
+    assert max(map(len, tables.splitlines())) <= min(columns, 80)
+    rows = {re.split(r" {2,}", line)[0]: re.split(r" {2,}", line.rstrip())[1:] for line in tables.splitlines()}
+    assert rows["ROUGE-L"] == ["3.250 +/-0.500", "3.000 +/-0.500"]
+    assert rows["KL a token"] == ["8.250 +/-0.500", "8.000 +/-0.500"]
+    assert rows["helpful-rejection-sampled (1234)"] == ["0.125", "0.500", "-0.375 [-0.475, -0.275]"]
+    assert {"reward on", "harmless-base (1234)", "BLEU", "coverage", "density", "perplexity"} <= rows.keys()
+    assert "held-out on" not in out
+    assert "BLEU, ROUGE: against the best logged response to each prompt" in " ".join(out.split())
+
+
+def test_figures_that_do_not_apply_are_not_shown(tmp_path, capsys):
+    metrics = load_run(write_run(tmp_path)).metrics
+    for side in ("policy", "reference"):
+        metrics[side] |= dict.fromkeys(("coverage", "density", "perplexity", "kl", "kl_per_token"))
+    show_comparison(metrics | {"by": None}, tmp_path)
+    assert not re.search("coverage|perplexity|KL|BLEU|reward on", capsys.readouterr().out)
+
+
+def test_runs_are_compared_by_part_and_by_their_distance_to_the_reference(tmp_path, capsys, columns):
+    runs = [load_run(with_subsets(tmp_path, "nll")), load_run(write_run(tmp_path, "seq"))]
+    show_runs(runs)
+    out = capsys.readouterr().out
+    assert "gain, harmless-base" in out
+    assert "+0.125 [0.025, 0.225]" in out
+    assert "8.250 [7.500, 8.500]" in out
+    assert "KL a token: mean ln(policy / reference)" in " ".join(out.split())
+    assert max(len(line) for table in ruled(out.replace("interval]\n", "interval]\n\n")) for line in table) <= columns
+
+
+def test_the_page_shows_parts_of_the_data(tmp_path):
+    page = page_about([with_subsets(tmp_path)], tmp_path / "page.html")
+    assert "Parts of the data" in page.text
+    assert "helpful‑rejection‑sampled (1234)" in page.text
+    assert "ROUGE‑L" in page.text
+    assert "Parts of the data" not in page_about([write_run(tmp_path, "kl")], tmp_path / "other.html").text
+
+
 def test_load_run_finds_the_curves_by_the_recipe_and_does_without(tmp_path):
     run = load_run(write_run(tmp_path))
     assert [record["loss"] for record in run.updates] == [9, 4.5, 3]

@@ -9,7 +9,10 @@ import pytest
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import Column, Transform
-from aloll_cli.rewards.fitted import FOLDS, Features, Fitted, Prompts, skill
+from aloll_cli.rewards.fitted import FOLDS, Features, Fitted, Prompts, Target, skill, skill_with_labels
+from aloll_cli.rewards.length import Length
+from aloll_cli.rewards.regex import Regex
+from aloll_cli.rewards.tfidf_diversity import TfidfDiversity
 from aloll_cli.rewards.vader import Vader
 from aloll_cli.scoring import checked_scores
 
@@ -115,7 +118,7 @@ def test_scores_at_the_ends_of_the_range_pass():
 
 
 KINDS = {"good": 2.0, "fine": 0.5, "poor": -0.5, "awful": -2.0}
-WORDS = Fitted(features=Features.words, prompts=Prompts.first_half, alpha=1.0, max_features=500)
+WORDS = Fitted(target=Target.regression, features=Features.words, prompts=Prompts.first_half, alpha=1.0, max_features=500)
 
 
 def rated(count=80, offset=0):
@@ -242,3 +245,90 @@ def test_too_few_rows_and_missing_scores_are_refused(tmp_path):
         WORDS.fit(TRAIN[:8], VALIDATION, tmp_path)
     with pytest.raises(UserError, match="stores no reward"):
         WORDS.fit([replace(r, stored=None) for r in TRAIN], VALIDATION, tmp_path)
+
+
+LABELS = replace(WORDS, target=Target.classification)
+
+
+def labelled(rows):
+    return [replace(r, stored=float(r.stored > 0)) for r in rows]
+
+
+def test_a_classifier_learns_the_stored_labels_and_gives_their_probability(tmp_path):
+    found = LABELS.fit(labelled(TRAIN), labelled(VALIDATION), tmp_path)
+    scores = checked_scores(LABELS, LABELS.scorer(tmp_path), VALIDATION)
+    stored = np.array([r.stored for r in labelled(VALIDATION)])
+    assert scores[stored == 1].min() > 0.5 > scores[stored == 0].max()
+    assert found["accuracy"] == found["auc"] == 1.0
+    assert found["share_of_1"] == stored.mean()
+    assert found["rows"] == len(used(LABELS, TRAIN))
+
+
+def test_skill_with_labels_worked_by_hand():
+    # right of ½ are rows 0 and 2: 3 of 4 labels are right; of the 4 pairs 1-0, 3 are in order
+    rows = [row(i, stored=s) for i, s in enumerate([1.0, 0.0, 1.0, 1.0])]
+    found = skill_with_labels(GivenScorer([0.9, 0.45, 0.8, 0.4]), rows)
+    assert (found["accuracy"], found["auc"], found["share_of_1"]) == (0.75, pytest.approx(2 / 3), 0.75)
+    assert "auc" not in skill_with_labels(GivenScorer([0.9, 0.4]), rows[2:])
+
+
+def test_labels_must_be_0_and_1_and_of_both_kinds(tmp_path):
+    with pytest.raises(UserError, match=r"example train-\d+-0 stores .*: reward\.target=classification needs labels, 0 or 1\."):
+        LABELS.fit(TRAIN, VALIDATION, tmp_path)
+    with pytest.raises(UserError, match="needs both labels, 0 and 1, and more of each"):
+        LABELS.fit([replace(r, stored=1.0) for r in TRAIN], labelled(VALIDATION), tmp_path)
+
+
+def test_length_counts_words():
+    rows = [row(0, " one two\nthree "), row(1, ""), row(2, "word " * 9)]
+    assert Length(most=None).scorer(None).score(rows).tolist() == [3, 0, 9]
+    assert checked_scores(Length(most=4), Length(most=4).scorer(None), rows).tolist() == [3, 0, 4]
+    assert (Length(most=None).range, Length(most=4).range) == ((0, math.inf), (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [1, 0, 0]),
+        ({"ignore_case": True}, [1, 1, 0]),
+        ({"whole": True}, [0, 0, 0]),
+        ({"whole": True, "pattern": "No.+"}, [0, 1, 0]),
+        ({"absent": True}, [0, 1, 1]),
+        ({"pattern": "^second"}, [1, 0, 0]),
+    ],
+)
+def test_a_pattern_occurs_or_does_not(options, expected):
+    reward = Regex(**{"pattern": r"\bthanks?\b", "ignore_case": False, "whole": False, "absent": False} | options)
+    rows = [row(0, "many thanks\nsecond line"), row(1, "No Thank you"), row(2, "thankful")]
+    assert reward.scorer(None).score(rows).tolist() == expected
+
+
+def test_tfidf_diversity_worked_by_hand(tmp_path):
+    reward = TfidfDiversity(min_rows=1)
+    train = [row(0, "red cat"), row(1, "red dog"), row(2, "red red bird")]
+    assert reward.fit(train, [], tmp_path) == {}
+    rows = [
+        row(0, "red cat"),
+        row(1, "Cat cat"),
+        row(2, "unknown"),
+        row(3, ""),
+        row(4, "red cat dog bird fish"),
+        row(5, "bird it"),
+    ]
+    # idf = ln((1 + 3) / (1 + df)) + 1: 1 for red, in all three; ln 2 + 1 for the others
+    rare = math.log(2) + 1
+    expected = [
+        (1 + rare) / math.hypot(1, rare) / 2 * 2 / 10,
+        1 * 1 / 10,  # one distinct word, whose vector has length 1
+        0,
+        0,
+        (1 + 3 * rare) / math.sqrt(1 + 3 * rare**2) / 4,  # five distinct words: nothing is scaled; fish weighs nothing
+        1 * 2 / 10,
+    ]
+    np.testing.assert_allclose(checked_scores(reward, reward.scorer(tmp_path), rows), expected, atol=1e-12)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.safetensors", "vocabulary.json"]
+
+
+def test_tfidf_diversity_needs_words(tmp_path):
+    with pytest.raises(UserError, match=r"no word is in reward\.min_rows=3 of the 2 training responses"):
+        TfidfDiversity(min_rows=3).fit([row(0, "red cat"), row(1, "red dog")], [], tmp_path)

@@ -10,8 +10,8 @@ import pytest
 from tiny import composed, reviews, store, write_rows
 
 from aloll_cli.artifacts.data import Data, load_data
-from aloll_cli.artifacts.examples import chosen_rows
 from aloll_cli.artifacts.line import Line
+from aloll_cli.choices import chosen_rows
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, prompt_key, turns
@@ -64,6 +64,19 @@ def test_turns_are_what_was_said_without_tags_also_where_somebody_quotes_a_tag()
         {"role": "user", "content": "Who?"},
         {"role": "assistant", "content": ""},
     ]
+
+
+def test_a_pro_row_names_the_folder_of_hh_rlhf_that_it_comes_from_and_a_hub_row_none():
+    subsets = {
+        json.dumps(row): [record.subset for record in HHA.records(row)]
+        for row in (
+            PRO | {"meta": {"path": "../../data/raw_data/hhrlhf/helpful-rejection-sampled/train.jsonl", "line_num": 3}},
+            PRO | {"meta": {"path": "elsewhere/helpful-based/train.jsonl"}},
+            PRO,
+            HUB,
+        )
+    }
+    assert list(subsets.values()) == [["helpful-rejection-sampled"] * 2, [None] * 2, [None] * 2, [None] * 2]
 
 
 def test_a_colon_within_a_turn_starts_no_new_one():
@@ -320,3 +333,29 @@ def test_a_column_may_name_the_splits(tmp_path):
         [f"{split}-{row}-{position}" for position in (0, 1)] for row, split in enumerate(SPLITS)
     ]
     assert read_json(made / "counts.json")["all"] == {"rows": 3}
+
+
+def test_a_column_that_names_splits_beside_files_that_do_is_refused(tmp_path):
+    for split in SPLITS:
+        write_rows(tmp_path / f"{split}.jsonl", [{"prompt": split, "response": "A", "part": split}])
+    with pytest.raises(UserError, match=r"task\.columns\.split=part, but the files of task\.path are splits already"):
+        data(tmp_path / "out", "task=local", f"task.path={tmp_path}", "task.columns.split=part")
+
+
+def test_a_prompt_that_rows_of_one_file_put_into_two_splits_stays_in_the_first_of_these(tmp_path):
+    names = ("test", "train", "val", "test", "val", "train", "val", "test")
+    prompts = ("A", "A", "A", "B", "B", "C", "D", "E")
+    rows = [{"prompt": p, "response": f"{i}", "part": name} for i, (p, name) in enumerate(zip(prompts, names, strict=True))]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    options = ("task=local", f"task.path={tmp_path / 'rows.jsonl'}", "task.columns.split=part")
+    with pytest.raises(UserError, match=r'row 3: the prompt "A" is in train and in validation'):
+        data(tmp_path / "out", *options)
+    _, made = data(tmp_path / "out", *options, "task.on_bad_row=skip")
+    found = [load_data(made, split).column("response").to_pylist() for split in SPLITS]
+    assert found == [[" 1", " 5"], [" 4", " 6"], [" 7"]]
+    counts = read_json(made / "counts.json")
+    assert counts["test"] == {
+        "responses": 1,
+        "responses left out (their prompt is in train, too)": 1,
+        "responses left out (their prompt is in validation, too)": 1,
+    }

@@ -191,12 +191,17 @@ NEEDS = {
     "adapter/pretrained": ["model=pretrained", "model.path=gpt2", "model.adapter=FOLDER"],
     "reward/classifier": ["reward.path=FOLDER"],
     "reward/oasst": ["reward.path=FOLDER"],
+    "reward/mixed": ["+reward@reward.parts.mood.reward=vader"],
+    "reward/regex": ["reward.pattern=thanks"],
+    "reward/function": ["reward.path=FILE.py"],
     "task/local": ["task.path=FILE.jsonl"],
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],
     "reward/column": ["values=data"],
+    "experiment/paper_comet": ["task.path=FOLDER", "model.path=FOLDER", "reward.path=FOLDER"],
     "model/gpt2_xl_comet": ["model.path=FOLDER"],
     "reference/sft": ["model=pretrained", "model.path=gpt2"],
+    "reference/sft_qlora": ["model=pretrained", "model.path=gpt2", "adapter=qlora"],
 }
 
 
@@ -213,6 +218,8 @@ def test_class_module_and_yaml_carry_one_name(group):
         "base",
         "source",
         "text_models",
+        "reddit",
+        "grounded",
     }
     assert modules
     assert modules == set(GROUPS[group])

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_module
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from aloll_cli.artifacts.base import Job, Store
 from aloll_cli.command import Command
@@ -65,6 +76,17 @@ def llama(seed: int = 0) -> LlamaForCausalLM:
         max_position_embeddings=128, initializer_range=0.2, bos_token_id=1, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
+
+
+def outspoken(folder: Path, seed: int = 0) -> Path:
+    """A saved random Llama whose every token is a word with a sentiment."""
+    words = [word for word in SentimentIntensityAnalyzer().lexicon if word.isalpha()][: VOCABULARY - 3]
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *words])}
+    level = Tokenizer(WordLevel(vocabulary, unk_token=words[0]))
+    level.pre_tokenizer = WhitespaceSplit()
+    llama(seed).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=level, pad_token="<pad>", bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    return folder
 
 
 def open_model(folder: Path) -> PreTrainedModel:

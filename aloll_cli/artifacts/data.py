@@ -31,7 +31,7 @@ class Data(Artifact):
     """Every response of every split, keyed on the rows' content and not on their path."""
 
     kind, stage = "data", "score-rewards"
-    version = 3  # counts.json tells the rows that were read
+    version = 5  # counts.json tells the rows that were read; a shared prompt may be left out of the later split
     resumes = False
 
     def __init__(self, task: Task) -> None:
@@ -53,12 +53,12 @@ class Data(Artifact):
         job.world.on_main(lambda: self._write_all(job))
 
     def _write_all(self, job: Job) -> None:
-        counts: dict[str, Counter[str]] = {name: Counter() for name in (*self._origins(), *SPLITS)}
+        counts: dict[str, Counter[str]] = {name: Counter() for name in (*self._origins, *SPLITS)}
         with ExitStack() as stack:
             writers = {split: stack.enter_context(_Writer(job.directory, split)) for split in SPLITS}
-            for origin in self._origins():
+            for origin in self._origins:
                 self._write(origin, writers, counts)
-        self._check_shared(writers)
+        self._part_splits(writers, counts)
         for name, counter in counts.items():
             shown = ", ".join(f"{count} {what}" for what, count in counter.items()) or "nothing"
             job.log.say(f"  {name}: {shown}")
@@ -67,6 +67,7 @@ class Data(Artifact):
                 raise self._nothing(split, counts[split])
         write_json(job.directory / "counts.json", counts)
 
+    @cached_property
     def _origins(self) -> list[str]:
         """The source's splits that are read: those it shares with us, or its only one."""
         own = self.source.splits()
@@ -80,7 +81,7 @@ class Data(Artifact):
         for number, (place, row) in enumerate(self.source.rows(origin)):
             counts[origin]["rows"] += 1
             try:
-                named, records = self.task.split_named(row), self.task.records(row)
+                records = self.task.records(row)
             except Dropped as reason:
                 counts[origin][f"rows left out ({reason})"] += 1
                 continue
@@ -90,7 +91,7 @@ class Data(Artifact):
                 counts[origin]["bad rows skipped"] += 1
                 continue
             for record in records:
-                split = named or self._split(record, origin)
+                split = self._split(record, origin)
                 if record.response.strip():
                     writers[split].add(f"{split}-{number}-{record.position}", record)
                     counts[split]["responses"] += 1
@@ -98,24 +99,32 @@ class Data(Artifact):
                     counts[split]["empty responses left out"] += 1
 
     def _split(self, record: Record, origin: str) -> str:
-        """Where a record belongs: by the prompt's hash where the source lacks a split."""
+        """Where a record belongs: by its own word or its prompt's hash where the source lacks a split."""
         if origin not in ("train", "all"):
             return origin
+        if record.split is not None and len(self._origins) == 1:
+            return record.split
         drawn = self.task.split_of(record.prompt)
-        return "train" if drawn in self.source.splits() else drawn
+        return "train" if drawn in self._origins else drawn
 
-    def _check_shared(self, writers: dict[str, _Writer]) -> None:
+    def _part_splits(self, writers: dict[str, _Writer], counts: dict[str, Counter[str]]) -> None:
+        """Leave a prompt that two splits share to the first of them, or refuse it."""
         import numpy as np
 
         for first, second in combinations(SPLITS, 2):
             shared = np.intersect1d(writers[first].groups, writers[second].groups)
-            if len(shared):
+            if len(shared) and self.task.on_bad_row is OnBadRow.error:
                 row, prompt = writers[second].find(int(shared[0]))
-                where = f"{self.source.place(second)}, row {row}"
                 raise UserError(
-                    f'{where}: the prompt "{" ".join(prompt.split())[-60:]}" is in {first} and in {second}.',
-                    "Splits must not share a prompt: remove it from one of them.",
+                    f"{self.source.place(second)}, row {row}: "
+                    f'the prompt "{" ".join(prompt.split())[-60:]}" is in {first} and in {second}.',
+                    "Splits must not share a prompt: remove it from one of them, or leave it out of the later split "
+                    "with task.on_bad_row=skip.",
                 )
+            if len(shared):
+                left_out = writers[second].leave_out(shared)
+                counts[second]["responses"] -= left_out
+                counts[second][f"responses left out (their prompt is in {first}, too)"] += left_out
 
     def _nothing(self, split: str, counter: Counter[str]) -> UserError:
         found = ", ".join(f"{count} {what}" for what, count in counter.items() if count)
@@ -133,7 +142,7 @@ class _Writer:
     def __init__(self, directory: Path, split: str) -> None:
         self._file, self._beside = directory / f"{split}.parquet", directory / f".{split}.parquet.tmp"
         self._chunk: list[dict[str, Any]] = []
-        self._groups = array("Q")  # the prompts' identities, as numbers
+        self._groups = array("Q")  # the prompts' identities, as numbers: a million rows are to fit in memory
 
     def __enter__(self) -> _Writer:
         import pyarrow.parquet as pq
@@ -165,6 +174,22 @@ class _Writer:
 
         return np.frombuffer(self._groups, dtype=np.uint64) if self._groups else np.array([], dtype=np.uint64)
 
+    def leave_out(self, groups: npt.NDArray[np.uint64]) -> int:
+        """Write the file again without the responses to these prompts; how many there were."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kept = ~np.isin(self.groups, groups)
+        start = 0
+        with pq.ParquetWriter(self._beside, _schema(), compression="zstd") as writer:
+            for batch in Rows([self._file]).batches():
+                writer.write_table(batch.filter(pa.array(kept[start : start + batch.num_rows])))
+                start += batch.num_rows
+        self._beside.rename(self._file)
+        self._groups = array("Q", self.groups[kept].tobytes())
+        return int((~kept).sum())
+
     def find(self, group: int) -> tuple[int, str]:
         """The first row of a prompt, counted from 1 in its source, and the prompt itself."""
         import pyarrow.parquet as pq
@@ -174,7 +199,7 @@ class _Writer:
 
 
 def load_data(directory: Path, split: str, columns: list[str] | None = None) -> pa.Table:
-    """The raw responses of a split: id, group, position, parts, response, stored; or some of these columns."""
+    """The raw responses of a split: id, group, position, parts, response, stored, subset; or some of these columns."""
     import pyarrow.parquet as pq
 
     return pq.read_table(directory / f"{split}.parquet", columns=columns)
@@ -189,7 +214,7 @@ def _as_row(name: str, record: Record) -> dict[str, Any]:
     parts = [vars(part) for part in record.parts]
     return {
         "id": name, "group": record.group, "position": record.position, "parts": parts,
-        "response": record.response, "stored": record.reward,
+        "response": record.response, "stored": record.reward, "subset": record.subset,
     }  # fmt: skip
 
 
@@ -198,11 +223,11 @@ def _schema() -> pa.Schema:
 
     part = pa.struct([
         ("text", pa.string()), ("role", pa.string()), ("drop", pa.int64()), ("whole", pa.bool_()), ("eos", pa.bool_()),
-        ("prefix", pa.string()),
+        ("prefix", pa.string()), ("source", pa.bool_()),
     ])  # fmt: skip
     return pa.schema([
         ("id", pa.string()), ("group", pa.string()), ("position", pa.int64()), ("parts", pa.list_(part)),
-        ("response", pa.string()), ("stored", pa.float64()),
+        ("response", pa.string()), ("stored", pa.float64()), ("subset", pa.string()),
     ])  # fmt: skip
 
 

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.data import Data, load_data, open_data
 from aloll_cli.artifacts.tokenizer import Tokenizer
+from aloll_cli.choices import chosen_rows, noise_sources, numbered, of_subsets, within
 from aloll_cli.config import identity
 from aloll_cli.errors import UserError
-from aloll_cli.tables import Rows, read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, Chat, Responses, Task, Truncated, plain_prompt, turns
+from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.tasks.base import SPLITS, Chat, Task, Truncated, plain_prompt, turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from aloll_cli.arrays import IntArray
+    from aloll_cli.arrays import BoolArray, IntArray
 
 ENCODED = 4096  # rows of a block: encoding is quick, and a million rows are to be a few hundred files
 
@@ -28,7 +29,7 @@ class Examples(Artifact):
     """One row a response: id, group, prompt (whole), turns, prompt_ids, prompt_cut, response (as trained on), response_ids, …"""
 
     kind, stage = "examples", "score-rewards"
-    version = 2  # larger blocks; response_cut, the tokens that a response lost
+    version = 3  # larger blocks; response_cut, the tokens that a response lost
     resumes = False
 
     def __init__(self, task: Task, data: Data, tokenizer: Tokenizer) -> None:
@@ -48,15 +49,13 @@ class Examples(Artifact):
         tokenizer = load_tokenizer(job.path(self.tokenizer))
         encoder = Encoder(tokenizer, self.task.max_prompt_tokens, self.task.max_response_tokens, self.task.chat)
         for split in SPLITS:
-            directory = job.path(self.data)
-            chosen = chosen_rows(load_data(directory, split, ["group", "position", "stored"]), self.task.responses)
-            raw = open_data(directory, split)
+            raw = Learned(job.path(self.data), split, self.task, job)
 
-            def encode(start: int, stop: int, raw: Rows = raw, chosen: IntArray = chosen) -> pa.Table:
-                return encoded(raw.take(chosen[start:stop]), encoder, self.task.truncated)
+            def encode(start: int, stop: int, raw: Learned = raw) -> pa.Table:
+                return encoded(raw.slice(start, stop), encoder, self.task.truncated)
 
-            write_blocks(job, split, len(chosen), f"encode {split}", encode, block=ENCODED)
-            _say_counts(job, split, len(chosen))
+            write_blocks(job, split, len(raw), f"encode {split}", encode, block=ENCODED)
+            _say_counts(job, split, len(raw))
         self._say_how_chats_are_shown(job)
 
     def _say_how_chats_are_shown(self, job: Job) -> None:
@@ -106,6 +105,12 @@ class ExampleTable:
         names: list[str] = self.table.column("group").take(self.groups[1]).to_pylist()
         return names
 
+    @cached_property
+    def noise(self) -> BoolArray:
+        """(N,) whether a response was replaced by one to another prompt."""
+        noise: BoolArray = self.table.column("noise").to_numpy()
+        return noise
+
     def prompt_ids(self, row: int) -> IntArray:
         """Token ids of a row's prompt."""
         return self._tokens("prompt_ids", row)
@@ -125,7 +130,7 @@ class ExampleTable:
     @cached_property
     def _arrays(self) -> dict[str, tuple[IntArray, IntArray]]:
         arrays = {}
-        for name in ("prompt_ids", "response_ids"):
+        for name in {"prompt_ids", "response_ids"} & set(self.table.column_names):
             column = self.table.column(name).chunk(0)
             arrays[name] = (column.values.to_numpy(), column.offsets.to_numpy())
         return arrays
@@ -140,31 +145,64 @@ class ExampleTable:
         return values[offsets[row] : offsets[row + 1]]
 
 
-def chosen_rows(raw: pa.Table, responses: Responses) -> IntArray:
-    """Indices of the responses that the task learns from, in order.
-
-    Raises:
-        UserError: a choice by stored reward where none is stored.
-    """
+def learned_rows(raw: pa.Table, task: Task, split: str) -> IntArray:
+    """Numbers of the raw responses that are learned from, in order: of the task's subsets, in its bounds, chosen among those."""
     import numpy as np
 
-    if responses is Responses.all:
-        return np.arange(raw.num_rows)
-    if responses is Responses.first:
-        return np.flatnonzero(raw.column("position").to_numpy() == 0)
-    if raw.column("stored").null_count:
-        raise UserError(f"task.responses={responses.name} compares stored rewards, and the data has none.", "task.responses=all")
-    worst_first = raw.column("stored").to_numpy() * (1 if responses is Responses.best else -1)
-    groups = numbered(raw.column("group"))
-    order = np.lexsort((np.arange(raw.num_rows), -worst_first, groups))  # by prompt, the best first, the first of equals first
-    return np.sort(order[np.unique(groups[order], return_index=True)[1]])
+    kept = np.arange(raw.num_rows)
+    if task.subsets is not None:
+        kept = kept[of_subsets(raw, task.subsets)]
+    if split == "train" and (task.min_reward is not None or task.max_reward is not None):
+        kept = kept[within(raw.take(kept), task.min_reward, task.max_reward)]
+    return np.asarray(kept[chosen_rows(raw.take(kept), task.responses)])
 
 
-def numbered(column: pa.ChunkedArray) -> IntArray:
-    """(N,) a number for each distinct text, 0 for the first to appear."""
+class Learned:
+    """The responses of a split that the task learns from, with its noise; only the columns that choose are held in memory."""
+
+    def __init__(self, directory: Path, split: str, task: Task, job: Job) -> None:
+        """Choose from the data in a directory."""
+        import numpy as np
+
+        raw = load_data(directory, split, ["id", "group", "position", "stored", "subset"])
+        self._rows = learned_rows(raw, task, split)
+        self._noise = np.zeros(len(self._rows), dtype=bool)
+        self._raw = open_data(directory, split)
+        if len(self) < raw.num_rows:
+            job.log.say(f"  {split}: {len(self)} of {raw.num_rows} responses are learned from")
+        if split == "train" and task.noise:
+            ids, groups = (raw.column(name).take(self._rows) for name in ("id", "group"))
+            sources = noise_sources(ids.to_pylist(), numbered(groups), task.noise, task.noise_seed)
+            self._noise = sources != np.arange(len(self))
+            self._foreign = _texts(directory, split, self._rows[sources[self._noise]])
+            job.log.say(f"  train: {self._noise.sum()} of {len(self)} responses replaced by responses to other prompts")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def slice(self, start: int, stop: int) -> pa.Table:
+        """Raw responses and whether they are noise: of what is stored nothing is known about these."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        raw, noise = self._raw.take(self._rows[start:stop]), pa.array(self._noise[start:stop])
+        if replaced := int(self._noise[start:stop].sum()):
+            foreign = self._foreign.slice(int(self._noise[:start].sum()), replaced).combine_chunks()
+            changed = {
+                "response": pc.replace_with_mask(raw.column("response").combine_chunks(), noise, foreign),
+                "stored": pc.if_else(noise, None, raw.column("stored")),
+            }
+            for name, column in changed.items():
+                raw = raw.set_column(raw.schema.get_field_index(name), name, column)
+        return raw.append_column("noise", noise)
+
+
+def _texts(directory: Path, split: str, rows: IntArray) -> pa.ChunkedArray:
+    """Raw responses by their rows, in any order."""
     import numpy as np
 
-    return np.asarray(column.combine_chunks().dictionary_encode().indices, dtype=np.int64)
+    distinct, places = np.unique(rows, return_inverse=True)
+    return open_data(directory, split, ["response"]).take(distinct).column("response").take(places)
 
 
 def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
@@ -190,6 +228,7 @@ def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
         "truncated": pa.array([response.truncated for response in responses], pa.bool_()),
         "templated": pa.array([prompt.templated for prompt in prompts], pa.bool_()),
         "stored": raw.column("stored"),
+        "noise": raw.column("noise"),
     })  # fmt: skip
     return table if kept.all() else table.filter(kept)
 

@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from aloll_cli.arrays import IntArray
+
 
 class Generations(Artifact):
-    """One row a response: id, group (the prompt's identity), prompt, turns, response, tokens, ended, stored (null).
+    """One row a response: id, group (the prompt's identity), prompt, turns, response, response_ids, tokens, ended, stored (null).
 
     The responses to a prompt stand together, as many for each, in the order of the prompts. Prompts are answered by falling
     length, so that a block holds prompts of like length and little padding.
     """
 
     kind, stage = "generations", "evaluate"
-    version = 2
+    version = 3
 
     def __init__(self, policy: PolicySource, examples: Examples, split: str, generation: Generation) -> None:
         self.policy, self.examples, self.split, self.generation = policy, examples, split, generation
@@ -67,6 +69,7 @@ class Generations(Artifact):
                 "place": places, "id": ids, "group": [row["group"] for row in rows], "prompt": [row["prompt"] for row in rows],
                 "turns": examples.table.column("turns").take(prompts[places]),
                 "response": [r.text for r in responses], "tokens": [r.tokens for r in responses],
+                "response_ids": pa.array([r.ids for r in responses], type=pa.list_(pa.int64())),
                 "ended": [r.ended for r in responses], "stored": pa.nulls(len(rows), pa.float64()),
             })  # fmt: skip
 
@@ -76,3 +79,28 @@ class Generations(Artifact):
 def load_generations(directory: Path) -> pa.Table:
     """The table of a Generations artifact."""
     return read_blocks(directory / "responses")
+
+
+class AnswerTokens:
+    """What was asked and what the model gave, as its own tokens, by row of a Generations artifact."""
+
+    def __init__(self, answers: Generations, job: Job) -> None:
+        self._examples = ExampleTable(job.path(answers.examples) / answers.split)
+        self._answers = ExampleTable(job.path(answers) / "responses")
+        self._each = answers.generation.answers
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    @property
+    def ids(self) -> list[str]:
+        """The names of the rows."""
+        return self._answers.ids
+
+    def prompt_ids(self, row: int) -> IntArray:
+        """Token ids of a row's prompt."""
+        return self._examples.prompt_ids(int(self._examples.groups[1][row // self._each]))
+
+    def response_ids(self, row: int) -> IntArray:
+        """Token ids of a row's answer."""
+        return self._answers.response_ids(row)

@@ -12,11 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from aloll_cli.artifacts.answer_logps import AnswerLogps
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.generations import Generations
 from aloll_cli.artifacts.likelihoods import Likelihoods
 from aloll_cli.artifacts.metrics import Metrics, Side
+from aloll_cli.artifacts.mixture import scored_by
 from aloll_cli.artifacts.policy import (
     ByLikelihood,
     ByReward,
@@ -47,7 +49,7 @@ class Line:
         self.data = Data(settings.task)
         self.tokenizer = Tokenizer(settings.model, self.data)
         self.examples = Examples(settings.task, self.data, self.tokenizer)
-        self.scored_by = ScoredBy(settings.reward, self.data)
+        self.scored_by = scored_by(settings.reward, self.data)
 
     @cached_property
     def reference(self) -> PolicySource:
@@ -67,7 +69,7 @@ class Line:
 
     def rewards(self, split: str = "train") -> Rewards:
         """R of the logged responses of a split."""
-        return Rewards(self.scored_by, self.examples, split)
+        return self.scored_by.rewards(self.examples, split)
 
     @cached_property
     def samples(self) -> Generations | None:
@@ -80,7 +82,7 @@ class Line:
     @cached_property
     def values(self) -> ValuesArtifact:
         """V(x)."""
-        sampled = Rewards(self.scored_by, self.samples, "responses") if self.samples else None
+        sampled = self.scored_by.rewards(self.samples, "responses") if self.samples else None
         return ValuesArtifact(self.settings.values, self.reference, self.examples, self.rewards(), sampled)
 
     @cached_property
@@ -130,23 +132,27 @@ class Line:
         examples = self.examples
         if s.policy is not None:
             policy, examples = self.saved_policy(s.policy)
-            about |= {"variant": policy.name, "seed": None}
+            about = about | {"variant": policy.name, "seed": None}
         weights = None if s.reward.scores_text else self.weights(Signal.advantage, s.split.name)
-        return Metrics(about, self.side(policy, examples), self.side(self.reference, self.examples), weights, s.resamples)
+        sides = self.side(policy, examples), self.side(self.reference, self.examples)
+        return Metrics(about, self.data, *sides, weights, s.references, s.resamples)
 
     def side(self, policy: PolicySource, examples: Examples) -> Side:
         """A policy's answers with their rewards."""
         s = self.settings
         answers = Generations(policy, examples, s.split.name, s.generation)
         by_role = {"reward": self.scored_by if s.reward.scores_text else None, "test_reward": self.test_scored_by}
-        rewards = {role: Rewards(scored_by, answers, "responses") for role, scored_by in by_role.items() if scored_by}
-        return Side(answers, rewards, None if s.reward.scores_text else Likelihoods(policy, examples, s.split.name))
+        rewards = {role: by.rewards(answers, "responses") for role, by in by_role.items() if by}
+        likelihoods = None if s.reward.scores_text else Likelihoods(policy, examples, s.split.name)
+        under_itself = AnswerLogps(policy, examples.tokenizer, answers)
+        under_reference = AnswerLogps(self.reference, self.tokenizer, answers)
+        return Side(answers, rewards, likelihoods, under_itself, under_reference)
 
     @cached_property
     def test_scored_by(self) -> ScoredBy | None:
         """The second reward, which training never sees: the one named, or the reward's own counterpart."""
         reward = self.settings.test_reward or self.settings.reward.held_out()
-        return ScoredBy(reward, self.data) if reward and reward.scores_text else None
+        return scored_by(reward, self.data) if reward and reward.scores_text else None
 
     def saved_policy(self, folder: str) -> tuple[PolicySource, Examples]:
         """A model saved by anybody, with the examples as its own tokenizer cuts them."""

@@ -5,32 +5,48 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.artifacts.answer_logps import AnswerLogps, load_answer_logps
 from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
+from aloll_cli.artifacts.logged import Logged, logged
 from aloll_cli.artifacts.policy import ResponseWeights
-from aloll_cli.artifacts.rewards import Rewards, load_rewards
+from aloll_cli.artifacts.rewards import Rewards, load_components, load_rewards
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
+from aloll_cli.settings import References
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
 
-NO_SCORER = "the reward cannot score new text; reward=fitted gives one that can"
-NO_SECOND = "no second reward was named: test_reward=…"
+WHY = {
+    "gain": "the reward cannot score new text; reward=fitted gives one that can",
+    "held_out_gain": "no second reward was named: test_reward=…",
+}
 METHOD = "paired bootstrap over prompts"
+GAINS = {"gain": "reward", "held_out_gain": "test_reward"}  # their keys, and the roles of rewards they are of
 
 
 class Side:
-    """One of the two policies: its answers, and the rewards of these by role."""
+    """One of the two policies: its answers, the rewards of these by role, and their log-probs under itself and under π_ref."""
 
-    def __init__(self, answers: Generations, rewards: dict[str, Rewards], likelihoods: Likelihoods | None) -> None:
+    def __init__(
+        self,
+        answers: Generations,
+        rewards: dict[str, Rewards],
+        likelihoods: Likelihoods | None,
+        under_itself: AnswerLogps,
+        under_reference: AnswerLogps,
+    ) -> None:
         self.answers, self.rewards, self.likelihoods = answers, rewards, likelihoods
+        self.under_itself, self.under_reference = under_itself, under_reference
 
     def inputs(self, prefix: str) -> dict[str, Artifact]:
         inputs: dict[str, Artifact] = {f"{prefix}_answers": self.answers}
         inputs |= {f"{prefix}_{role}": rewards for role, rewards in self.rewards.items()}
+        inputs |= {f"{prefix}_under_itself": self.under_itself, f"{prefix}_under_reference": self.under_reference}
         return inputs | ({f"{prefix}_likelihoods": self.likelihoods} if self.likelihoods else {})
 
 
@@ -38,28 +54,39 @@ class Metrics(Artifact):
     """What ``evaluate`` leaves."""
 
     kind, stage = "metrics", "evaluate"
+    version = 2
     resumes = False
 
     def __init__(
-        self, about: dict[str, Any], policy: Side, reference: Side, weights: ResponseWeights | None, resamples: int
+        self,
+        about: dict[str, Any],
+        data: Data,
+        policy: Side,
+        reference: Side,
+        weights: ResponseWeights | None,
+        references: References,
+        resamples: int,
     ) -> None:
         """Compare two sides.
 
         Args:
             about: task, variant, seed, split, reward and test_reward, as metrics.json repeats them.
+            data: the rows, for what they say of the prompts that were answered.
             policy, reference: the two sides; "reward" and "test_reward" are the roles of their rewards.
             weights: A⁺ of the split's logged responses, for rewards that cannot score text.
+            references: which logged responses answers are held against.
             resamples: of the bootstrap.
         """
-        self.about, self.policy, self.reference, self.weights, self.resamples = about, policy, reference, weights, resamples
+        self.about, self.data, self.policy, self.reference, self.weights = about, data, policy, reference, weights
+        self.references, self.resamples = references, resamples
         self.name = f"{about['variant']}-s{about['seed']}-{about['split']}"
 
     def identity(self) -> dict[str, Any]:
-        return self.about | {"resamples": self.resamples}
+        return self.about | {"references": self.references.name, "resamples": self.resamples}
 
     def inputs(self) -> dict[str, Artifact]:
         weights = self.weights.inputs() if self.weights else {}
-        return self.policy.inputs("policy") | self.reference.inputs("reference") | weights
+        return self.policy.inputs("policy") | self.reference.inputs("reference") | weights | {"data": self.data}
 
     def make(self, job: Job) -> None:
         job.world.on_main(lambda: self._save(job))
@@ -71,7 +98,7 @@ class Metrics(Artifact):
         (job.directory / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _compare(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        from aloll_cli.metrics import by_prompt, matched_distinct, text_figures
+        from aloll_cli.metrics import by_prompt, matched_distinct, mean_with_interval, text_figures
 
         sides = {"policy": self.policy, "reference": self.reference}
         tables = {name: load_generations(job.path(side.answers)) for name, side in sides.items()}
@@ -86,19 +113,24 @@ class Metrics(Artifact):
         # intervals are over prompts: answers to one prompt are no independent evidence
         answers = self.policy.answers.generation.answers
         means = {name: {role: by_prompt(values, answers) for role, values in of_side.items()} for name, of_side in scores.items()}
-        metrics: dict[str, Any] = {**self.about, "n": len(prompts) // answers, "samples": answers}
+        groups = tables["policy"].column("group").to_pylist()[::answers]
+        known = logged(load_data(job.path(self.data), self.about["split"]), groups, self.references)
+        metrics: dict[str, Any] = {**self.about, "n": len(groups), "samples": answers, "references": self.references.name}
         for name, other in (("policy", "reference"), ("reference", "policy")):
-            metrics[name] = self._rewards(sides[name], means[name])
+            metrics[name] = {role: mean_with_interval(values, self.resamples) for role, values in means[name].items()}
             metrics[name] |= text_figures(texts[name], self.resamples, answers)
             metrics[name] |= matched_distinct(texts[name], texts[other])
             metrics[name]["ended"] = float(tables[name].column("ended").to_numpy(zero_copy_only=False).mean())
-        for key, role, why in (("gain", "reward", NO_SCORER), ("held_out_gain", "test_reward", NO_SECOND)):
-            pair = [means[name].get(role) for name in ("policy", "reference")]
-            metrics[key] = None if pair[0] is None else self._gain(pair[0] - pair[1])  # type: ignore[operator]
-            if metrics[key] is None:
-                metrics[f"{key}_why"] = why
-        skill = {role: r.scored_by.skill(job) for role, r in self.policy.rewards.items()}
-        metrics["proxy_skill"] = {role: figures for role, figures in skill.items() if figures} or None
+            metrics[name] |= self._against(known, texts[name]) | self._distance(sides[name], job)
+        metrics |= self._gains(means)
+        metrics |= {f"{key}_why": why for key, why in WHY.items() if metrics[key] is None}
+        metrics["by"] = self._by_subset(known.subsets, means) if known.subsets else None
+        metrics |= self._components(job, metrics)
+        metrics["proxy_skill"] = {
+            f"{role}.{part}" if part else role: skill
+            for role, rewards in self.policy.rewards.items()
+            for part, skill in rewards.scored_by.skills(job).items()
+        } or None
         if self.weights:
             metrics["advantage_weighted_log_likelihood"] = self._likelihood(job)
         rows = [
@@ -110,13 +142,60 @@ class Metrics(Artifact):
         ]  # fmt: skip
         return metrics, rows
 
-    def _rewards(self, side: Side, scores: dict[str, FloatArray]) -> dict[str, Any]:
+    def _components(self, job: Job, metrics: dict[str, Any]) -> dict[str, Any]:
+        """What each component of the reward gives the two sides, as it gives it, and how that changed."""
+        from aloll_cli.metrics import by_prompt, mean_with_interval
+
+        found: dict[str, dict[str, FloatArray]] = {}
+        for name, side in (("policy", self.policy), ("reference", self.reference)):
+            if "reward" in side.rewards:
+                rewards, answers = side.rewards["reward"], side.answers.generation.answers
+                scores = load_components(job.path(rewards), rewards.scored_by.components())
+                found[name] = {part: by_prompt(values, answers) for part, values in scores.items()}
+                figures = {part: mean_with_interval(values, self.resamples) for part, values in found[name].items()}
+                metrics[name]["components"] = figures
+        if not found:
+            return {"component_gains": None}
+        policy, reference = found["policy"], found["reference"]
+        return {"component_gains": {part: self._gain(policy[part] - reference[part]) for part in policy}}
+
+    def _against(self, known: Logged, texts: list[str]) -> dict[str, Any]:
+        """What answers share with the logged responses to their prompts, and with the knowledge in these."""
+        from aloll_cli.overlap import Against, grounding
+
+        figures = Against(texts, known.references, self.resamples).figures()
+        return figures | grounding(texts, known.knowledge, self.resamples)
+
+    def _distance(self, side: Side, job: Job) -> dict[str, Any]:
+        """Perplexity under the reference and the distance to it; None where the two have other tokens."""
+        from aloll_cli.metrics import likelihood_figures
+
+        own, under_reference = (load_answer_logps(job.path(logps)) for logps in (side.under_itself, side.under_reference))
+        if own is None or under_reference is None:
+            return dict.fromkeys(("perplexity", "kl", "kl_per_token"))
+        return likelihood_figures(own[0], under_reference[0], own[1], self.resamples, side.answers.generation.answers)
+
+    def _by_subset(self, subsets: list[str], means: dict[str, dict[str, FloatArray]]) -> dict[str, Any]:
+        """The rewards of both sides and their gains on the prompts of each part of the data."""
+        import numpy as np
+
         from aloll_cli.metrics import mean_with_interval
 
-        figures = {role: mean_with_interval(values, self.resamples) for role, values in scores.items()}
-        if "reward" in figures:
-            figures["components"] = {side.rewards["reward"].scored_by.reward.label: figures["reward"]}
-        return figures
+        found: dict[str, Any] = {}
+        for subset in sorted(set(subsets)):
+            chosen = np.array(subsets) == subset
+            within = {name: {role: values[chosen] for role, values in of_side.items()} for name, of_side in means.items()}
+            sides = {
+                name: {role: mean_with_interval(values, self.resamples) for role, values in of_side.items()}
+                for name, of_side in within.items()
+            }
+            found[subset] = {"n": int(chosen.sum()), **sides, **self._gains(within)}
+        return found
+
+    def _gains(self, means: dict[str, dict[str, FloatArray]]) -> dict[str, Any]:
+        """The paired gain in each role, of (G,) rewards of the prompts by side and role; None where there is no such role."""
+        policy, reference = means["policy"], means["reference"]
+        return {key: self._gain(policy[role] - reference[role]) if role in policy else None for key, role in GAINS.items()}
 
     def _gain(self, differences: FloatArray) -> dict[str, Any]:
         from aloll_cli.metrics import mean_with_interval

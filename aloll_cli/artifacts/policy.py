@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ from aloll_cli.variants.base import Signal, Variant
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from aloll_cli.arrays import FloatArray
+    from aloll_cli.arrays import BoolArray, FloatArray
     from aloll_cli.artifacts.reference_logps import ReferenceLogps
     from aloll_cli.artifacts.values import ValuesArtifact
     from aloll_cli.evaluators import Evaluator
@@ -191,6 +193,9 @@ class TrainedPolicy(PolicySource):
     def load_base(self, job: Job) -> PreTrainedModel:
         return self.load(job) if self.course.adapter is None else self.start.load_base(job)
 
+    def address(self, job: Job) -> str:
+        return str(job.path(self) / "policy") if self.course.adapter is None else self.start.address(job)
+
     def merged(self, job: Job) -> PreTrainedModel:
         """The model with its adapter added to its weights, computed in fp32 and left in the model's type."""
         from torch import nn
@@ -219,6 +224,8 @@ class TrainedPolicy(PolicySource):
         if not kept:
             raise UserError("no response has a positive weight: there is nothing to learn from.", self.weights.signal.remedy)
         job.log.say(f"  {kept} of {len(examples)} responses have a positive weight ({rows.kept:.1%})")
+        if self.examples.task.noise:
+            job.log.say(f"  noise: {noise_shares(examples.noise, weights)}")
         model = self.start.load(job, in_full=course.adapter is None)
         check_context(model, self.examples)
         if course.adapter is not None:
@@ -248,8 +255,16 @@ class TrainedPolicy(PolicySource):
         return tracking.start(Path(self.folder).name, self.recipe, job.log.warn)
 
 
+def noise_shares(noise: BoolArray, weights: FloatArray) -> str:
+    """How much of a data set is noise, and how much of what is left out of it and of what is kept, in words."""
+    parts = {"the responses": noise, "those left out": noise[weights <= 0], "those kept": noise[weights > 0]}
+    return ", ".join(f"{part.mean():.1%} of {what}" for what, part in parts.items() if len(part))
+
+
 def shares(model: PreTrainedModel) -> str:
     """How much of a model trains, in words."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    weights: Iterable[Any] = model.parameters()
+    # a quantised weight tells the shape that it stands for
+    sizes = [(math.prod((getattr(p, "quant_state", None) or p).shape), p.requires_grad) for p in weights]
     training, whole = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
     return f"{training:,} of {whole:,} weights train" if training < whole else f"{whole:,} weights, all of them train"

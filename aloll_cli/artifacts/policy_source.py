@@ -35,6 +35,10 @@ class PolicySource(Artifact):
     def load_base(self, job: Job) -> PreTrainedModel:
         """The model that adapters of policies which start here are put on."""
 
+    @abstractmethod
+    def address(self, job: Job) -> str:
+        """That model's folder, or its name on the hub."""
+
     def place(self, job: Job, in_full: bool = False) -> Placement:
         """Where to, and in which numbers."""
         return Placement(job.world.device, Dtype.float32 if in_full else self.model.dtype, job.runtime.attn)
@@ -67,6 +71,9 @@ class LoadedPolicy(PolicySource):
 
     def load_base(self, job: Job) -> PreTrainedModel:
         return placed(self._initial(job), job)
+
+    def address(self, job: Job) -> str:
+        return self.model.address
 
     def _initial(self, job: Job, in_full: bool = False) -> PreTrainedModel:
         return self.model.initial(load_tokenizer(job.path(self.tokenizer)), self.seed, self.place(job, in_full))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.config import identity
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.scoring import checked_scores, using
 from aloll_cli.tables import Rows, open_blocks, read_blocks, write_blocks
 from aloll_cli.tasks.base import plain_prompt, turns
 
@@ -40,10 +42,11 @@ class FittedReward(Artifact):
         job.world.on_main(lambda: self._fit(job))
 
     def _fit(self, job: Job) -> None:
-        train, validation = (_raw_rows(load_data(job.path(self.data), split)) for split in ("train", "validation"))
+        train, validation = (raw_rows(load_data(job.path(self.data), split)) for split in ("train", "validation"))
         skill = self.reward.fit(train, validation, job.directory)
         write_json(job.directory / "skill.json", skill)
-        job.log.say("  skill on held-out prompts: " + ", ".join(f"{name} {value:.3g}" for name, value in skill.items()))
+        if skill:
+            job.log.say("  skill on held-out prompts: " + ", ".join(f"{name} {value:.3g}" for name, value in skill.items()))
 
 
 class ScoredBy:
@@ -64,13 +67,22 @@ class ScoredBy:
         """Load the reward."""
         return self.reward.scorer(job.path(self.fitted) if self.fitted else None)
 
-    def skill(self, job: Job) -> dict[str, float] | None:
-        """The fitted model's skill on held-out rows, where there is a fitted model."""
-        return read_json(job.path(self.fitted) / "skill.json") if self.fitted else None
+    def skills(self, job: Job) -> dict[str, dict[str, float]]:
+        """Skill on held-out rows of what predicts stored rewards, by the part of the reward: "" is the whole."""
+        skill = read_json(job.path(self.fitted) / "skill.json") if self.fitted else {}
+        return {"": skill} if skill else {}
+
+    def components(self) -> list[str]:
+        """The columns of its tables that hold what its components give."""
+        return [self.reward.label]
+
+    def rewards(self, source: Artifact, table: str) -> Rewards:
+        """The rewards of the rows of the folder ``table`` of the artifact ``source``."""
+        return Rewards(self, source, table)
 
 
 class Rewards(Artifact):
-    """One row a response: id, every component, reward (the weighted sum), cut (tokens that a scorer with a limit left out)."""
+    """One row a response: id, the score, reward (the same), cut (tokens that a scorer with a limit left out)."""
 
     kind, stage = "rewards", "score-rewards"
 
@@ -86,33 +98,48 @@ class Rewards(Artifact):
         return {"source": self.source} | self.scored_by.inputs()
 
     def make(self, job: Job) -> None:
-        import numpy as np
-        import pyarrow as pa
-
-        from aloll_cli.scoring import checked_scores
-
         source = open_blocks(job.path(self.source) / self.table, [field.name for field in fields(Row)])
-        reward, scorer = self.scored_by.reward, self.scored_by.scorer(job)
+        score_blocks(job, self.scored_by, self.table, source.num_rows, lambda start, stop: table_rows(source, start, stop))
+        say_figures(job)
 
+
+def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: Callable[[int, int], list[Row]]) -> None:
+    """Make the table ``rewards`` of so many rows.
+
+    Args:
+        job: what is being made.
+        scored_by: the reward.
+        what: the rows, for the one who watches.
+        count: how many rows there are.
+        rows_of: (start, stop) → those rows.
+    """
+    import pyarrow as pa
+
+    reward = scored_by.reward
+
+    def write(scorer: Scorer) -> None:
         def score(start: int, stop: int) -> pa.Table:
-            rows = table_rows(source, start, stop)
+            rows = rows_of(start, stop)
             scores = checked_scores(reward, scorer, rows)
             cut = scorer.cut(rows)
             table = {"id": [row.id for row in rows], reward.label: scores, "reward": scores}
             return pa.table(table | ({} if cut is None else {"cut": cut}))
 
-        write_blocks(job, "rewards", source.num_rows, f"score {self.table} by {reward.label}", score)
-        if job.world.is_main:
-            rewards = load_rewards(job.directory)
-            low, middle, high = np.percentile(rewards, [5, 50, 95])
-            job.log.say(f"  {len(rewards)} rewards: mean {rewards.mean():.3f}, 5/50/95 % {low:.3f} {middle:.3f} {high:.3f}")
-            _say_cuts(job)
+        write_blocks(job, "rewards", count, f"score {what} by {reward.label}", score)
+
+    using(lambda: scored_by.scorer(job), write)
 
 
 def load_rewards(directory: Path) -> FloatArray:
     """(N,) rewards in the order of the rows."""
     rewards: FloatArray = read_blocks(directory / "rewards", ["reward"]).column("reward").to_numpy()
     return rewards
+
+
+def load_components(directory: Path, names: list[str]) -> dict[str, FloatArray]:
+    """(N,) what each component gave, in the order of the rows."""
+    table = read_blocks(directory / "rewards", names)
+    return {name: table.column(name).to_numpy() for name in names}
 
 
 def table_rows(table: Rows | pa.Table, start: int, stop: int) -> list[Row]:
@@ -122,15 +149,24 @@ def table_rows(table: Rows | pa.Table, start: int, stop: int) -> list[Row]:
     return [Row(*values) for values in zip(*(columns.column(name).to_pylist() for name in names), strict=True)]
 
 
-def _say_cuts(job: Job) -> None:
+def say_figures(job: Job) -> None:
+    """Tell of the rewards that were made: mean and percentiles, and how many texts were cut."""
+    import numpy as np
+
+    if not job.world.is_main:
+        return
     table = read_blocks(job.directory / "rewards")
+    rewards = table.column("reward").to_numpy()
+    low, middle, high = np.percentile(rewards, [5, 50, 95])
+    job.log.say(f"  {len(rewards)} rewards: mean {rewards.mean():.3f}, 5/50/95 % {low:.3f} {middle:.3f} {high:.3f}")
     if "cut" in table.column_names:
         cut = table.column("cut").to_numpy()
         lost = f", by {cut[cut > 0].mean():.0f} tokens on average, {cut.max()} at most" if cut.any() else ""
         job.log.say(f"  {(cut > 0).sum()} of {len(cut)} texts were too long for it and cut{lost}")
 
 
-def _raw_rows(raw: pa.Table) -> list[Row]:
+def raw_rows(raw: pa.Table) -> list[Row]:
+    """Rows of the raw data as rewards read them."""
     return [
         Row(**row | {"prompt": plain_prompt(parts), "turns": turns(parts)})
         for row in raw.select(["id", "group", "response", "stored", "parts"]).to_pylist()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.atomic import sentence
 from aloll_cli.config import name_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ class Row:
     response: str
     stored: float | None = None
     turns: Sequence[Turn] = ()
+
+    @property
+    def sentence(self) -> str:
+        """Prompt and response as one text to read: a triple of task=comet as a sentence, anything else as it stands."""
+        return sentence(self.prompt, self.response, self.group)
 
 
 class Scorer(ABC):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 WHAT = "a sequence classifier"
-FIELD = re.compile(r"\{(prompt|response)\}")
+FIELD = re.compile(r"\{(prompt|response|sentence|knowledge|dialogue)\}")
 
 
 class Activation(Enum):
@@ -47,13 +47,15 @@ class Classifier(TextModel):
     activation: Activation
     text: str
     pair: str | None
+    turn_separator: str  # between the turns of {dialogue}
     truncation_side: Side
     trust_remote_code: bool
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not FIELD.search(self.text + (self.pair or "")):
-            raise UserError("reward.text names neither {prompt} nor {response}.", "reward.text='\"{response}\"'")
+            names = "{prompt}, {response}, {sentence}, {dialogue} and {knowledge}"
+            raise UserError(f"reward.text names none of {names}.", "reward.text='\"{response}\"'")
 
     @property
     def label(self) -> str:
@@ -84,8 +86,9 @@ class _ClassifierScorer(TextModelScorer):
         self._limit = reward.limit(_positions(self._model), self._tokenizer.model_max_length)
 
     def encode(self, rows: Sequence[Row]) -> Encoded:
-        texts = [_filled(self._reward.text, row) for row in rows]
-        pairs = None if self._reward.pair is None else [_filled(self._reward.pair, row) for row in rows]
+        reward = self._reward
+        texts = [_filled(reward.text, row, reward.turn_separator) for row in rows]
+        pairs = None if reward.pair is None else [_filled(reward.pair, row, reward.turn_separator) for row in rows]
         inputs = self._tokenizer(texts, pairs, truncation=True, max_length=self._limit)
         full = [i for i, ids in enumerate(inputs["input_ids"]) if len(ids) == self._limit]
         cut = [0] * len(rows)
@@ -134,5 +137,18 @@ def _positions(model: Any) -> int | None:
     return positions if positions is None or offset is None else positions - offset - 1
 
 
-def _filled(template: str, row: Row) -> str:
-    return FIELD.sub(lambda found: str(getattr(row, found[1])), template)
+def _filled(template: str, row: Row, separator: str) -> str:
+    """A template with a row's texts: {knowledge} is what a prompt's system turns say, {dialogue} what the other ones do."""
+
+    def text(found: re.Match[str]) -> str:
+        if found[1] in ("prompt", "response", "sentence"):
+            return str(getattr(row, found[1]))
+        told = found[1] == "knowledge"
+        said = [turn["content"] for turn in row.turns if (turn["role"] == "system") == told and turn["content"]]
+        if told and not said:
+            raise UserError(
+                f"example {row.id} has no system turn, which {{knowledge}} stands for.", "A reward without it, or another task"
+            )
+        return (" " if told else separator).join(said)
+
+    return FIELD.sub(text, template)

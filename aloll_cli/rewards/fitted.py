@@ -42,13 +42,21 @@ class Prompts(Enum):
     all = (0, 1)
 
 
+class Target(Enum):
+    """What the stored rewards are."""
+
+    regression = "scores, of any size: ridge regression, and σ of what it predicts"
+    classification = "labels 0 and 1: logistic regression, and the probability of 1"
+
+
 @dataclass(kw_only=True)
 class Fitted(Reward):
-    """σ of a ridge regression of the stored score on separate TF-IDF blocks of prompt and response."""
+    """σ of a linear model of the stored score, or of the stored label, on separate TF-IDF blocks of prompt and response."""
 
+    target: Target
     features: Features
     prompts: Prompts
-    alpha: float = field(metadata=numbers("(0, inf)", 1.0))  # strength of the ridge penalty
+    alpha: float = field(metadata=numbers("(0, inf)", 1.0))  # strength of the penalty on squared coefficients
     max_features: int = field(metadata=COUNT)  # of each block
 
     @property
@@ -75,7 +83,6 @@ class Fitted(Reward):
         import numpy as np
         from safetensors.numpy import save_file
         from scipy.sparse import hstack
-        from sklearn.linear_model import Ridge
 
         lo, hi = self.prompts.value
         rows = [row for row in train if lo <= _share(row.group) < hi]
@@ -83,24 +90,38 @@ class Fitted(Reward):
             raise UserError(f"reward=fitted has only {len(rows)} rows to fit on.", "reward.prompts=all, or more data")
         targets = np.array([stored_reward(row) for row in rows])
         folds = np.array([_fold(row.group) for row in rows])
+        if self.target is Target.classification:
+            check_labels([*rows, *validation])
+            if min(len(set(targets[folds != fold])) for fold in range(FOLDS)) < 2:
+                raise UserError(
+                    "reward.target=classification needs both labels, 0 and 1, and more of each.", "reward.prompts=all"
+                )
         vectorizers = {block: self._vectorizer().fit([getattr(row, block) for row in rows]) for block in BLOCKS}
         features = hstack([v.transform([getattr(row, b) for row in rows]) for b, v in vectorizers.items()]).tocsr()
         models = []
         for fold in range(FOLDS + 1):  # the last one leaves nothing out
             chosen = folds != fold
-            models.append(Ridge(alpha=self.alpha, solver="sparse_cg", tol=1e-6).fit(features[chosen], targets[chosen]))
+            models.append(self._model().fit(features[chosen], targets[chosen]))
         state = {f"idf_{block}": np.asarray(v.idf_) for block, v in vectorizers.items()}
-        state["coefficients"] = np.stack([np.asarray(model.coef_) for model in models])
-        state["intercepts"] = np.array([float(model.intercept_) for model in models])
+        state["coefficients"] = np.stack([np.ravel(model.coef_) for model in models])
+        state["intercepts"] = np.array([float(np.squeeze(model.intercept_)) for model in models])
         state["fitted_groups"] = np.unique(np.array([int(row.group, 16) for row in rows], dtype=np.uint64))
         save_file(state, directory / "model.safetensors")
         vocabularies = {b: {term: int(index) for term, index in v.vocabulary_.items()} for b, v in vectorizers.items()}
         (directory / "vocabulary.json").write_text(json.dumps(vocabularies, sort_keys=True))
-        return {"rows": len(rows)} | skill(self.scorer(directory), validation)
+        figures = skill if self.target is Target.regression else skill_with_labels
+        return {"rows": len(rows)} | figures(self.scorer(directory), validation)
 
     def scorer(self, state: Path | None) -> Scorer:
         assert state is not None
         return _FittedScorer(self, state)
+
+    def _model(self) -> Any:
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+        if self.target is Target.regression:
+            return Ridge(alpha=self.alpha, solver="sparse_cg", tol=1e-6)
+        return LogisticRegression(C=1 / self.alpha, max_iter=1000)
 
     def _vectorizer(self) -> TfidfVectorizer:
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -157,6 +178,27 @@ def skill(scorer: Scorer, rows: Sequence[Row]) -> dict[str, float]:
         "pairs": len(pairs),
     }
     return figures | ({"pair_accuracy": float(np.mean(in_order))} if pairs else {})
+
+
+def skill_with_labels(scorer: Scorer, rows: Sequence[Row]) -> dict[str, float]:
+    """How well a scorer predicts stored labels it never saw: the share on the right side of ½, the AUC where both occur."""
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+
+    stored, predicted = np.array([stored_reward(row) for row in rows]), scorer.score(rows)
+    figures = {"held_out_rows": len(rows), "accuracy": float(np.mean((predicted > 0.5) == (stored > 0.5)))}
+    figures["share_of_1"] = float(stored.mean())
+    return figures | ({"auc": float(roc_auc_score(stored, predicted))} if 0 < stored.mean() < 1 else {})
+
+
+def check_labels(rows: Sequence[Row]) -> None:
+    """Raises UserError unless every stored reward is 0 or 1."""
+    other = next((row for row in rows if stored_reward(row) not in (0, 1)), None)
+    if other is not None:
+        raise UserError(
+            f"example {other.id} stores {other.stored}: reward.target=classification needs labels, 0 or 1.",
+            "reward.target=regression",
+        )
 
 
 def _share(group: str) -> float:

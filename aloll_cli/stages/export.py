@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from aloll_cli.adapters import base_of
+from aloll_cli.adapters import base_of, set_base
 from aloll_cli.artifacts.base import Job, Store, upstream
 from aloll_cli.artifacts.line import Line
 from aloll_cli.cards import model_card
@@ -25,27 +25,37 @@ def run(settings: Settings, store: Store) -> None:
     folder = Path(settings.to).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"to={settings.to} is there already, and is not an empty folder.", "to=FOLDER that is new")
+    if settings.policy is not None:
+        raise UserError(
+            f"policy={settings.policy} is saved already; export writes the configuration's own.", "Leave policy= out."
+        )
     line = Line(settings)
     policy = line.policy
     saved = store.ensure(policy) / "policy"
     merges = settings.merge and base_of(saved) is not None
     for needed in [*upstream(policy.start), policy.start] if merges else []:
-        store.ensure(needed)
+        store.ensure(needed, wanted=False)
     if not store.world.is_main:
         return
+    evaluated = store.is_complete(line.metrics)
+    figures = read_json(store.path(line.metrics) / "metrics.json") if evaluated else None
     beside = folder.with_name(f".{folder.name}.tmp")
+    job = Job(beside, store, store.runtime, store.world, store.log, store.stopper)
+    shutil.rmtree(beside, ignore_errors=True)
     try:
-        shutil.rmtree(beside, ignore_errors=True)
         shutil.copytree(saved, beside, ignore=shutil.ignore_patterns("adapter_*") if merges else None)
         if merges:
-            policy.merged(Job(beside, store, store.runtime, store.world, store.log, store.stopper)).save_pretrained(beside)
-        evaluated = store.is_complete(line.metrics)
-        figures = read_json(store.path(line.metrics) / "metrics.json") if evaluated else None
+            policy.merged(job).save_pretrained(beside)
+        elif base_of(beside) is not None:
+            base = Path(policy.address(job))
+            set_base(beside, str(base.resolve()) if base.is_dir() else str(base))
         write_text(beside / "README.md", model_card(policy, line.about, figures, base_of(beside)))
+        for file in beside.iterdir():
+            file.chmod((beside / "README.md").stat().st_mode)  # safetensors keeps others from reading
         beside.replace(folder)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
-        if (trouble := storage_trouble(error, folder.parent)) is None:
+        if not isinstance(error, OSError) or (trouble := storage_trouble(error, folder.parent)) is None:
             raise
         raise UserError(f"to={settings.to} cannot be written: {trouble}.", "to=FOLDER elsewhere") from None
     what = "weights" if base_of(folder) is None else "adapter"

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from aloll_cli.artifacts.base import Store
 from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.rewards import load_components, load_rewards
+from aloll_cli.reporting import show_rewards
 from aloll_cli.settings import Settings
 from aloll_cli.tasks.base import SPLITS
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Make the rewards of all splits."""
+    """Make the rewards of all splits, and show where they lie, those of each component where there are several."""
     line = Line(settings)
-    for split in SPLITS:
-        store.ensure(line.rewards(split))
+    folders = {split: store.ensure(line.rewards(split)) for split in SPLITS}
+    if store.world.is_main:
+        names = line.scored_by.components()
+        scores = {
+            split: {settings.reward.label: load_rewards(folder)} | (load_components(folder, names) if len(names) > 1 else {})
+            for split, folder in folders.items()
+        }
+        show_rewards(scores, list(folders.values()))

@@ -11,11 +11,13 @@ from functools import cached_property
 from math import isfinite
 from typing import Any, ClassVar, TypedDict
 
-from aloll_cli.config import COUNT, EXAMPLES, OPERATIONAL
+from aloll_cli.config import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.source import HubSource, LocalSource, Source
 
 SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+               "test": "test"}  # fmt: skip
 
 
 class Responses(Enum):
@@ -61,8 +63,9 @@ class Part:
         role: system, user or assistant for a turn of a chat; None for plain text.
         drop: in which order pieces give way when a prompt is too long (lowest first, then from the left); None last of all.
         whole: give way as a whole, or token by token from the left. Templates give up whole turns, but for the last.
-        eos: whether an end-of-sequence token follows, in plain text.
+        eos: whether an end-of-sequence token follows, in plain text; who reads the text sees a line's end.
         prefix: what stands before it in plain text: the speaker's tag.
+        source: whether it is knowledge that the answer should rest on; evaluate counts what answers copy from it.
     """
 
     text: str
@@ -71,6 +74,7 @@ class Part:
     whole: bool = False
     eos: bool = False
     prefix: str = ""
+    source: bool = False
 
 
 class Turn(TypedDict):
@@ -89,12 +93,16 @@ class Record:
         response: its text, cleaned up.
         reward: what the data stores about it, or None.
         position: its place among the responses of its row, 0 first.
+        subset: the part of the data that the row comes from, whose prompts evaluate also reports apart, or None.
+        split: the split that the row itself names, which counts where the source is not split into files; or None.
     """
 
     parts: tuple[Part, ...]
     response: str
     reward: float | None = None
     position: int = 0
+    subset: str | None = None
+    split: str | None = None
 
     @cached_property
     def prompt(self) -> str:
@@ -130,7 +138,12 @@ class Task(ABC):
 
     path: str | None = field(metadata=OPERATIONAL)  # local rows instead of the hub's: their content is what counts
     on_bad_row: OnBadRow
+    subsets: list[str] | None = field(metadata=EXAMPLES)  # rewards and tokenizers are fitted on all of them
+    min_reward: float | None = field(metadata=EXAMPLES | numbers("(-inf, inf)"))
+    max_reward: float | None = field(metadata=EXAMPLES | numbers("(-inf, inf)"))
     responses: Responses = field(metadata=EXAMPLES)
+    noise: float = field(metadata=EXAMPLES | numbers("[0, 1)", 0.25))
+    noise_seed: int = field(metadata=EXAMPLES | SEED)
     max_prompt_tokens: int = field(metadata=EXAMPLES | COUNT)
     max_response_tokens: int = field(metadata=EXAMPLES | COUNT)  # an end-of-sequence token comes on top
     truncated: Truncated = field(metadata=EXAMPLES)
@@ -138,8 +151,17 @@ class Task(ABC):
     stop: list[str] = field(metadata=EXAMPLES)  # generated text ends before the first of these
 
     hub: ClassVar[str | None] = None
+    hub_revision: ClassVar[str | None] = None  # where another branch than the default one is read
+    download: ClassVar[str] = "this task has no public data set"  # why task.path is needed, and what to put there
 
     def __post_init__(self) -> None:
+        if self.min_reward is not None and self.max_reward is not None and self.min_reward > self.max_reward:
+            raise UserError(
+                f"task.min_reward={self.min_reward:g} is above task.max_reward={self.max_reward:g}: no response lies between.",
+                "task.min_reward=null, or task.max_reward=null",
+            )
+        if self.subsets == []:
+            raise UserError("task.subsets names none: no response is left.", "task.subsets=null")
         if "" in self.stop:
             raise UserError("task.stop holds an empty string: every text ends before that.", "task.stop=[]")
 
@@ -152,17 +174,13 @@ class Task(ABC):
             Dropped: the task leaves such rows out.
         """
 
-    def split_named(self, row: dict[str, Any]) -> str | None:
-        """The split that a row itself names; None where rows name none. Raises BadRow."""
-        return None
-
     def source(self) -> Source:
         """Where the rows are."""
         if self.path is not None:
             return LocalSource(self.path)
         if self.hub is None:
-            raise UserError("task.path is not set, and this task has no public data set.", "task.path=FOLDER")
-        return HubSource(self.hub)
+            raise UserError(f"task.path is not set, and {self.download}.", "task.path=FOLDER")
+        return HubSource(self.hub, self.hub_revision)
 
     def split_of(self, prompt: str) -> str:
         """The split of a prompt where the source has none: 5 % validation, 5 % test, by the prompt's hash."""
@@ -171,8 +189,8 @@ class Task(ABC):
 
 
 def plain_prompt(parts: Sequence[dict[str, Any]]) -> str:
-    """A prompt's parts (fields of Part) as plain text."""
-    return "".join(part["prefix"] + part["text"] for part in parts)
+    """A prompt's parts (fields of Part) as plain text; a line ends where an end-of-sequence token follows."""
+    return "".join(part["prefix"] + part["text"] + "\n" * part["eos"] for part in parts)
 
 
 def prompt_key(prompt: str) -> str:
@@ -196,6 +214,13 @@ def unicode(text: str, name: str) -> str:
     except UnicodeEncodeError:
         raise BadRow(f'field "{name}" holds half of a surrogate pair, which is no character') from None
     return text
+
+
+def split_name(value: Any, name: str) -> str:
+    """The split that a field names."""
+    if value not in list(SPLIT_NAMES):
+        raise BadRow(f'field "{name}" is {shown(value)}; one of {", ".join(SPLIT_NAMES)} is needed')
+    return SPLIT_NAMES[value]
 
 
 def number(value: Any, name: str) -> float:

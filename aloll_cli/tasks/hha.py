@@ -1,7 +1,8 @@
 """Helpful and Harmless Assistant: Anthropic's HH-RLHF dialogues.
 
 A row of PRO's packing, two responses to one dialogue with the raw logits of a reward model:
-``{"prefix": [["<|prompter|>Hi", "<|assistant|>"], …the same…], "suffix": ["Hello!", "What?"], "reward": [0.7, -0.4], …}``
+``{"prefix": [["<|prompter|>Hi", "<|assistant|>"], …the same…], "suffix": ["Hello!", "What?"], "reward": [0.7, -0.4],
+"meta": {"path": "…/hhrlhf/helpful-base/dev.jsonl", …}}``
 A row of the public hub form: ``{"chosen": "\\n\\nHuman: Hi\\n\\nAssistant: Hello!", "rejected": "…"}``
 """
 
@@ -20,6 +21,7 @@ SYSTEM = (
 )
 HUMAN, ASSISTANT = " ### Human: ", " ### Assistant: "
 PRO_TAGS = {"<|prompter|>": HUMAN, "<|assistant|>": ASSISTANT}
+SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
 HUB_TAGS = {"Human": HUMAN, "Assistant": ASSISTANT}
 
 
@@ -33,9 +35,10 @@ class Hha(Task):
         turns, responses, rewards = _pro(row) if "prefix" in row else _hub(row)
         if any(response.endswith(":") for response in responses):
             raise Dropped("a response ends in a colon")
+        subset = _subset(row.get("meta"))
         parts = (Part(SYSTEM, "system"), *(Part(text, _role(tag), prefix=tag) for tag, text in turns))
         return [
-            Record(parts, response, reward, position)
+            Record(parts, response, reward, position, subset)
             for position, (response, reward) in enumerate(zip(responses, rewards, strict=True))
         ]
 
@@ -67,6 +70,12 @@ def _turn(text: Any) -> tuple[str, str]:
         if isinstance(text, str) and text.startswith(tag):
             return ours, unicode(text, "prefix")[len(tag) :].strip()
     raise BadRow(f'field "prefix": {shown(text)} starts with neither <|prompter|> nor <|assistant|>')
+
+
+def _subset(meta: Any) -> str | None:
+    """The folder of HH-RLHF that PRO took a row from; the hub's form, all folders together, says nothing of it."""
+    path = str(meta.get("path", "")) if isinstance(meta, dict) else ""
+    return next((name for name in SUBSETS if name in path.split("/")), None)
 
 
 def _hub(row: dict[str, Any]) -> tuple[Turns, list[str], list[float | None]]:

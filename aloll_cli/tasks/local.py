@@ -15,12 +15,10 @@ from typing import Any
 
 from aloll_cli.config import OPERATIONAL
 from aloll_cli.errors import UserError
-from aloll_cli.tasks.base import BadRow, Part, Record, Task, number, shown, text_field, unicode
+from aloll_cli.tasks.base import BadRow, Part, Record, Task, number, shown, split_name, text_field, unicode
 from aloll_cli.tasks.source import HubSource, Source
 
 TAGS = {"system": "System:\n", "user": "User:\n", "assistant": "Assistant:\n"}  # where no template shows the turns
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-               "test": "test"}  # fmt: skip
 OPTIONAL = ("messages", "reward")  # columns that need not be there under these names; under another one they must
 
 
@@ -73,15 +71,15 @@ class Local(Task):
             )
 
     def source(self) -> Source:
-        return super().source() if self.hub is None else HubSource(self.hub)
-
-    def split_named(self, row: dict[str, Any]) -> str | None:
-        if self.columns.split is None:
-            return None
-        name = self._value(row, self.columns.split, "split")
-        if name not in list(SPLIT_NAMES):
-            raise BadRow(f'field "{self.columns.split}" is {shown(name)}; one of {", ".join(SPLIT_NAMES)} is needed')
-        return SPLIT_NAMES[name]
+        if self.hub is not None:
+            return HubSource(self.hub)
+        found = super().source()
+        if self.columns.split is not None and len(found.splits()) > 1:
+            raise UserError(
+                f"task.columns.split={self.columns.split}, but the files of task.path are splits already.",
+                "task.columns.split=null, or one file",
+            )
+        return found
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
         messages = self._value(row, self.columns.messages, "messages")
@@ -98,7 +96,12 @@ class Local(Task):
         else:
             parts = chat_parts(messages, self.columns.messages)
         pairs = zip(responses, rewards, strict=True)
-        return [Record(parts, response, reward, position) for position, (response, reward) in enumerate(pairs)]
+        split = self._split(row)
+        return [Record(parts, response, reward, place, split=split) for place, (response, reward) in enumerate(pairs)]
+
+    def _split(self, row: dict[str, Any]) -> str | None:
+        name = self.columns.split
+        return None if name is None else split_name(self._value(row, name, "split"), name)
 
     def _responses(self, row: dict[str, Any]) -> list[str]:
         name = self.columns.response

@@ -91,15 +91,15 @@ class LocalSource(Source):
 class HubSource(Source):
     """A public data set by its name, at the revision that its branch points to now."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, branch: str | None = None) -> None:
+        self.name, self.branch = name, branch
         self._revision: str | None = None
 
     @property
     def revision(self) -> str:
         """The resolved commit, from the hub or, offline, from the local cache."""
         if self._revision is None:
-            self._revision = resolved_revision(self.name, "dataset")
+            self._revision = resolved_revision(self.name, "dataset", self.branch)
         return self._revision
 
     def splits(self) -> tuple[str, ...]:

@@ -1,0 +1,169 @@
+"""A Python function of the user's own as a reward.
+
+``aloll run reward=function reward.path=my.py reward.function=score``, with in my.py::
+
+    def score(rows):
+        return [1.0 if "thank" in row["response"] else 0.0 for row in rows]
+
+A row is a dict: "id", "prompt" (the whole text), "response", "turns" (the prompt as [{"role": …, "content": …}, …]) and
+"stored" (the reward that the data stores, or None). One finite number a row is needed, in the rows' order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.config import COUNT, OPERATIONAL, numbers
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.base import Reward, Row, Scorer
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
+
+FIELDS = ("id", "prompt", "response", "turns", "stored")
+KEPT = "Blocks that were scored before are kept: the same command goes on there; an altered file scores all anew."
+
+
+@dataclass(kw_only=True)
+class Function(Reward):
+    """What a function in a file of the user's own returns. The file's content is what counts, not what it imports."""
+
+    path: str = field(metadata=OPERATIONAL)
+    function: str
+    lo: float = field(metadata=numbers("[-inf, inf]", 0.0))  # the range of what it returns; -.inf and .inf where unbounded
+    hi: float = field(metadata=numbers("[-inf, inf]", 1.0))
+    rows: int = field(metadata=OPERATIONAL | COUNT)  # it gets at a time, at most
+    timeout: float | None = field(metadata=OPERATIONAL | numbers("(0, inf)", 60.0))  # seconds that a call may take
+
+    def __post_init__(self) -> None:
+        if not self.lo < self.hi:
+            raise UserError(f"reward.lo={self.lo} is not below reward.hi={self.hi}.", "reward.lo=0 reward.hi=1")
+
+    @property
+    def label(self) -> str:
+        return self.function
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return self.lo, self.hi
+
+    @property
+    def file(self) -> Path:
+        """Where the function is. Raises UserError where there is no such file."""
+        file = Path(self.path).expanduser().resolve()
+        if file.suffix != ".py" or not file.is_file():
+            raise UserError(f"reward.path={self.path} is no Python file.", "reward.path=FILE.py reward.function=NAME")
+        return file
+
+    def content(self) -> dict[str, Any]:
+        return {"sha256": hashlib.sha256(self.file.read_bytes()).hexdigest()}
+
+    def scorer(self, state: Path | None) -> Scorer:
+        return _FunctionScorer(self)
+
+
+class _FunctionScorer(Scorer):
+    def __init__(self, reward: Function) -> None:
+        self._reward = reward
+        file = reward.file
+        spec = importlib.util.spec_from_file_location(f"reward_{file.stem}", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for theirs
+        with _blamed_on(file, "cannot be imported", "Correct the file."):
+            spec.loader.exec_module(module)
+        self._function: Callable[[list[dict[str, Any]]], Any] = getattr(module, reward.function, None)  # type: ignore[assignment]
+        if not callable(self._function):
+            there = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+            raise UserError(f"{reward.path} has no function {reward.function}.", f"There are: {', '.join(there) or 'none'}.")
+
+    def score(self, rows: Sequence[Row]) -> FloatArray:
+        import numpy as np
+
+        step = self._reward.rows
+        return np.concatenate([self._call(rows[start : start + step]) for start in range(0, len(rows), step)])
+
+    def _call(self, rows: Sequence[Row]) -> FloatArray:
+        import numpy as np
+
+        reward = self._reward
+        name, which = f"{Path(reward.path).name}: {reward.function}", shown(rows)
+        given = [{field: getattr(row, field) for field in FIELDS} for row in rows]
+        with (
+            _blamed_on(reward.file, f"{reward.function} raised for {which}", KEPT),
+            _at_most(reward.timeout, f"{name} took more than reward.timeout={reward.timeout} seconds for {which}."),
+        ):
+            returned = self._function(given)
+        try:
+            scores = np.asarray(returned, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{name} returned {_short(returned)} for {which}.", f"A list of {len(rows)} numbers is needed. {KEPT}"
+            ) from None
+        if scores.shape != (len(rows),):
+            many = f"{len(scores)} numbers" if scores.ndim == 1 else _short(returned)
+            raise UserError(f"{name} returned {many} for {which}.", f"{len(rows)} numbers are needed. {KEPT}")
+        return scores
+
+
+def shown(rows: Sequence[Row]) -> str:
+    """Rows by their names: ``rows train-0-0, train-1-0`` or, of many, the first and the last."""
+    names = [row.id for row in rows]
+    if len(names) == 1:
+        return f"row {names[0]}"
+    return f"rows {', '.join(names)}" if len(names) <= 4 else f"{len(names)} rows, {names[0]} to {names[-1]}"
+
+
+class _TooLong(BaseException):
+    """No Exception: a function that catches those must not catch this."""
+
+
+@contextmanager
+def _at_most(seconds: float | None, what: str) -> Iterator[None]:
+    """Raises UserError where the work inside takes longer, and says where it was."""
+    if seconds is None:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _TooLong
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again every second, for a function that catches everything
+    try:
+        yield
+    except _TooLong:
+        raise UserError(what, f"reward.timeout={2 * seconds:g}, or fewer rows a call: reward.rows=… {KEPT}") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+@contextmanager
+def _blamed_on(file: Path, what: str, hint: str) -> Iterator[None]:
+    """Whatever a user's code raises is shown with its own traceback, from the user's file on."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        trace: TracebackType | None = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != str(file):
+            trace = trace.tb_next
+        told = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+        raise UserError(f"{file.name}: {what}.\n{told}", hint) from None
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

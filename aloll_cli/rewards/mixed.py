@@ -1,0 +1,150 @@
+"""Several rewards at once: the weighted sum of named parts, each of them transformed first.
+
+``aloll run reward=mixed reward.parts.mood=vader reward.parts.length=length reward.parts.length.transform=zscore``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aloll_cli.config import numbers
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.base import Reward, Scorer
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
+
+TAKEN = ("id", "reward", "cut")  # columns of a table of rewards
+
+
+class Transform(Enum):
+    """What becomes of a part's scores before they are weighted."""
+
+    none = "as they are"
+    sigmoid = "σ of them"
+    clip = "cut to [lo, hi]"
+    minmax = "the training responses' least to 0, their greatest to 1; what lies beyond is cut"
+    zscore = "standard deviations from the training responses' mean; unbounded"
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it needs the scores of the training responses."""
+        return self in (Transform.minmax, Transform.zscore)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where a part's scores of training responses lie."""
+
+    least: float
+    greatest: float
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, scores: FloatArray) -> Scale:
+        """From (N,) scores."""
+        return cls(float(scores.min()), float(scores.max()), float(scores.mean()), float(scores.std()))
+
+
+@dataclass(kw_only=True)
+class Part:
+    """One of the rewards in a mixture.
+
+    Parts are named by the user, so that no YAML file can assign their options: those that are left out have these defaults.
+    """
+
+    reward: Reward
+    weight: float = 1.0  # in the sum; 0 only watches
+    transform: Transform = Transform.none
+    lo: float = field(default=0.0, metadata=numbers("(-inf, inf)", 0.0))  # of transform=clip
+    hi: float = field(default=1.0, metadata=numbers("(-inf, inf)", 1.0))
+
+    def __post_init__(self) -> None:
+        if not self.lo < self.hi:
+            raise UserError(f"a part's lo={self.lo} is not below its hi={self.hi}.", "reward.parts.NAME.hi=…")
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """(lo, hi) of the transformed score."""
+        if self.transform.is_fitted:
+            return (0.0, 1.0) if self.transform is Transform.minmax else (-np.inf, np.inf)
+        lo, hi = self.transformed(np.array(self.reward.range), None)  # no transform reverses the order
+        return float(lo), float(hi)
+
+    def transformed(self, scores: FloatArray, scale: Scale | None) -> FloatArray:
+        """(N,) scores → (N,) scores; scale is where those of training responses lie, for transforms that are fitted."""
+        from scipy.special import expit
+
+        if self.transform is Transform.sigmoid:
+            return np.asarray(expit(scores))
+        if self.transform is Transform.clip:
+            return np.clip(scores, self.lo, self.hi)
+        if not self.transform.is_fitted:
+            return scores
+        assert scale is not None
+        if self.transform is Transform.zscore:
+            return (scores - scale.mean) / scale.deviation
+        return np.clip((scores - scale.least) / (scale.greatest - scale.least), 0, 1)
+
+
+@dataclass(kw_only=True)
+class Mixed(Reward):
+    """The weighted sum of several rewards."""
+
+    parts: dict[str, Part]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise UserError("reward=mixed has no parts.", "reward.parts.mood=vader reward.parts.length=length, and so on")
+        for name, part in self.parts.items():
+            if not re.fullmatch(r"[A-Za-z]\w*", name) or name in TAKEN:
+                raise UserError(
+                    f'reward.parts: "{name}" cannot name a part.', "Letters, digits and _, but not id, reward or cut."
+                )
+            if isinstance(part.reward, Mixed):
+                raise UserError(f"reward.parts.{name} is a mixture itself.", "Name its parts here, with their weights.")
+
+    @property
+    def range(self) -> tuple[float, float]:
+        ends = [sorted(end * part.weight for end in part.range) for part in self.parts.values() if part.weight]
+        return sum(lo for lo, _ in ends), sum(hi for _, hi in ends)
+
+    @property
+    def scores_text(self) -> bool:
+        return all(part.reward.scores_text for part in self.parts.values())
+
+    @property
+    def downloads(self) -> bool:
+        return any(part.reward.downloads for part in self.parts.values())
+
+    def scorer(self, state: Path | None) -> Scorer:
+        raise NotImplementedError("parts are loaded one after the other (artifacts/mixture.py)")
+
+    def held_out(self) -> Reward | None:
+        """The same sum with every part replaced by its counterpart, if any has one."""
+        counterparts = {name: part.reward.held_out() for name, part in self.parts.items()}
+        if not any(counterparts.values()):
+            return None
+        return Mixed(parts={n: replace(p, reward=counterparts[n] or p.reward) for n, p in self.parts.items()})
+
+    def total(self, scores: Mapping[str, FloatArray], scales: Mapping[str, Scale]) -> FloatArray:
+        """(N,) the weighted sum of the parts' transformed scores.
+
+        Args:
+            scores: (N,) scores of each part, as its reward gives them.
+            scales: of the parts whose transform is fitted.
+        """
+        # in one order: the recipe knows none, and the bits must not depend on it
+        terms = [
+            self.parts[name].weight * self.parts[name].transformed(scores[name], scales.get(name)) for name in sorted(scores)
+        ]
+        total: FloatArray = np.clip(np.sum(terms, axis=0), *self.range)
+        return total

@@ -1,0 +1,84 @@
+"""How rare a response's words are: its mean TF-IDF weight, as in the paper's dialogue tasks (PAPER.md, section 7)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aloll_cli.config import COUNT
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.base import Reward, Row, Scorer
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from aloll_cli.arrays import FloatArray
+
+ENOUGH, FULL = 5, 10  # a response of fewer distinct words than ENOUGH is scaled by their number over FULL
+
+
+@dataclass(kw_only=True)
+class TfidfDiversity(Reward):
+    """The mean non-zero TF-IDF weight of the response, × distinct words / 10 where it has fewer than 5 of them.
+
+    Weights are those of scikit-learn on the raw train split's responses: of words of two letters or more, the vector of a
+    response of Euclidean length 1. Words that no training response has weigh nothing.
+    """
+
+    min_rows: int = field(metadata=COUNT)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    @property
+    def is_fitted(self) -> bool:
+        return True
+
+    def fit(self, train: Sequence[Row], validation: Sequence[Row], directory: Path) -> dict[str, float]:
+        """Count in how many training responses each word is; there is no skill to speak of."""
+        import numpy as np
+        from safetensors.numpy import save_file
+
+        try:
+            vectorizer = self.vectorizer().fit([row.response for row in train])
+        except ValueError:  # of scikit-learn: nothing is left
+            raise UserError(
+                f"no word is in reward.min_rows={self.min_rows} of the {len(train)} training responses.", "reward.min_rows=1"
+            ) from None
+        save_file({"idf": np.asarray(vectorizer.idf_)}, directory / "model.safetensors")
+        vocabulary = {term: int(index) for term, index in vectorizer.vocabulary_.items()}
+        (directory / "vocabulary.json").write_text(json.dumps(vocabulary, sort_keys=True))
+        return {}
+
+    def scorer(self, state: Path | None) -> Scorer:
+        assert state is not None
+        return _TfidfDiversityScorer(self, state)
+
+    def vectorizer(self) -> TfidfVectorizer:
+        """One that is not fitted yet."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        return TfidfVectorizer(min_df=self.min_rows)
+
+
+class _TfidfDiversityScorer(Scorer):
+    def __init__(self, reward: TfidfDiversity, state: Path) -> None:
+        from safetensors.numpy import load_file
+
+        vocabulary = json.loads((state / "vocabulary.json").read_text())
+        self._vectorizer = reward.vectorizer().set_params(vocabulary=vocabulary)
+        self._vectorizer.idf_ = load_file(state / "model.safetensors")["idf"]
+        self._words = self._vectorizer.build_analyzer()
+
+    def score(self, rows: Sequence[Row]) -> FloatArray:
+        import numpy as np
+
+        weights = self._vectorizer.transform([row.response for row in rows])
+        counts = np.diff(weights.indptr)
+        means = np.asarray(weights.sum(axis=1))[:, 0] / np.maximum(counts, 1)
+        distinct = np.array([len(set(self._words(row.response))) for row in rows])
+        return np.asarray(np.minimum(means * np.where(distinct < ENOUGH, distinct / FULL, 1), 1))

@@ -1,0 +1,182 @@
+"""A function of the user's own: what it is given, what is said when it fails, and that what was scored stays."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tiny import composed, reviews, store
+
+from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.rewards import load_rewards
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.base import Row
+from aloll_cli.scoring import checked_scores
+
+ROWS = [Row(f"test-{i}-0", "0" * 16, f"Prompt {i}", "word " * i, stored=i / 9, turns=[]) for i in range(6)]
+CODE = """
+import time
+
+def score(rows):
+    return [len(row["response"].split()) for row in rows]
+
+def stored(rows):
+    return [row["stored"] for row in rows]
+
+def fields(rows):
+    assert [sorted(row) for row in rows] == [["id", "prompt", "response", "stored", "turns"]] * len(rows)
+    return [float(row["id"] == f"test-{row['prompt'][-1]}-0") for row in rows]
+
+def sizes(rows):
+    return [len(rows)] * len(rows)
+
+def helper(rows):
+    raise LookupError("no key for " + rows[0]["id"])
+
+def raises(rows):
+    return helper(rows) if rows[0]["id"] != "test-0-0" else score(rows)
+
+def hangs(rows):
+    while True:
+        try:
+            time.sleep(9)
+        except Exception:
+            pass
+
+def nan(rows):
+    return [float("nan") if row["id"] == "test-4-0" else 0 for row in rows]
+
+def few(rows):
+    return score(rows)[1:]
+
+def many(rows):
+    return [[1]] * len(rows)
+
+def nothing(rows):
+    pass
+
+def texts(rows):
+    return ["good"] * len(rows)
+
+number = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "my.py"
+    path.write_text(CODE)
+    return path
+
+
+def reward(file, function, *options):
+    return composed("reward=function", f"reward.path={file}", f"reward.function={function}", "reward.hi=9", *options).reward
+
+
+def scores(file, function, *options):
+    found = reward(file, function, *options)
+    return checked_scores(found, found.scorer(None), ROWS).tolist()
+
+
+def test_a_function_is_given_rows_and_returns_a_number_for_each(file):
+    assert scores(file, "score") == [0, 1, 2, 3, 4, 5]
+    assert scores(file, "stored") == pytest.approx([i / 9 for i in range(6)])
+    assert scores(file, "fields") == [1] * 6
+    assert scores(file, "sizes", "reward.rows=4") == [4, 4, 4, 4, 2, 2]
+    assert scores(file, "score", "reward.timeout=50") == [0, 1, 2, 3, 4, 5]
+    assert reward(file, "score", "reward.lo=-inf").range == (-np.inf, 9)
+
+
+FAILURES = {
+    "helper": (["reward.rows=2"], r"my\.py: helper raised for rows test-0-0, test-1-0\.\nTraceback .*\n.*my\.py\", line \d+, in helper\n"),
+    "hangs": (["reward.timeout=0.1", "reward.rows=1"], r"my\.py: hangs took more than reward\.timeout=0\.1 seconds for row test-0-0\.\nreward\.timeout=0\.2"),
+    "nan": ([], r"reward=function gave nan for example test-4-0\.\nRewards must be finite"),
+    "few": ([], r"my\.py: few returned 5 numbers for 6 rows, test-0-0 to test-5-0\.\n6 numbers are needed\. Blocks that were scored"),
+    "many": (["reward.rows=3"], r"my\.py: many returned \[\[1\], \[1\], \[1\]\] for rows test-0-0, test-1-0, test-2-0\."),
+    "nothing": ([], r"my\.py: nothing returned None for 6 rows"),
+    "texts": ([], r"my\.py: texts returned \['good', .* for 6 rows, .*\.\nA list of 6 numbers is needed"),
+    "number": ([], r"my\.py has no function number\.\nThere are: score, stored, fields,"),
+    "score": (["reward.hi=4"], r"reward=function gave 5\.0 for example test-5-0, outside its range \[0\.0, 4\.0\]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", FAILURES)
+def test_what_is_said_when_a_function_fails(file, function):
+    options, message = FAILURES[function]
+    with pytest.raises(UserError) as caught:
+        scores(file, function, *options)
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def test_a_traceback_is_the_users_own(file):
+    with pytest.raises(UserError) as caught:
+        scores(file, "raises", "reward.rows=2")
+    said = str(caught.value)
+    assert "for rows test-2-0, test-3-0." in said
+    assert said.count("  File ") == said.count('my.py", line') == 2
+    assert said.splitlines()[-2] == "LookupError: no key for test-2-0"
+
+
+def test_a_file_that_cannot_be_imported_is_shown_with_its_traceback(file):
+    file.write_text("import nosuchmodule\n")
+    with pytest.raises(UserError, match=r"my\.py: cannot be imported\.\n(.*\n)+ModuleNotFoundError: .*nosuchmodule.*\nCorrect"):
+        scores(file, "score")
+    file.write_text("def score(:\n")
+    with pytest.raises(UserError, match=r"my\.py: cannot be imported\.\n(.*\n)+SyntaxError: "):
+        scores(file, "score")
+
+
+def test_the_alarm_is_off_again(file):
+    scores(file, "score", "reward.timeout=0.3")
+    time.sleep(0.4)
+
+
+def test_the_files_content_is_the_recipe_and_its_place_is_not(file, tmp_path):
+    def fingerprint(path, *options):
+        own = composed.__wrapped__("reward=function", f"reward.path={path}", *options)
+        return Line(own).rewards().fingerprint
+
+    copy = tmp_path / "copy.py"
+    copy.write_text(CODE)
+    assert fingerprint(file) == fingerprint(copy) == fingerprint(copy, "reward.rows=9", "reward.timeout=3")
+    copy.write_text(CODE + "# altered")
+    assert fingerprint(file) != fingerprint(copy)
+    assert fingerprint(file) != fingerprint(file, "reward.function=nan")
+
+
+def test_blocks_before_a_failure_stay_and_are_not_scored_again(tmp_path):
+    folder, calls = reviews(tmp_path / "rows", train=300), tmp_path / "calls"
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"""
+from pathlib import Path
+
+def score(rows):
+    calls = Path({str(calls)!r})
+    calls.open("a").write(rows[0]["id"] + chr(10))
+    if rows[0]["id"].startswith("train-256-") and not Path({str(tmp_path / "mended")!r}).exists():
+        raise ConnectionError("try later")
+    return [0.5] * len(rows)
+""")
+    line = Line(composed(f"task.path={folder}", "model.vocab_size=400", "reward=function", f"reward.path={mine}"))
+    out = store(tmp_path / "out")
+    with pytest.raises(UserError, match=r"44 rows, train-256-0 to train-299-0\.\n(.*\n)+ConnectionError: try later"):
+        out.ensure(line.rewards())
+    (tmp_path / "mended").touch()
+    made = store(tmp_path / "out").ensure(line.rewards())
+    assert load_rewards(made).tolist() == [0.5] * 300
+    assert calls.read_text().split() == ["train-0-0", "train-256-0", "train-256-0"]
+
+
+def test_a_function_that_raises_ends_with_exit_code_2(file, tmp_path):
+    reviews(tmp_path / "rows")
+    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", "score-rewards", "task.path=rows", "threads=1"]
+    command += ["reward=function", "reward.path=my.py", "reward.function=helper", "model.vocab_size=400"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "aloll score-rewards: my.py: helper raised for 24 rows, train-0-0 to train-23-0.\nTraceback" in done.stderr
+    assert "aloll_cli" not in done.stderr
