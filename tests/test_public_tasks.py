@@ -8,6 +8,7 @@ import pytest
 from tiny import composed, store, tokenizer, write_rows
 
 from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.examples import ExampleTable
 from aloll_cli.artifacts.line import Line
 from aloll_cli.atomic import RELATIONS, as_prompt, sentence
 from aloll_cli.encoding import Encoder
@@ -33,7 +34,7 @@ EDITED = SAID | {"response": "They have 18 toes.", "original_response": "I love 
 @pytest.mark.parametrize(
     ("name", "row", "prompt", "found"),
     [
-        ("imdb", IMDB, "A long, boring", [(" film. Avoid.", 0.0)]),
+        ("imdb", IMDB, "A long,", [(" boring film. Avoid.", 0.0)]),
         ("imdb", {"text": "Fine film, this."}, "Fine", [(" film, this.", None)]),
         ("reddit_pos", REDDIT, "Cats or dogs?\n", [("Cats (<URL>), <URL>", -7.0)]),
         ("reddit_neg", REDDIT, "Cats or dogs?\n", [("Cats (<URL>), <URL>", -7.0)]),
@@ -130,8 +131,6 @@ def test_the_training_split_learns_from_what_its_task_says_and_validation_and_te
         line = Line(composed(f"task={name}", f"task.path={tmp_path / 'rows'}"))
         opened = store(tmp_path / "out" / name)
         folder = opened.ensure(line.examples)
-        from aloll_cli.artifacts.examples import ExampleTable
-
         scores[name] = [ExampleTable(folder / split).table.column("stored").to_pylist() for split in SPLITS]
         assert load_data(opened.path(line.data), "train").num_rows == 6  # what rewards are fitted on
     everything = [-7, -6, 0, 65, 66, 300]
@@ -149,7 +148,7 @@ def test_rows_of_one_file_go_to_the_split_that_they_name(tmp_path):
 
 def test_a_prompt_of_two_splits_is_left_out_of_the_later_one_where_bad_rows_are_skipped(tmp_path):
     for split in SPLITS:
-        write_rows(tmp_path / f"{split}.jsonl", [IMDB, IMDB | {"text": f"Only in {split} is this."}])
+        write_rows(tmp_path / f"{split}.jsonl", [IMDB, IMDB | {"text": f"{split} has this alone."}])
     with pytest.raises(UserError, match=r"is in train and in validation\.\n.*task\.on_bad_row=skip"):
         store(tmp_path / "out").ensure(Data(task("imdb", f"task.path={tmp_path}")))
     made = store(tmp_path / "out").ensure(Data(task("imdb", f"task.path={tmp_path}", "task.on_bad_row=skip")))
@@ -213,15 +212,9 @@ def test_a_slice_reads_whole_and_without_a_bad_row(name, folder, rows, left_out,
     assert chosen == learned
 
 
-PAPER = {
-    "hha": [], "imdb": [], "faithdial": [], "wow": ["task.path=X"], "faithdial_wow": ["task.path=X"],
-    "reddit_pos": ["task.path=X"], "reddit_neg": ["task.path=X"], "comet": ["task.path=X", "model.path=X", "reward.path=X"],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", ["hha", "imdb", "comet", "reddit_pos", "reddit_neg", "wow", "faithdial", "faithdial_wow"])
 def test_a_preset_of_the_paper_has_its_numbers(name):
-    s = composed(f"experiment=paper_{name}", *PAPER[name])
+    s = composed(f"experiment=paper_{name}", *(["model.path=FOLDER", "reward.path=FOLDER"] if name == "comet" else []))
     lengths = {"hha": (640, 128), "comet": (512, 30), "wow": (400, 128), "faithdial": (400, 128), "faithdial_wow": (400, 128)}
     assert (s.task.max_prompt_tokens, s.task.max_response_tokens) == lengths.get(name, (512, 128))
     assert (s.batch_size, s.updates, s.epochs) == (16, None, 1 if name in ("hha", "comet") else 3)
