@@ -193,6 +193,22 @@ def test_every_relation_has_words_and_what_is_no_triple_stays_as_it_is():
     assert Row("1", "0", as_prompt("rice", "ObjectUse"), "cook.").sentence == "Rice can be used to cook."
 
 
+NEEDS_DATA = pytest.mark.skipif("ALOLL_DATA" not in os.environ, reason="ALOLL_DATA names no folder of data slices")
+
+
+@NEEDS_DATA
+@pytest.mark.parametrize(
+    ("name", "folder", "rows", "left_out", "learned"),
+    [
+        ("imdb", "imdb", 3367, {}, 1684),
+        ("comet", "commonsense", 40639, {}, 40639),
+        ("reddit_pos", "reddit", 3932, {"more than 100 words": 1531}, 10),
+        ("reddit_neg", "reddit", 3932, {"more than 100 words": 1531}, 36),
+        ("wow", "knowledge_dialogue", 10270, {}, 10270),
+        ("faithdial", "knowledge_dialogue", 10270, {}, 1898),
+        ("faithdial_wow", "knowledge_dialogue", 10270, {}, 10270),
+    ],
+)
 def test_a_slice_reads_whole_and_without_a_bad_row(name, folder, rows, left_out, learned):
     read, dropped, chosen = task(name), Counter(), 0
     source = LocalSource(str(Path(os.environ["ALOLL_DATA"]) / folder))
@@ -218,7 +234,8 @@ def test_a_preset_of_the_paper_has_its_numbers(name):
     lengths = {"hha": (640, 128), "comet": (512, 30), "wow": (400, 128), "faithdial": (400, 128), "faithdial_wow": (400, 128)}
     assert (s.task.max_prompt_tokens, s.task.max_response_tokens) == lengths.get(name, (512, 128))
     assert (s.batch_size, s.updates, s.epochs) == (16, None, 1 if name in ("hha", "comet") else 3)
-    assert (s.reward.range, s.optimizer.warmup_updates) == ((0.0, 1.0), 0)
+    top = {"imdb": 2.0, "hha": 1.0, "comet": 1.0}.get(name, 5.0 if name.startswith("reddit") else 4.0)
+    assert (s.reward.range, s.optimizer.warmup_updates) == ((0.0, top), 0)
     if name == "hha":
         assert (s.optimizer.lr, s.optimizer.schedule.name, s.optimizer.max_grad_norm, s.seed) == (2e-4, "constant", 0.3, 901)
         assert (s.optimizer.eps, s.optimizer.betas, s.optimizer.paged) == (1e-6, [0.9, 0.999], True)
