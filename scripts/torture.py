@@ -31,7 +31,8 @@ STAGES = ("score-rewards", "train-reference", "precompute-values", "train", "eva
 STAGE_OF = {
     "data": "score-rewards", "tokenizer": "score-rewards", "examples": "score-rewards", "rewards": "score-rewards",
     "base-model": "train-reference", "reference": "train-reference", "values": "precompute-values",
-    "reference-logps": "precompute-values", "policy": "train", "generations": "evaluate", "metrics": "evaluate",
+    "reference-logps": "precompute-values", "policy": "train", "generations": "evaluate", "answer-logps": "evaluate",
+    "metrics": "evaluate",
 }  # fmt: skip
 EMBEDDED = (
     "updates=60", "eval_every=15", "eval_prompts=32", "checkpoint_every=10", "reference.updates=60", "reference.eval_every=15",

@@ -108,7 +108,7 @@ COMMANDS = [
     ("train task.subsets=[]", r"task\.subsets names none"),
     ("train task=wow", r"task\.path is not set, and Wizard of Wikipedia is a download"),
     ("train task=comet", r"task\.path is not set, and ATOMIC-10X and ATOMIC 2020 are downloads\.\ntask\.path=FOLDER"),
-    ("train experiment=paper", r"experiment=paper: there is no such choice\.\nChoices: hha_small, paper_comet, "),
+    ("train experiment=nosuch", r"experiment=nosuch: there is no such choice\.\nChoices: hha_small, paper_comet, "),
     ("train hydra/launcher=nosuch", r"hydra/launcher=nosuch: there is no such choice\.\nChoices: basic.*Install hydra-nosuch-launcher"),
     # keys
     ("train variant.clp=0.5", r'there is no option "variant.clp" under "variant"\.\nDid you mean variant.clip\?'),

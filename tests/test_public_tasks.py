@@ -8,6 +8,7 @@ import pytest
 from tiny import composed, store, tokenizer, write_rows
 
 from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.examples import ExampleTable
 from aloll_cli.artifacts.line import Line
 from aloll_cli.atomic import RELATIONS, as_prompt, sentence
 from aloll_cli.encoding import Encoder
@@ -33,7 +34,7 @@ EDITED = SAID | {"response": "They have 18 toes.", "original_response": "I love 
 @pytest.mark.parametrize(
     ("name", "row", "prompt", "found"),
     [
-        ("imdb", IMDB, "A long, boring", [(" film. Avoid.", 0.0)]),
+        ("imdb", IMDB, "A long,", [(" boring film. Avoid.", 0.0)]),
         ("imdb", {"text": "Fine film, this."}, "Fine", [(" film, this.", None)]),
         ("reddit_pos", REDDIT, "Cats or dogs?\n", [("Cats (<URL>), <URL>", -7.0)]),
         ("reddit_neg", REDDIT, "Cats or dogs?\n", [("Cats (<URL>), <URL>", -7.0)]),
@@ -130,8 +131,6 @@ def test_the_training_split_learns_from_what_its_task_says_and_validation_and_te
         line = Line(composed(f"task={name}", f"task.path={tmp_path / 'rows'}"))
         opened = store(tmp_path / "out" / name)
         folder = opened.ensure(line.examples)
-        from aloll_cli.artifacts.examples import ExampleTable
-
         scores[name] = [ExampleTable(folder / split).table.column("stored").to_pylist() for split in SPLITS]
         assert load_data(opened.path(line.data), "train").num_rows == 6  # what rewards are fitted on
     everything = [-7, -6, 0, 65, 66, 300]
@@ -148,7 +147,7 @@ def test_rows_of_one_file_go_to_the_split_that_they_name(tmp_path):
 
 def test_a_prompt_of_two_splits_is_left_out_of_the_later_one_where_bad_rows_are_skipped(tmp_path):
     for split in SPLITS:
-        write_rows(tmp_path / f"{split}.jsonl", [IMDB, IMDB | {"text": f"Only in {split} is this."}])
+        write_rows(tmp_path / f"{split}.jsonl", [IMDB, IMDB | {"text": f"{split} has this alone."}])
     with pytest.raises(UserError, match=r"is in train and in validation\.\n.*task\.on_bad_row=skip"):
         store(tmp_path / "out").ensure(Data(task("imdb", f"task.path={tmp_path}")))
     made = store(tmp_path / "out").ensure(Data(task("imdb", f"task.path={tmp_path}", "task.on_bad_row=skip")))
@@ -195,6 +194,22 @@ def test_every_relation_has_words_and_what_is_no_triple_stays_as_it_is():
     assert Row("1", "0", as_prompt("rice", "ObjectUse"), "cook.").sentence == "Rice can be used to cook."
 
 
+NEEDS_DATA = pytest.mark.skipif("ALOLL_DATA" not in os.environ, reason="ALOLL_DATA names no folder of data slices")
+
+
+@NEEDS_DATA
+@pytest.mark.parametrize(
+    ("name", "folder", "rows", "left_out", "learned"),
+    [
+        ("imdb", "imdb", 3367, {}, 1684),
+        ("comet", "commonsense", 40639, {}, 40639),
+        ("reddit_pos", "reddit", 3932, {"more than 100 words": 1531}, 10),
+        ("reddit_neg", "reddit", 3932, {"more than 100 words": 1531}, 36),
+        ("wow", "knowledge_dialogue", 10270, {}, 10270),
+        ("faithdial", "knowledge_dialogue", 10270, {}, 1898),
+        ("faithdial_wow", "knowledge_dialogue", 10270, {}, 10270),
+    ],
+)
 def test_a_slice_reads_whole_and_without_a_bad_row(name, folder, rows, left_out, learned):
     read, dropped, chosen = task(name), Counter(), 0
     source = LocalSource(str(Path(os.environ["ALOLL_DATA"]) / folder))
@@ -214,19 +229,14 @@ def test_a_slice_reads_whole_and_without_a_bad_row(name, folder, rows, left_out,
     assert chosen == learned
 
 
-PAPER = {
-    "hha": [], "imdb": [], "faithdial": [], "wow": ["task.path=X"], "faithdial_wow": ["task.path=X"],
-    "reddit_pos": ["task.path=X"], "reddit_neg": ["task.path=X"], "comet": ["task.path=X", "model.path=X", "reward.path=X"],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", ["hha", "imdb", "comet", "reddit_pos", "reddit_neg", "wow", "faithdial", "faithdial_wow"])
 def test_a_preset_of_the_paper_has_its_numbers(name):
-    s = composed(f"experiment=paper_{name}", *PAPER[name])
+    s = composed(f"experiment=paper_{name}", *(["model.path=FOLDER", "reward.path=FOLDER"] if name == "comet" else []))
     lengths = {"hha": (640, 128), "comet": (512, 30), "wow": (400, 128), "faithdial": (400, 128), "faithdial_wow": (400, 128)}
     assert (s.task.max_prompt_tokens, s.task.max_response_tokens) == lengths.get(name, (512, 128))
     assert (s.batch_size, s.updates, s.epochs) == (16, None, 1 if name in ("hha", "comet") else 3)
-    assert (s.reward.range, s.optimizer.warmup_updates) == ((0.0, 1.0), 0)
+    top = {"imdb": 2.0, "hha": 1.0, "comet": 1.0}.get(name, 5.0 if name.startswith("reddit") else 4.0)
+    assert (s.reward.range, s.optimizer.warmup_updates) == ((0.0, top), 0)
     if name == "hha":
         assert (s.optimizer.lr, s.optimizer.schedule.name, s.optimizer.max_grad_norm, s.seed) == (2e-4, "constant", 0.3, 901)
         assert (s.optimizer.eps, s.optimizer.betas, s.optimizer.paged) == (1e-6, [0.9, 0.999], True)

@@ -198,7 +198,7 @@ NEEDS = {
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],
     "reward/column": ["values=data"],
-    "experiment/paper_comet": ["task.path=FOLDER", "model.path=FOLDER", "reward.path=FOLDER"],
+    "experiment/paper_comet": ["model.path=FOLDER", "reward.path=FOLDER"],
     "model/gpt2_xl_comet": ["model.path=FOLDER"],
     "reference/sft": ["model=pretrained", "model.path=gpt2"],
     "reference/sft_qlora": ["model=pretrained", "model.path=gpt2", "adapter=qlora"],
