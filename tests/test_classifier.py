@@ -1,14 +1,12 @@
 """Sequence classifiers as rewards: their scores are transformers' own, whatever the batch."""
 
-import re
 from copy import deepcopy
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from running import SMALL, run
-from tiny import TEXTS, VOCABULARY, composed, gpt2, reviews, tokenizer
+from tiny import TEXTS, VOCABULARY, composed, gpt2, tokenizer
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -264,17 +262,3 @@ def test_batches_hold_so_many_tokens_and_every_row_once():
     assert all(len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 12 for batch in batches)
     assert [batch.tolist() for batch in batches] == [[5], [2], [0, 3], [4, 6, 1]]
     assert by_tokens([], 12) == []
-
-
-def test_a_line_with_a_classifier_as_its_reward(saved, tmp_path):
-    reviews(tmp_path / "rows")
-    options = [
-        "task.path=rows",
-        "reward=classifier",
-        f"reward.path={saved('roberta')}",
-        "reward.label_name=GOOD",
-        "values.folds=2",
-    ]
-    out, _ = run(tmp_path, "run", *SMALL, *options)
-    assert re.search(r"reward \(roberta_good\) +\d\.\d+", out)
-    assert any(tmp_path.glob("outputs/reviews/rewards/roberta_good-train-*/manifest.json"))
