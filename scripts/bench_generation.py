@@ -14,7 +14,6 @@ import dataclasses
 import json
 import math
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
+from bench_step import machine, spread
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -155,19 +154,6 @@ def compare(setup: Setup) -> dict[str, Any]:
     }
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def machine(setup: Setup) -> dict[str, Any]:
-    """Where the figures were taken."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), os.uname().machine)
-    versions = {"python": sys.version.split()[0], "torch": torch.__version__, "transformers": transformers.__version__}
-    gpu = {"gpu": torch.cuda.get_device_name(setup.device)} if setup.device.startswith("cuda") else {}
-    return {**versions, "cpu": cpu, "cores": os.cpu_count(), **gpu}
-
-
 def report(figures: dict[str, Any]) -> list[str]:
     lines = [f"{'seconds':<30}{'median':>10}{'min':>10}{'max':>10}"]
     for name, row in figures["ways"].items():
@@ -191,7 +177,7 @@ def main() -> None:
     file = options.pop("json")
     setup = dataclasses.replace(Setup(), **options)
     figures = compare(setup)
-    record = {"machine": machine(setup), "setup": dataclasses.asdict(setup), **figures}
+    record = {"machine": machine(setup.device), "setup": dataclasses.asdict(setup), **figures}
     lines = [", ".join(f"{key} {value}" for key, value in record[part].items()) for part in ("machine", "setup")]
     sys.stdout.write("\n".join([*lines, "", *report(figures)]) + "\n")
     if file:

@@ -199,12 +199,12 @@ def gradient_errors(full: dict[str, Tensor], chunked: dict[str, Tensor]) -> dict
     return {"gradient_error": error, "worst_gradient_error": distances[worst] / norms[worst], "worst_parameter": worst}
 
 
-def machine(setup: Setup) -> dict[str, Any]:
+def machine(device: str) -> dict[str, Any]:
     """Where the figures were taken."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), os.uname().machine)
     versions = {"python": sys.version.split()[0], "torch": torch.__version__, "transformers": transformers.__version__}
-    gpu = {"gpu": torch.cuda.get_device_name(setup.device)} if setup.device.startswith("cuda") else {}
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
     return {**versions, "cpu": cpu, "cores": os.cpu_count(), **gpu}
 
 
@@ -240,7 +240,7 @@ def main() -> None:
     chunked, file = options.pop("chunked"), options.pop("json")
     setup = dataclasses.replace(CHUNKED if chunked else STEPS, **options)
     figures = compare_heads(setup) if chunked else compare_steps(setup)
-    record = {"machine": machine(setup), "setup": dataclasses.asdict(setup), **figures}
+    record = {"machine": machine(setup.device), "setup": dataclasses.asdict(setup), **figures}
     lines = [", ".join(f"{key} {value}" for key, value in record[part].items()) for part in ("machine", "setup")]
     sys.stdout.write("\n".join([*lines, "", *(head_lines(figures) if chunked else step_lines(figures))]) + "\n")
     if file:

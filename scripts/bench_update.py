@@ -235,7 +235,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     file = options.pop("json")
     setup = Setup(**options)
-    record = {"machine": machine(setup), "setup": dataclasses.asdict(setup), **compare(setup)}  # type: ignore[arg-type]
+    record = {"machine": machine(setup.device), "setup": dataclasses.asdict(setup), **compare(setup)}
     shown = [", ".join(f"{key} {value}" for key, value in record[part].items()) for part in ("machine", "setup")]
     sys.stdout.write("\n".join([*shown, "", *lines(record)]) + "\n")
     if file:
