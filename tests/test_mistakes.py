@@ -425,7 +425,7 @@ def test_a_prompt_in_two_splits(light, tmp_path: Path):
     [
         (["reward=column", "values=data"], r"example \w+-0-0 stores no reward\.\nChoose a reward that scores text"),
         (["task.responses=best"], r"task.responses=best compares stored rewards, and the data has none\.\ntask.responses=all"),
-        (["reward=fitted"], r"stores no reward|has only \d+ rows to fit on"),
+        (["reward=fitted"], r"No response of the train split stores a reward to fit on\.|has only \d+ rows to fit on"),
         (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight.*\nNo reward exceeds its V"),
         (["values=group"], r"values=group needs prompts with several responses, and every prompt has one\.\nvalues=data"),
         (["values.folds=99"], r"values.folds=99 folds of 4 prompts cannot be made\.\nvalues=constant"),

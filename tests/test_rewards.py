@@ -9,7 +9,7 @@ import pytest
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import Column, Transform
-from aloll_cli.rewards.fitted import FOLDS, Features, Fitted, Prompts, Target, skill, skill_with_labels
+from aloll_cli.rewards.fitted import FOLDS, Features, Fitted, Prompts, Target, normal_scores, skill, skill_with_labels
 from aloll_cli.rewards.length import Length
 from aloll_cli.rewards.regex import Regex
 from aloll_cli.rewards.tfidf_diversity import TfidfDiversity
@@ -171,9 +171,9 @@ def test_a_fitted_reward_learns_the_stored_one_and_keeps_to_0_1(fitted):
 
 def test_skill_worked_by_hand():
     # logits 1, 0, 3 against 2, 0, 1: R² = 1 − (1 + 0 + 4) / 2, ranks agree on two of three pairs, ρ = ½
-    rows = [row(i, stored=s, prompt="one") for i, s in enumerate([2.0, 0.0, 1.0])]
+    rows = [row(i, prompt="one") for i in range(3)]
     predicted = [1 / (1 + math.exp(-z)) for z in (1.0, 0.0, 3.0)]
-    found = skill(GivenScorer(predicted), rows)
+    found = skill(GivenScorer(predicted), rows, np.array([2.0, 0.0, 1.0]))
     assert found["r2"] == pytest.approx(1 - 5 / 2)
     assert found["rank_correlation"] == pytest.approx(0.5)
     assert found["pairs"] == 3
@@ -243,8 +243,33 @@ def test_prompt_and_response_have_features_of_their_own(fitted):
 def test_too_few_rows_and_missing_scores_are_refused(tmp_path):
     with pytest.raises(UserError, match="reward=fitted has only"):
         WORDS.fit(TRAIN[:8], VALIDATION, tmp_path)
-    with pytest.raises(UserError, match="stores no reward"):
+    with pytest.raises(UserError, match=r"No response of the train split stores a reward to fit on\.\nName the field that does"):
         WORDS.fit([replace(r, stored=None) for r in TRAIN], VALIDATION, tmp_path)
+    with pytest.raises(UserError, match="No response of the validation split stores a reward"):
+        WORDS.fit(TRAIN, [replace(r, stored=None) for r in VALIDATION], tmp_path)
+
+
+def test_what_stores_no_reward_is_left_out_and_counted(fitted, tmp_path):
+    unrated = [replace(r, id=f"{r.id}-unrated", response="never seen", stored=None) for r in TRAIN[:7] + VALIDATION[:3]]
+    found = WORDS.fit(TRAIN + unrated[:7], VALIDATION + unrated[7:], tmp_path)
+    assert found == fitted[1] | {"rows_without_reward": 7}
+    assert (tmp_path / "model.safetensors").read_bytes() == (fitted[0] / "model.safetensors").read_bytes()
+
+
+def test_normal_scores_worked_by_hand():
+    # ranks 2.5, 1, 2.5, 4 of 4: Φ⁻¹ of 1/2, 1/8, 1/2, 7/8
+    np.testing.assert_allclose(normal_scores(np.array([1.0, -38.0, 1.0, 263.0])), [0, -1.150349, 0, 1.150349], atol=1e-6)
+
+
+def test_ranks_are_not_swayed_by_votes_far_out(tmp_path):
+    votes = [replace(r, stored=math.exp(2 * r.stored)) for r in TRAIN]
+    ranks = replace(WORDS, target=Target.ranks)
+    found = ranks.fit(votes, [replace(r, stored=math.exp(2 * r.stored)) for r in VALIDATION], tmp_path)
+    scores = ranks.scorer(tmp_path).score(VALIDATION)
+    other = refit(tmp_path / "logits", TRAIN, ranks).score(VALIDATION)
+    np.testing.assert_array_equal(scores, other)  # a scale that keeps the order changes nothing
+    assert found["rank_correlation"] > 0.8
+    assert found["r2"] > 0.6
 
 
 LABELS = replace(WORDS, target=Target.classification)

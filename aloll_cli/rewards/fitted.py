@@ -45,7 +45,8 @@ class Prompts(Enum):
 class Target(Enum):
     """What the stored rewards are."""
 
-    regression = "scores, of any size: ridge regression, and σ of what it predicts"
+    regression = "scores like logits, of any size: ridge regression, and σ of what it predicts"
+    ranks = "scores of which a few lie far out, such as votes: the same on the normal scores of their ranks"
     classification = "labels 0 and 1: logistic regression, and the probability of 1"
 
 
@@ -79,16 +80,20 @@ class Fitted(Reward):
         return replace(self, prompts=other_prompts, features=other_features)
 
     def fit(self, train: Sequence[Row], validation: Sequence[Row], directory: Path) -> dict[str, float]:
-        """Fit one model on all chosen prompts and one for each fold without that fold's prompts; skill on validation."""
+        """Fit one model on all chosen prompts and one for each fold without that fold's prompts; skill on validation.
+
+        Responses without a stored reward are left out of both.
+        """
         import numpy as np
         from safetensors.numpy import save_file
         from scipy.sparse import hstack
 
+        rated, validation = with_reward(train, "train"), with_reward(validation, "validation")
         lo, hi = self.prompts.value
-        rows = [row for row in train if lo <= _share(row.group) < hi]
+        rows = [row for row in rated if lo <= _share(row.group) < hi]
         if len({row.group for row in rows}) < 2 * FOLDS:
             raise UserError(f"reward=fitted has only {len(rows)} rows to fit on.", "reward.prompts=all, or more data")
-        targets = np.array([stored_reward(row) for row in rows])
+        targets = self._targets(rows)
         folds = np.array([_fold(row.group) for row in rows])
         if self.target is Target.classification:
             check_labels([*rows, *validation])
@@ -109,19 +114,27 @@ class Fitted(Reward):
         save_file(state, directory / "model.safetensors")
         vocabularies = {b: {term: int(index) for term, index in v.vocabulary_.items()} for b, v in vectorizers.items()}
         (directory / "vocabulary.json").write_text(json.dumps(vocabularies, sort_keys=True))
-        figures = skill if self.target is Target.regression else skill_with_labels
-        return {"rows": len(rows)} | figures(self.scorer(directory), validation)
+        scorer = self.scorer(directory)
+        is_label = self.target is Target.classification
+        figures = skill_with_labels(scorer, validation) if is_label else skill(scorer, validation, self._targets(validation))
+        return {"rows": len(rows), "rows_without_reward": len(train) - len(rated)} | figures
 
     def scorer(self, state: Path | None) -> Scorer:
         assert state is not None
         return _FittedScorer(self, state)
 
+    def _targets(self, rows: Sequence[Row]) -> FloatArray:
+        import numpy as np
+
+        stored = np.array([stored_reward(row) for row in rows])
+        return normal_scores(stored) if self.target is Target.ranks else stored
+
     def _model(self) -> Any:
         from sklearn.linear_model import LogisticRegression, Ridge
 
-        if self.target is Target.regression:
-            return Ridge(alpha=self.alpha, solver="sparse_cg", tol=1e-6)
-        return LogisticRegression(C=1 / self.alpha, max_iter=1000)
+        if self.target is Target.classification:
+            return LogisticRegression(C=1 / self.alpha, max_iter=1000)
+        return Ridge(alpha=self.alpha, solver="sparse_cg", tol=1e-6)
 
     def _vectorizer(self) -> TfidfVectorizer:
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -157,14 +170,22 @@ class _FittedScorer(Scorer):
         return np.asarray(expit(predictions))
 
 
-def skill(scorer: Scorer, rows: Sequence[Row]) -> dict[str, float]:
-    """How well a scorer predicts stored logits it never saw: R² and Spearman's ρ of the logit, share of pairs in order."""
+def normal_scores(values: FloatArray) -> FloatArray:
+    """(N,) the standard normal quantile of each value's rank, ties sharing the mean one: Φ⁻¹((rank − ½) / N)."""
+    import numpy as np
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    return np.asarray(ndtri((rankdata(values) - 0.5) / len(values)))
+
+
+def skill(scorer: Scorer, rows: Sequence[Row], stored: FloatArray) -> dict[str, float]:
+    """How well a scorer predicts logits it never saw, one a row: R² and Spearman's ρ of the logit, share of pairs in order."""
     import numpy as np
     from scipy.special import logit
     from scipy.stats import spearmanr
     from sklearn.metrics import r2_score
 
-    stored = np.array([stored_reward(row) for row in rows])
     predicted = logit(np.clip(scorer.score(rows), 1e-12, 1 - 1e-12))
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
@@ -199,6 +220,18 @@ def check_labels(rows: Sequence[Row]) -> None:
             f"example {other.id} stores {other.stored}: reward.target=classification needs labels, 0 or 1.",
             "reward.target=regression",
         )
+
+
+def with_reward(rows: Sequence[Row], split: str) -> list[Row]:
+    """Those rows that store a reward. Raises UserError where none does."""
+    found = [row for row in rows if row.stored is not None]
+    if not found:
+        raise UserError(
+            f"No response of the {split} split stores a reward to fit on.",
+            "Name the field that does (task.columns.reward=…, task.reward_column=…), or choose a reward that needs none: "
+            "reward=vader",
+        )
+    return found
 
 
 def _share(group: str) -> float:
