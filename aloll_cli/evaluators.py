@@ -7,24 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from aloll_cli.answering import Answering
 from aloll_cli.batches import batch_logps
 from aloll_cli.errors import UserError
-from aloll_cli.generation import respond
 from aloll_cli.metrics import distinct, words
 from aloll_cli.packing import longest_first
-from aloll_cli.rewards.base import Reward, Row, Scorer
-from aloll_cli.scoring import checked_scores, using
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from transformers import PreTrainedTokenizerBase
-
     from aloll_cli.arrays import FloatArray
     from aloll_cli.artifacts.examples import ExampleTable
-    from aloll_cli.decoding import Generation
     from aloll_cli.logprobs import ResponseLogps
     from aloll_cli.world import World
 
@@ -68,45 +60,23 @@ class Likelihood(Evaluator):
 class GeneratedReward(Evaluator):
     """Mean reward of the policy's own answers to a fixed sample of validation prompts."""
 
-    examples: ExampleTable
+    answering: Answering
     prompts: int
-    tokenizer: PreTrainedTokenizerBase
-    generation: Generation
-    max_tokens: int
-    stop: list[str]
-    batch_tokens: int
-    reward: Reward
-    load_scorer: Callable[[], Scorer]
     label: str = "reward"
 
     def sample(self) -> list[int]:
         """The rows whose prompts are answered: the same ones at every evaluation, drawn by the prompts' hashes."""
-        _, first = self.examples.groups
-        names = self.examples.table.column("group").to_pylist()
-        return sorted(sorted((int(i) for i in first), key=lambda i: names[i])[: self.prompts])
+        first, names = self.answering.examples.groups[1], self.answering.examples.prompt_names
+        chosen = sorted(range(len(first)), key=names.__getitem__)[: self.prompts]
+        return sorted(int(first[i]) for i in chosen)
 
     def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
-        rows = [self.examples.table.slice(i, 1).to_pylist()[0] for i in self.sample()]
-        mine = [(name, row) for row in rows for name in self.generation.names(row["group"])][world.rank :: world.size]
-        responses = respond(
-            module.model, self.tokenizer, [np.array(row["prompt_ids"]) for _, row in mine], [name for name, _ in mine],
-            self.generation, step=update, max_tokens=self.max_tokens, stop=self.stop, batch_tokens=self.batch_tokens,
-        )  # fmt: skip
-        scored = [
-            Row(name, row["group"], row["prompt"], r.text, turns=row["turns"])
-            for (name, row), r in zip(mine, responses, strict=True)
-        ]
-        scores, error = np.zeros(0), None
-        try:
-            if scored:
-                # a policy may compute in 16 bits; a reward says itself what it computes in
-                with torch.autocast(module.model.device.type, enabled=False):
-                    scores = using(self.load_scorer, lambda scorer: checked_scores(self.reward, scorer, scored))
-        except UserError as found:
-            error = found
-        world.agree(error)
+        groups = self.answering.examples.table.column("group")
+        asked = [(name, row) for row in self.sample() for name in self.answering.generation.names(groups[row].as_py())]
+        mine = asked[world.rank :: world.size]
+        responses, scores = self.answering.answer(module, mine, update, world)
         gathered = world.gather(
-            list(zip((row.id for row in scored), (row.response for row in scored), scores.tolist(), strict=True))
+            [(name, response.text, score) for (name, _), response, score in zip(mine, responses, scores.tolist(), strict=True)]
         )
         answers = sorted(answer for part in gathered for answer in part)
         texts = [text for _, text, _ in answers]

@@ -117,6 +117,11 @@ class Model(ABC):
     def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
         """The model; the seed matters only where weights are drawn."""
 
+    @property
+    def has_adapter(self) -> bool:
+        """Whether it is published with an adapter on it."""
+        return False
+
     def attach_adapter(self, model: PreTrainedModel) -> None:  # noqa: B027  most have none
         """Put the adapter on the model that it is published with."""
 
@@ -272,6 +277,10 @@ class Pretrained(Model):
             if hasattr(part, "support_avx512bf16_for_cpu"):
                 part.support_avx512bf16_for_cpu = False
         return with_plain_decoding(model, tokenizer)
+
+    @property
+    def has_adapter(self) -> bool:
+        return self.adapter is not None
 
     def attach_adapter(self, model: PreTrainedModel) -> None:
         if self.adapter is not None:

@@ -16,7 +16,7 @@ from aloll_cli.sampling import All, Priority, Sampling, Uniform
 from aloll_cli.tasks.base import Task
 from aloll_cli.tracking import Off, Tracking, Wandb
 from aloll_cli.values import Constant, Data, Group, Head, MonteCarlo, Values
-from aloll_cli.variants.base import Signal, Variant
+from aloll_cli.variants.base import Reduction, Signal, Unit, Variant
 
 EPOCHS = numbers("(0, 1000000]", 1.0)
 
@@ -128,6 +128,9 @@ class Settings(Runtime):
     values: Values
     variant: Variant
     sampling: Sampling
+    weight_loss: bool
+    clamp: bool
+    reduction: Reduction
     optimizer: Adamw
     generation: Generation
     seed: int = field(metadata=SEED)
@@ -177,6 +180,13 @@ class Settings(Runtime):
                 f"reward={name_of(self.reward)} has nothing else.",
                 "task.noise=0, or a reward that scores text, such as reward=fitted",
             )
+        self.variant.check(self.reward.range, self.batch_size)
+        check_weighting(self)
+        if self.variant.unit is Unit.rollout and not self.reward.scores_text:
+            raise UserError(
+                f"variant={name_of(self.variant)} draws new text; reward={name_of(self.reward)} has only stored ones.",
+                "A variant that learns from logged text, such as variant=seq; or reward=fitted",
+            )
         if self.variant.signal is Signal.reward and self.reward.range[0] < 0:
             raise UserError(
                 f"variant={name_of(self.variant)} weights by the reward itself, which can be as low as {self.reward.range[0]}.",
@@ -207,7 +217,7 @@ def check_attention(attn: Attention | None, model: Model) -> None:
 
 def check_adapter(model: Model, adapter: Adapter | None) -> None:
     """Raises UserError where model and adapter do not go together."""
-    given = isinstance(model, Pretrained) and model.adapter is not None
+    given = model.has_adapter
     if isinstance(adapter, Given) and not given:
         raise UserError(
             "adapter=pretrained needs an adapter to begin with.", "model.adapter=FOLDER, or adapter=lora for a new one"
@@ -217,6 +227,23 @@ def check_adapter(model: Model, adapter: Adapter | None) -> None:
     if isinstance(model, Pretrained) and model.quantization is not None and adapter is None:
         raise UserError(
             f"model.quantization={model.quantization.name}: weights of 4 bits cannot be trained themselves.", "adapter=lora"
+        )
+
+
+def check_weighting(settings: Settings) -> None:
+    """Raises UserError where options say two things about what a response counts."""
+    if not settings.clamp and not isinstance(settings.sampling, All):
+        raise UserError(
+            f"clamp=false keeps negative advantages, and sampling={name_of(settings.sampling)} draws none of them.",
+            "sampling=all",
+        )
+    if not settings.clamp and not settings.weight_loss:
+        raise UserError("clamp=false is about the weights of the loss, and weight_loss=false takes them away.", "clamp=true")
+    if settings.reduction is Reduction.mean and settings.variant.unit is not Unit.response:
+        raise UserError(
+            f"reduction=mean is for methods that take responses one by one, and variant={name_of(settings.variant)} has a "
+            "reduction of its own.",
+            "reduction=sum",
         )
 
 

@@ -1,4 +1,4 @@
-"""The training loop. It knows no method by name: rows are drawn, a variant gives a loss for each, and that is all."""
+"""The training loop. It knows no method by name: a source gives units, a variant a loss for each, and that is all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +21,16 @@ from aloll_cli.errors import UserError
 from aloll_cli.files import cut_back, read_json_lines
 from aloll_cli.logprobs import ResponseLogps
 from aloll_cli.models import Dtype, Model, save_policy
-from aloll_cli.variants.base import Batch, Variant
+from aloll_cli.sources import Source, packed
+from aloll_cli.variants.base import Batch, Reduction, Variant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from aloll_cli.arrays import FloatArray, IntArray
+    from aloll_cli.arrays import IntArray
     from aloll_cli.artifacts.base import Job
-    from aloll_cli.artifacts.examples import ExampleTable
-    from aloll_cli.artifacts.reference_logps import LogpTable
     from aloll_cli.evaluators import Evaluator
     from aloll_cli.optimizers import Adamw
-    from aloll_cli.sampling import Draws
     from aloll_cli.tracking import Send
 
 
@@ -43,38 +40,8 @@ BLOWN_UP = 100.0  # a mean ratio beyond this is reported
 
 
 @dataclass
-class Rows:
-    """What training draws from: N responses with all that is constant while a policy trains.
-
-    Attributes:
-        examples: tokens of prompts and responses.
-        weights: (N,) the variant's signal: 1, R or A⁺.
-        rewards: (N,) R, or zeros where the variant needs none.
-        reference: ln π_ref of every token, where the variant needs it.
-        pad: the id to pad with.
-    """
-
-    examples: ExampleTable
-    weights: FloatArray
-    rewards: FloatArray
-    reference: LogpTable | None
-    pad: int
-
-    @cached_property
-    def kept(self) -> float:
-        """The share of rows with positive weight: the leftover lunch."""
-        return float((self.weights > 0).mean())
-
-    @cached_property
-    def lengths(self) -> IntArray:
-        """(N,) tokens of each prompt and response together."""
-        prompts = [len(self.examples.prompt_ids(i)) for i in range(len(self.examples))]
-        return np.array(prompts) + self.examples.response_lengths()
-
-
-@dataclass
 class Training:
-    """One run: draws rows, steps, evaluates, keeps checkpoints, and leaves ``policy/``.
+    """One run: takes units, steps, evaluates, keeps checkpoints, and leaves ``policy/``.
 
     A resumed run starts at its last checkpoint with metrics and evaluations cut back to it, and ends with the bits of an
     undisturbed one: all randomness is a function of seeds and update numbers.
@@ -85,9 +52,9 @@ class Training:
     module: ResponseLogps
     computes: Model
     tokenizer: PreTrainedTokenizerBase
-    rows: Rows
-    draws: Draws
+    source: Source
     variant: Variant
+    reduction: Reduction
     optimizer_options: Adamw
     updates: int
     eval_every: int
@@ -105,7 +72,6 @@ class Training:
         done = self._resume()
         with self.job.log.progress(f"train {self.label}", self.updates, done) as meter:
             if done == 0:
-                self._check_start()
                 self._evaluate(0)
             for update in range(done, self.updates):
                 figures = self._update(update)
@@ -123,63 +89,76 @@ class Training:
             self._finish()
 
     def _update(self, update: int) -> dict[str, Any]:
-        """One optimizer step on the rows of an update; every process works on its share."""
+        """One optimizer step on the units of an update; every process works on its share."""
         start = time.perf_counter()
+        prepared = self._prepare(update)
+        if update == 0:
+            self._check_start()
         # only a model that keeps its dropout on draws from this
         torch.manual_seed((self.seed * 1_000_003 + update) * 64 + self.job.world.rank)
-        self.module.set_to_train(dropout=not self.variant.needs_reference)  # it is off where a ratio is taken
-        rows = self.draws.rows(update)
-        ordered = rows[np.argsort(self.rows.lengths[rows], kind="stable")]
-        mine = ordered[self.job.world.rank :: self.job.world.size]
-        micro = [mine[i : i + self.job.runtime.micro_batch_size] for i in range(0, len(mine), self.job.runtime.micro_batch_size)]
+        self.module.set_to_train(dropout=not self.variant.needs_behaviour)  # it is off where a ratio is taken
+        units, rows = self.source.units(update), self.source.rows
+        drawn = np.concatenate(units)
+        longest = [rows.lengths[unit].max() for unit in units]
+        ordered = [units[i] for i in np.argsort(longest, kind="stable")]
+        micro = packed(ordered[self.job.world.rank :: self.job.world.size], self.job.runtime.micro_batch_size)
+        mean_length = float(rows.response_lengths[drawn].mean())
         lr = self.optimizer_options.lr_at(update, self.updates)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        totals: dict[str, float] = {}
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
         for number, chosen in enumerate(micro):
             last = number == len(micro) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 with self._numbers():
-                    loss, figures = self._loss(chosen)
-                # the mean is over the responses of the whole update; DDP averages over processes
-                self.accelerator.backward(loss.sum() / len(rows) * self.job.world.size)
-            for name, value in figures.items():
-                totals[name] = totals.get(name, 0.0) + value
+                    loss, figures = self._loss(chosen, mean_length)
+                # the mean is over the units of the whole update; DDP averages over processes
+                self.accelerator.backward(loss.sum() / len(units) * self.job.world.size)
+            for name, values in figures.items():
+                sums[name] = sums.get(name, 0.0) + float(values.sum())
+                counts[name] = counts.get(name, 0) + len(values)
         max_norm = self.optimizer_options.max_grad_norm
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), math.inf if max_norm is None else max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        means = {name: self.job.world.sum(value) / len(rows) for name, value in totals.items()}
-        tokens = int(self.rows.lengths[rows].sum())
-        figures = {"update": update + 1, **means, "lr": lr, "grad_norm": float(norm), "kept": self.rows.kept, "tokens": tokens}
-        self._check_finite(figures)
-        return figures | {"seconds": round(time.perf_counter() - start, 4)}
+        means = {name: self.job.world.sum(sums[name]) / self.job.world.sum(counts[name]) for name in sums}
+        logged = {"update": update + 1, **means, "lr": lr, "grad_norm": float(norm), "kept": self.source.kept}
+        logged |= prepared | {"tokens": int(rows.lengths[drawn].sum())}
+        self._check_finite(logged)
+        return logged | {"seconds": round(time.perf_counter() - start, 4)}
+
+    def _prepare(self, update: int) -> dict[str, float]:
+        self.module.eval()
+        with self._numbers():
+            return self.source.prepare(update, self.module, self.job.world)
 
     def _numbers(self) -> Any:
         """In which numbers everything but the weights that train is computed."""
         half = self.computes.dtype is Dtype.bfloat16
         return torch.autocast(self.accelerator.device.type, torch.bfloat16) if half else nullcontext()
 
-    def _loss(self, chosen: IntArray) -> tuple[torch.Tensor, dict[str, float]]:
-        """(B,) losses of some rows, and the sums of their figures."""
+    def _loss(self, units: list[IntArray], mean_length: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """(U,) losses of some units, and figures of each or of each response."""
         device = self.accelerator.device
-        tokens = token_batch(self.rows.examples, chosen.tolist(), self.rows.pad, device)
-        logps = tokens.logps(self.wrapped)
-        reference = self.rows.reference
+        rows, chosen = self.source.rows, np.concatenate(units)
+        tokens = token_batch(rows.responses, chosen.tolist(), int(self.tokenizer.pad_token_id), device)
         batch = Batch(
-            logps=logps,
-            behaviour_logps=padded([reference.row(i) for i in chosen], device) if reference else None,
-            weights=torch.tensor(self.rows.weights[chosen], dtype=torch.float32, device=device),
-            rewards=torch.tensor(self.rows.rewards[chosen], dtype=torch.float32, device=device),
-            group=torch.tensor(self.rows.examples.groups[0][chosen], device=device),
+            logps=tokens.logps(self.wrapped),
+            behaviour_logps=padded([rows.behaviour.row(i) for i in chosen], device) if rows.behaviour else None,
+            weights=torch.tensor(rows.weights[chosen], dtype=torch.float32, device=device),
+            rewards=torch.tensor(rows.rewards[chosen], dtype=torch.float32, device=device),
+            group=torch.tensor(np.repeat(np.arange(len(units)), [len(unit) for unit in units]), device=device),
             mask=tokens.response_mask,
         )
         loss = self.variant.loss(batch)
+        if self.reduction is Reduction.mean:
+            loss = loss * mean_length / batch.mask.sum(dim=-1)
         figures = {"loss": loss.detach(), **self.variant.metrics(batch)}
-        if reference:
+        if rows.behaviour:
             figures["ratio"] = (batch.log_ratio.exp() * batch.mask).sum(dim=-1) / batch.mask.sum(dim=-1)
             figures["kl"] = 0.5 * batch.log_ratio.square().sum(dim=-1)
-        return loss, {name: float(value.sum()) for name, value in figures.items()}
+        return loss, figures
 
     def _check_finite(self, figures: dict[str, Any]) -> None:
         if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
@@ -195,14 +174,15 @@ class Training:
             )
 
     def _check_start(self) -> None:
-        """The stored reference must be this policy: ratios start at 1."""
-        if self.rows.reference is None:
+        """The stored behaviour policy must be this policy: ratios start at 1."""
+        rows = self.source.rows
+        if rows.behaviour is None:
             return
         self.module.set_to_train(dropout=False)
-        chosen = range(min(64, len(self.rows.examples)))
+        chosen, pad = range(min(64, len(rows.responses))), int(self.tokenizer.pad_token_id)
         with self._numbers():
-            logps = batch_logps(self.module, self.rows.examples, chosen, self.rows.pad, self.job.runtime.scoring_batch_tokens)
-        differences = [row - self.rows.reference.row(i) for i, row in zip(chosen, logps, strict=True)]
+            logps = batch_logps(self.module, rows.responses, chosen, pad, self.job.runtime.scoring_batch_tokens)
+        differences = [row - rows.behaviour.row(i) for i, row in zip(chosen, logps, strict=True)]
         off = float(np.median([abs(row.sum()) / math.sqrt(len(row)) for row in differences]))
         self.job.log.say(f"  stored reference against the policy before training: median |ln ρ|/√T = {off:.1e}")
         if off > START_TOLERANCE[self.computes.is_exact]:
@@ -237,9 +217,13 @@ class Training:
     def _checkpoint(self, update: int) -> None:
         self.job.world.wait()
         if self.job.world.is_main:
-            write_folder(self._checkpoints, update, lambda folder: save_state(folder, self.module, self.optimizer.optimizer))
+            write_folder(self._checkpoints, update, self._save_state)
             self._prune()
         self.job.world.wait()
+
+    def _save_state(self, folder: Path) -> None:
+        save_state(folder, self.module, self.optimizer.optimizer)
+        self.source.save(folder)
 
     def _prune(self) -> None:
         """Keep the last checkpoints, and the candidate that each of them would go on with."""
@@ -261,6 +245,7 @@ class Training:
         self.job.world.wait()
         if done:
             load_state(found[done], self.module, self.optimizer.optimizer)
+            self.source.load(found[done])
             self.job.log.say(f"  resumed after update {done} of {self.updates}")
         return done
 
@@ -298,9 +283,9 @@ class Training:
         return self.job.directory / "candidates"
 
 
-def updates_for(updates: int | None, epochs: float | None, kept_rows: int, batch_size: int) -> int:
-    """The number of updates: as given, or so many passes over the kept rows."""
+def updates_for(updates: int | None, epochs: float | None, kept_units: int, batch_size: int) -> int:
+    """The number of updates: as given, or so many passes over the kept units."""
     if updates is not None:
         return updates
     assert epochs is not None
-    return max(1, math.ceil(epochs * kept_rows / batch_size))
+    return max(1, math.ceil(epochs * kept_units / batch_size))

@@ -8,8 +8,8 @@ from tiny import composed, reviews, store
 
 from aloll_cli.artifacts.data import load_data
 from aloll_cli.artifacts.examples import ExampleTable, Learned
+from aloll_cli.artifacts.feeds import noise_shares
 from aloll_cli.artifacts.line import Line
-from aloll_cli.artifacts.policy import noise_shares
 from aloll_cli.choices import noise_sources, of_subsets, within
 from aloll_cli.errors import UserError
 

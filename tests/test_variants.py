@@ -169,11 +169,11 @@ def test_kl_counts_the_responses_that_it_pushes_down():
 
 def test_the_reference_is_needed_exactly_where_the_loss_reads_it():
     for variant in [*EIGHT, *WITH_RATIO]:
-        if variant.needs_reference:
+        if variant.needs_behaviour:
             continue
         assert torch.isfinite(variant.loss(batch(behaviour=None))).all(), variant
-    assert {name_of(v) for v in [*EIGHT, *WITH_RATIO] if v.needs_reference} == {"alol", "seq", "r_lol", "kl"}
-    assert not Kl(beta=0.5, estimator=Estimator.k1).needs_reference
+    assert {name_of(v) for v in [*EIGHT, *WITH_RATIO] if v.needs_behaviour} == {"alol", "seq", "r_lol", "kl"}
+    assert not Kl(beta=0.5, estimator=Estimator.k1).needs_behaviour
 
 
 def test_each_variant_is_weighted_by_what_the_paper_says():

@@ -8,6 +8,7 @@ Nothing is made here: these are recipes, and the store makes what is missing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from aloll_cli.artifacts.answer_logps import AnswerLogps
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.examples import Examples
+from aloll_cli.artifacts.feeds import Feed, OwnResponses, RankedGroups, ResponseWeights, SingleResponses
 from aloll_cli.artifacts.generations import Generations
 from aloll_cli.artifacts.likelihoods import Likelihoods
 from aloll_cli.artifacts.metrics import Metrics, Side
@@ -24,7 +26,6 @@ from aloll_cli.artifacts.policy import (
     ByReward,
     Course,
     Judge,
-    ResponseWeights,
     TrainedPolicy,
 )  # fmt: skip
 from aloll_cli.artifacts.policy_source import LoadedPolicy, PolicySource
@@ -37,7 +38,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.models import saved
 from aloll_cli.sampling import All
 from aloll_cli.settings import Select, Settings, Trained
-from aloll_cli.variants.base import Signal
+from aloll_cli.variants.base import Online, Signal, Unit
 from aloll_cli.variants.nll import Nll
 
 
@@ -64,8 +65,8 @@ class Line:
             adapter=None if s.model.from_scratch else s.adapter,
         )  # fmt: skip
         start = LoadedPolicy(s.model, self.tokenizer, r.seed)
-        weights = ResponseWeights(Signal.none, self.examples, "train", None, None)
-        return TrainedPolicy("reference", "train-reference", start, self.examples, weights, None, course, ByLikelihood())
+        feed = SingleResponses(self.weights(Signal.none, "train"), None)
+        return TrainedPolicy("reference", "train-reference", start, feed, course, ByLikelihood())
 
     def rewards(self, split: str = "train") -> Rewards:
         """R of the logged responses of a split."""
@@ -110,10 +111,20 @@ class Line:
         course = Course(
             variant=s.variant, sampling=s.sampling, optimizer=s.optimizer, adapter=s.adapter, seed=s.seed, updates=s.updates,
             epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select is Select.best,
+            reduction=s.reduction,
         )  # fmt: skip
-        logps = self.reference_logps if s.variant.needs_reference else None
-        weights = self.weights(s.variant.signal, "train")
-        return TrainedPolicy("policy", "train", self.reference, self.examples, weights, logps, course, self.judge)
+        return TrainedPolicy("policy", "train", self.reference, self.feed, course, self.judge)
+
+    @property
+    def feed(self) -> Feed:
+        """What the policy learns from, by the variant's unit."""
+        s = self.settings
+        if isinstance(s.variant, Online):
+            return OwnResponses(self.examples, s.variant, self.scored_by, self.values, self.reference)
+        logps = self.reference_logps if s.variant.needs_behaviour else None
+        if s.variant.unit is Unit.group:
+            return RankedGroups(self.examples, self.rewards(), logps)
+        return SingleResponses(replace(self.weights(s.variant.signal, "train"), clamp=s.clamp), logps, s.weight_loss)
 
     @cached_property
     def about(self) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.answer_logps import AnswerLogps, load_answer_logps
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.feeds import ResponseWeights
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
 from aloll_cli.artifacts.logged import Logged, logged
-from aloll_cli.artifacts.policy import ResponseWeights
 from aloll_cli.artifacts.rewards import Rewards, load_components, load_rewards
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json

@@ -12,23 +12,20 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.adapters import Adapter, attach, merged
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.examples import Examples, ExampleTable
+from aloll_cli.artifacts.feeds import Drawing, Feed, ResponseWeights, answering
 from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed
-from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards
+from aloll_cli.artifacts.rewards import ScoredBy
 from aloll_cli.config import identity, name_of
 from aloll_cli.decoding import Generation
-from aloll_cli.errors import UserError
 from aloll_cli.models import Head, load_policy, load_tokenizer
 from aloll_cli.optimizers import Adamw
 from aloll_cli.sampling import Sampling
 from aloll_cli.tracking import Off, Send
-from aloll_cli.variants.base import Signal, Variant
+from aloll_cli.variants.base import Reduction, Variant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from aloll_cli.arrays import BoolArray, FloatArray
-    from aloll_cli.artifacts.reference_logps import ReferenceLogps
-    from aloll_cli.artifacts.values import ValuesArtifact
     from aloll_cli.evaluators import Evaluator
 
 
@@ -88,51 +85,8 @@ class ByReward(Judge):
     def open(self, job: Job, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Evaluator:
         from aloll_cli.evaluators import GeneratedReward
 
-        task = examples.task
-        return GeneratedReward(
-            examples=ExampleTable(job.path(examples) / "validation"),
-            prompts=self.prompts,
-            tokenizer=tokenizer,
-            generation=self.generation,
-            max_tokens=task.max_response_tokens,
-            stop=task.stop,
-            batch_tokens=job.runtime.scoring_batch_tokens,
-            reward=self.scored_by.reward,
-            load_scorer=lambda: self.scored_by.scorer(job),
-        )
-
-
-@dataclass
-class ResponseWeights:
-    """The signal of a split's responses: 1, R, or A⁺ = max(R − V, 0)."""
-
-    signal: Signal
-    examples: Examples
-    split: str
-    rewards: Rewards | None
-    values: ValuesArtifact | None
-
-    def inputs(self) -> dict[str, Artifact]:
-        inputs: dict[str, Artifact] = {}
-        if self.rewards:
-            inputs["rewards"] = self.rewards
-        if self.values:
-            inputs["values"] = self.values
-        return inputs
-
-    def load(self, job: Job) -> tuple[FloatArray, FloatArray]:
-        """(N,) rewards and (N,) weights."""
-        import numpy as np
-
-        from aloll_cli.artifacts.values import load_values
-
-        if self.rewards is None:
-            ones = np.ones(len(ExampleTable(job.path(self.examples) / self.split)))
-            return np.zeros_like(ones), ones
-        rewards = load_rewards(job.path(self.rewards))
-        if self.values is None:
-            return rewards, rewards
-        return rewards, np.maximum(rewards - load_values(job.path(self.values), self.split), 0)
+        answers = answering(job, examples, "validation", tokenizer, self.generation, self.scored_by)
+        return GeneratedReward(answers, self.prompts)
 
 
 @dataclass(kw_only=True)
@@ -149,6 +103,7 @@ class Course:
     batch_size: int
     eval_every: int
     select_best: bool
+    reduction: Reduction = Reduction.sum
 
     def identity(self) -> dict[str, Any]:
         return {name: identity(value) for name, value in vars(self).items()}
@@ -157,30 +112,22 @@ class Course:
 class TrainedPolicy(PolicySource):
     """A policy trained by one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
 
-    def __init__(
-        self,
-        kind: str,
-        stage: str,
-        start: PolicySource,
-        examples: Examples,
-        weights: ResponseWeights,
-        reference_logps: ReferenceLogps | None,
-        course: Course,
-        judge: Judge,
-    ) -> None:
+    def __init__(self, kind: str, stage: str, start: PolicySource, feed: Feed, course: Course, judge: Judge) -> None:
         self.kind, self.stage, self.model = kind, stage, start.model
-        self.start, self.examples, self.weights, self.reference_logps = start, examples, weights, reference_logps
-        self.course, self.judge = course, judge
+        self.start, self.examples, self.feed, self.course, self.judge = start, feed.examples, feed, course, judge
         self.name = f"{name_of(course.variant)}-s{course.seed}"
 
     def identity(self) -> dict[str, Any]:
-        return self.course.identity() | {"judge": self.judge.identity()}
+        return self.course.identity() | {"feed": self.feed.identity(), "judge": self.judge.identity()}
 
     def inputs(self) -> dict[str, Artifact]:
         # in the order of cost: a reward that cannot be had is found before π_ref is trained
         judge = {f"judge_{role}": artifact for role, artifact in self.judge.inputs().items()}
-        inputs: dict[str, Artifact] = {"examples": self.examples} | judge | self.weights.inputs() | {"start": self.start}
-        return inputs | ({"reference_logps": self.reference_logps} if self.reference_logps else {})
+        return {"examples": self.examples} | judge | self.feed.inputs() | {"start": self.start}
+
+    @property
+    def has_adapter(self) -> bool:
+        return self.course.adapter is not None or self.start.has_adapter
 
     def load(self, job: Job, in_full: bool = False) -> PreTrainedModel:
         folder = job.path(self) / "policy"
@@ -209,23 +156,13 @@ class TrainedPolicy(PolicySource):
         return model
 
     def make(self, job: Job) -> None:
-        from aloll_cli.artifacts.reference_logps import LogpTable
         from aloll_cli.logprobs import ResponseLogps
-        from aloll_cli.sampling import Draws
-        from aloll_cli.training import Rows, Training, updates_for
+        from aloll_cli.training import Training, updates_for
 
         course = self.course
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
-        examples = ExampleTable(job.path(self.examples) / "train")
-        rewards, weights = self.weights.load(job)
-        reference = LogpTable(job.path(self.reference_logps)) if self.reference_logps else None
-        rows = Rows(examples, weights, rewards, reference, int(tokenizer.pad_token_id))
-        kept = int((weights > 0).sum())
-        if not kept:
-            raise UserError("no response has a positive weight: there is nothing to learn from.", self.weights.signal.remedy)
-        job.log.say(f"  {kept} of {len(examples)} responses have a positive weight ({rows.kept:.1%})")
-        if self.examples.task.noise:
-            job.log.say(f"  noise: {noise_shares(examples.noise, weights)}")
+        drawing = Drawing(course.sampling, course.batch_size, course.seed)
+        source = self.feed.open(job, drawing, tokenizer, course.adapter is not None)
         model = self.start.load(job, in_full=course.adapter is None)
         check_context(model, self.examples)
         if course.adapter is not None:
@@ -237,11 +174,11 @@ class TrainedPolicy(PolicySource):
             module=ResponseLogps(model, self.model.head is Head.chunked, job.runtime.gradient_checkpointing),
             computes=self.model,
             tokenizer=tokenizer,
-            rows=rows,
-            draws=Draws(course.sampling.frequencies(weights), course.batch_size, course.seed),
+            source=source,
             variant=course.variant,
+            reduction=course.reduction,
             optimizer_options=course.optimizer,
-            updates=updates_for(course.updates, course.epochs, kept, course.batch_size),
+            updates=updates_for(course.updates, course.epochs, source.kept_units, course.batch_size),
             eval_every=course.eval_every,
             select_best=course.select_best,
             seed=course.seed,
@@ -253,12 +190,6 @@ class TrainedPolicy(PolicySource):
         """What training figures are sent to; by the main process alone."""
         tracking = job.runtime.tracking if job.world.is_main else Off()
         return tracking.start(Path(self.folder).name, self.recipe, job.log.warn)
-
-
-def noise_shares(noise: BoolArray, weights: FloatArray) -> str:
-    """How much of a data set is noise, and how much of what is left out of it and of what is kept, in words."""
-    parts = {"the responses": noise, "those left out": noise[weights <= 0], "those kept": noise[weights > 0]}
-    return ", ".join(f"{part.mean():.1%} of {what}" for what, part in parts.items() if len(part))
 
 
 def shares(model: PreTrainedModel) -> str:

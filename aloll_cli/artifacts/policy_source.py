@@ -22,6 +22,11 @@ class PolicySource(Artifact):
 
     model: Model  # what it goes back to
 
+    @property
+    def has_adapter(self) -> bool:
+        """Whether an adapter is on it."""
+        return self.model.has_adapter
+
     @abstractmethod
     def load(self, job: Job, in_full: bool = False) -> PreTrainedModel:
         """The model in eval mode, on this process's device.

@@ -18,7 +18,7 @@ class Alol(Variant):
     clip: float | None = field(metadata=CLIP)  # ρ stays in [1 - clip, 1 + clip]; null leaves it alone
 
     @property
-    def needs_reference(self) -> bool:
+    def needs_behaviour(self) -> bool:
         return True
 
     def loss(self, batch: Batch) -> Tensor:

@@ -1,23 +1,41 @@
-"""What a method is: which weight a response carries, what it needs, and one loss a response.
+"""What a method is: what it takes a loss of, which weight a response carries, what it needs.
 
-Every method of this family is −Σ_t sg[c_t] ln π(y_t): only the detached coefficient c_t differs (Baheti et al. 2024,
-"Leftover Lunch"). Losses sum over the tokens of a response; the trainer takes the mean over the responses of an update.
+Methods that take one response at a time are −Σ_t sg[c_t] ln π(y_t), and only the detached coefficient c_t differs (Baheti et
+al. 2024, "Leftover Lunch"). Losses sum over the tokens of a response; the trainer takes the mean over the units of an update.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from aloll_cli.config import numbers
+from aloll_cli.config import COUNT, numbers
+from aloll_cli.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aloll_cli.arrays import FloatArray
+
 
 CLIP = numbers("(0, 1)", 0.9)  # of a ratio, which then stays in [1 - clip, 1 + clip]; null leaves it alone
+
+
+class Unit(Enum):
+    """What a method takes one loss of; an update is so many of these."""
+
+    response = "a logged response"
+    group = "the logged responses to a prompt, ranked by reward"
+    rollout = "a response that the policy itself drew a moment ago"
+
+
+class Reduction(Enum):
+    """How the losses of a response's tokens become one, where a unit is a response."""
+
+    sum = "their sum, the paper's: a long response counts for more"
+    mean = "their mean, times the mean length of the update's responses: all count the same"
 
 
 class Signal(Enum):
@@ -25,7 +43,7 @@ class Signal(Enum):
 
     none = "every response weighs 1"
     reward = "R(x, y), which must not be negative"
-    advantage = "A⁺ = max(R(x, y) − V(x), 0)"
+    advantage = "A⁺ = max(R(x, y) − V(x), 0); A = R(x, y) − V(x) itself under clamp=false"
 
     @property
     def remedy(self) -> str:
@@ -43,11 +61,11 @@ class Batch:
 
     Attributes:
         logps: (B, T) ln π_θ(y_t | x, y_<t), with gradient, 0 at padding.
-        behaviour_logps: (B, T) the same under the behaviour policy (π_ref offline), 0 at padding; None where the
-            variant does not need it.
-        weights: (B,) the variant's signal: 1, R or A⁺.
+        behaviour_logps: (B, T) the same under the behaviour policy (π_ref offline, π_old online), 0 at padding; None where
+            the variant does not need it.
+        weights: (B,) the variant's signal: 1, R, A⁺ or A.
         rewards: (B,) R(x, y).
-        group: (B,) which prompt a response belongs to.
+        group: (B,) which of the batch's U units a response belongs to, 0 … U − 1.
         mask: (B, T) 1 at real tokens, 0 at padding.
     """
 
@@ -60,30 +78,73 @@ class Batch:
 
     @property
     def log_ratio(self) -> Tensor:
-        """(B, T) ln r_t = ln π_θ(y_t) − ln π_ref(y_t), detached."""
+        """(B, T) ln r_t = ln π_θ(y_t) − ln π_behaviour(y_t), detached."""
         assert self.behaviour_logps is not None
         return self.logps.detach() - self.behaviour_logps
+
+    @property
+    def preferred(self) -> Tensor:
+        """(B, B) whether response i beats response j: of the same unit, with a higher reward."""
+        return (self.group[:, None] == self.group) & (self.rewards[:, None] > self.rewards)
+
+    def per_unit(self, values: Tensor) -> Tensor:
+        """(B,) values of responses → (U,) their sums by unit."""
+        return values.new_zeros(int(self.group.max()) + 1).index_add(0, self.group, values)
 
 
 @dataclass(kw_only=True)
 class Variant(ABC):
     """One method of learning from reward-labelled responses."""
 
-    unit: ClassVar[str] = "response"
-    signal: ClassVar[Signal] = Signal.advantage
+    unit: ClassVar[Unit] = Unit.response
+    signal: ClassVar[Signal] = Signal.advantage  # where a unit is a response
 
     @property
-    def needs_reference(self) -> bool:
-        """Whether the loss reads π_ref's log-probs: then a ratio is taken, and dropout is off."""
+    def needs_behaviour(self) -> bool:
+        """Whether the loss reads the behaviour policy's log-probs: then a ratio is taken, and dropout is off."""
         return False
+
+    def check(self, reward_range: tuple[float, float], batch_size: int) -> None:  # noqa: B027  most have nothing to check
+        """Raises UserError where the method cannot work with rewards in this range (lo, hi), or batches of so many units."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
-        """(B,) one loss a response, to be minimised."""
+        """(U,) one loss a unit, to be minimised."""
 
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
-        """(B,) figures of this method to log, averaged over the responses of an update."""
+        """Figures of this method to log, one a response (B,) or a unit (U,), averaged over an update."""
         return {}
+
+
+@dataclass(kw_only=True)
+class Online(Variant):
+    """A method that learns from rollouts: responses that the policy, as it then is, draws at temperature 1 without a nucleus."""
+
+    unit = Unit.rollout
+
+    rollout_size: int = field(metadata=COUNT)  # responses
+    epochs: int = field(metadata=COUNT)  # passes over a rollout, before the next one is drawn
+
+    @property
+    def needs_behaviour(self) -> bool:
+        return True
+
+    def check(self, reward_range: tuple[float, float], batch_size: int) -> None:
+        if self.rollout_size % batch_size:
+            raise UserError(
+                f"variant.rollout_size={self.rollout_size} is no multiple of batch_size={batch_size}.",
+                f"variant.rollout_size={-(-self.rollout_size // batch_size) * batch_size}",
+            )
+
+    @abstractmethod
+    def advantages(self, rewards: FloatArray, log_ratios: FloatArray, values: FloatArray) -> FloatArray:
+        """(N,) what a rollout's responses are weighted by.
+
+        Args:
+            rewards: (N,) R.
+            log_ratios: (N,) ln π_old(y) − ln π_ref(y), summed over tokens.
+            values: (N,) V_ref of their prompts.
+        """
 
 
 def clipped(ratio: Tensor, clip: float | None) -> Tensor:

@@ -32,7 +32,7 @@ class Kl(Variant):
     estimator: Estimator
 
     @property
-    def needs_reference(self) -> bool:
+    def needs_behaviour(self) -> bool:
         return self.estimator is Estimator.k2
 
     def loss(self, batch: Batch) -> Tensor:

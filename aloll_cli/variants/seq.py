@@ -18,7 +18,7 @@ class Seq(Variant):
     clip: float | None = field(metadata=CLIP)  # r_t stays in [1 - clip, 1 + clip]; null leaves it alone
 
     @property
-    def needs_reference(self) -> bool:
+    def needs_behaviour(self) -> bool:
         return True
 
     def loss(self, batch: Batch) -> Tensor:

@@ -1,0 +1,233 @@
+"""What a policy learns from: logged responses, groups of them, or its own; and the artifacts that each needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.base import Artifact, Job
+from aloll_cli.artifacts.examples import Examples, ExampleTable
+from aloll_cli.artifacts.policy_source import PolicySource
+from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards
+from aloll_cli.decoding import Generation, Sample
+from aloll_cli.errors import UserError
+from aloll_cli.sampling import Sampling
+from aloll_cli.variants.base import Online, Signal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from aloll_cli.answering import Answering
+    from aloll_cli.arrays import BoolArray, FloatArray
+    from aloll_cli.artifacts.reference_logps import LogpTable, ReferenceLogps
+    from aloll_cli.artifacts.values import ValuesArtifact
+    from aloll_cli.sources import Source
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How an update's units are drawn: how often each, how many, and by which seed."""
+
+    sampling: Sampling
+    batch_size: int
+    seed: int
+
+
+@dataclass
+class ResponseWeights:
+    """The signal of a split's responses: 1, R, A⁺ = max(R − V, 0), or A where it is not clamped."""
+
+    signal: Signal
+    examples: Examples
+    split: str
+    rewards: Rewards | None
+    values: ValuesArtifact | None
+    clamp: bool = True
+
+    def inputs(self) -> dict[str, Artifact]:
+        found: dict[str, Artifact | None] = {"rewards": self.rewards, "values": self.values}
+        return {role: artifact for role, artifact in found.items() if artifact}
+
+    def load(self, job: Job) -> tuple[FloatArray, FloatArray]:
+        """(N,) rewards and (N,) weights."""
+        import numpy as np
+
+        from aloll_cli.artifacts.values import load_values
+
+        if self.rewards is None:
+            ones = np.ones(len(ExampleTable(job.path(self.examples) / self.split)))
+            return np.zeros_like(ones), ones
+        rewards = load_rewards(job.path(self.rewards))
+        if self.values is None:
+            return rewards, rewards
+        advantages = rewards - load_values(job.path(self.values), self.split)
+        return rewards, np.maximum(advantages, 0) if self.clamp else advantages
+
+
+class Feed(ABC):
+    """What a policy learns from."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+
+    @abstractmethod
+    def inputs(self) -> dict[str, Artifact]:
+        """What it needs beside the examples."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What decides the updates' units, beside the inputs and how they are drawn."""
+
+    @abstractmethod
+    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> Source:
+        """Load it, and tell how much of it can be learned from.
+
+        Args:
+            job: what it is loaded for.
+            drawing: how units are drawn.
+            tokenizer: the policy's.
+            with_adapter: whether an adapter trains in place of the policy's own weights.
+
+        Raises:
+            UserError: there is nothing to learn from.
+        """
+
+    def _train(self, job: Job) -> ExampleTable:
+        return ExampleTable(job.path(self.examples) / "train")
+
+
+class SingleResponses(Feed):
+    """Logged responses, drawn by their weights."""
+
+    def __init__(self, weights: ResponseWeights, reference_logps: ReferenceLogps | None, weight_loss: bool = True) -> None:
+        """Without ``weight_loss`` the weights say how often a response is drawn, and every kept one counts the same."""
+        super().__init__(weights.examples)
+        self.weights, self.reference_logps, self.weight_loss = weights, reference_logps, weight_loss
+
+    def inputs(self) -> dict[str, Artifact]:
+        return self.weights.inputs() | _named("reference_logps", self.reference_logps)
+
+    def identity(self) -> dict[str, Any]:
+        return {"unit": "response", "clamp": self.weights.clamp, "weight_loss": self.weight_loss}
+
+    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> Source:
+        from aloll_cli.sampling import Draws
+        from aloll_cli.sources import Logged, Rows, one_by_one
+
+        examples = self._train(job)
+        rewards, weights = self.weights.load(job)
+        frequencies = drawing.sampling.frequencies(weights)
+        positive = weights > 0
+        if not positive.any():
+            raise UserError("no response has a positive weight: there is nothing to learn from.", self.weights.signal.remedy)
+        job.log.say(f"  {positive.sum()} of {len(examples)} responses have a positive weight ({positive.mean():.1%})")
+        if self.examples.task.noise:
+            job.log.say(f"  noise: {noise_shares(examples.noise, weights)}")
+        counted = weights if self.weight_loss else positive.astype(weights.dtype)
+        rows = Rows(examples, counted, rewards, _table(job, self.reference_logps))
+        draws = Draws(frequencies, drawing.batch_size, drawing.seed)
+        return Logged(rows, int(positive.sum()), float(positive.mean()), *one_by_one(len(examples)), draws)
+
+
+class RankedGroups(Feed):
+    """The logged responses to a prompt, ranked by reward, of prompts that have any of unlike reward."""
+
+    def __init__(self, examples: Examples, rewards: Rewards, reference_logps: ReferenceLogps | None) -> None:
+        super().__init__(examples)
+        self.rewards, self.reference_logps = rewards, reference_logps
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"rewards": self.rewards} | _named("reference_logps", self.reference_logps)
+
+    def identity(self) -> dict[str, Any]:
+        return {"unit": "group"}
+
+    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> Source:
+        import numpy as np
+
+        from aloll_cli.sampling import Draws
+        from aloll_cli.sources import Logged, Rows, ranked
+
+        examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
+        members, offsets, preferring = ranked(examples.groups[0], rewards.astype(np.float32))
+        if not preferring.any():
+            raise UserError(
+                "no prompt has two responses of unlike reward: there is nothing to compare.",
+                "task.responses=all, or a method that takes responses one by one: variant=seq",
+            )
+        job.log.say(
+            f"  {preferring.sum()} of {len(preferring)} prompts have responses of unlike reward ({preferring.mean():.1%})"
+        )
+        draws = Draws(preferring.astype(np.float64), drawing.batch_size, drawing.seed)  # each equally often
+        rows = Rows(examples, np.ones(len(examples)), rewards, _table(job, self.reference_logps))
+        return Logged(rows, int(preferring.sum()), float(preferring.mean()), members, offsets, draws)
+
+
+class OwnResponses(Feed):
+    """Responses that the policy draws itself while it trains, to prompts of the train split."""
+
+    def __init__(
+        self, examples: Examples, variant: Online, scored_by: ScoredBy, values: ValuesArtifact, reference: PolicySource
+    ) -> None:
+        super().__init__(examples)
+        self.variant, self.scored_by, self.values, self.reference = variant, scored_by, values, reference
+
+    def inputs(self) -> dict[str, Artifact]:
+        return self.scored_by.inputs() | {"values": self.values}
+
+    def identity(self) -> dict[str, Any]:
+        return {"unit": "rollout"} | self.scored_by.identity()
+
+    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> Source:
+        from aloll_cli.artifacts.values import load_values
+        from aloll_cli.logprobs import ResponseLogps
+        from aloll_cli.rollouts import Rollouts
+
+        plain = Sample(samples=1, seed=drawing.seed, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
+        switches_off = with_adapter and not self.reference.has_adapter
+        where = "the policy's, with its adapter switched off" if switches_off else "a second model in memory"
+        job.log.say(f"  log-probs of new responses under the reference: {where}")
+        return Rollouts(
+            answering=answering(job, self.examples, "train", tokenizer, plain, self.scored_by),
+            variant=self.variant,
+            values=load_values(job.path(self.values), "train"),
+            reference=None if switches_off else ResponseLogps(self.reference.load(job)),
+            batch_size=drawing.batch_size,
+            pad=int(tokenizer.pad_token_id),
+            seed=drawing.seed,
+        )
+
+
+def answering(
+    job: Job, examples: Examples, split: str, tokenizer: PreTrainedTokenizerBase, generation: Generation, scored_by: ScoredBy
+) -> Answering:
+    """How a policy that trains answers a split's prompts, and who scores the answers."""
+    from aloll_cli.answering import Answering
+
+    return Answering(
+        examples=ExampleTable(job.path(examples) / split),
+        tokenizer=tokenizer,
+        generation=generation,
+        max_tokens=examples.task.max_response_tokens,
+        stop=examples.task.stop,
+        batch_tokens=job.runtime.scoring_batch_tokens,
+        reward=scored_by.reward,
+        load_scorer=lambda: scored_by.scorer(job),
+    )
+
+
+def noise_shares(noise: BoolArray, weights: FloatArray) -> str:
+    """How much of a data set is noise, and how much of what is left out of it and of what is kept, in words."""
+    parts = {"the responses": noise, "those left out": noise[weights <= 0], "those kept": noise[weights > 0]}
+    return ", ".join(f"{part.mean():.1%} of {what}" for what, part in parts.items() if len(part))
+
+
+def _named(role: str, artifact: Artifact | None) -> dict[str, Artifact]:
+    return {role: artifact} if artifact else {}
+
+
+def _table(job: Job, reference_logps: ReferenceLogps | None) -> LogpTable | None:
+    from aloll_cli.artifacts.reference_logps import LogpTable
+
+    return LogpTable(job.path(reference_logps)) if reference_logps else None
