@@ -1,0 +1,175 @@
+"""Responses that a policy draws while it trains, and what is learned from each before the next are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aloll_cli.answering import Answering
+from aloll_cli.batches import batch_logps
+from aloll_cli.sampling import philox
+from aloll_cli.sources import Rows, Source
+from aloll_cli.variants.base import Online
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import Float32Array, FloatArray, IntArray
+    from aloll_cli.artifacts.examples import ExampleTable
+    from aloll_cli.logprobs import ResponseLogps
+    from aloll_cli.world import World
+
+FILE = "rollout.safetensors"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The arrays of a rollout of N responses.
+
+    Attributes:
+        prompts: (N,) rows of the examples whose prompts were answered.
+        tokens: (M,) ids of all responses, one after the other.
+        offsets: (N + 1,) where each begins.
+        logps: (M,) fp32 ln π_old of these tokens.
+        rewards, advantages: (N,)
+        order: (E, N) in which order each pass takes the responses.
+    """
+
+    prompts: IntArray
+    tokens: IntArray
+    offsets: IntArray
+    logps: Float32Array
+    rewards: FloatArray
+    advantages: FloatArray
+    order: IntArray
+
+
+@dataclass(frozen=True)
+class DrawnResponses:
+    """The tokens of a rollout, by row."""
+
+    examples: ExampleTable
+    drawn: Drawn
+
+    def __len__(self) -> int:
+        return len(self.drawn.prompts)
+
+    def prompt_ids(self, row: int) -> IntArray:
+        return self.examples.prompt_ids(int(self.drawn.prompts[row]))
+
+    def response_ids(self, row: int) -> IntArray:
+        return self.drawn.tokens[self.drawn.offsets[row] : self.drawn.offsets[row + 1]]
+
+    def prompt_lengths(self) -> IntArray:
+        return self.examples.prompt_lengths()[self.drawn.prompts]
+
+    def response_lengths(self) -> IntArray:
+        return np.diff(self.drawn.offsets)
+
+    def row(self, index: int) -> Float32Array:
+        """(T,) ln π_old of a response's tokens."""
+        return self.drawn.logps[self.drawn.offsets[index] : self.drawn.offsets[index + 1]]
+
+
+@dataclass
+class Rollouts(Source):
+    """Draws a rollout from the policy every so many updates, which then learn from it, each response once a pass.
+
+    Attributes:
+        answering: how prompts are answered, and who scores the answers.
+        variant: what tells the size of a rollout, the passes over it, and its advantages.
+        values: (R,) V_ref of each example's prompt.
+        reference: π_ref where it is another model in memory; None: the policy with its adapter switched off.
+        batch_size: responses an update; the rollout's size is a multiple of it.
+        pad: the id to pad with.
+        seed: of which prompts are answered, in which order they are learned from; the answers' own is the decoding's.
+    """
+
+    answering: Answering
+    variant: Online
+    values: FloatArray
+    reference: ResponseLogps | None
+    batch_size: int
+    pad: int
+    seed: int
+    kept = 1.0
+
+    @property
+    def kept_units(self) -> int:  # type: ignore[override]
+        """Each prompt is answered once a pass over the data, and each answer learned from as often as the variant says."""
+        return len(self.answering.examples.groups[1]) * self.variant.epochs
+
+    def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
+        """Draw the rollout that begins with this update, if one does."""
+        return self._draw(update, module, world) if update % self._updates == 0 else {}
+
+    def units(self, update: int) -> list[IntArray]:
+        place = update % self._updates * self.batch_size
+        epoch, start = divmod(place, self.variant.rollout_size)
+        return [np.array([row]) for row in self._drawn.order[epoch, start : start + self.batch_size]]
+
+    def save(self, folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        save_file({field.name: np.ascontiguousarray(getattr(self._drawn, field.name)) for field in fields(Drawn)}, folder / FILE)
+
+    def load(self, folder: Path) -> None:
+        from safetensors.numpy import load_file
+
+        self._learn_from(Drawn(**load_file(folder / FILE)))
+
+    @property
+    def _updates(self) -> int:
+        """How many learn from one rollout."""
+        return self.variant.epochs * self.variant.rollout_size // self.batch_size
+
+    def _draw(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
+        random, size = philox(self.seed, update), self.variant.rollout_size
+        first = self.answering.examples.groups[1]
+        chosen = first[random.choice(len(first), size, replace=len(first) < size)]
+        order = np.stack([random.permutation(size) for _ in range(self.variant.epochs)])
+        mine = list(range(size))[world.rank :: world.size]
+        asked = [(f"{self.answering.examples.ids[chosen[i]]}/{i}", int(chosen[i])) for i in mine]
+        responses, rewards = self.answering.answer(module, asked, update, world)
+        tokens = [response.ids for response in responses]
+        found = _drawn(chosen[mine], tokens, np.zeros(sum(map(len, tokens)), dtype=np.float32), rewards, rewards, order)
+        old = self._logps(module, found)
+        log_ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._reference_logps(module, found), strict=True)]
+        advantages = self.variant.advantages(rewards, np.array(log_ratios), self.values[chosen[mine]])
+        answers = zip(mine, tokens, [row.tolist() for row in old], rewards.tolist(), advantages.tolist(), log_ratios, strict=True)
+        every = sorted(answer for part in world.gather(list(answers)) for answer in part)
+        _, tokens, logps, rewards_of, advantages_of, log_ratios = map(list, zip(*every, strict=True))
+        flat = np.array([value for row in logps for value in row], dtype=np.float32)
+        self._learn_from(_drawn(chosen, tokens, flat, np.array(rewards_of), np.array(advantages_of), order))
+        return {
+            "samples": size, "sampled_tokens": len(flat), "sampled_reward": float(np.mean(rewards_of)),
+            "kl_reference": float(np.mean(log_ratios)),
+        }  # fmt: skip
+
+    def _learn_from(self, drawn: Drawn) -> None:
+        self._drawn = drawn
+        responses = DrawnResponses(self.answering.examples, drawn)
+        self.rows = Rows(responses, drawn.advantages, drawn.rewards, responses)
+
+    def _reference_logps(self, module: ResponseLogps, drawn: Drawn) -> list[Float32Array]:
+        if self.reference is not None:
+            return self._logps(self.reference, drawn)
+        module.model.disable_adapters()
+        try:
+            return self._logps(module, drawn)
+        finally:
+            module.model.enable_adapters()
+
+    def _logps(self, module: ResponseLogps, drawn: Drawn) -> list[Float32Array]:
+        rows = DrawnResponses(self.answering.examples, drawn)
+        return batch_logps(module, rows, range(len(rows)), self.pad, self.answering.batch_tokens)
+
+
+def _drawn(
+    prompts: IntArray, tokens: list[list[int]], logps: Float32Array, rewards: FloatArray, advantages: FloatArray, order: IntArray
+) -> Drawn:
+    """Of (N,) responses as lists of ids."""
+    flat = np.array([token for row in tokens for token in row], dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in tokens], dtype=np.int64)])
+    return Drawn(prompts, flat, offsets, logps, rewards, advantages, order)

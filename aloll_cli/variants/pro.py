@@ -1,0 +1,79 @@
+"""Preference ranking optimisation: each response of a ranking is held against all that rank below it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from aloll_cli.config import numbers
+from aloll_cli.errors import UserError
+from aloll_cli.variants.base import Batch, Unit, Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EDGE = 1e-6  # a reward closer to 0 or 1 than this has the logit of this
+
+
+class Scale(Enum):
+    """On which scale rewards are held apart."""
+
+    logit = "ln(R / (1 − R)), the reward before its sigmoid, as the paper's: for rewards in [0, 1]"
+    given = "R itself"
+
+
+@dataclass(kw_only=True)
+class Pro(Variant):
+    """PRO (Song et al. 2024): for responses y_1 … y_n by falling reward, with s_k the MEAN token log-prob of y_k,
+
+    Σ_{k<n} { ln(e^{s_k T_k} + Σ_{j>k} e^{s_j τ_jk}) − s_k T_k } − sft_weight · (n − 1)² · ln π(y_1),
+
+    where τ_jk = R_k − R_j and T_k = max_{j>k} τ_jk: a small difference of rewards is a flat comparison. ln π(y_1), the
+    likelihood of the best response, is a sum over its tokens. Responses of equal reward are not held against each other.
+    """
+
+    unit = Unit.group
+
+    sft_weight: float = field(metadata=numbers("[0, 1000]", 0.05))
+    scale: Scale
+
+    def check(self, reward_range: tuple[float, float], batch_size: int) -> None:
+        if self.scale is Scale.logit and not 0 <= reward_range[0] < reward_range[1] <= 1:
+            raise UserError(
+                f"variant.scale=logit is for rewards in [0, 1], and these lie in [{reward_range[0]:g}, {reward_range[1]:g}].",
+                "variant.scale=given",
+            )
+
+    def loss(self, batch: Batch) -> Tensor:
+        """(U,) the equation above, for each group."""
+        import torch
+
+        rewards = batch.rewards if self.scale is Scale.given else batch.rewards.logit(EDGE)
+        apart = (rewards[:, None] - rewards) * batch.preferred  # (B, B): τ_jk at [k, j], 0 where k does not beat j
+        greatest = apart.amax(dim=-1)  # (B,): T_k
+        mean_logps = batch.logps.sum(dim=-1) / batch.mask.sum(dim=-1)
+        own = (mean_logps * greatest)[:, None]
+        others = (mean_logps * apart).masked_fill(~batch.preferred, -torch.inf)
+        # a response that beats none, the last one, is alone in its sum and costs ln e^{s T} − s T = 0
+        ranking = torch.cat([own, others], dim=-1).logsumexp(dim=-1) - own[:, 0]
+        return batch.per_unit(ranking) + self.sft_weight * batch.per_unit(_best_of(batch) * -batch.logps.sum(dim=-1))
+
+    def metrics(self, batch: Batch) -> dict[str, Tensor]:
+        """The share of pairs that the mean log-probs put in order, by group."""
+        mean_logps = batch.logps.detach().sum(dim=-1) / batch.mask.sum(dim=-1)
+        in_order = (mean_logps[:, None] > mean_logps) & batch.preferred
+        return {"pair_accuracy": batch.per_unit(in_order.sum(dim=-1).float()) / batch.per_unit(batch.preferred.sum(dim=-1))}
+
+
+def _best_of(batch: Batch) -> Tensor:
+    """(B,) (n − 1)² for the best response of each group of n, the first of several as good; 0 for any other."""
+    same = batch.group[:, None] == batch.group
+    is_first_of_equals = (same & (batch.rewards[:, None] == batch.rewards)).float().argmax(dim=-1) == _numbers(batch)
+    is_best = ~batch.preferred.any(dim=0) & is_first_of_equals
+    return is_best * (same.sum(dim=-1) - 1.0) ** 2
+
+
+def _numbers(batch: Batch) -> Tensor:
+    """(B,) 0 … B − 1."""
+    return batch.group.new_ones(batch.group.shape).cumsum(dim=0) - 1
