@@ -401,6 +401,9 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
         [*RENAMED, "task.columns.split=part", "task.on_bad_row=skip"],
         r'no responses\.\nFound: 3 bad rows skipped\. Rows for it say so in the column "part": validation, valid, val, dev\.',
     ),
+    "bad rows alone": (
+        3 * [RATED], ["task.on_bad_row=skip"], r"no responses\.\nFound: 3 bad rows skipped\. What is wrong .* under task.on_bad_row=error",
+    ),
     "another column": (
         [{"prompt": "Q", "response": "A", "stars": 3}], ["task.columns.reward=score"], r"Name it: task.columns.reward=stars, or leave",
     ),

@@ -135,6 +135,8 @@ class Data(Artifact):
         hint = f"Found: {found}. " if found else ""
         if not rows:
             hint += "It has no rows: put some into that file."
+        elif lost["bad rows skipped"] == rows:
+            hint += "What is wrong with the first of them is said under task.on_bad_row=error"
         elif split in self._origins:
             hint += "Put rows into that file."
         else:
