@@ -36,6 +36,7 @@ CONFIG = "config"
 EVALUATING = ("evaluate", "run")
 CHOICE = re.compile(rf"\+?({'|'.join(GROUPS)}|experiment|reward@[\w.]+)=")
 PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.\w+)(?:\.reward)?=")
+OF_PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.(?P<name>\w+))\.")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -141,14 +142,21 @@ class _Composer:
     def with_parts(self, overrides: list[str]) -> list[str]:
         """Overrides with the parts of mixtures as Hydra takes them: ``reward.parts.NAME=choice`` chooses from the group too."""
         found = [PART.match(override) for override in overrides]
-        if not any(found):
+        options = list(filter(None, map(OF_PART.match, overrides)))
+        if not any(found) and not options:
             return overrides
         chosen = [o for o, part in zip(overrides, found, strict=True) if part is None and CHOICE.match(o)]
         cfg = self.config(chosen, multirun=True)
-        for part in filter(None, found):
+        for part in [*filter(None, found), *options]:
             if OmegaConf.select(cfg, f"{part['role']}.parts") is None:
                 what = f"{part['part']} is no option of the {part['role']} chosen here."
                 raise UserError(what, f"Parts belong to {part['role']}=mixed.")
+        named = {part["part"] for part in filter(None, found)}
+        for option in options:
+            parts = OmegaConf.select(cfg, f"{option['role']}.parts")
+            if option["part"] not in named and option["name"] not in parts:
+                listed = f" Parts here: {', '.join(parts)}." if parts else ""
+                raise UserError(f"{option['part']} is no reward yet.", f"Choose one: {option['part']}=vader.{listed}")
         there = cfg.hydra.runtime.choices
         places = [f"reward@{part['part']}.reward" if part else "" for part in found]
         return [

@@ -316,7 +316,8 @@ def _skill(skill: dict[str, Any]) -> str:
         auc = f", AUC {number(skill['auc'])}" if "auc" in skill else ""
         return f"accuracy {number(skill['accuracy'])} (label 1 is {number(skill['share_of_1'])} of them){auc}"
     pairs = f"{number(skill['pair_accuracy'])} of {skill['pairs']} pairs" if skill["pairs"] else "unknown (no prompt has two)"
-    return f"R² {number(skill['r2'])}, rank correlation {number(skill['rank_correlation'])}, pair accuracy {pairs}"
+    r2, correlation = (number(skill[name]) if name in skill else "unknown" for name in ("r2", "rank_correlation"))
+    return f"R² {r2}, rank correlation {correlation}, pair accuracy {pairs}"
 
 
 def _bootstrap(metrics: dict[str, Any]) -> str:

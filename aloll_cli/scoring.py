@@ -40,7 +40,8 @@ def checked_scores(reward: Reward, scorer: Scorer, rows: Sequence[Row]) -> Float
             )
         if not lo <= score <= hi:
             raise UserError(
-                f"{where} gave {score} for example {row.id}, outside its range [{lo}, {hi}].", "Correct the range or the reward."
+                f"{where} gave {score} for example {row.id}, outside its range [{lo}, {hi}].",
+                "Correct the reward or, where these are its options, the range: reward.lo=… reward.hi=…",
             )
     return scores
 

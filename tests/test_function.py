@@ -61,6 +61,27 @@ def nothing(rows):
 def texts(rows):
     return ["good"] * len(rows)
 
+def leaves(rows):
+    import sys
+    sys.exit(3)
+
+def one(rows):
+    return [1]
+
+def lazy(rows):
+    return (1 for row in rows)
+
+def with_gradient(rows):
+    import torch
+    return torch.ones(len(rows), requires_grad=True)
+
+def takes_none():
+    return []
+
+def talks(rows):
+    print("one, two")
+    return score(rows)
+
 number = 3
 """
 
@@ -94,12 +115,17 @@ FAILURES = {
     "helper": (["reward.rows=2"], r"my\.py: helper raised for rows test-0-0, test-1-0\.\nTraceback .*\n.*my\.py\", line \d+, in helper\n"),
     "hangs": (["reward.timeout=0.1", "reward.rows=1"], r"my\.py: hangs took more than reward\.timeout=0\.1 seconds for row test-0-0\.\nreward\.timeout=0\.2"),
     "nan": ([], r"reward=function gave nan for example test-4-0\.\nRewards must be finite"),
-    "few": ([], r"my\.py: few returned 5 numbers for 6 rows, test-0-0 to test-5-0\.\n6 numbers are needed\. Blocks that were scored"),
+    "few": ([], r"my\.py: few returned 5 numbers for 6 rows, test-0-0 to test-5-0\.\nNeeded: 6 numbers\. Blocks that were scored"),
     "many": (["reward.rows=3"], r"my\.py: many returned \[\[1\], \[1\], \[1\]\] for rows test-0-0, test-1-0, test-2-0\."),
     "nothing": ([], r"my\.py: nothing returned None for 6 rows"),
-    "texts": ([], r"my\.py: texts returned \['good', .* for 6 rows, .*\.\nA list of 6 numbers is needed"),
+    "texts": ([], r"my\.py: texts returned \['good', .* for 6 rows, .*\.\nNeeded: a list of 6 numbers\."),
     "number": ([], r"my\.py has no function number\.\nThere are: score, stored, fields,"),
-    "score": (["reward.hi=4"], r"reward=function gave 5\.0 for example test-5-0, outside its range \[0\.0, 4\.0\]"),
+    "score": (["reward.hi=4"], r"reward=function gave 5\.0 for example test-5-0, outside its range \[0\.0, 4\.0\]\.\n.*reward\.hi="),
+    "leaves": ([], r"my\.py: leaves raised for 6 rows.*\.\nTraceback .*\n.*my\.py\", line \d+, in leaves\n(.*\n)+SystemExit: 3\n"),
+    "one": ([], r"my\.py: one returned 1 number for 6 rows"),
+    "lazy": ([], r"my\.py: lazy returned <generator object .* for 6 rows, .*\.\nNeeded: a list of 6 numbers\."),
+    "with_gradient": ([], r"my\.py: with_gradient returned tensor\(.* for 6 rows, .*\.\nNeeded: a list of 6 numbers\."),
+    "takes_none": ([], r"my\.py: takes_none raised for 6 rows, .*\.\nTypeError: takes_none\(\) takes 0 positional arguments"),
 }  # fmt: skip
 
 
@@ -109,6 +135,11 @@ def test_what_is_said_when_a_function_fails(file, function):
     with pytest.raises(UserError) as caught:
         scores(file, function, *options)
     assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def test_what_a_function_prints_does_not_mix_with_results(file, capsys):
+    scores(file, "talks")
+    assert capsys.readouterr() == ("", "one, two\n")
 
 
 def test_a_traceback_is_the_users_own(file):
@@ -122,7 +153,9 @@ def test_a_traceback_is_the_users_own(file):
 
 def test_a_file_that_cannot_be_imported_is_shown_with_its_traceback(file):
     file.write_text("import nosuchmodule\n")
-    with pytest.raises(UserError, match=r"my\.py: cannot be imported\.\n(.*\n)+ModuleNotFoundError: .*nosuchmodule.*\nCorrect"):
+    with pytest.raises(
+        UserError, match=r"my\.py: cannot be imported\.\n(.*\n)+ModuleNotFoundError: .*nosuchmodule.*\nCorrect .* PYTHONPATH"
+    ):
         scores(file, "score")
     file.write_text("def score(:\n")
     with pytest.raises(UserError, match=r"my\.py: cannot be imported\.\n(.*\n)+SyntaxError: "):

@@ -187,7 +187,10 @@ COMMANDS = [
     ("train reward=mixed reward.parts.a=vader reward.parts.a.lo=2", r"a part's lo=2.0 is not below its hi=1.0"),
     ("train reward=mixed reward.parts.a=vader reward.parts.a.transform=log", r"transform=log: one of none, sigmoid, clip, minmax, zscore"),
     ("train reward=mixed reward.parts.cut=vader", r'"cut" cannot name a part\.\nLetters, digits and _'),
-    ("train reward=mixed +reward.parts.a.weight=1", r"reward.parts.a"),
+    ("train reward=mixed +reward.parts.a.weight=1", r"reward.parts.a is no reward yet\.\nChoose one: reward.parts.a=vader\.$"),
+    ("train reward=mixed reward.parts.b=length reward.parts.a.reward.most=1", r"reward.parts.a is no reward yet\.\nChoose one: reward.parts.a=vader"),
+    ("train reward=imdb reward.parts.sentimnt.weight=2", r"reward.parts.sentimnt is no reward yet\.\n.* Parts here: "),
+    ("train +reward.parts.a.weight=1", r"reward.parts.a is no option of the reward chosen here\.\nParts belong to reward=mixed"),
     ("train variant=wbc reward=mixed reward.parts.a=vader reward.parts.a.weight=-1", r"weights by the reward itself, .* as low as -1"),
     ("train reward=regex", r'"reward.pattern" has no value\.\nSet it: reward.pattern=…'),
     ("train reward=regex reward.pattern=*a", r"reward.pattern=\*a is no regular expression: nothing to repeat at position 0\.\nreward.pattern="),
@@ -317,30 +320,38 @@ FILES = {
     "rows.jsonl": {
         "bad JSON": (lines(GOOD, GOOD, b"{oops\n"), r"rows.jsonl, line 3: not JSON: .* at column 2\.\nCorrect that line"),
         "bad UTF-8": (lines(GOOD, b'{"prompt": "caf\xe9"}\n'), r"rows.jsonl, line 2: byte 15 is not UTF-8\.\nSave the file as UTF-8"),
-        "a list": (lines(GOOD, [1, 2]), r"line 2: a JSON object is needed, not list"),
+        "a list": (lines(GOOD, [1, 2]), r"line 2: a JSON object is needed, not list\.\nCorrect that line: each holds one JSON object"),
+        "one list of all": (b'[\n{"prompt": "a", "response": "b"}\n]\n', r"line 1: not JSON: .* at column 2\.\nCorrect that line: each holds one"),
+        "UTF-16": (lines(GOOD).decode().encode("utf-16"), r"line 1: byte 0 is not UTF-8\.\nSave the file as UTF-8"),
         "a missing column": (lines(GOOD, {"prompt": "x", "reply": "y"}), r'line 2: field "response" is missing; there are \'prompt, reply'),
         "a number for text": (lines({"prompt": "x", "response": 3}), r'line 1: field "response" is 3; text is needed\.\nLeave such rows'),
         "null for text": (lines({"prompt": None, "response": "y"}), r'line 1: field "prompt" is None; text is needed'),
         "half a character": (lines(b'{"prompt": "\\ud800", "response": "y"}\n'), r'field "prompt" holds half of a surrogate pair'),
         "deep nesting": (lines(b'{"prompt": ' + 9999 * b"[" + 9999 * b"]" + b"}\n"), r"line 1: JSON that cannot be read"),
         "an endless number": (lines(b'{"prompt": ' + 9999 * b"9" + b"}\n"), r"line 1: JSON that cannot be read"),
-        "an empty file": (b"", r"rows.jsonl: the train split has no responses\.\n"),
+        "an empty file": (b"", r"rows.jsonl: the train split has no responses\.\nIt has no rows: put some into that file"),
         "blank lines": (b"\n\n \n", r"rows.jsonl: the train split has no responses"),
         "empty responses": (
             lines(*({"prompt": f"{i}", "response": " "} for i in range(40))), r"no responses\.\nFound: \d+ empty responses left out\.",
         ),
-        "one row": (lines(GOOD), r"rows.jsonl: the \w+ split has no responses\.\n.*Prompts are drawn for it by their hash"),
+        "one row": (lines(GOOD), r"rows.jsonl: the \w+ split has no responses\.\nA prompt's hash puts it there or not .*: add rows with other prompts"),
     },
     "rows.csv": {
         "another delimiter": (b"prompt;response\na;b\n", r"rows.csv, line 2: field \"prompt\" is missing; there are 'prompt;response'"),
         "nothing": (b"", r"rows.csv: the train split has no responses"),
+        "a header only": (b"prompt,response\n", r"rows.csv: the train split has no responses\.\nIt has no rows: put some"),
+        "a column twice": (b"prompt,response,response\na,b,c\n", r'rows.csv: the header has two columns "response"\.\nName each column once'),
         "a row too long": (b"prompt,response\na,b\na,b,c\n", r"rows.csv, line 3: not as many cells as the header has names"),
         "a row too short": (b"prompt,response\na\n", r"rows.csv, line 2: not as many cells"),
         "an open quote": (b'prompt,response\na,"b\n', r"rows.csv, line \d: not CSV: unexpected end of data"),
-        "another encoding": (b"prompt,response\na,caf\xe9\n", r"rows.csv: near line \d it is not UTF-8\.\nSave the file as UTF-8"),
+        "another encoding": (b"prompt,response\na,caf\xe9\n", r"rows.csv, line 2: byte 5 is not UTF-8\.\nSave the file as UTF-8"),
+        "UTF-16": ("prompt,response\na,b\n".encode("utf-16"), r"rows.csv, line 1: byte 0 is not UTF-8"),
     },
-    "rows.parquet": {"a torn file": (b"PAR1 and nothing more", r"rows.parquet: not a Parquet file: ")},
-    "rows.jsonl.gz": {"a torn file": (gzip.compress(lines(*[GOOD] * 99))[:-9], r"rows.jsonl.gz: not a whole gzip file")},
+    "rows.parquet": {"a torn file": (b"PAR1 and nothing more", r"rows.parquet: not a Parquet file: "), "nothing": (b"", r"rows.parquet: not a Parquet file: .*0 bytes\.\nSave it")},
+    "rows.jsonl.gz": {
+        "a torn file": (gzip.compress(lines(*[GOOD] * 99))[:-9], r"rows.jsonl.gz: not a whole gzip file"),
+        "no gzip": (lines(GOOD), r"rows.jsonl.gz: not a whole gzip file: Not a gzipped file .*\.\n.*name it .jsonl where it is not compressed"),
+    },
 }  # fmt: skip
 DIALOGUES = {
     "a text": (dialogue(reward=["n/a", 1.0]), r'line 1: field "reward" is \'n/a\'; a number is needed'),
@@ -385,6 +396,41 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
         r'rows.jsonl, row 2: the prompt "How was it\?" is in train and in validation\.\nSplits must not share a prompt',
     ),
     "nothing for a split": ([RATED | {"part": "train"}], [*RENAMED, "task.columns.split=part"], r"rows.jsonl: the validation split has no responses"),
+    "no row of that split, for its bad rows": (
+        [RATED | {"part": "train"}] + 3 * [RATED | {"part": "dev", "score": "n/a"}],
+        [*RENAMED, "task.columns.split=part", "task.on_bad_row=skip"],
+        r'no responses\.\nFound: 3 bad rows skipped\. Rows for it say so in the column "part": validation, valid, val, dev\.',
+    ),
+    "bad rows alone": (
+        3 * [RATED], ["task.on_bad_row=skip"], r"no responses\.\nFound: 3 bad rows skipped\. What is wrong .* under task.on_bad_row=error",
+    ),
+    "another column": (
+        [{"prompt": "Q", "response": "A", "stars": 3}], ["task.columns.reward=score"], r"Name it: task.columns.reward=stars, or leave",
+    ),
+    "a name that is nearly right": (
+        [{"prompt": "Q", " response": "A", " reward": 3}], [], r"""Name it: task.columns.response='" response"', or leave""",
+    ),
+    "semicolons": ([{"prompt;response;reward": "Q;A;1"}], [], r"Separate columns by commas, not by ';', or leave"),
+    "tabs": ([{"prompt\tresponse": "Q\tA"}], [], r"Separate columns by commas, not by '\\t', or leave"),
+    "a chat that the assistant ends": (
+        [{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}], [],
+        r'field "response" is missing; .*\nGive the answer, after the last turn of the user, a column of its own: "response", or',
+    ),
+    "a chat that the assistant ends, and an answer": (
+        [{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}], "response": "A"}], [],
+        r'field "messages" ends with a turn of the assistant; the user must speak last, and the answer be "response"',
+    ),
+    "a speaker that is unknown": (
+        [{"messages": [{"role": "human", "content": "Q"}], "response": "A"}], [], r"""turn 1: "role" is 'human'; system, user, assistant are""",
+    ),
+    "content in pieces": (
+        [{"messages": [{"role": "user", "content": [{"type": "text"}]}], "response": "A"}], [], r"""turn 1: "content" is \[.*; text is needed""",
+    ),
+    "a prompt beside messages": (
+        [{"prompt": "Q", "messages": [{"role": "user", "content": "Q"}], "response": "A"}], [], r'fields "prompt" and "messages" are both there',
+    ),
+    "lists of lists": ([RATED | {"answer": [["A"], ["B"]], "score": [[1], [0]]}], RENAMED, r"""field "answer" is \[\['A'\], \['B'\]\]; texts are needed"""),
+    "infinity": ([RATED | {"score": float("inf")}], RENAMED, r'field "score" is inf; a finite number is needed'),
     "turns under another name": ([{"chat": "Hi", "response": "A"}], ["task.columns.messages=chat"], r"""field "chat" is 'Hi'; a list of turns is needed"""),
     "turns that are not there": ([{"prompt": "Hi", "response": "A"}], ["task.columns.messages=chat"], r'field "chat" is missing; there are'),
 }  # fmt: skip
@@ -425,6 +471,7 @@ def test_a_prompt_in_two_splits(light, tmp_path: Path):
     [
         (["reward=column", "values=data"], r"example \w+-0-0 stores no reward\.\nChoose a reward that scores text"),
         (["task.responses=best"], r"task.responses=best compares stored rewards, and the data has none\.\ntask.responses=all"),
+        (["reward=column", "values=data"], r"or give every row one, in the column that task.columns.reward names"),
         (["reward=fitted"], r"No response of the train split stores a reward to fit on\.|has only \d+ rows to fit on"),
         (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight.*\nNo reward exceeds its V"),
         (["values=group"], r"values=group needs prompts with several responses, and every prompt has one\.\nvalues=data"),

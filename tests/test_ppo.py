@@ -1,11 +1,16 @@
 """PPO by hand, and rollouts that end with the same bits however they are interrupted."""
 
+from functools import cache
 from math import exp
 
 import numpy as np
+import pytest
 import torch
+from tiny import composed, llama, opened, reviews, tokenizer
 from torch.testing import assert_close
 
+from aloll_cli.artifacts.line import Line
+from aloll_cli.files import read_json_lines
 from aloll_cli.variants.base import Batch
 from aloll_cli.variants.ppo import Ppo
 
@@ -59,3 +64,66 @@ def test_what_is_logged_of_an_update():
     found = PPO.metrics(batch([2.0, -1.0]))
     assert found["clip_fraction"].tolist() == [0.5, 1.0]
     assert found["advantage"].tolist() == [2.0, -1.0]
+
+
+UPDATES = 6
+COMMON = [
+    "task.max_response_tokens=12", "task.stop=[]", "model=pretrained", "reference=pretrained", "values=constant",
+    "values.value=0.1", "variant=ppo", "variant.rollout_size=16", "variant.epochs=2", "batch_size=8", "micro_batch_size=3",
+    f"updates={UPDATES}", "eval_every=6", "eval_prompts=2", "optimizer.lr=0.01", "checkpoint_every=3",
+]  # fmt: skip
+LORA = ["adapter=lora", "adapter.r=4", "adapter.dropout=0"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The updates and the log of a policy trained by some overrides, once for each."""
+    root = tmp_path_factory.mktemp("ppo")
+    reviews(root / "rows")
+    llama().save_pretrained(root / "model")
+    tokenizer().save_pretrained(root / "model")
+
+    @cache
+    def train(*overrides):
+        settings = composed(f"task.path={root / 'rows'}", f"model.path={root / 'model'}", *COMMON, *overrides)
+        made = opened(root / ("out " + " ".join(overrides)), settings.runtime).ensure(Line(settings).policy)
+        return read_json_lines(made / "metrics.jsonl"), (made / "log.txt").read_text()
+
+    return train
+
+
+def test_a_rollout_is_drawn_every_so_many_updates_and_starts_from_ratios_of_one(trained):
+    records, log = trained()
+    # 2 passes over 16 responses, 8 an update: updates 1 and 5 begin a rollout
+    assert [record["update"] for record in records if "samples" in record] == [1, 5]
+    for record in records:
+        first_of_a_rollout = record["update"] in (1, 5)
+        assert (record["ratio"] == pytest.approx(1, abs=1e-5)) == first_of_a_rollout
+        assert record["kl"] < 1e-9 if first_of_a_rollout else record["kl"] > 1e-4
+    first, second = (record for record in records if "samples" in record)
+    assert first["samples"] == second["samples"] == 16
+    assert 0 < first["sampled_tokens"] <= 16 * 13
+    assert first["kl_reference"] == pytest.approx(0, abs=1e-4)
+    assert abs(second["kl_reference"]) > 1e-2
+    assert "log-probs of new responses under the reference: a second model in memory" in log
+
+
+def test_the_mean_advantage_of_a_first_pass_is_the_rollouts_reward_above_its_value(trained):
+    records, _ = trained()
+    seen = (records[0]["advantage"] + records[1]["advantage"]) / 2
+    assert seen == pytest.approx(records[0]["sampled_reward"] - 0.1 - 0.02 * records[0]["kl_reference"], abs=1e-6)
+
+
+def test_an_adapter_that_is_switched_off_is_the_reference(trained):
+    records, log = trained(*LORA)
+    assert "the policy's, with its adapter switched off" in log
+    first, second = (record for record in records if "samples" in record)
+    assert first["kl_reference"] == pytest.approx(0, abs=1e-4)
+    assert abs(second["kl_reference"]) > 1e-4  # it is on again, and trains
+    assert records[3]["kl"] > 0
+
+
+@pytest.mark.parametrize("drawn", ["seed=2", "variant.rollout_size=24"])
+def test_other_seeds_and_sizes_draw_other_rollouts(trained, drawn):
+    records, others = trained()[0], trained(drawn)[0]
+    assert records[1]["loss"] != others[1]["loss"]

@@ -178,6 +178,9 @@ def test_a_fitted_reward_is_called_a_proxy_with_its_skill(tmp_path, capsys):
     assert "40 held-out responses R2 0.412, rank correlation 0.633, pair accuracy 0.720 of 25 pairs" in first
     assert "the held-out reward (other)" in second
     assert "pair accuracy unknown" in second
+    metrics["proxy_skill"] = {"reward": {"held_out_rows": 1, "pairs": 0}}
+    show_comparison(metrics, tmp_path)
+    assert "1 held-out responses R2 unknown, rank correlation unknown, pair accuracy unknown" in capsys.readouterr().out
 
 
 def test_answers_are_never_read_as_markup_and_control_characters_are_shown(capsys, columns):

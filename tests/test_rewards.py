@@ -53,7 +53,10 @@ def test_a_column_as_it_is_keeps_to_its_range_and_names_the_example_that_does_no
     rows = [row(i, stored=s) for i, s in enumerate([1.0, 4.5, 5.0])]
     assert reward.scorer(None).score(rows).tolist() == [1.0, 4.5, 5.0]
     assert reward.range == (1.0, 5.0)
-    with pytest.raises(UserError, match=r"example train-7-0: the stored reward 5\.5 lies outside \[1\.0, 5\.0\]\.\nreward\.lo=…"):
+    with pytest.raises(
+        UserError,
+        match=r"example train-7-0: the stored reward 5\.5 lies outside \[1\.0, 5\.0\]\.\nreward\.lo=… reward\.hi=…: the ends",
+    ):
         reward.scorer(None).score([*rows, row(7, stored=5.5)])
     with pytest.raises(UserError, match=r"reward\.lo=2\.0 is not below reward\.hi=2\.0"):
         column(Transform.none, lo=2.0, hi=2.0)
@@ -178,6 +181,23 @@ def test_skill_worked_by_hand():
     assert found["rank_correlation"] == pytest.approx(0.5)
     assert found["pairs"] == 3
     assert found["pair_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_figures_of_skill_that_the_rows_leave_undefined_are_not_there():
+    rows = [row(i, prompt=f"{i}") for i in range(3)]
+    assert skill(GivenScorer([0.5, 0.5, 0.5]), rows, np.array([2.0, 0.0, 1.0])) == {
+        "held_out_rows": 3,
+        "r2": 1 - 5 / 2,
+        "pairs": 0,
+    }
+    assert skill(GivenScorer([0.5, 0.6, 0.7]), rows, np.ones(3)) == {"held_out_rows": 3, "pairs": 0}
+    assert skill(GivenScorer([0.5]), rows[:1], np.ones(1)) == {"held_out_rows": 1, "pairs": 0}
+
+
+def test_equal_rewards_teach_a_fitted_reward_nothing(tmp_path):
+    same = [replace(r, stored=4.0) for r in TRAIN]
+    with pytest.raises(UserError, match=r"has nothing to learn: each of \d+ responses stores 4\.0\.\nName another column"):
+        WORDS.fit(same, VALIDATION, tmp_path)
 
 
 def test_training_rows_are_scored_by_a_model_that_did_not_see_their_prompt(fitted, tmp_path):

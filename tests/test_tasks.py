@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tiny import composed, reviews, store, write_rows
 
@@ -140,6 +141,24 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
 def test_a_path_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"task\.path=.*nowhere: there is no such file or folder"):
         LocalSource(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "val", "dev"])
+def test_a_validation_file_has_its_usual_names(tmp_path, name):
+    for file in ("train", name):
+        write_rows(tmp_path / f"{file}.jsonl", [HUB])
+    found = LocalSource(str(tmp_path))
+    assert {split: file.stem for split, file in found.files.items()} == {"train": "train", "validation": name}
+    write_rows(tmp_path / f"{'val' if name == 'dev' else 'dev'}.csv", [HUB])
+    with pytest.raises(UserError, match=r"\.(jsonl|csv) and \w+\.(jsonl|csv) are both there\.\nLeave one file for each split"):
+        LocalSource(str(tmp_path))
+
+
+def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(UserError, match=r'there are two columns "prompt"\.\nName each column once'):
+        next(LocalSource(str(tmp_path / "rows.parquet")).rows("all"))
 
 
 def test_a_folder_without_a_train_file_is_refused(tmp_path):

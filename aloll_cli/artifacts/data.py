@@ -64,7 +64,7 @@ class Data(Artifact):
             job.log.say(f"  {name}: {shown}")
         for split in SPLITS:
             if not counts[split]["responses"]:
-                raise self._nothing(split, counts[split])
+                raise self._nothing(split, counts)
         write_json(job.directory / "counts.json", counts)
 
     @cached_property
@@ -126,13 +126,21 @@ class Data(Artifact):
                 counts[second]["responses"] -= left_out
                 counts[second][f"responses left out (their prompt is in {first}, too)"] += left_out
 
-    def _nothing(self, split: str, counter: Counter[str]) -> UserError:
-        found = ", ".join(f"{count} {what}" for what, count in counter.items() if count)
+    def _nothing(self, split: str, counts: dict[str, Counter[str]]) -> UserError:
+        read = [split] if split in self._origins else self._origins
+        lost = sum((counts[name] for name in dict.fromkeys([*read, split])), Counter[str]())
+        rows = lost.pop("rows", 0)
+        del lost["responses"]
+        found = ", ".join(f"{count} {what}" for what, count in lost.items())
         hint = f"Found: {found}. " if found else ""
-        if split in self.source.splits():
+        if not rows:
+            hint += "It has no rows: put some into that file."
+        elif lost["bad rows skipped"] == rows:
+            hint += "What is wrong with the first of them is said under task.on_bad_row=error"
+        elif split in self._origins:
             hint += "Put rows into that file."
         else:
-            hint += "Prompts are drawn for it by their hash, 5 %: name a folder with a file for each split, or more rows."
+            hint += self.task.how_to_fill(split)
         return UserError(f"{self.source.place(split)}: the {split} split has no responses.", hint)
 
 

@@ -64,7 +64,8 @@ class _ColumnScorer(Scorer):
         for row, value in zip(rows, stored, strict=True):
             if not lo <= value <= hi:
                 raise UserError(
-                    f"example {row.id}: the stored reward {value} lies outside [{lo}, {hi}].", "reward.lo=… reward.hi=…"
+                    f"example {row.id}: the stored reward {value} lies outside [{lo}, {hi}].",
+                    "reward.lo=… reward.hi=…: the ends of the scale, such as reward.lo=1 reward.hi=5",
                 )
         return stored
 
@@ -72,5 +73,9 @@ class _ColumnScorer(Scorer):
 def stored_reward(row: Row) -> float:
     """The reward that the data stores for a row. Raises UserError where it stores none."""
     if row.stored is None:
-        raise UserError(f"example {row.id} stores no reward.", "Choose a reward that scores text, such as reward=vader.")
+        raise UserError(
+            f"example {row.id} stores no reward.",
+            "Choose a reward that scores text, such as reward=vader; or give every row one, in the column that "
+            "task.columns.reward names (task=local).",
+        )
     return row.stored

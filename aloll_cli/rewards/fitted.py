@@ -101,6 +101,11 @@ class Fitted(Reward):
                 raise UserError(
                     "reward.target=classification needs both labels, 0 and 1, and more of each.", "reward.prompts=all"
                 )
+        elif len(set(targets)) == 1:
+            raise UserError(
+                f"reward=fitted has nothing to learn: each of {len(rows)} responses stores {rows[0].stored}.",
+                "Name another column (task.columns.reward=…), or choose a reward that needs none: reward=vader",
+            )
         vectorizers = {block: self._vectorizer().fit([getattr(row, block) for row in rows]) for block in BLOCKS}
         features = hstack([v.transform([getattr(row, b) for row in rows]) for b, v in vectorizers.items()]).tocsr()
         models = []
@@ -180,7 +185,10 @@ def normal_scores(values: FloatArray) -> FloatArray:
 
 
 def skill(scorer: Scorer, rows: Sequence[Row], stored: FloatArray) -> dict[str, float]:
-    """How well a scorer predicts logits it never saw, one a row: R² and Spearman's ρ of the logit, share of pairs in order."""
+    """How well a scorer predicts logits it never saw, one a row: R² and Spearman's ρ of the logit, share of pairs in order.
+
+    Figures that the rows leave undefined, such as a correlation of equal numbers, are not there.
+    """
     import numpy as np
     from scipy.special import logit
     from scipy.stats import spearmanr
@@ -192,12 +200,12 @@ def skill(scorer: Scorer, rows: Sequence[Row], stored: FloatArray) -> dict[str, 
         groups.setdefault(row.group, []).append(index)
     pairs = [(i, j) for members in groups.values() for i in members for j in members if stored[i] > stored[j]]
     in_order = [float(predicted[i] > predicted[j]) for i, j in pairs]
-    figures = {
-        "held_out_rows": len(rows),
-        "r2": float(r2_score(stored, predicted)),
-        "rank_correlation": float(spearmanr(stored, predicted).statistic),
-        "pairs": len(pairs),
-    }
+    figures: dict[str, float] = {"held_out_rows": len(rows)}
+    if len(set(stored)) > 1:
+        figures["r2"] = float(r2_score(stored, predicted))
+    if len(set(stored)) > 1 and len(set(predicted)) > 1:
+        figures["rank_correlation"] = float(spearmanr(stored, predicted).statistic)
+    figures["pairs"] = len(pairs)
     return figures | ({"pair_accuracy": float(np.mean(in_order))} if pairs else {})
 
 

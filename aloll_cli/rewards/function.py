@@ -17,7 +17,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("id", "prompt", "response", "turns", "stored")
 KEPT = "Blocks that were scored before are kept: the same command goes on there; an altered file scores all anew."
+IMPORTS = "Correct the file; what it imports must be installed, or lie in a folder of PYTHONPATH."
 
 
 @dataclass(kw_only=True)
@@ -80,7 +81,7 @@ class _FunctionScorer(Scorer):
         assert spec is not None
         assert spec.loader is not None
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for theirs
-        with _blamed_on(file, "cannot be imported", "Correct the file."):
+        with _blamed_on(file, "cannot be imported", IMPORTS), redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
         self._function: Callable[[list[dict[str, Any]]], Any] = getattr(module, reward.function, None)  # type: ignore[assignment]
         if not callable(self._function):
@@ -102,18 +103,24 @@ class _FunctionScorer(Scorer):
         with (
             _blamed_on(reward.file, f"{reward.function} raised for {which}", KEPT),
             _at_most(reward.timeout, f"{name} took more than reward.timeout={reward.timeout} seconds for {which}."),
+            redirect_stdout(sys.stderr),  # stdout carries results
         ):
             returned = self._function(given)
         try:
             scores = np.asarray(returned, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # the last is torch's, of a tensor with a gradient
             raise UserError(
-                f"{name} returned {_short(returned)} for {which}.", f"A list of {len(rows)} numbers is needed. {KEPT}"
+                f"{name} returned {_short(returned)} for {which}.", f"Needed: a list of {numbered(len(rows))}. {KEPT}"
             ) from None
         if scores.shape != (len(rows),):
-            many = f"{len(scores)} numbers" if scores.ndim == 1 else _short(returned)
-            raise UserError(f"{name} returned {many} for {which}.", f"{len(rows)} numbers are needed. {KEPT}")
+            many = numbered(len(scores)) if scores.ndim == 1 else _short(returned)
+            raise UserError(f"{name} returned {many} for {which}.", f"Needed: {numbered(len(rows))}. {KEPT}")
         return scores
+
+
+def numbered(count: int) -> str:
+    """``1 number``, ``2 numbers``."""
+    return f"{count} number{'s' * (count != 1)}"
 
 
 def shown(rows: Sequence[Row]) -> str:
@@ -156,7 +163,7 @@ def _blamed_on(file: Path, what: str, hint: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         trace: TracebackType | None = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename != str(file):
             trace = trace.tb_next

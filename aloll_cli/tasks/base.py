@@ -13,11 +13,9 @@ from typing import Any, ClassVar, TypedDict
 
 from aloll_cli.config import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.errors import UserError
-from aloll_cli.tasks.source import HubSource, LocalSource, Source
+from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, LocalSource, Source
 
 SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-               "test": "test"}  # fmt: skip
 
 
 class Responses(Enum):
@@ -186,6 +184,13 @@ class Task(ABC):
         """The split of a prompt where the source has none: 5 % validation, 5 % test, by the prompt's hash."""
         share = int(prompt_key(prompt)[:8], 16) / 2**32
         return "validation" if share < 0.05 else "test" if share < 0.1 else "train"
+
+    def how_to_fill(self, split: str) -> str:
+        """What to do where a split that the source has no place for got no row."""
+        return (
+            "A prompt's hash puts it there or not (90 % train, 5 % validation, 5 % test): "
+            "add rows with other prompts, or name a folder with a file for each split."
+        )
 
 
 def plain_prompt(parts: Sequence[dict[str, Any]]) -> str:

@@ -7,6 +7,9 @@ Several responses to a prompt: rows that repeat it, or ``{"prompt": "2 + 2 =", "
 
 from __future__ import annotations
 
+import difflib
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +19,7 @@ from typing import Any
 from aloll_cli.config import OPERATIONAL
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow, Part, Record, Task, number, shown, split_name, text_field, unicode
-from aloll_cli.tasks.source import HubSource, Source
+from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, Source
 
 TAGS = {"system": "System:\n", "user": "User:\n", "assistant": "Assistant:\n"}  # where no template shows the turns
 OPTIONAL = ("messages", "reward")  # columns that need not be there under these names; under another one they must
@@ -44,9 +47,13 @@ class Columns:
             raise UserError(
                 "task.columns.reward must be the name of a column, or a list of several.", "task.columns.reward=score"
             )
-        names = [self.prompt, self.messages, self.response, *self.rewards, *([self.split] if self.split else [])]
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        if twice := next((name for name in self.named if self.named.count(name) > 1), None):
             raise UserError(f"task.columns gives two meanings to {twice}.", "Name each column once.")
+
+    @property
+    def named(self) -> list[str]:
+        """Every name that has a meaning."""
+        return [self.prompt, self.messages, self.response, *self.rewards, *([self.split] if self.split else [])]
 
     @property
     def rewards(self) -> list[Any]:
@@ -77,9 +84,15 @@ class Local(Task):
         if self.columns.split is not None and len(found.splits()) > 1:
             raise UserError(
                 f"task.columns.split={self.columns.split}, but the files of task.path are splits already.",
-                "task.columns.split=null, or one file",
+                "task.columns.split=null, or one file: task.path=FILE",
             )
         return found
+
+    def how_to_fill(self, split: str) -> str:
+        if self.columns.split is None:
+            return super().how_to_fill(split)
+        names = ", ".join(name for name, meant in SPLIT_NAMES.items() if meant == split)
+        return f'Rows for it say so in the column "{self.columns.split}": {names}.'
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
         messages = self._value(row, self.columns.messages, "messages")
@@ -139,11 +152,26 @@ class Local(Task):
         """A column's value; None where one that need not be there is not."""
         if name not in row and not (name == meaning and meaning in OPTIONAL):
             there = ", ".join(map(str, row)) or "none"
-            hint = f"Name it: task.columns.{meaning}={next(iter(row), '…')}"
             raise BadRow(
-                f"field \"{name}\" is missing; there are '{there[:200]}'", f"{hint}, or leave such rows out: task.on_bad_row=skip"
+                f"field \"{name}\" is missing; there are '{there[:200]}'",
+                f"{self._where(row, name, meaning)}, or leave such rows out: task.on_bad_row=skip",
             )
         return row.get(name)
+
+    def _where(self, row: dict[str, Any], name: str, meaning: str) -> str:
+        """Where a missing column may be."""
+        if meaning == "response" and isinstance(row.get(self.columns.messages), list):
+            return f'Give the answer, after the last turn of the user, a column of its own: "{name}"'
+        if len(row) == 1 and (sign := next((sign for sign in ";\t|" if sign in next(iter(row))), None)):
+            return f"Separate columns by commas, not by {sign!r}"
+        free = [column for column in row if column not in self.columns.named]
+        likely = free if len(free) == 1 else difflib.get_close_matches(name, free, n=1)
+        return f"Name it: task.columns.{meaning}={quoted(likely[0]) if likely else 'COLUMN'}"
+
+
+def quoted(column: str) -> str:
+    """A column's name as an override takes it in a shell."""
+    return column if re.fullmatch(r"[\w.-]+", column) else shlex.quote('"' + column.replace('"', '\\"') + '"')
 
 
 def chat_parts(messages: Any, name: str = "messages") -> tuple[Part, ...]:

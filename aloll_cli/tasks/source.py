@@ -10,7 +10,7 @@ import gzip
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from aloll_cli.files import sha256
 from aloll_cli.hub import resolved_revision
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
+SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+               "test": "test"}  # fmt: skip
+ONE_A_LINE = 'Correct that line: each holds one JSON object, such as {"prompt": …, "response": …}'
 
 
 class Source(ABC):
@@ -59,11 +62,12 @@ class LocalSource(Source):
 
     def _in_folder(self, root: Path) -> dict[str, Path]:
         found = {}
-        for split in ("train", "validation", "test"):
-            files = [file for suffix in SUFFIXES if _exists(file := root / f"{split}{suffix}")]
+        for split in dict.fromkeys(SPLIT_NAMES.values()):
+            names = [name for name, meant in SPLIT_NAMES.items() if meant == split]
+            files = [file for name in names for suffix in SUFFIXES if _exists(file := root / f"{name}{suffix}")]
             if len(files) > 1:
-                names = " and ".join(file.name for file in files)
-                raise UserError(f"task.path={self.path}: {names} are both there.", "Leave one file for each split.")
+                both = " and ".join(file.name for file in files[:2])
+                raise UserError(f"task.path={self.path}: {both} are both there.", "Leave one file for each split.")
             if files and not files[0].is_file():
                 raise UserError(f"task.path={self.path}: {files[0].name} is no file.", f"Put the {split} rows into a file.")
             if files:
@@ -126,6 +130,8 @@ def _csv_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with file.open(encoding="utf-8-sig", newline="") as stream:
         rows = csv.DictReader(stream, strict=True)
         try:
+            if twice := _repeated(rows.fieldnames or ()):
+                raise UserError(f'{file}: the header has two columns "{twice}".', "Name each column once.")
             for row in rows:
                 place = f"{file}, line {rows.line_num}"
                 if None in row or None in row.values():
@@ -136,19 +142,38 @@ def _csv_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except csv.Error as error:
             raise UserError(f"{file}, line {rows.line_num}: not CSV: {error}.", "Correct that line.") from None
         except UnicodeDecodeError:
-            raise UserError(f"{file}: near line {rows.line_num} it is not UTF-8.", "Save the file as UTF-8.") from None
+            raise _not_utf8(file) from None
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        batches = (batch.to_pylist() for batch in ParquetFile(file).iter_batches(batch_size=1000))
+        table = ParquetFile(file)
+        if twice := _repeated(table.schema_arrow.names):
+            raise UserError(f'{file}: there are two columns "{twice}".', "Name each column once.")
+        batches = (batch.to_pylist() for batch in table.iter_batches(batch_size=1000))
         for number, row in enumerate((row for batch in batches for row in batch), start=1):
             yield f"{file}, row {number}", row
     except (ValueError, OSError) as error:  # Arrow's errors are among them
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{file}: not a Parquet file: {_shortened(reason, 160)}.", "Save it again.") from None
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    """The first name that is there twice."""
+    return next((name for place, name in enumerate(names) if name in names[:place]), None)
+
+
+def _not_utf8(file: Path) -> UserError:
+    """Where text stops being UTF-8."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return UserError(f"{file}, line {number}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.")
+    return UserError(f"{file} is not UTF-8.", "Save the file as UTF-8.")
 
 
 def _exists(path: Path) -> bool:
@@ -174,11 +199,11 @@ def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             except UnicodeDecodeError as error:
                 raise UserError(f"{place}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.") from None
             except json.JSONDecodeError as error:
-                raise UserError(f"{place}: not JSON: {error.msg} at column {error.colno}.", "Correct that line.") from None
+                raise UserError(f"{place}: not JSON: {error.msg} at column {error.colno}.", ONE_A_LINE) from None
             except (RecursionError, ValueError) as error:
-                raise UserError(f"{place}: JSON that cannot be read: {error}.", "Correct that line.") from None
+                raise UserError(f"{place}: JSON that cannot be read: {error}.", ONE_A_LINE) from None
             if not isinstance(row, dict):
-                raise UserError(f"{place}: a JSON object is needed, not {type(row).__name__}.", "Correct that line.")
+                raise UserError(f"{place}: a JSON object is needed, not {type(row).__name__}.", ONE_A_LINE)
             yield place, row
 
 
@@ -187,4 +212,5 @@ def _whole(lines: Iterable[bytes], file: Path) -> Iterator[bytes]:
     try:
         yield from lines
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{file}: not a whole gzip file: {str(error).rstrip('.')}.", "Compress it again.") from None
+        hint = "Compress it again, or name it .jsonl where it is not compressed."
+        raise UserError(f"{file}: not a whole gzip file: {str(error).rstrip('.')}.", hint) from None

@@ -1,0 +1,51 @@
+"""Methods whose unit is a group or a rollout go through the same line: killed, resumed, and over two processes."""
+
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+from running import SMALL, run, start, was_killed
+from torture import contents
+
+ROLLOUT = ["variant.rollout_size=16", "variant.epochs=2"]  # a rollout is learned from in 4 updates
+METHODS = {"dpo": [], "dpo_ref_free": [], "pro": [], "ppo": ROLLOUT}
+
+
+def of_policies(folder: Path):
+    return {name: found for name, found in contents(folder / "outputs").items() if "/policy/" in f"/{name}"}
+
+
+def losses(folder: Path) -> list[float]:
+    (records,) = (found for name, found in of_policies(folder).items() if name.endswith("metrics.jsonl"))
+    return [record["loss"] for record in records]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_killed_in_the_middle_ends_with_the_same_bits(method: str, undisturbed: Path, tmp_path: Path):
+    """PPO's checkpoint after update 3 stands inside a rollout, three quarters through."""
+    options = [*SMALL, f"variant={method}", *METHODS[method]]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        copytree(undisturbed, folder / "outputs")
+    run(whole, "train", *options)
+    assert was_killed(start(broken, "train", *options, die_at=r"/policy/.*/\.update-0000006\.tmp$"))
+    run(broken, "train", *options)
+    (log,) = (broken / "outputs").glob(f"reviews/policy/{method}-*/log.txt")
+    assert "resumed after update 3 of 12" in log.read_text()
+    expected, found = of_policies(whole), of_policies(broken)
+    assert found.keys() == expected.keys()
+    assert len(found) > 10
+    for name in expected:
+        assert found[name] == expected[name], name
+
+
+@pytest.mark.parametrize("method", ["dpo", "ppo"])
+def test_two_processes_have_the_loss_curve_of_one(method: str, undisturbed: Path, tmp_path: Path):
+    options = [*SMALL, f"variant={method}", *METHODS[method]]
+    for folder in ("one", "two"):
+        copytree(undisturbed, tmp_path / folder / "outputs")
+    run(tmp_path / "one", "train", *options)
+    run(tmp_path / "two", "train", *options, "processes=2")
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == 12
+    assert two == pytest.approx(one, rel=1e-5, abs=1e-6)
