@@ -248,6 +248,15 @@ def test_a_bad_row_of_messages_names_the_field_and_the_turn(row, message):
         LOCAL.records({"response": "Wait."} | row)
 
 
+def test_a_last_turn_of_the_assistant_is_the_response_where_no_other_is_given():
+    (expected,) = LOCAL.records({"messages": TALK, "response": "Wait.", "reward": 4})
+    answered = [*TALK, {"role": "assistant", "content": "Wait."}]
+    assert LOCAL.records({"messages": answered, "reward": 4}) == [expected]
+    assert LOCAL.records({"messages": answered, "reward": 4, "response": None}) == [expected]
+    with pytest.raises(BadRow, match='field "response" is None; text is needed'):
+        LOCAL.records({"messages": [*TALK, {"role": "assistant", "content": None}]})
+
+
 def test_how_chats_are_shown_is_part_of_the_examples_and_no_part_of_the_data(tmp_path):
     write_rows(tmp_path / "rows.jsonl", [{"messages": TALK, "response": "Wait."}])
     lines = [Line(composed("task=local", f"task.path={tmp_path / 'rows.jsonl'}", f"task.chat={chat.name}")) for chat in Chat]

@@ -412,9 +412,9 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
     ),
     "semicolons": ([{"prompt;response;reward": "Q;A;1"}], [], r"Separate columns by commas, not by ';', or leave"),
     "tabs": ([{"prompt\tresponse": "Q\tA"}], [], r"Separate columns by commas, not by '\\t', or leave"),
-    "a chat that the assistant ends": (
-        [{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}], [],
-        r'field "response" is missing; .*\nGive the answer, after the last turn of the user, a column of its own: "response", or',
+    "a chat without an answer": (
+        [{"messages": [{"role": "user", "content": "Q"}]}], [],
+        r'field "response" is missing; .*\nGive the answer as a last turn of the assistant, or in a column of its own: "response"',
     ),
     "a chat that the assistant ends, and an answer": (
         [{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}], "response": "A"}], [],

@@ -95,6 +95,7 @@ class Local(Task):
         return f'Rows for it say so in the column "{self.columns.split}": {names}.'
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
+        row = self._answered(row)
         messages = self._value(row, self.columns.messages, "messages")
         responses = self._responses(row)
         rewards = self._rewards(row, len(responses))
@@ -111,6 +112,16 @@ class Local(Task):
         pairs = zip(responses, rewards, strict=True)
         split = self._split(row)
         return [Record(parts, response, reward, place, split=split) for place, (response, reward) in enumerate(pairs)]
+
+    def _answered(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row; where a chat ends with what the assistant said and no response is given, that is the response."""
+        name, messages = self.columns.response, row.get(self.columns.messages)
+        if row.get(name) is not None or not (name == "response" or name in row) or not isinstance(messages, list) or not messages:
+            return row
+        last = messages[-1]
+        if not isinstance(last, dict) or last.get("role") != "assistant":
+            return row
+        return row | {self.columns.messages: messages[:-1], name: last.get("content")}
 
     def _split(self, row: dict[str, Any]) -> str | None:
         name = self.columns.split
@@ -161,7 +172,7 @@ class Local(Task):
     def _where(self, row: dict[str, Any], name: str, meaning: str) -> str:
         """Where a missing column may be."""
         if meaning == "response" and isinstance(row.get(self.columns.messages), list):
-            return f'Give the answer, after the last turn of the user, a column of its own: "{name}"'
+            return f'Give the answer as a last turn of the assistant, or in a column of its own: "{name}"'
         if len(row) == 1 and (sign := next((sign for sign in ";\t|" if sign in next(iter(row))), None)):
             return f"Separate columns by commas, not by {sign!r}"
         free = [column for column in row if column not in self.columns.named]
