@@ -126,7 +126,7 @@ def compare(command: Command, runs: list[Any]) -> None:
 
     with Stopper(None) as stopper:
         stores = [_open_store(command, run, stopper, {}) for run in runs]
-        report([store.path(Line(run).metrics) for store, run in zip(stores, runs, strict=True)], stores[0])
+        report([store.path(Line(run).metrics) for store, run in zip(stores, runs, strict=True)], runs[0], stores[0])
 
 
 def _open_store(command: Command, settings: Any, stopper: Any, config: dict[str, Any]) -> Any:
