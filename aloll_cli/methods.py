@@ -116,7 +116,8 @@ def _key(option: str, found: Sequence[Method]) -> str:
     if key in ("seed", "variant.name"):
         raise UserError(f"best_of={option}: that is what is compared, not what is chosen.", "best_of=optimizer.lr")
     if key not in known:
-        raise UserError(f"best_of: {unknown_key(option, sorted(known)).args[0]}", unknown_key(option, sorted(known)).args[1])
+        what, hint = unknown_key(option, sorted(known)).args
+        raise UserError(f"best_of: {what}", hint)
     if not any(key in method.told for method in found):
         differing = ", ".join(dict.fromkeys(option_of(key) for method in found for key in method.told)) or "nothing"
         hint = f"Beside variant and seed they differ in: {differing}."

@@ -102,9 +102,10 @@ def _pairing(row: Row, other: Method) -> str:
 
 def _choice(method: Method) -> str:
     """Which values of options validation preferred to which, with the scores of all."""
-    scores = "; ".join(f"{rival.setting} {number(rival.validation or 0.0)}" for rival in method.rivals)
-    judge = method.runs[0].score
-    return f"{method.variant}: {method.setting} has the best validation {judge}, {number(method.validation or 0.0)} ({scores})"
+    (first, best), *others = [(one, number(one.validation or 0.0)) for one in (method, *method.rivals)]
+    seeds = {one: f" over seed {one.seed}" if one.seeds != method.seeds else "" for one in method.rivals}
+    scores = "; ".join(f"{rival.setting} {score}{seeds[rival]}" for rival, score in others)
+    return f"{first.variant}: {first.setting} has the best validation {first.runs[0].score}, {best} ({scores})."
 
 
 def as_plain(comparison: Comparison) -> dict[str, Any]:
@@ -129,7 +130,6 @@ def _method_as_plain(row: Row) -> dict[str, Any]:
     }
     return {
         **_named(method),
-        "seeds": method.seeds,
         "runs": [run.name for run in method.runs],
         "against": _named(against) | {"seeds": row.paired} if against else None,
         **{name: row.estimates.get(name) for names in ESTIMATES.values() for name in names},
@@ -140,4 +140,4 @@ def _method_as_plain(row: Row) -> dict[str, Any]:
 
 
 def _named(method: Method) -> dict[str, Any]:
-    return {"variant": method.variant, "options": method.told, "validation": method.validation}
+    return {"variant": method.variant, "options": method.told, "seeds": method.seeds, "validation": method.validation}

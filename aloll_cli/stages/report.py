@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from aloll_cli.artifacts.base import Store
 from aloll_cli.artifacts.line import Line
+from aloll_cli.comparisons import Comparison, compared
 from aloll_cli.finding import comparison, named
 from aloll_cli.page import write_page
 from aloll_cli.reporting import show_methods
@@ -15,18 +14,19 @@ from aloll_cli.settings import Settings
 
 def run(settings: Settings, store: Store) -> None:
     """A page of ``runs=[FOLDER,…]`` (folders of metrics), or of this configuration's own run, made first if need be."""
-    folders = named("runs", settings.runs) if settings.runs else [store.ensure(Line(settings).metrics)]
-    if store.world.is_main:
-        report(folders, settings, store)
+    if settings.runs and store.world.is_main:
+        show(comparison(settings, [load_run(folder) for folder in named("runs", settings.runs)]), store)
+    elif not settings.runs:
+        folder = store.ensure(Line(settings).metrics)
+        if store.world.is_main:
+            show(compared([load_run(folder)]), store)
 
 
-def report(folders: list[Path], settings: Settings, store: Store) -> Path:
-    """Write the page about some evaluated runs and say where it is."""
-    found = comparison(settings, [load_run(folder) for folder in folders])
+def show(found: Comparison, store: Store) -> None:
+    """Write the page about some evaluated runs and say where it is; of several, show the table too."""
     several = len(found.runs) > 1
-    page = store.root / "report" / ("index.html" if several else f"{folders[0].name}.html")
+    page = store.root / "report" / ("index.html" if several else f"{found.runs[0].name}.html")
     write_page(found, page)
     if several:
         show_methods(found)
     store.log.say(f"report  {page}")
-    return page
