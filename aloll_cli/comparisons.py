@@ -69,6 +69,16 @@ class Comparison:
         return [run for method in self.methods for run in method.runs]
 
     @property
+    def is_single(self) -> bool:
+        """Whether there was one run alone: nothing beside it, and nothing that it was preferred to."""
+        return len(self.runs) == 1 and not self.methods[0].rivals
+
+    @property
+    def counted(self) -> str:
+        """``3 runs``."""
+        return f"{len(self.runs)} run" + "s" * (len(self.runs) != 1)
+
+    @property
     def heading(self) -> str:
         """With what the differences are, for the head of a column."""
         names = {row.against.variant: row.against.name for row in self.rows if row.against}
@@ -112,7 +122,7 @@ def _baselines(found: Sequence[Method], against: str | Run | None) -> list[Metho
             what = f"against: {against.name} is not in the table: validation preferred another value of what best_of names."
             raise UserError(what, f"against={against.variant}, or leave best_of out.")
         return own
-    baselines = [method for method in found if method.variant == (against or BASELINE)]
+    baselines = [method for method in found if method.variant == (BASELINE if against is None else against)]
     if against is not None and not baselines:
         there = ", ".join(dict.fromkeys(method.variant for method in found))
         raise UserError(

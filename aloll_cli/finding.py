@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,8 @@ def alike(settings: Settings, root: Path) -> tuple[list[Run], list[str]]:
     if not runs:
         what = f"{root / 'metrics'} holds no evaluation on the {settings.split.name} split under reward={settings.reward.label}"
         raise UserError(f"{what}.", "aloll run -m variant=nll,seq makes two; or runs=[FOLDER,…], or another output_dir=")
-    most = max(runs, key=lambda run: sum(run.is_comparable(other) for other in runs))
-    kept = [run for run in runs if run.is_comparable(most)]
+    ((prompts, _),) = Counter(frozenset(run.prompts) for run in runs).most_common(1)
+    kept = [run for run in runs if prompts == frozenset(run.prompts)]
     names = {run.name for run in kept}
     return kept, [folder.name for folder in folders if folder.name not in names]
 

@@ -37,6 +37,7 @@ POINTS = 80  # of a training curve; each is the mean of the updates up to the ne
 COLOURS = ("#3d85c6", "#d9822b", "#2f9e77", "#c0579a", "#8474cf", "#c9a227", "#d1495b", "#5f9ea0")
 MARKERS = "osD^vPX*"
 GREY = "#888888"
+REM = 6.2  # of the page an inch of a figure, so that its text is as large as the page's
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "aloll", "svg.fonttype": "none", "font.size": 11, "text.color": GREY, "axes.labelcolor": GREY,
     "xtick.color": GREY, "ytick.color": GREY, "axes.edgecolor": GREY, "axes.spines.top": False, "axes.spines.right": False,
@@ -66,11 +67,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn figure with its heading and an explanation."""
+    """A drawn figure with its heading, an explanation, and how wide it may become where it stands alone."""
 
     title: str
     note: str
     svg: Markup
+    rem: float | None = None
 
 
 def write_page(found: Comparison, page: Path) -> None:
@@ -78,7 +80,7 @@ def write_page(found: Comparison, page: Path) -> None:
     text = render(found)
     page.parent.mkdir(parents=True, exist_ok=True)
     write_text(page, text)
-    if len(found.runs) > 1:
+    if not found.is_single:
         write_json(page.with_suffix(".json"), as_plain(found))
 
 
@@ -97,25 +99,26 @@ def render(found: Comparison) -> str:
         runs=runs,
         names=[name for _, name, _ in drawn],
         methods=found.methods,
-        title=_title(runs),
+        title=_title(found),
+        single=found.is_single,
         common=_common(runs),
         comparison=comparison(runs[0].metrics),
         by_subset=comparison_by_subset(runs[0].metrics),
         conclusions=conclusions(runs[0].metrics),
         columns=[*columns(found), *costs(found)],
         caveats=caveats(found),
-        gains=_gains(found.rows) if len(runs) > 1 else None,
+        gains=None if found.is_single else _gains(found.rows),
         plots=_plots(drawn),
         legend=[(method.name, _colour(look)) for look, method in enumerate(found.methods)] if len(found.rows) > 1 else [],
         answers=_answers(found),
     )
 
 
-def _title(runs: list[Run]) -> str:
-    if len(runs) == 1:
-        seed = runs[0].metrics["seed"]
-        return f"{runs[0].variant} on {runs[0].metrics['task']}" + ("" if seed is None else f", seed {seed}")
-    return f"{len(runs)} runs on " + ", ".join(dict.fromkeys(run.metrics["task"] for run in runs))
+def _title(found: Comparison) -> str:
+    run = found.runs[0]
+    if found.is_single:
+        return f"{run.variant} on {run.metrics['task']}" + ("" if run.seed is None else f", seed {run.seed}")
+    return f"{found.counted} on " + ", ".join(dict.fromkeys(run.metrics["task"] for run in found.runs))
 
 
 def _common(runs: list[Run]) -> dict[str, Any]:
@@ -214,7 +217,7 @@ def _gains(rows: list[Row]) -> Plot | None:
         if all(name in row.estimates for name in panels.values())
     )
     inches = (3.0 + 2.4 * len(panels), 0.9 + 0.32 * len(rows))
-    return Plot("Gain over the reference", "", _svg(draw, inches, f"Gain over the reference: {told}."))
+    return Plot("Gain over the reference", "", _svg(draw, inches, f"Gain over the reference: {told}."), REM * inches[0])
 
 
 def _draw_estimate(axes: Axes, place: int, estimate: dict[str, Any], colour: str) -> None:

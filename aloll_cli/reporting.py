@@ -75,7 +75,7 @@ def show_answers(rows: list[dict[str, Any]]) -> None:
 
 def show_methods(found: Comparison, more: Sequence[Column] = ()) -> None:
     """Methods beside each other, each with its paired difference to a baseline, and with more columns where they are wanted."""
-    _say(f"\n{len(found.runs)} runs: mean [95 % interval]")
+    _say(f"\n{found.counted}: mean [95 % interval]")
     naming = _naming(found.methods)
     figures = [(heading, [_cell(figure, sign) for figure in row]) for heading, row, sign in [*columns(found), *more]]
     for chosen in _packed(naming, figures, results.width):

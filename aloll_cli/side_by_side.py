@@ -12,6 +12,7 @@ from aloll_cli.runs import KL, LIKELIHOOD, Run, number, proxies, several_compone
 
 INTERVALS = "95 % intervals: bootstrap over prompts of each prompt's mean over seeds"
 
+SHARES = "distinct-1 share: of the reference's, in equally many words. kept: responses with positive weight, of all for training."
 COSTS = ("updates", "tokens", "seconds", "samples")  # of training
 
 # heading, one figure a method, and how it is shown: "+" where it is a difference, "," where it counts. A figure is a number,
@@ -89,6 +90,7 @@ def caveats(comparison: Comparison) -> list[str]:
     said += [_choice(method) for method in comparison.methods if method.rivals]
     said += [f"gain: null ({run.metrics['gain_why']})" for run in runs if run.metrics["gain"] is None]
     said += [line for run in runs for line in proxies(run.metrics)]
+    said.append(SHARES)
     said += [KL for run in runs if run.metrics["policy"].get("kl_per_token") is not None]
     return list(dict.fromkeys(said))
 
@@ -96,8 +98,8 @@ def caveats(comparison: Comparison) -> list[str]:
 def _pairing(row: Row, other: Method) -> str:
     """By which seeds a method is paired with one that has others."""
     shared = [str(seed) for seed in row.paired if seed in other.seeds]
-    how = f"seed by seed over {', '.join(shared)}" if shared else "no seed in both, so with the mean over its seeds"
-    return f"{row.method.name} is paired with {other.name} {how}."
+    how = f"paired over seed {', '.join(shared)}" if shared else "no seed in both, so mean against mean"
+    return f"{row.method.name} vs {other.name}: {how}."
 
 
 def _choice(method: Method) -> str:

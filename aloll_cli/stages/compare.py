@@ -16,6 +16,8 @@ from aloll_cli.settings import Format, Settings
 from aloll_cli.side_by_side import as_plain, costs
 from aloll_cli.terminal import results
 
+NAMED = 3  # of the runs that are left out
+
 
 def run(settings: Settings, store: Store) -> None:
     """The runs of ``runs=[FOLDER,…]``, or all under ``output_dir`` that this configuration would judge alike.
@@ -35,7 +37,7 @@ def run(settings: Settings, store: Store) -> None:
         runs, others = alike(settings, store.root)
     found = comparison(settings, runs)
     require_alike(found.runs)
-    if len(found.runs) < 2 and not found.methods[0].rivals:
+    if found.is_single:
         what = f"{found.runs[0].name} is the only evaluated run: there is nothing to hold it against."
         raise UserError(what, "aloll run -m variant=nll,seq makes others; runs=[FOLDER,…] names them.")
     if settings.format is Format.json:
@@ -45,5 +47,6 @@ def run(settings: Settings, store: Store) -> None:
     page = store.root / "report" / "compare.html"
     write_page(found, page)
     if others:
-        store.log.say(f"left out, as they were judged otherwise or on other prompts: {', '.join(others)}")
+        names = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")
+        store.log.say(f"left out {len(others)} that were judged otherwise or on other prompts: {names}")
     store.log.say(f"report  {page}, and {page.with_suffix('.json').name} for programs")

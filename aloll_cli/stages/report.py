@@ -24,9 +24,8 @@ def run(settings: Settings, store: Store) -> None:
 
 def show(found: Comparison, store: Store) -> None:
     """Write the page about some evaluated runs and say where it is; of several, show the table too."""
-    several = len(found.runs) > 1
-    page = store.root / "report" / ("index.html" if several else f"{found.runs[0].name}.html")
+    page = store.root / "report" / (f"{found.runs[0].name}.html" if found.is_single else "index.html")
     write_page(found, page)
-    if several:
+    if not found.is_single:
         show_methods(found)
     store.log.say(f"report  {page}")
