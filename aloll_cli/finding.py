@@ -14,6 +14,7 @@ from aloll_cli.comparisons import Comparison, compared
 from aloll_cli.config import flatten, plain
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
+from aloll_cli.methods import shown
 from aloll_cli.runs import Run, load_run, options_of
 from aloll_cli.settings import Settings
 
@@ -110,7 +111,7 @@ def require_alike(runs: Sequence[Run]) -> None:
             what = f"{first.name} and {other.name} answered different prompts."
             raise UserError(f"runs: {what}", "Name runs whose prompts were read and cut alike: the same data and task.* options.")
         if key is not None:
-            what = f"{first.name} has {key}={mine.get(key)}, {other.name} has {key}={theirs.get(key)}."
+            what = f"{first.name} has {key}={shown(mine.get(key))}, {other.name} has {key}={shown(theirs.get(key))}."
             raise UserError(f"runs: {what}", "Name runs of one task, split and reward, or evaluate one of them again.")
 
 

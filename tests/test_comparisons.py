@@ -13,6 +13,7 @@ from aloll_cli.comparisons import Comparison, compared, estimates, paired
 from aloll_cli.errors import UserError
 from aloll_cli.methods import methods, over_seeds, settings_apart, typed
 from aloll_cli.metrics import bootstrap
+from aloll_cli.page import render
 from aloll_cli.runs import Run, load_run
 from aloll_cli.side_by_side import as_plain, caveats, columns, costs
 
@@ -229,3 +230,16 @@ def test_the_words_under_a_table_say_how_seeds_were_paired(tmp_path):
     assert "kl vs nll: no seed in both, so mean against mean." in said
     assert not any("wbc" in line for line in said)
     assert any("bootstrap over prompts of each prompt's mean over seeds. What another seed would bring" in line for line in said)
+
+
+def test_the_held_out_reward_is_estimated_and_drawn_beside_the_reward(tmp_path):
+    runs = [evaluated(tmp_path, "nll", 1, {"a": 0.5}), evaluated(tmp_path, "seq", 1, {"a": 0.9})]
+    for run, reward in zip(runs, (0.2, 0.6), strict=True):
+        for row in run.answers:
+            row["policy"]["test_reward"], row["reference"]["test_reward"] = reward, 0.1
+    comparison = compared(runs)
+    found = comparison.rows[1].estimates
+    assert found["held_out_gain"]["mean"] == pytest.approx(0.5)
+    assert found["held_out_difference"]["mean"] == pytest.approx(0.4)
+    assert {"held-out gain", "held-out vs nll"} <= {heading for heading, *_ in columns(comparison)}
+    assert "seq gain in reward +0.500, held-out gain +0.500." in render(comparison)
