@@ -121,12 +121,15 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
 def compare(command: Command, runs: list[Any]) -> None:
     """Show the runs of a sweep beside each other, and write a page about them."""
     from aloll_cli.artifacts.line import Line
-    from aloll_cli.stages.report import report
+    from aloll_cli.finding import comparison
+    from aloll_cli.runs import load_run
+    from aloll_cli.stages.report import show
     from aloll_cli.stopping import Stopper
 
     with Stopper(None) as stopper:
         stores = [_open_store(command, run, stopper, {}) for run in runs]
-        report([store.path(Line(run).metrics) for store, run in zip(stores, runs, strict=True)], stores[0])
+        folders = [store.path(Line(run).metrics) for store, run in zip(stores, runs, strict=True)]
+        show(comparison(runs[0], [load_run(folder) for folder in folders]), stores[0])
 
 
 def _open_store(command: Command, settings: Any, stopper: Any, config: dict[str, Any]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,22 +11,24 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.comparisons import Comparison, Row
+from aloll_cli.files import write_json, write_text
 from aloll_cli.runs import (
     Run,
-    caveats,
-    columns,
     comparison,
     comparison_by_subset,
     conclusions,
+    counted,
     ending,
     number,
-    settings_apart,
     visible,
 )
+from aloll_cli.side_by_side import as_plain, caveats, columns, costs
 
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ANSWERS = 10  # prompts shown
 SHOWN = 2000  # characters of a prompt's end and of a response
@@ -36,12 +37,14 @@ POINTS = 80  # of a training curve; each is the mean of the updates up to the ne
 COLOURS = ("#3d85c6", "#d9822b", "#2f9e77", "#c0579a", "#8474cf", "#c9a227", "#d1495b", "#5f9ea0")
 MARKERS = "osD^vPX*"
 GREY = "#888888"
+REM = 6.2  # of the page an inch of a figure, so that its text is as large as the page's
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "aloll", "svg.fonttype": "none", "font.size": 11, "text.color": GREY, "axes.labelcolor": GREY,
     "xtick.color": GREY, "ytick.color": GREY, "axes.edgecolor": GREY, "axes.spines.top": False, "axes.spines.right": False,
     "axes.spines.left": False, "ytick.major.size": 0, "grid.color": GREY, "grid.alpha": 0.25, "grid.linewidth": 0.6,
     "axes.grid": True, "axes.grid.axis": "y", "axes.formatter.useoffset": False, "text.parse_math": False,
 }  # fmt: skip
+GAINS = {"gain": "gain in reward", "held_out_gain": "held-out gain"}  # what is drawn of methods
 FIGURES = {  # what training logs, and how a reader knows it
     "loss": ("Training loss", "Variants weight their losses differently: compare shapes, not heights."),
     "kl": ("Distance to the reference", "½ (ln π − ln π_ref)² of the batch's tokens, summed over a response."),
@@ -64,55 +67,58 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn figure with its heading and an explanation."""
+    """A drawn figure with its heading, an explanation, and how wide it may become where it stands alone."""
 
     title: str
     note: str
     svg: Markup
+    rem: float | None = None
 
 
-def write_page(runs: list[Run], page: Path) -> None:
-    """Write the page about one run or several, whole or not at all."""
-    beside = page.with_name(f".{page.name}.tmp")
-    beside.write_text(render(runs), encoding="utf-8")
-    os.replace(beside, page)
+def write_page(found: Comparison, page: Path) -> None:
+    """Write the page about one run or several, whole or not at all; about several, their comparison as JSON beside it."""
+    text = render(found)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_text(page, text)
+    if not found.is_single:
+        write_json(page.with_suffix(".json"), as_plain(found))
 
 
-def render(runs: list[Run]) -> str:
+def render(found: Comparison) -> str:
     """The page's HTML."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "visible": partial(visible, limit=SHOWN)}
+    environment.filters |= {"number": _number, "counted": counted, "visible": partial(visible, limit=SHOWN)}
     template = environment.from_string(resources.files("aloll_cli").joinpath("report.html").read_text("utf-8"))
-    settings = settings_apart(runs)
-    names = [" ".join(filter(None, [run.label, setting])) for run, setting in zip(runs, settings, strict=True)]
-    kinds = [f"{run.variant} {setting}".strip() for run, setting in zip(runs, settings, strict=True)]
-    looks = {kind: look for look, kind in enumerate(dict.fromkeys(kinds))}
-    drawn = [(run, name, looks[kind]) for run, name, kind in zip(runs, names, kinds, strict=True)]
+    runs = found.runs
+    drawn = [
+        (run, f"{run.label} {method.setting}".strip(), look) for look, method in enumerate(found.methods) for run in method.runs
+    ]
     return template.render(
         runs=runs,
-        names=names,
-        settings=settings,
-        title=_title(runs),
+        names=[name for _, name, _ in drawn],
+        methods=found.methods,
+        title=_title(found),
+        single=found.is_single,
         common=_common(runs),
         comparison=comparison(runs[0].metrics),
         by_subset=comparison_by_subset(runs[0].metrics),
         conclusions=conclusions(runs[0].metrics),
-        columns=columns(runs),
-        caveats=caveats(runs),
-        gains=_gains(drawn) if len(runs) > 1 else None,
+        columns=[*columns(found), *costs(found)],
+        caveats=caveats(found),
+        gains=None if found.is_single else _gains(found.rows),
         plots=_plots(drawn),
-        legend=[(kind, COLOURS[look % len(COLOURS)]) for kind, look in looks.items()] if len(looks) > 1 else [],
-        answers=_answers(runs, kinds),
+        legend=[(method.name, _colour(look)) for look, method in enumerate(found.methods)] if len(found.rows) > 1 else [],
+        answers=_answers(found),
     )
 
 
-def _title(runs: list[Run]) -> str:
-    if len(runs) == 1:
-        seed = runs[0].metrics["seed"]
-        return f"{runs[0].variant} on {runs[0].metrics['task']}" + ("" if seed is None else f", seed {seed}")
-    return f"{len(runs)} runs on " + ", ".join(dict.fromkeys(run.metrics["task"] for run in runs))
+def _title(found: Comparison) -> str:
+    run = found.runs[0]
+    if found.is_single:
+        return f"{run.variant} on {run.metrics['task']}" + ("" if run.seed is None else f", seed {run.seed}")
+    return f"{found.counted} on " + ", ".join(dict.fromkeys(run.metrics["task"] for run in found.runs))
 
 
 def _common(runs: list[Run]) -> dict[str, Any]:
@@ -126,15 +132,14 @@ def _number(value: float, sign: str = "", like: float | None = None) -> str:
     return number(value, sign, like).replace("-", "−")
 
 
-def _answers(runs: list[Run], kinds: list[str]) -> list[dict[str, Any]]:
-    """Some prompts at even distances, with the reference's answer and that of the first run of each kind."""
-    chosen = {kind: run for kind, run in reversed(list(zip(kinds, runs, strict=True)))}
-    shown = {kind: {row["prompt"]: row for row in chosen[kind].answers} for kind in dict.fromkeys(kinds)}
+def _answers(found: Comparison) -> list[dict[str, Any]]:
+    """Some prompts at even distances, with the reference's answer and that of the first run of each method."""
+    shown = {method.name: {row["prompt"]: row for row in method.runs[0].answers} for method in found.methods}
     first, *others = shown.values()
     prompts = [prompt for prompt in first if all(prompt in rows for rows in others)]
     step = max(1, len(prompts) // ANSWERS)
     sides = {
-        prompt: [("reference", first[prompt]["reference"]), *((kind, rows[prompt]["policy"]) for kind, rows in shown.items())]
+        prompt: [("reference", first[prompt]["reference"]), *((name, rows[prompt]["policy"]) for name, rows in shown.items())]
         for prompt in prompts[::step][:ANSWERS]
     }
     return [{"prompt": ending(prompt, SHOWN), "sides": answers} for prompt, answers in sides.items()]
@@ -169,49 +174,69 @@ def _curves(title: str, note: str, lines: list[Line], markers: str) -> Plot | No
     if not lines:
         return None
 
-    def draw(axes: Axes) -> None:
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
         for line in lines:
             marker = markers[line.look % len(markers)] if markers else ""
-            colour = COLOURS[line.look % len(COLOURS)]
-            axes.plot(line.x, line.y, color=colour, linewidth=1.4, alpha=0.9, marker=marker, markersize=4)
+            axes.plot(line.x, line.y, color=_colour(line.look), linewidth=1.4, alpha=0.9, marker=marker, markersize=4)
         axes.set_xlabel("update")
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", integer=True)
         axes.margins(x=0.02)
 
     told = "; ".join(f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}" for line in lines)
-    return Plot(title, note, _svg(draw, 2.8, f"{title} by update: {told}."))
+    return Plot(title, note, _svg(draw, (4.8, 2.8), f"{title} by update: {told}."))
 
 
-def _gains(runs: list[Drawn]) -> Plot | None:
-    """Every run's gain with its interval on one scale."""
-    found = [(name, run.metrics["gain"], COLOURS[look % len(COLOURS)]) for run, name, look in runs if run.metrics["gain"]]
-    if not found:
+def _colour(look: int) -> str:
+    return COLOURS[look % len(COLOURS)]
+
+
+def _gains(rows: list[Row]) -> Plot | None:
+    """Every method's gain on one scale: its mean with the interval, and each seed's own mean beneath."""
+    panels = {title: name for name, title in GAINS.items() if any(name in row.estimates for row in rows)}
+    if not panels:
         return None
 
-    def draw(axes: Axes) -> None:
-        for row, (_, gain, colour) in enumerate(found):
-            axes.plot(gain["ci95"], [row, row], color=colour, linewidth=2.4, solid_capstyle="round")
-            axes.plot(gain["mean"], row, "o", color=colour, markersize=6)
-        axes.axvline(0, color=GREY, linewidth=1)
-        axes.set_yticks(range(len(found)), [name for name, *_ in found])
-        axes.set_ylim(len(found) - 0.4, -0.6)
-        axes.grid(axis="y", visible=False)
-        axes.grid(axis="x")
+    def draw(figure: Figure) -> None:
+        places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (title, name) in zip(places, panels.items(), strict=True):
+            for place, row in enumerate(rows):
+                if name in row.estimates:
+                    _draw_estimate(axes, place, row.estimates[name], _colour(place))
+            axes.axvline(0, color=GREY, linewidth=1)
+            axes.set_xlabel(title)
+            axes.set_yticks(range(len(rows)), [row.method.name for row in rows])
+            axes.set_ylim(len(rows) - 0.4, -0.6)
+            axes.grid(axis="y", visible=False)
+            axes.grid(axis="x")
 
-    told = "; ".join(f"{name} {number(gain['mean'], '+')}" for name, gain, _ in found)
-    return Plot("Gain over the reference", "", _svg(draw, 0.7 + 0.28 * len(found), f"Gain over the reference: {told}."))
+    told = "; ".join(
+        f"{row.method.name} " + ", ".join(f"{title} {number(row.estimates[name]['mean'], '+')}" for title, name in panels.items())
+        for row in rows
+        if all(name in row.estimates for name in panels.values())
+    )
+    inches = (3.0 + 2.4 * len(panels), 0.9 + 0.32 * len(rows))
+    return Plot("Gain over the reference", "", _svg(draw, inches, f"Gain over the reference: {told}."), REM * inches[0])
 
 
-def _svg(draw: Callable[[Axes], None], height: float, told: str) -> Markup:
+def _draw_estimate(axes: Axes, place: int, estimate: dict[str, Any], colour: str) -> None:
+    axes.plot(estimate["ci95"], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
+    axes.plot(estimate["mean"], place, "o", color=colour, markersize=6)
+    if len(estimate["by_seed"]) > 1:
+        beneath = [place + 0.28] * len(estimate["by_seed"])
+        axes.plot(estimate["by_seed"], beneath, "o", color=colour, markersize=3.5, fillstyle="none", linewidth=0)
+
+
+def _svg(draw: Callable[[Figure], None], inches: tuple[float, float], told: str) -> Markup:
     """An inline SVG with transparent background, sized by its place; ``told`` is what a screen reader says."""
     import matplotlib as mpl
     from markupsafe import Markup
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.8, height), layout="constrained")
-        draw(figure.add_subplot())
+        figure = Figure(figsize=inches, layout="constrained")
+        draw(figure)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = file.getvalue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,30 +10,30 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from aloll_cli.methods import Method, option_of, shown
 from aloll_cli.runs import (
-    Run,
-    caveats,
-    columns,
     comparison,
     comparison_by_subset,
     conclusions,
+    counted,
     ending,
     interval,
     number,
-    settings_apart,
     visible,
 )
+from aloll_cli.side_by_side import Column, caveats, columns
 from aloll_cli.terminal import results
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
+    from aloll_cli.comparisons import Comparison
 
 WIDEST = 110  # columns; longer lines of text are hard to read
 PROMPT_SHOWN, RESPONSE_SHOWN = 160, 600  # characters
 BAR = 40  # characters of the longest bar of a histogram
 GAP = 2  # columns between two figures
 
-Column = tuple[str, list[str]]  # a heading and one cell a run
+Cells = tuple[str, list[str]]  # a heading and one cell a row
 
 
 def show_comparison(metrics: dict[str, Any], folder: Path) -> None:
@@ -73,11 +73,11 @@ def show_answers(rows: list[dict[str, Any]]) -> None:
         results.print(grid, soft_wrap=False, width=min(results.width, WIDEST))
 
 
-def show_runs(runs: list[Run]) -> None:
-    """Runs beside each other, each with its paired difference to a baseline."""
-    _say(f"\n{len(runs)} runs: mean [95 % interval]")
-    naming = _naming(runs)
-    figures = [(heading, [_cell(figure, sign) for figure in found]) for heading, found, sign in columns(runs)]
+def show_methods(found: Comparison, more: Sequence[Column] = ()) -> None:
+    """Methods beside each other, each with its paired difference to a baseline, and with more columns where they are wanted."""
+    _say(f"\n{found.counted}: mean [95 % interval]")
+    naming = _naming(found.methods)
+    figures = [(heading, [_cell(figure, sign) for figure in row]) for heading, row, sign in [*columns(found), *more]]
     for chosen in _packed(naming, figures, results.width):
         table = _table()
         for index, (heading, _) in enumerate(chosen):
@@ -86,8 +86,7 @@ def show_runs(runs: list[Run]) -> None:
             table.add_row(*map(_line, cells))
         results.print(table, soft_wrap=False)
         _say("")
-    _say("gain: in reward, to the reference. vs: difference in reward of two policies. Both paired by prompt.")
-    for sentence in caveats(runs):
+    for sentence in caveats(found):
         _say(sentence)
 
 
@@ -162,19 +161,16 @@ def show_rewards(scores: dict[str, dict[str, FloatArray]], folders: list[Path]) 
         results.print(_line(f"rewards: {folder / 'rewards'}"))
 
 
-def _naming(runs: list[Run]) -> list[Column]:
-    """The columns that tell runs apart; one that says nothing is left out."""
-    seeds = [run.metrics["seed"] for run in runs]
-    found = [
-        ("variant", [run.variant for run in runs]),
-        ("seed", ["" if seed is None else str(seed) for seed in seeds]),
-        ("setting", settings_apart(runs)),
-    ]
+def _naming(methods: list[Method]) -> list[Cells]:
+    """The columns that tell methods apart; one that says nothing is left out."""
+    found = [("variant", [method.variant for method in methods]), ("seed", [method.seed for method in methods])]
+    for key in dict.fromkeys(key for method in methods for key in method.told):
+        found.append((option_of(key), [shown(method.told[key]) if key in method.told else "" for method in methods]))
     return [(heading, cells) for heading, cells in found if any(cells)]
 
 
-def _packed(naming: list[Column], figures: list[Column], width: int) -> list[list[Column]]:
-    """As many columns a table as fit a width; every further table names the runs again."""
+def _packed(naming: list[Cells], figures: list[Cells], width: int) -> list[list[Cells]]:
+    """As many columns a table as fit a width; every further table names the rows again."""
     tables = [list(naming)]
     for column in figures:
         if _width([*tables[-1], column]) > width and len(tables[-1]) > len(naming):
@@ -183,8 +179,8 @@ def _packed(naming: list[Column], figures: list[Column], width: int) -> list[lis
     return tables
 
 
-def _width(columns: list[Column]) -> int:
-    return sum(max(map(len, [heading, *cells])) + GAP for heading, cells in columns) - GAP
+def _width(table: list[Cells]) -> int:
+    return sum(max(map(len, [heading, *cells])) + GAP for heading, cells in table) - GAP
 
 
 def _table() -> Table:
@@ -202,6 +198,10 @@ def _who(metrics: dict[str, Any]) -> str:
 def _cell(figure: Any, sign: str = "") -> str:
     if figure is None:
         return "-"
+    if sign == ",":
+        return counted(figure)
+    if isinstance(figure, tuple):
+        return " to ".join(number(bound, sign) for bound in figure)
     return interval(figure, sign) if isinstance(figure, dict) else number(figure, sign)
 
 

@@ -1,20 +1,21 @@
-"""Evaluated runs as reports read them: figures, answers, curves, and what is compared with what."""
+"""Evaluated runs as reports read them: figures, answers, curves, costs, and what the figures of one mean."""
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aloll_cli.config import fingerprint, flatten
 from aloll_cli.files import read_json, read_json_lines
-from aloll_cli.metrics import mean_with_interval
 
-BASELINE = "nll"  # the variant that others are paired with
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
+
 ROLES = {"reward": "gain", "test_reward": "held_out_gain"}  # the roles of rewards, and the keys of their gains
 KL = "KL a token: mean ln(policy / reference) of the policy's own answers, in nats; KL itself where they are plain samples"
 LIKELIHOOD = "advantage_weighted_log_likelihood"
@@ -35,6 +36,7 @@ class Run:
         updates: what training logged at each update; empty for a policy that was not trained here.
         evaluations: the validation score at some updates, likewise.
         score: what that score is.
+        keeps_best: whether its policy is the one with the best score, or the last.
         yaml: the resolved configuration.
         made_of: folders of what the figures come from, by role.
     """
@@ -45,6 +47,7 @@ class Run:
     updates: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     score: str
+    keeps_best: bool
     yaml: str
     made_of: dict[str, str]
 
@@ -53,10 +56,18 @@ class Run:
         return str(self.metrics["variant"])
 
     @property
+    def seed(self) -> int | None:
+        found: int | None = self.metrics["seed"]
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        return self.name.rpartition("-")[2]
+
+    @property
     def label(self) -> str:
         """Variant and seed: ``seq s1``; a policy that was saved elsewhere has no seed."""
-        seed = self.metrics["seed"]
-        return self.variant if seed is None else f"{self.variant} s{seed}"
+        return self.variant if self.seed is None else f"{self.variant} s{self.seed}"
 
     @property
     def kept(self) -> float | None:
@@ -70,19 +81,47 @@ class Run:
 
         return flatten(yaml.safe_load(self.yaml))
 
+    @property
+    def validation(self) -> float | None:
+        """The validation score that its policy was kept with; None for one that was not trained here."""
+        scores = [record["score"] for record in self.evaluations if record["update"]]
+        return None if not scores else float(max(scores) if self.keeps_best else scores[-1])
+
+    def cost(self, of: str) -> float | None:
+        """What training took: updates, tokens, seconds, or samples that it drew; None for a policy that was not trained here."""
+        if not self.updates:
+            return None
+        return float(len(self.updates) if of == "updates" else sum(row.get(of, 0) for row in self.updates))
+
+    @property
+    def resamples(self) -> int:
+        """Of the bootstrap that its own intervals are from; 0 where nothing scored its answers."""
+        return max((self.metrics[gain]["resamples"] for gain in ROLES.values() if self.metrics[gain]), default=0)
+
     @cached_property
-    def rewards(self) -> dict[str, float]:
-        """The mean reward of the policy's answers to each prompt; empty where no scorer exists."""
+    def prompts(self) -> list[str]:
+        """Those that were answered, in order."""
+        return list(dict.fromkeys(row["prompt"] for row in self.answers))
+
+    def by_prompt(self, prompts: Sequence[str], role: str, side: str = "policy") -> FloatArray:
+        """(G,) mean rewards of a side's answers to each of G prompts; (0,) where nothing scores them in this role."""
+        import numpy as np
+
         rewards: dict[str, list[float]] = {}
         for row in self.answers:
-            if "reward" in row["policy"]:
-                rewards.setdefault(row["prompt"], []).append(row["policy"]["reward"])
-        return {prompt: fmean(found) for prompt, found in rewards.items()}
+            if role in row[side]:
+                rewards.setdefault(row["prompt"], []).append(row[side][role])
+        return np.array([fmean(rewards[prompt]) for prompt in prompts if rewards])
+
+    @cached_property
+    def judged_by(self) -> dict[str, Any]:
+        """What a comparison must not change: the rewards with their options, and the prompts."""
+        about = {key: self.metrics[key] for key in ("task", "split", "reward", "test_reward")}
+        return about | options_of(self, "reward") | options_of(self, "test_reward") | {"prompts": frozenset(self.prompts)}
 
     def is_comparable(self, other: Run) -> bool:
-        """Whether both answered the same prompts and were judged by the same reward."""
-        same = all(self.metrics[key] == other.metrics[key] for key in ("task", "split", "reward"))
-        return same and options_of(self, "reward") == options_of(other, "reward")
+        """Whether both answered the same prompts and were judged by the same rewards."""
+        return self.judged_by == other.judged_by
 
 
 def load_run(folder: Path) -> Run:
@@ -103,6 +142,7 @@ def load_run(folder: Path) -> Run:
         updates=read_json_lines(policy / "metrics.jsonl"),
         evaluations=[{key: value for key, value in record.items() if key != "responses"} for record in records],
         score=answers["policy"]["identity"].get("judge", {}).get("by", "reward"),
+        keeps_best=answers["policy"]["identity"].get("select_best", True),
         yaml=(folder / "config.yaml").read_text(),
         made_of={"metrics": folder.name} | {role: _folder(root, recipe).name for role, recipe in made_of.items()},
     )
@@ -117,81 +157,6 @@ def _folder(root: Path, recipe: dict[str, Any]) -> Path:
 def options_of(run: Run, group: str) -> dict[str, Any]:
     """The options of one group of a run's configuration."""
     return {key: value for key, value in run.options.items() if key.split(".")[0] == group}
-
-
-def settings_apart(runs: list[Run]) -> list[str]:
-    """What tells each run from the others beside variant and seed, as one would type it: ``optimizer.lr=0.001``."""
-    keys = dict.fromkeys(key for run in runs for key in run.options)
-    told = [key for key in keys if not _is_known(key) and _differs(key, runs)]
-    return [" ".join(_typed(key, run.options[key]) for key in told if key in run.options) for run in runs]
-
-
-def _is_known(key: str) -> bool:
-    """Options that have a column of their own, or cannot change a result."""
-    from aloll_cli.settings import Settings
-
-    operational = {field.name for field in fields(Settings) if not field.metadata.get("identity", True)}
-    return key in {"stage", "name", "seed", "variant.name"} or key.split(".")[0] in operational
-
-
-def _differs(key: str, runs: list[Run]) -> bool:
-    """Whether runs disagree on an option; options of a group's choice are held against those of the same choice only."""
-    group, _, last = key.rpartition(".")
-    values: dict[str, set[str]] = {}
-    for run in runs:
-        choice = "" if last == "name" else str(run.options.get(f"{group}.name"))
-        if choice == "" or key in run.options:
-            values.setdefault(choice, set()).add(json.dumps(run.options.get(key)))
-    return any(len(found) > 1 for found in values.values())
-
-
-def _typed(key: str, value: Any) -> str:
-    return f"{key.removesuffix('.name')}={'null' if value is None else value}"
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """Differences of runs to the runs they are held against.
-
-    Attributes:
-        heading: with whom, for the head of a column.
-        differences: mean and interval for each run, or None where it is the baseline itself or nothing fits.
-    """
-
-    heading: str
-    differences: list[dict[str, Any] | None]
-
-
-def pair(runs: list[Run]) -> Pairing:
-    """Hold every run against the nll run of its seed and reward; against the first run where there is none at all."""
-    partners = [_baseline(run, runs) for run in runs]
-    heading = f"vs {BASELINE}, same seed"
-    if not any(partners):
-        partners = [None, *(runs[0] if run.is_comparable(runs[0]) else None for run in runs[1:])]
-        heading = f"vs {runs[0].label}"
-    differences = [paired_difference(run, other) if other else None for run, other in zip(runs, partners, strict=True)]
-    return Pairing(heading, differences)
-
-
-def _baseline(run: Run, runs: list[Run]) -> Run | None:
-    """The nll run with the seed and reward of a run, of several the one that shares most of its options."""
-    found = [
-        other for other in runs
-        if other.variant == BASELINE != run.variant and other.metrics["seed"] == run.metrics["seed"] and run.is_comparable(other)
-    ]  # fmt: skip
-    shared = lambda other: sum(run.options.get(key) == value for key, value in other.options.items())  # noqa: E731
-    return max(found, key=shared, default=None)
-
-
-def paired_difference(run: Run, other: Run) -> dict[str, Any] | None:
-    """Mean of reward(run) − reward(other) over the prompts both answered, with its 95 % bootstrap interval."""
-    import numpy as np
-
-    common = [prompt for prompt in run.rewards if prompt in other.rewards]
-    if not common:
-        return None
-    differences = np.array([run.rewards[prompt] - other.rewards[prompt] for prompt in common])
-    return mean_with_interval(differences, run.metrics["gain"]["resamples"])
 
 
 def comparison(metrics: dict[str, Any]) -> list[tuple[str, Any, Any, Any]]:
@@ -236,28 +201,6 @@ def several_components(metrics: dict[str, Any]) -> dict[str, Any]:
     return gains if len(gains) > 1 else {}
 
 
-def columns(runs: list[Run]) -> list[tuple[str, list[Any], str]]:
-    """What sets runs side by side: heading, one figure a run, and "+" where it is a difference; none that nobody has."""
-    metrics, pairing = [run.metrics for run in runs], pair(runs)
-    components = [several_components(m) for m in metrics]
-    names = dict.fromkeys(name for gains in components for name in gains)
-    found: list[tuple[str, list[Any], str]] = [
-        ("reward", [m["policy"].get("reward") for m in metrics], ""),
-        ("gain", [m["gain"] for m in metrics], "+"),
-        (pairing.heading, pairing.differences, "+"),
-        *((f"{name} gain", [gains.get(name) for gains in components], "+") for name in names),
-        ("held-out gain", [m["held_out_gain"] for m in metrics], "+"),
-        ("weighted log-lik. gain", [m[LIKELIHOOD]["gain"] if LIKELIHOOD in m else None for m in metrics], "+"),
-        ("words", [m["policy"]["length"]["mean"] for m in metrics], ""),
-        ("distinct-1 matched", [m["policy"]["distinct_1_matched"] for m in metrics], ""),
-        ("KL a token", [m["policy"].get("kl_per_token") for m in metrics], ""),
-        ("kept", [run.kept for run in runs], ""),
-    ]
-    parts = dict.fromkeys(part for m in metrics for part in m.get("by") or {})
-    found += [(f"gain, {part}", [((m.get("by") or {}).get(part) or {}).get("gain") for m in metrics], "+") for part in parts]
-    return [column for column in found if any(figure is not None for figure in column[1])]
-
-
 def conclusions(metrics: dict[str, Any]) -> list[str]:
     """What the figures mean, in plain words: the gain under each reward, or why there is none."""
     names = {"gain": "gain", "held_out_gain": "held-out gain"}
@@ -289,13 +232,6 @@ def _meanings(metrics: dict[str, Any]) -> list[str]:
         }.items()
         if policy.get(key) is not None
     ]
-
-
-def caveats(runs: list[Run]) -> list[str]:
-    """What must be said under a table of several runs: why a gain is missing, which rewards are proxies, what KL is."""
-    missing = [f"gain: null ({run.metrics['gain_why']})" for run in runs if run.metrics["gain"] is None]
-    distance = [KL for run in runs if run.metrics["policy"].get("kl_per_token") is not None]
-    return list(dict.fromkeys(missing + [line for run in runs for line in proxies(run.metrics)] + distance))
 
 
 def proxies(metrics: dict[str, Any]) -> list[str]:
@@ -341,6 +277,14 @@ def number(value: float, sign: str = "", like: float | None = None) -> str:
     """
     size = abs(value if like is None else like)
     return f"{value:{sign}.{3 if size < 10 else 2 if size < 100 else 1}f}"
+
+
+def counted(value: float) -> str:
+    """A count in few characters: ``61,234``, then ``1.23 M``."""
+    for size, unit in ((1e9, " G"), (1e6, " M")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:,.0f}"
 
 
 def interval(figure: dict[str, Any], sign: str = "") -> str:

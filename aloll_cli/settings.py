@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from typing import Any
 
 from aloll_cli.adapters import Adapter, Given, Lora
 from aloll_cli.config import COUNT, OPERATIONAL, SEED, discover, name_of, numbers
@@ -75,7 +76,7 @@ class Upstream(Enum):
 
 
 class Format(Enum):
-    """How inspect prints what it finds."""
+    """How inspect and compare print what they find."""
 
     page = "for a person"
     json = "for a program: one object"
@@ -145,6 +146,8 @@ class Settings(Runtime):
     resamples: int = field(metadata=COUNT)
     policy: str | None
     runs: list[str] = field(metadata=OPERATIONAL)
+    against: str | None = field(metadata=OPERATIONAL)
+    best_of: Any = field(metadata=OPERATIONAL)  # the name of an option, or a list of several
     to: str | None = field(metadata=OPERATIONAL)
     merge: bool = field(metadata=OPERATIONAL)
     ask: bool = field(metadata=OPERATIONAL)
@@ -192,6 +195,12 @@ class Settings(Runtime):
                 f"variant={name_of(self.variant)} weights by the reward itself, which can be as low as {self.reward.range[0]}.",
                 "Map it to [0, 1] (reward.transform=sigmoid), or use an advantage: variant=seq",
             )
+
+    @property
+    def options_chosen(self) -> list[str]:
+        """The options whose values validation chooses before runs are compared."""
+        named = [] if self.best_of is None else self.best_of if isinstance(self.best_of, list) else [self.best_of]
+        return [str(option) for option in named]
 
     @property
     def runtime(self) -> Runtime:

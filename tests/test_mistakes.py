@@ -219,7 +219,11 @@ COMMANDS = [
     ("train model=pretrained model.path=broken", r"config.json cannot be read: .*\nSave the model again"),
     ("evaluate policy=nowhere", r"policy=nowhere: there is no such folder\.\npolicy=FOLDER with a saved model"),
     ("evaluate policy=empty-folder", r"empty-folder holds no config.json: it is no saved model"),
-    ("report runs=[nowhere]", r"runs: nowhere holds no metrics.json\.\nName folders such as outputs/<task>/metrics/"),
+    ("report runs=[nowhere]", r"runs: nowhere holds no metrics.json\.\nName folders such as outputs/TASK/metrics/"),
+    ("report runs=[emp*]", r"runs: empty-folder holds no metrics.json\.\nName folders such as"),
+    ("compare runs=[x-*]", r"runs: there is no folder like x-\*\.\nName folders such as"),
+    ("compare", r"outputs/reviews/metrics holds no evaluation on the test split under reward=vader\.\naloll run -m variant=nll,seq"),
+    ("compare runs=nll", r"runs=nll: a list is needed: \[a,b\]"),
     ("report runs=[by-hand]", r"runs: by-hand is damaged: its manifest.json cannot be read"),
     ("export", r"export needs a folder to write to\.\naloll export to=FOLDER"),
 ]  # fmt: skip

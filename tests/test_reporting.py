@@ -11,87 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from evaluated import RESAMPLES, REWARDS, write_run
 from hydra.core.global_hydra import GlobalHydra
 
 from aloll_cli.artifacts.manifest import write_manifest
 from aloll_cli.cli import run_command
-from aloll_cli.config import fingerprint
-from aloll_cli.metrics import bootstrap, matched_distinct, mean_with_interval, text_figures
+from aloll_cli.comparisons import compared
+from aloll_cli.metrics import bootstrap
 from aloll_cli.page import write_page
-from aloll_cli.reporting import show_answers, show_comparison, show_runs
-from aloll_cli.runs import load_run, pair, paired_difference, settings_apart
+from aloll_cli.reporting import show_answers, show_comparison, show_methods
+from aloll_cli.runs import load_run
 from aloll_cli.terminal import results
 
-RESAMPLES = 200
 ATTACK = "<script>alert('x')</script><img src=http://evil.example/x.png>"
 SKILL = {"held_out_rows": 40, "r2": 0.412, "rank_correlation": 0.633, "pairs": 25, "pair_accuracy": 0.72}
-REWARDS = {"a": 0.9, "b": 0.5, "c": 0.1}
-
-
-def write_run(
-    root: Path,
-    variant: str = "seq",
-    seed: int | None = 1,
-    rewards: dict[str, float] | None = None,
-    response: str = "rather good",
-    curves: bool = True,
-    options: dict[str, Any] | None = None,
-    metrics: dict[str, Any] | None = None,
-) -> Path:
-    """A folder of metrics as ``evaluate`` leaves it, and its policy's curves: rewards by prompt, 0.4 for the reference."""
-    rewards = rewards or REWARDS
-    config = {"stage": "run", "name": "settings", "seed": seed, "reward": {"name": "vader"}, "variant": {"name": variant}}
-    config |= {"optimizer": {"name": "adamw", "lr": 0.001}, "output_dir": str(root)} | (options or {})
-    policy = {"kind": "policy", "identity": {"config": str(config), "judge": {"reward": "vader"}}, "inputs": {}}
-    reference = {"kind": "reference", "identity": {"judge": {"by": "likelihood"}}, "inputs": {}}
-    examples = {"kind": "examples", "inputs": {"data": {"kind": "data"}}}
-    recipe = {
-        "policy_answers": {"inputs": {"policy": policy, "examples": examples}},
-        "reference_answers": {"inputs": {"policy": reference, "examples": examples}},
-    }
-    folder = root / "metrics" / f"{variant}-s{seed}-test-{fingerprint(recipe)}"
-    folder.mkdir(parents=True)
-    if curves:
-        write_curves(root / "policy" / f"{variant}-s{seed}-{fingerprint(policy)}")
-    answers = [
-        {
-            "prompt": prompt,
-            "policy": {"response": response, "reward": reward},
-            "reference": {"response": "rather bad", "reward": 0.4},
-        }
-        for prompt, reward in rewards.items()
-    ]
-    (folder / "recipe.json").write_text(json.dumps({"inputs": recipe}))
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
-    (folder / "metrics.json").write_text(json.dumps(figures(variant, seed, answers) | (metrics or {})))
-    write_manifest(folder)
-    return folder
-
-
-def write_curves(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    updates = [{"update": k, "loss": 9 / k, "kl": k / 10, "ratio": 1.0, "clip_fraction": 0.1, "kept": 0.468} for k in (1, 2, 3)]
-    evaluations = [{"update": k, "score": k / 10, "responses": ["long"]} for k in (0, 3)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in updates))
-    (folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in evaluations))
-
-
-def figures(variant: str, seed: int | None, answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """metrics.json for some answers."""
-    rewards = {side: np.array([row[side]["reward"] for row in answers]) for side in ("policy", "reference")}
-    texts = {side: [row[side]["response"] for row in answers] for side in rewards}
-    sides = {
-        side: {"reward": mean_with_interval(rewards[side], RESAMPLES), "ended": 1.0}
-        | text_figures(texts[side], RESAMPLES)
-        | matched_distinct(texts[side], texts["reference"])
-        for side in rewards
-    }
-    gain = mean_with_interval(rewards["policy"] - rewards["reference"], RESAMPLES) | {"resamples": RESAMPLES}
-    about = {"task": "reviews", "variant": variant, "seed": seed, "split": "test", "reward": "vader", "test_reward": None}
-    missing = {"held_out_gain": None, "held_out_gain_why": "no second reward was named: test_reward=…", "proxy_skill": None}
-    return about | {"n": len(answers)} | sides | {"gain": gain} | missing
 
 
 def without_scorer(root: Path, seed: int | None = 1) -> Path:
@@ -160,7 +93,7 @@ def test_a_missing_gain_says_why_and_the_likelihood_stands_in(tmp_path, capsys):
     run = load_run(without_scorer(tmp_path))
     show_comparison(run.metrics, tmp_path)
     show_answers(run.answers)
-    show_runs([run, run])
+    show_methods(compared([run, load_run(without_scorer(tmp_path, seed=2))]))
     out = capsys.readouterr().out
     assert out.count("gain: null (the reward cannot score new text)") == 2
     assert re.search("policy +rather good", out)
@@ -246,8 +179,7 @@ def test_figures_that_do_not_apply_are_not_shown(tmp_path, capsys):
 
 
 def test_runs_are_compared_by_part_and_by_their_distance_to_the_reference(tmp_path, capsys, columns):
-    runs = [load_run(with_subsets(tmp_path, "nll")), load_run(write_run(tmp_path, "seq"))]
-    show_runs(runs)
+    show_methods(compared([load_run(with_subsets(tmp_path, "nll")), load_run(write_run(tmp_path, "seq"))]))
     out = capsys.readouterr().out
     assert "gain, harmless-base" in out
     assert "+0.125 [0.025, 0.225]" in out
@@ -275,74 +207,16 @@ def test_load_run_finds_the_curves_by_the_recipe_and_does_without(tmp_path):
     assert (bare.updates, bare.evaluations, bare.kept) == ([], [], None)
 
 
-def test_the_paired_difference_matches_prompts_whatever_their_order(tmp_path):
-    run = load_run(write_run(tmp_path, "seq", rewards={"a": 0.9, "b": 0.5, "c": 0.1, "only here": 1.0}))
-    other = load_run(write_run(tmp_path, "nll", rewards={"c": 0.3, "only there": 0.0, "b": 0.5, "a": 0.4}))
-    found = paired_difference(run, other)
-    assert found is not None
-    # 0.9 − 0.4, 0.5 − 0.5, 0.1 − 0.3: the mean is 0.1
-    assert found["mean"] == pytest.approx(0.1)
-    assert found["ci95"] == pytest.approx(bootstrap(np.array([0.5, 0.0, -0.2]), RESAMPLES))
-    assert paired_difference(run, load_run(write_run(tmp_path, "kl", rewards={"elsewhere": 0.1}))) is None
-
-
-def test_runs_are_paired_with_nll_of_their_own_seed_and_reward(tmp_path):
-    folders = [
-        write_run(tmp_path, "seq", 1, {"a": 0.9}),
-        write_run(tmp_path, "seq", 2, {"a": 0.8}),
-        write_run(tmp_path, "nll", 1, {"a": 0.5}),
-        write_run(tmp_path, "nll", 2, {"a": 0.6}),
-        write_run(tmp_path, "seq", 3, {"a": 0.7}),
-        write_run(tmp_path, "kl", 1, {"a": 0.7}, options={"reward": {"name": "vader", "scale": 2}}),
-    ]
-    pairing = pair([load_run(folder) for folder in folders])
-    assert pairing.heading == "vs nll, same seed"
-    means = [None if found is None else round(found["mean"], 6) for found in pairing.differences]
-    assert means == [0.4, 0.2, None, None, None, None]
-
-
-def test_of_several_nll_runs_the_one_with_the_same_options_is_taken(tmp_path):
-    fast = {"optimizer": {"name": "adamw", "lr": 0.1}}
-    folders = [
-        write_run(tmp_path, "nll", 1, {"a": 0.5}),
-        write_run(tmp_path, "nll", 1, {"a": 0.1}, options=fast),
-        write_run(tmp_path, "seq", 1, {"a": 0.9}, options=fast),
-    ]
-    found = pair([load_run(folder) for folder in folders]).differences[2]
-    assert found is not None
-    assert found["mean"] == pytest.approx(0.8)
-
-
-def test_without_nll_runs_are_paired_with_the_first(tmp_path):
-    runs = [load_run(write_run(tmp_path, name, 1, {"a": r})) for name, r in (("kl", 0.5), ("seq", 0.75))]
-    pairing = pair(runs)
-    assert pairing.heading == "vs kl s1"
-    assert pairing.differences == [None, {"mean": 0.25, "ci95": [0.25, 0.25]}]
-
-
-def test_the_setting_is_what_tells_runs_apart_beside_variant_and_seed(tmp_path):
-    slow, fast = ({"optimizer": {"name": "adamw", "lr": lr}, "values": {"name": "head", "k": 1}} for lr in (0.001, 0.1))
-    other = {"values": {"name": "group", "size": 3}, "processes": 4}
-    variants = [("seq", 1, slow), ("seq", 2, fast), ("nll", 1, other)]
-    runs = [load_run(write_run(tmp_path, variant, seed, options=options)) for variant, seed, options in variants]
-    assert settings_apart(runs) == [
-        "optimizer.lr=0.001 values=head",
-        "optimizer.lr=0.1 values=head",
-        "optimizer.lr=0.001 values=group",
-    ]
-    assert settings_apart(runs[:1]) == [""]
-
-
 def test_the_table_of_runs_fits_its_width_and_holds_every_figure(tmp_path, capsys, columns):
     runs = [load_run(write_run(tmp_path, "nll", 1)), load_run(write_run(tmp_path, "ref_free", 1, {"a": 1.0, "b": 1.0, "c": 0.5}))]
-    show_runs(runs)
+    show_methods(compared(runs))
     out = capsys.readouterr().out
     assert out.isascii()
     tables = ruled(out.replace("interval]\n", "interval]\n\n"))
     assert len(tables) == (1 if columns == 200 else 2)
     assert all(len(line) <= columns for table in tables for line in table)
     assert all(table[0].startswith("variant") for table in tables)
-    assert "vs nll, same seed" in out
+    assert "vs nll" in out
     assert "held-out gain" not in out
     cells = [
         cell for table in tables for line in table if line.startswith("ref_free") for cell in re.split(r" {2,}", line.strip())
@@ -352,7 +226,7 @@ def test_the_table_of_runs_fits_its_width_and_holds_every_figure(tmp_path, capsy
     assert f"+0.333 [{low}, {high}]" in cells
     assert any(cell.startswith("0.833 [") for cell in cells)
     assert any(cell.startswith("+0.433 [") for cell in cells)
-    assert {"2.000", "0.468"} <= set(cells)
+    assert {"2.000", "1.000", "0.468"} <= set(cells)  # words, distinct-1 as a share of the reference's, the responses kept
 
 
 class Page(HTMLParser):
@@ -373,7 +247,7 @@ class Page(HTMLParser):
 
 
 def page_about(runs: list[Path], file: Path) -> Page:
-    write_page([load_run(folder) for folder in runs], file)
+    write_page(compared([load_run(folder) for folder in runs]), file)
     return Page(file)
 
 
@@ -428,10 +302,10 @@ def test_the_page_of_several_runs_holds_the_paired_difference(tmp_path):
     folders = [write_run(tmp_path, "nll"), write_run(tmp_path, "seq", rewards={"a": 1.0, "b": 0.4, "c": 0.1}, response="so so")]
     page = page_about(folders, tmp_path / "page.html")
     assert "2 runs on reviews" in page.text
-    assert "vs nll, same seed" in page.text
+    assert "vs nll" in page.text
     # (0.1 − 0.1 + 0) / 3 = 0, and 0.5 − 0.4 = 0.1 over the reference
     assert "+0.000" in page.text
-    assert "Gain over the reference: nll s1 +0.100; seq s1 +0.100." in page.text
+    assert "Gain over the reference: nll gain in reward +0.100; seq gain in reward +0.100." in page.text
     assert page.text.count("so so") == len(REWARDS)
 
 
@@ -457,7 +331,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
     run = load_run(write_run(tmp_path))
     del run.metrics["policy"]
     with pytest.raises(KeyError, match="policy"):
-        write_page([run], page)
+        write_page(compared([run]), page)
     assert page.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["page.html"]
 
@@ -467,7 +341,7 @@ def test_aloll_report_compares_finished_runs_and_refuses_damaged_ones(tmp_path, 
     command = ["report", f"runs=[{','.join(map(str, folders))}]", f"output_dir={tmp_path}"]
     assert run_command(command) == 0
     out = capsys.readouterr().out
-    assert "vs seq s1" in out
+    assert re.search(r"\nseq +1,2 ", out)
     assert "2 runs on reviews" in (tmp_path / "reviews" / "report" / "index.html").read_text()
     (folders[1] / "answers.jsonl").write_text("")
     GlobalHydra.instance().clear()

@@ -8,6 +8,7 @@ STAGES = {
     "evaluate": "answer the test prompts with policy and reference, and compare",
     "report": "write one HTML page about a run or several",
     "run": "all of the above, to the end of the line",
+    "compare": "hold any evaluated run against any other: paired differences by method",
     "inspect": "show what the model will see: examples, lengths, cuts, duplicates, rewards",
     "plan": "say what would be made or reused, and which option makes it differ",
     "ls": "say what lies under the output folder, and what uses it",

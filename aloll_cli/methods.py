@@ -1,0 +1,175 @@
+"""Which runs are one method, what sets methods apart, and which value of an option validation prefers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from statistics import fmean
+from typing import Any
+
+from aloll_cli.config import unknown_key
+from aloll_cli.errors import UserError
+from aloll_cli.runs import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+        told: the options that tell it from others beside its variant: ``{"optimizer.lr": 0.001}``.
+        runs: one a seed.
+        rivals: what it was preferred to for its validation score, the nearest first.
+    """
+
+    told: dict[str, Any]
+    runs: tuple[Run, ...]
+    rivals: tuple[Method, ...] = ()
+
+    @property
+    def variant(self) -> str:
+        return self.runs[0].variant
+
+    @property
+    def seeds(self) -> list[int | None]:
+        return [run.seed for run in self.runs]
+
+    @property
+    def seed(self) -> str:
+        """Its seeds as one would type them; a policy that was saved elsewhere has none."""
+        return ",".join(str(seed) for seed in self.seeds if seed is not None)
+
+    @property
+    def setting(self) -> str:
+        """What tells it from others, as one would type it: ``optimizer.lr=0.001``."""
+        return typed(self.told)
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant} {self.setting}".strip()
+
+    @property
+    def validation(self) -> float | None:
+        """The mean over seeds of what their policies were kept for, on validation data."""
+        scores = [run.validation for run in self.runs]
+        return None if None in scores else fmean(score for score in scores if score is not None)
+
+    def cost(self, of: str) -> float | None:
+        """The mean over seeds of updates, tokens, seconds or samples; None for a policy that was not trained here."""
+        mean: float | None = over_seeds([run.cost(of) for run in self.runs])
+        return mean
+
+
+def methods(runs: Sequence[Run]) -> list[Method]:
+    """Runs that differ in nothing but their seed, together: variants in the order of the runs, then by their options' values."""
+    distinct = list({run.name: run for run in runs}.values())
+    found: dict[tuple[str, str], list[tuple[dict[str, Any], Run]]] = {}
+    for told, run in zip(settings_apart(distinct), distinct, strict=True):
+        found.setdefault((run.variant, typed(told)), []).append((told, run))
+    together: list[Method] = []
+    for group in found.values():
+        if len({run.seed for _, run in group}) == len(group):
+            together.append(Method(group[0][0], tuple(sorted((run for _, run in group), key=lambda run: run.seed or 0))))
+        else:  # what no option tells, such as other data or an older version's work
+            together += [Method(told | {"fingerprint": run.fingerprint}, (run,)) for told, run in group]
+    variants = list(dict.fromkeys(method.variant for method in together))
+    return sorted(together, key=lambda m: (variants.index(m.variant), [_rank(value) for value in m.told.values()]))
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, then everything else by its name."""
+    is_number = isinstance(value, int | float)
+    return (not is_number, float(value) if is_number else 0.0, str(value))
+
+
+def best(found: Sequence[Method], options: Sequence[str]) -> list[Method]:
+    """Of methods that differ in some options alone, the one with the highest validation score; never a look at the test split.
+
+    Raises:
+        UserError: no run has such an option, all have the same value, or there is no score to choose by.
+    """
+    keys = [_key(option, found) for option in options]
+    groups: dict[tuple[str, str], list[Method]] = {}
+    for method in found:
+        rest = {key: value for key, value in method.told.items() if key not in keys}
+        groups.setdefault((method.variant, typed(rest)), []).append(method)
+    return [_best_of(group) for group in groups.values()]
+
+
+def _best_of(group: list[Method]) -> Method:
+    if len(group) == 1:
+        return group[0]
+    scored = [(method.validation, method) for method in group]
+    for score, method in scored:
+        if score is None:
+            what = f"best_of: {method.runs[0].name} has no validation scores: its policy was trained elsewhere, or is gone."
+            raise UserError(what, "Make it again with aloll train …, or name other runs=[…].")
+    first, *others = sorted(scored, key=lambda pair: pair[0] or 0.0, reverse=True)
+    return replace(first[1], rivals=tuple(method for _, method in others))
+
+
+def _key(option: str, found: Sequence[Method]) -> str:
+    """The dotted key of an option or of a group whose values may be chosen from."""
+    known = {key for method in found for run in method.runs for key in run.options}
+    key = option if option in known else f"{option}.name"
+    if key in ("seed", "variant.name"):
+        raise UserError(f"best_of={option}: that is what is compared, not what is chosen.", "best_of=optimizer.lr")
+    if key not in known:
+        what, hint = unknown_key(option, sorted(known)).args
+        raise UserError(f"best_of: {what}", hint)
+    if not any(key in method.told for method in found):
+        differing = ", ".join(dict.fromkeys(option_of(key) for method in found for key in method.told)) or "nothing"
+        hint = f"Beside variant and seed they differ in: {differing}."
+        raise UserError(f"best_of={option}: these runs do not differ in it.", hint)
+    return key
+
+
+def settings_apart(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The options that tell each run from the others beside variant and seed."""
+    keys = dict.fromkeys(key for run in runs for key in run.options)
+    told = [key for key in keys if not _is_known(key) and _differs(key, runs)]
+    return [{key: run.options[key] for key in told if key in run.options} for run in runs]
+
+
+def _is_known(key: str) -> bool:
+    """Options that have a column of their own, or cannot change a result."""
+    from aloll_cli.settings import Settings
+
+    operational = {field.name for field in fields(Settings) if not field.metadata.get("identity", True)}
+    return key in {"stage", "name", "seed", "variant.name"} or key.split(".")[0] in operational
+
+
+def _differs(key: str, runs: Sequence[Run]) -> bool:
+    """Whether runs disagree on an option; options of a group's choice are held against those of the same choice only."""
+    group, _, last = key.rpartition(".")
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        choice = "" if last == "name" else str(run.options.get(f"{group}.name"))
+        if choice == "" or key in run.options:
+            values.setdefault(choice, set()).add(json.dumps(run.options.get(key)))
+    return any(len(found) > 1 for found in values.values())
+
+
+def typed(told: Mapping[str, Any]) -> str:
+    """Options as one would type them."""
+    return " ".join(f"{option_of(key)}={shown(value)}" for key, value in told.items())
+
+
+def shown(value: Any) -> str:
+    """An option's value as one would type it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def option_of(key: str) -> str:
+    """A dotted key as one would type it: a group by its own name."""
+    return key.removesuffix(".name")
+
+
+def over_seeds(figures: Sequence[Any]) -> Any:
+    """One figure for several runs: the figure itself for one run, else the mean of their means; None where one lacks it."""
+    if any(figure is None for figure in figures):
+        return None
+    if len(figures) == 1:
+        return figures[0]
+    return fmean(figure["mean"] if isinstance(figure, dict) else figure for figure in figures)

@@ -1,0 +1,245 @@
+"""What is one method, what it is held against, and what the figures of several seeds are, by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluated import RESAMPLES, write_run
+
+from aloll_cli.comparisons import Comparison, compared, estimates, paired
+from aloll_cli.errors import UserError
+from aloll_cli.methods import methods, over_seeds, settings_apart, typed
+from aloll_cli.metrics import bootstrap
+from aloll_cli.page import render
+from aloll_cli.runs import Run, load_run
+from aloll_cli.side_by_side import as_plain, caveats, columns, costs
+
+
+def evaluated(root: Path, variant: str = "seq", seed: int | None = 1, rewards: Any = None, lr: float = 0.001, **more: Any) -> Run:
+    options = {"optimizer": {"name": "adamw", "lr": lr}} | more.pop("options", {})
+    return load_run(write_run(root, variant, seed, rewards, options=options, **more))
+
+
+def differences(comparison: Comparison) -> dict[str, float | None]:
+    found = {row.method.name: row.estimates.get("difference") for row in comparison.rows}
+    return {name: None if figure is None else round(figure["mean"], 6) for name, figure in found.items()}
+
+
+def partners(comparison: Comparison) -> dict[str, str | None]:
+    return {row.method.name: row.against and row.against.name for row in comparison.rows}
+
+
+def test_a_figure_of_two_seeds_is_a_mean_whose_interval_is_over_prompts():
+    found = estimates({"gain": [np.array([0.2, 0.6, 1.0]), np.array([0.4, 0.8, 0.0])]}, RESAMPLES)["gain"]
+    # prompt by prompt the mean over seeds is 0.3, 0.7, 0.5
+    assert found["mean"] == pytest.approx(0.5)
+    assert found["ci95"] == pytest.approx(bootstrap(np.array([0.3, 0.7, 0.5]), RESAMPLES))
+    assert found["by_seed"] == pytest.approx([0.6, 0.4])
+
+
+def test_the_interval_does_not_tell_the_chance_of_seeds():
+    found = estimates({"gain": [np.array([0.1, 0.1]), np.array([0.5, 0.5])]}, RESAMPLES)["gain"]
+    assert found["ci95"] == pytest.approx([0.3, 0.3])
+    assert found["by_seed"] == pytest.approx([0.1, 0.5])
+
+
+def test_all_figures_see_the_same_resamples():
+    values = np.array([0.1, 0.5, 0.2, 0.9])
+    found = estimates({"one": [values], "shifted": [values + 1]}, RESAMPLES)
+    assert found["shifted"]["ci95"] == pytest.approx([bound + 1 for bound in found["one"]["ci95"]])
+    assert found["one"]["ci95"] == pytest.approx(bootstrap(values, RESAMPLES))
+
+
+def test_differences_are_taken_seed_by_seed_where_both_have_it():
+    mine = {1: np.array([0.9, 0.5]), 2: np.array([0.7, 0.1]), 3: np.array([0.0, 0.0])}
+    others = {2: np.array([0.2, 0.2]), 1: np.array([0.5, 0.5]), 4: np.array([9.0, 9.0])}
+    first, second = paired(mine, others)
+    assert first == pytest.approx([0.4, 0.0])
+    assert second == pytest.approx([0.5, -0.1])
+    # no seed in common: the mean over the others' seeds is 0.4, 0.2
+    (alone,) = paired({5: np.array([0.5, 0.5])}, {1: np.array([0.6, 0.2]), 2: np.array([0.2, 0.2])})
+    assert alone == pytest.approx([0.1, 0.3])
+
+
+def test_one_figure_of_several_runs_is_a_mean_of_means():
+    figure = {"mean": 0.2, "ci95": [0.1, 0.3]}
+    assert over_seeds([figure]) is figure
+    assert over_seeds([figure, {"mean": 0.4, "ci95": [0.0, 1.0]}]) == pytest.approx(0.3)
+    assert over_seeds([1.0, 2.0]) == 1.5
+    assert over_seeds([figure, None]) is None
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_method(tmp_path):
+    kinds = [("seq", 2, 0.1), ("nll", 1, 0.01), ("seq", 1, 0.1), ("seq", 1, 0.01), ("nll", 2, 0.01)]
+    runs = [evaluated(tmp_path, variant, seed, lr=lr) for variant, seed, lr in kinds]
+    found = [(method.name, method.seeds) for method in methods([*runs, runs[0]])]
+    assert found == [
+        ("seq optimizer.lr=0.01", [1]),
+        ("seq optimizer.lr=0.1", [1, 2]),
+        ("nll optimizer.lr=0.01", [1, 2]),
+    ]
+
+
+def test_runs_that_no_option_tells_apart_are_told_by_their_fingerprints(tmp_path):
+    runs = [evaluated(tmp_path, options={"output_dir": folder}) for folder in ("one", "two")]
+    assert {method.setting for method in methods(runs)} == {f"fingerprint={run.fingerprint}" for run in runs}
+
+
+def test_the_setting_is_what_tells_runs_apart_beside_variant_and_seed(tmp_path):
+    slow, fast = ({"optimizer": {"name": "adamw", "lr": lr}, "values": {"name": "head", "k": 1}} for lr in (0.001, 0.1))
+    other = {"values": {"name": "group", "size": 3}, "processes": 4}
+    variants = [("seq", 1, slow), ("seq", 2, fast), ("nll", 1, other)]
+    runs = [load_run(write_run(tmp_path, variant, seed, options=options)) for variant, seed, options in variants]
+    assert [typed(told) for told in settings_apart(runs)] == [
+        "optimizer.lr=0.001 values=head",
+        "optimizer.lr=0.1 values=head",
+        "optimizer.lr=0.001 values=group",
+    ]
+    assert settings_apart(runs[:1]) == [{}]
+
+
+def test_a_method_of_one_run_has_the_figures_of_its_evaluation(tmp_path):
+    run = evaluated(tmp_path)
+    (row,) = compared([run]).rows
+    for name, figure in {"gain": run.metrics["gain"], "reward": run.metrics["policy"]["reward"]}.items():
+        assert row.estimates[name]["mean"] == pytest.approx(figure["mean"])
+        assert row.estimates[name]["ci95"] == pytest.approx(figure["ci95"])
+    assert row.against is None
+
+
+def test_methods_are_held_against_nll_by_prompt_whatever_the_order(tmp_path):
+    runs = [
+        evaluated(tmp_path, "seq", 1, {"a": 0.9, "b": 0.5}),
+        evaluated(tmp_path, "seq", 2, {"b": 0.5, "a": 0.7}),
+        evaluated(tmp_path, "nll", 1, {"b": 0.3, "a": 0.5}),
+        evaluated(tmp_path, "nll", 2, {"a": 0.1, "b": 0.3}),
+    ]
+    row = compared(runs).rows[0]
+    # by seed 0.4, 0.2 and 0.6, 0.2; by prompt 0.5 and 0.2
+    assert row.estimates["difference"]["by_seed"] == pytest.approx([0.3, 0.4])
+    assert row.estimates["difference"]["mean"] == pytest.approx(0.35)
+    assert row.estimates["difference"]["ci95"] == pytest.approx(bootstrap(np.array([0.5, 0.2]), RESAMPLES))
+    assert compared(runs).heading == "vs nll"
+
+
+def test_what_was_judged_otherwise_is_not_held_against_it(tmp_path):
+    runs = [
+        evaluated(tmp_path, "nll", 1, {"a": 0.5}),
+        evaluated(tmp_path, "seq", 1, {"a": 0.9}),
+        evaluated(tmp_path, "kl", 1, {"a": 0.7}, options={"reward": {"name": "vader", "scale": 2}}),
+        evaluated(tmp_path, "wbc", 1, {"elsewhere": 0.7}),
+    ]
+    found = {row.method.variant: row.estimates.get("difference") for row in compared(runs).rows}
+    assert found["seq"]["mean"] == pytest.approx(0.4)
+    assert [found[name] for name in ("nll", "kl", "wbc")] == [None, None, None]
+
+
+def test_of_several_baselines_the_one_with_most_options_in_common_is_taken(tmp_path):
+    runs = [evaluated(tmp_path, "nll", 1, {"a": 0.5}), evaluated(tmp_path, "nll", 1, {"a": 0.1}, lr=0.1)]
+    comparison = compared([*runs, evaluated(tmp_path, "seq", 1, {"a": 0.9}, lr=0.1)])
+    assert partners(comparison)["seq optimizer.lr=0.1"] == "nll optimizer.lr=0.1"
+    assert differences(comparison)["seq optimizer.lr=0.1"] == pytest.approx(0.8)
+
+
+def test_without_nll_methods_are_held_against_the_first(tmp_path):
+    comparison = compared([evaluated(tmp_path, name, 1, {"a": reward}) for name, reward in (("kl", 0.5), ("seq", 0.75))])
+    assert comparison.heading == "vs kl"
+    assert differences(comparison) == {"kl": None, "seq": 0.25}
+
+
+def test_methods_are_held_against_the_variant_or_the_run_that_is_named(tmp_path):
+    runs = [evaluated(tmp_path, name, 1, {"a": reward}) for name, reward in (("nll", 0.5), ("kl", 0.6), ("seq", 0.75))]
+    assert differences(compared(runs, "kl")) == {"nll": -0.1, "kl": None, "seq": 0.15}
+    assert differences(compared(runs, runs[2])) == {"nll": -0.25, "kl": -0.15, "seq": None}
+    faster = [*runs, evaluated(tmp_path, "seq", 1, {"a": 0.9}, lr=0.1)]
+    assert compared(faster, runs[2]).heading == "vs seq optimizer.lr=0.001"
+    with pytest.raises(UserError, match=r"against=kll: none of the runs is of that variant.*\nVariants here: nll, kl, seq\."):
+        compared(runs, "kll")
+
+
+def test_the_best_value_of_an_option_is_chosen_on_validation_data_alone(tmp_path):
+    runs = [
+        evaluated(tmp_path, "seq", 1, {"a": 0.9}, lr=0.1, scores=(0.0, 0.5)),
+        evaluated(tmp_path, "seq", 2, {"a": 0.9}, lr=0.1, scores=(0.0, 0.1, 0.3)),
+        evaluated(tmp_path, "seq", 1, {"a": 0.5}, lr=0.2, scores=(0.9, 0.4)),
+        evaluated(tmp_path, "seq", 2, {"a": 0.5}, lr=0.2, scores=(0.0, 0.6, 0.2)),
+        evaluated(tmp_path, "nll", 1, {"a": 0.4}, lr=0.2, scores=(0.0, 0.1)),
+    ]
+    comparison = compared(runs, best_of=["optimizer.lr"])
+    # (0.5 + 0.3) / 2 = 0.4 against (0.4 + 0.6) / 2 = 0.5: the one with less reward on the test split
+    seq, nll = comparison.methods
+    assert (seq.name, seq.validation, nll.validation) == ("seq optimizer.lr=0.2", pytest.approx(0.5), 0.1)
+    assert [(rival.name, rival.validation) for rival in seq.rivals] == [("seq optimizer.lr=0.1", pytest.approx(0.4))]
+    assert "seq: optimizer.lr=0.2 has the best validation reward, 0.500 (optimizer.lr=0.1 0.400)." in caveats(comparison)
+    assert ("validation", [pytest.approx(0.5), 0.1], "") in columns(comparison)
+    assert as_plain(comparison)["methods"][0]["rivals"][0]["options"] == {"optimizer.lr": 0.1}
+
+
+def test_two_options_may_be_chosen_at_once_and_others_keep_their_rows(tmp_path):
+    kinds = [(0.1, 1, 8, 0.3), (0.1, 2, 8, 0.5), (0.2, 1, 8, 0.4), (0.2, 1, 9, 0.1)]
+    runs = [
+        evaluated(tmp_path, lr=lr, options={"values": {"name": "head", "k": k}, "batch_size": size}, scores=(0.0, score))
+        for lr, k, size, score in kinds
+    ]
+    found = compared(runs, best_of=["optimizer.lr", "values.k"]).methods
+    assert [(method.told["batch_size"], method.told["values.k"], len(method.rivals)) for method in found] == [
+        (8, 2, 2),
+        (9, 1, 0),
+    ]
+
+
+def test_a_run_that_keeps_its_last_policy_has_the_last_score(tmp_path):
+    run = evaluated(tmp_path, scores=(0.0, 0.6, 0.2))
+    assert run.validation == 0.6
+    assert Run(**{name: getattr(run, name) for name in run.__dataclass_fields__} | {"keeps_best": False}).validation == 0.2
+    assert evaluated(tmp_path, "kl", curves=False).validation is None
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("optimizer.lrr", r'best_of: there is no option "optimizer\.lrr" under "optimizer"\.\nDid you mean optimizer\.lr\?'),
+        ("reward", r"best_of=reward: these runs do not differ in it\.\nBeside variant and seed they differ in: optimizer\.lr\."),
+        ("seed", r"best_of=seed: that is what is compared, not what is chosen\.\nbest_of=optimizer\.lr"),
+        ("variant", r"best_of=variant: that is what is compared"),
+        ("optimizer.lr", r"best_of: kl-s1-test-\w+ has no validation scores: .*\nMake it again with aloll train"),
+    ],
+)
+def test_an_option_that_cannot_be_chosen_says_why(tmp_path, option, message):
+    runs = [evaluated(tmp_path, "kl", 1, lr=lr, curves=False) for lr in (0.1, 0.2)]
+    with pytest.raises(UserError, match=message):
+        compared(runs, best_of=[option])
+
+
+def test_costs_are_sums_over_updates_and_means_over_seeds(tmp_path):
+    runs = [evaluated(tmp_path, "seq", seed) for seed in (1, 2)]
+    runs[1].updates[0]["samples"] = 24
+    found = {heading: figures for heading, figures, _ in costs(compared(runs))}
+    assert found == {"updates": [3], "tokens": [1500], "seconds": [7.5], "samples": [12]}
+    assert [heading for heading, *_ in costs(compared(runs[:1]))] == ["updates", "tokens", "seconds"]
+    assert costs(compared([evaluated(tmp_path, "kl", curves=False)])) == []
+
+
+def test_the_words_under_a_table_say_how_seeds_were_paired(tmp_path):
+    kinds = [("nll", 1), ("nll", 2), ("seq", 2), ("seq", 3), ("kl", 4), ("wbc", 1), ("wbc", 2)]
+    said = caveats(compared([evaluated(tmp_path, variant, seed) for variant, seed in kinds]))
+    assert "seq vs nll: paired over seed 2." in said
+    assert "kl vs nll: no seed in both, so mean against mean." in said
+    assert not any("wbc" in line for line in said)
+    assert any("bootstrap over prompts of each prompt's mean over seeds. What another seed would bring" in line for line in said)
+
+
+def test_the_held_out_reward_is_estimated_and_drawn_beside_the_reward(tmp_path):
+    runs = [evaluated(tmp_path, "nll", 1, {"a": 0.5}), evaluated(tmp_path, "seq", 1, {"a": 0.9})]
+    for run, reward in zip(runs, (0.2, 0.6), strict=True):
+        for row in run.answers:
+            row["policy"]["test_reward"], row["reference"]["test_reward"] = reward, 0.1
+    comparison = compared(runs)
+    found = comparison.rows[1].estimates
+    assert found["held_out_gain"]["mean"] == pytest.approx(0.5)
+    assert found["held_out_difference"]["mean"] == pytest.approx(0.4)
+    assert {"held-out gain", "held-out vs nll"} <= {heading for heading, *_ in columns(comparison)}
+    assert "seq gain in reward +0.500, held-out gain +0.500." in render(comparison)
