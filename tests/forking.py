@@ -4,9 +4,11 @@ Reads ``[folder, arguments, Python to run first, file for stdout, file for stder
 line on stdout.
 """
 
+import gc
 import json
 import os
 import sys
+import traceback
 from importlib import import_module
 
 from aloll_cli.cli import _quiet_libraries, main
@@ -25,15 +27,31 @@ def serve() -> None:
     _quiet_libraries(verbose=False)
     for name in LOADED:
         import_module(name)
+    gc.freeze()  # a collection in a fork would copy every page that it looks at, and so would an interpreter's orderly end
     for line in sys.stdin:
         folder, arguments, before, out, err = json.loads(line)
         child = os.fork()
         if child == 0:
             _become(folder, arguments, out, err)
             exec(before, {})
-            main()
+            os._exit(_code())
         sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
         sys.stdout.flush()
+
+
+def _code() -> int:
+    """What the command line ends with, all of its output written."""
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
 
 
 def _become(folder: str, arguments: list[str], out: str, err: str) -> None:
