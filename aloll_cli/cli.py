@@ -164,13 +164,15 @@ def _usable(output_dir: str) -> Path:
 
 
 def _limit_threads(count: int) -> None:
-    """OpenMP reads this when torch is loaded, which is after the configuration was accepted."""
-    os.environ["OMP_NUM_THREADS"] = str(count)
+    """Read when torch is loaded and when a tokenizer first encodes, which is after the configuration was accepted."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(count)
 
 
 def _quiet_libraries(verbose: bool) -> None:
     """Progress bars and advice of libraries would mix with ours."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # the threads do not live on in a fork, which would wait for them
+    os.register_at_fork(after_in_child=lambda: os.environ.update(TOKENIZERS_PARALLELISM="false"))
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning" if verbose else "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -76,7 +76,7 @@ def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> 
     count = settings.processes
     threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
     joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads}
     environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}
     # a session of its own: Ctrl-C reaches a worker once, through the parent
     words = [sys.executable, "-m", "aloll_cli.worker", file, command.stage, *command.arguments]

@@ -129,6 +129,8 @@ def _giving(parts: Sequence[PartDict]) -> list[int]:
 def _shortened(parts: Sequence[PartDict], ids: list[list[int]], excess: int) -> tuple[list[list[int]], int]:
     """The parts' tokens without those that give way, from the left, and how many did."""
     ids, cut = list(ids), 0
+    if excess <= 0:
+        return ids, cut
     for i in _giving(parts):
         if excess <= cut:
             break

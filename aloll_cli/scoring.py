@@ -33,16 +33,14 @@ def checked_scores(reward: Reward, scorer: Scorer, rows: Sequence[Row]) -> Float
             "One number a row is needed.",
         )
     lo, hi = reward.range
-    for row, score in zip(rows, scores, strict=True):
-        if not np.isfinite(score):
-            raise UserError(
-                f"{where} gave {score} for example {row.id}.", "Rewards must be finite: correct the reward or leave the row out."
-            )
-        if not lo <= score <= hi:
-            raise UserError(
-                f"{where} gave {score} for example {row.id}, outside its range [{lo}, {hi}].",
-                "Correct the reward or, where these are its options, the range: reward.lo=… reward.hi=…",
-            )
+    for i in np.flatnonzero(~(np.isfinite(scores) & (lo <= scores) & (scores <= hi)))[:1]:
+        what = f"{where} gave {scores[i]} for example {rows[i].id}"
+        if not np.isfinite(scores[i]):
+            raise UserError(f"{what}.", "Rewards must be finite: correct the reward or leave the row out.")
+        raise UserError(
+            f"{what}, outside its range [{lo}, {hi}].",
+            "Correct the reward or, where these are its options, the range: reward.lo=… reward.hi=…",
+        )
     return scores
 
 

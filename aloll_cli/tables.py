@@ -7,8 +7,10 @@ and their column ``place`` says where each belongs.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +50,8 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
         job.log.say(f"  {label}: resumed, {len(mine) - len(left)} of {len(mine)} blocks were there")
     error: UserError | None = None
     stopped = False
-    with job.log.progress(label, rows, rows - sum(min(block, rows - starts[i]) for i in left)) as meter:
+    there = rows - sum(min(block, rows - starts[i]) for i in left)
+    with job.log.progress(label, rows, there) as meter, _unsearched():
         try:
             for i in left:
                 if stopped := job.stopper.requested:
@@ -66,6 +69,16 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
     job.world.agree(error)
     if any(job.world.gather(stopped)):  # by one process's clock perhaps
         raise job.stopper.interruption()
+
+
+@contextmanager
+def _unsearched() -> Iterator[None]:
+    """Spares the garbage collector what is there already, a million objects of libraries: a fifth of the time of encoding."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def write_table(file: Path, table: pa.Table) -> None:

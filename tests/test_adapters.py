@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 import torch
-from running import run, start, was_killed
+from running import quick
 from safetensors.torch import load_file, save_file
 from tiny import composed, gpt2, llama, opened, reviews, tokenizer
 from torture import contents
@@ -209,8 +209,8 @@ def test_a_merged_export_is_the_same_policy_and_its_card_says_what_it_is(line, t
 def test_the_same_bits_come_out_after_a_kill(line, options, folder, tmp_path):
     made, store = line(*LORA)
     outputs = [*options, *LORA, f"output_dir={tmp_path / 'outputs'}"]
-    assert was_killed(start(tmp_path, "train", *outputs, die_at=r"/policy/.*/\.update-0000004\.tmp$"))
-    _, said = run(tmp_path, "train", *outputs)
+    quick(tmp_path, "train", *outputs, die_at=r"/policy/.*/\.update-0000004\.tmp$", code=-signal.SIGKILL)
+    _, said = quick(tmp_path, "train", *outputs)
     assert "resumed after update 2 of 4" in said
     (killed,) = (tmp_path / "outputs" / "reviews" / "policy").iterdir()
     expected, found = contents(store.path(made.policy)), contents(killed)

@@ -3,7 +3,7 @@ import re
 
 import pytest
 from chats import GEMMA, gemma_tokenizer, llama_tokenizer, qwen3, qwen3_tokenizer
-from running import run
+from running import quick
 from tiny import composed, gpt2, tokenizer, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -286,7 +286,7 @@ def test_a_chat_model_trains_on_messages_through_its_template(tmp_path):
             for i in range(count)
         ]
         write_rows(tmp_path / "rows" / f"{split}.jsonl", rows)
-    _, said = run(
+    _, said = quick(
         tmp_path, "run", "task=local", "task.path=rows", "model=pretrained", f"model.path={model}", "reference=pretrained",
         "task.max_prompt_tokens=64", "task.max_response_tokens=12", "values=constant", "updates=3", "eval_every=3",
         "batch_size=4", "optimizer.lr=0.01", "resamples=100", "threads=1",

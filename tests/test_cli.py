@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from running import SMALL, run
+from running import SMALL, quick, run
 
 from aloll_cli.stages import STAGES
 
@@ -62,9 +62,9 @@ def test_a_fitted_reward_is_judged_by_a_second_one_that_training_never_saw(dialo
 
 def test_a_saved_policy_is_evaluated_by_its_folder(dialogues: Path, tmp_path: Path):
     options = ["task=hha", f"task.path={dialogues}", *SMALL, "reward=vader", "variant=nll"]
-    run(tmp_path, "evaluate", *options)
+    quick(tmp_path, "evaluate", *options)
     (policy,) = tmp_path.glob("outputs/hha/policy/nll-*/policy")
     own = json.loads(next(tmp_path.glob("outputs/hha/metrics/nll-*/metrics.json")).read_text())
-    run(tmp_path, "evaluate", *options, f"policy={policy}")
+    quick(tmp_path, "evaluate", *options, f"policy={policy}")
     (file,) = tmp_path.glob("outputs/hha/metrics/policy-*/metrics.json")
     assert json.loads(file.read_text())["policy"]["reward"] == own["policy"]["reward"]

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from running import SMALL, run
+from running import SMALL, quick
 from tiny import composed, opened
 
 from aloll_cli.artifacts.base import upstream
@@ -87,11 +87,11 @@ def test_the_command_in_the_message_makes_it_again(undisturbed, tmp_path):
     (folder,) = (tmp_path / "outputs" / "reviews" / "metrics").iterdir()
     before = (folder / "metrics.json").read_bytes()
     flip(folder / "metrics.json")
-    _, said = run(tmp_path, "evaluate", *SMALL, code=2)
+    _, said = quick(tmp_path, "evaluate", *SMALL, code=2)
     what, hint = said.strip().splitlines()
     relative = folder.relative_to(tmp_path)
     assert what == f"aloll evaluate: {relative} is damaged: metrics.json was altered (its checksum differs)."
     assert hint == f"Remove it and make it again: rm -r {relative} && aloll evaluate {' '.join(SMALL)}"
     shutil.rmtree(folder)
-    run(tmp_path, "evaluate", *SMALL)
+    quick(tmp_path, "evaluate", *SMALL)
     assert (folder / "metrics.json").read_bytes() == before

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import SMALL, run
+from running import SMALL, quick
 
 from aloll_cli.artifacts.locks import Presence
 from aloll_cli.inventory import State, age, entries, size, unused, users
@@ -36,7 +36,7 @@ def test_every_artifact_is_shown_with_its_state_and_its_users(outputs: Path):
     assert by_kind["data"] == {"tokenizer", "examples", "metrics"}
     assert by_kind["reference"] == {"generations", "answer-logps", "reference-logps", "values", "policy"}
     assert by_kind["metrics"] == set()
-    out, _ = run(outputs.parent, "ls")
+    out, _ = quick(outputs.parent, "ls")
     assert all(entry.name in out for entry in found)
     assert f"outputs/reviews: {len(found)} artifacts, " in out
     assert sum(" interrupted " in line for line in out.splitlines()) == 1
@@ -45,7 +45,7 @@ def test_every_artifact_is_shown_with_its_state_and_its_users(outputs: Path):
 
 def test_clean_keeps_results_and_all_that_they_were_made_from(outputs: Path):
     assert unused(entries(outputs)) == []
-    out, said = run(outputs.parent, "clean", "ask=false")
+    out, said = quick(outputs.parent, "clean", "ask=false")
     assert out == ""
     assert "nothing is unused" in said
 
@@ -53,19 +53,19 @@ def test_clean_keeps_results_and_all_that_they_were_made_from(outputs: Path):
 def test_clean_says_what_nothing_uses_and_removes_it_when_told_to(outputs: Path):
     for kind in ("policy", "metrics"):
         shutil.rmtree(outputs / "reviews" / kind)
-    run(outputs.parent, "train", *SMALL, "variant=nll")
+    quick(outputs.parent, "train", *SMALL, "variant=nll")
     served = {"data", "tokenizer", "examples", "base-model", "reference", "policy"}  # what nll is made from
     kept = {folder for folder in artifact_folders(outputs) if folder.parent.name in served}
-    out, said = run(outputs.parent, "clean")
+    out, said = quick(outputs.parent, "clean")
     assert "nothing was removed. Without a question: aloll clean ask=false" in said
     assert artifact_folders(outputs) > kept
     for folder in artifact_folders(outputs):
         assert (folder.name in out) == (folder not in kept), folder
-    again, said = run(outputs.parent, "clean", "ask=false")
+    again, said = quick(outputs.parent, "clean", "ask=false")
     assert [line.split()[:2] for line in again.splitlines()] == [line.split()[:2] for line in out.splitlines()]
     assert said.count("removed outputs/reviews/") == sum("complete" in line for line in out.splitlines()) > 5
     assert artifact_folders(outputs) == kept
-    _, said = run(outputs.parent, "train", *SMALL, "variant=nll")
+    _, said = quick(outputs.parent, "train", *SMALL, "variant=nll")
     assert "makes" not in said
 
 
@@ -74,11 +74,11 @@ def test_clean_leaves_alone_what_another_command_uses(outputs: Path):
     shutil.rmtree(outputs / "reviews" / "policy")
     before = artifact_folders(outputs)
     other = Presence(outputs / "reviews")
-    _, said = run(outputs.parent, "clean", "ask=false", code=2)
+    _, said = quick(outputs.parent, "clean", "ask=false", code=2)
     assert "another command is using outputs/reviews.\nWait for it, and repeat the command." in said
     assert artifact_folders(outputs) == before
     del other
-    run(outputs.parent, "clean", "ask=false")
+    quick(outputs.parent, "clean", "ask=false")
     assert artifact_folders(outputs) == set()
 
 
@@ -88,7 +88,7 @@ def test_clean_touches_nothing_where_a_recipe_is_torn(outputs: Path):
     (policy / "recipe.json").write_text("")
     shutil.rmtree(outputs / "reviews" / "metrics")
     before = artifact_folders(outputs)
-    _, said = run(outputs.parent, "clean", "ask=false", code=2)
+    _, said = quick(outputs.parent, "clean", "ask=false", code=2)
     relative = policy.relative_to(outputs.parent)
     assert f"{relative} has no readable recipe.json, which says what it was made from.\n" in said
     assert f"If it is not wanted, remove it first: rm -r {relative}" in said
@@ -100,7 +100,7 @@ def test_clean_finishes_what_a_killed_clean_left(outputs: Path):
         shutil.rmtree(outputs / "reviews" / kind)
     (values,) = (outputs / "reviews" / "values").iterdir()
     shutil.copytree(values, values.with_name(f".{values.name}.removed"))
-    run(outputs.parent, "clean", "ask=false")
+    quick(outputs.parent, "clean", "ask=false")
     assert not any(outputs.rglob("*.removed"))
     assert artifact_folders(outputs) == set()
 
@@ -108,7 +108,7 @@ def test_clean_finishes_what_a_killed_clean_left(outputs: Path):
 def test_export_writes_the_policys_weights_and_tokenizer(outputs: Path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    run(outputs.parent, "export", *SMALL, "to=exported/model")
+    quick(outputs.parent, "export", *SMALL, "to=exported/model")
     (policy,) = (outputs / "reviews" / "policy").glob("*/policy")
     exported = outputs.parent / "exported" / "model"
     assert {file.name for file in exported.iterdir()} == {file.name for file in policy.iterdir()} | {"README.md"}
@@ -116,7 +116,7 @@ def test_export_writes_the_policys_weights_and_tokenizer(outputs: Path):
     assert mine.keys() == theirs.keys()
     assert all((mine[name] == theirs[name]).all() for name in mine)
     assert len(AutoTokenizer.from_pretrained(exported)) == 400
-    _, said = run(outputs.parent, "export", *SMALL, "to=exported/model", code=2)
+    _, said = quick(outputs.parent, "export", *SMALL, "to=exported/model", code=2)
     assert "to=exported/model is there already, and is not an empty folder." in said
 
 

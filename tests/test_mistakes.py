@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from running import SMALL, run
+from running import SMALL, quick, run
 from tiny import gpt2, reviews, tokenizer, write_rows
 
 from aloll_cli.config import _out_of_range
@@ -57,6 +57,8 @@ def light() -> Iterator[Callable[[Path, list[str]], str]]:
 
 def refused(folder: Path, *arguments: str, **environment: str) -> str:
     """Run a command that must be refused, in a process of its own; returns what it says."""
+    if not environment:
+        return checked(folder, 2, quick(folder, *arguments, code=2)[1])
     settings = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
     command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", *arguments]
     done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=100, check=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from running import SMALL, run
+from running import SMALL, quick
 from tiny import composed, gpt2, job, reviews, store, tokenizer
 
 from aloll_cli.artifacts.data import Data
@@ -198,7 +198,7 @@ def test_an_evaluation_tells_what_became_of_each_part(tmp_path):
         "parts: {mood: {weight: 2, transform: clip, hi: 0.9}}\n"
     )
     options = [o for o in SMALL if not o.startswith(("model.", "reference."))]
-    out, _ = run(
+    out, _ = quick(
         tmp_path, "evaluate", *options, "--config-dir", "own", "reward=mine", "reward.parts.gloom=vader",
         "reward.parts.gloom.weight=-0.5", "task.path=rows", "model=pretrained", "model.path=model", "reference=pretrained",
         "policy=policy", "generation=greedy",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running import SMALL, run
+from running import SMALL, quick
 from safetensors.torch import load_file, save_file
 from tiny import TEXTS, VOCABULARY, composed, tokenizer, write_rows
 from tokenizers import AddedToken
@@ -253,7 +253,7 @@ def test_a_line_of_dialogues_with_one_reward_model_for_training_and_another_for_
         ]
         write_rows(tmp_path / "rows" / f"{split}.jsonl", [{"chosen": f"{s}A friend.", "rejected": f"{s}Go."} for s in said])
     test = publish(tmp_path / "oasst-rm-2", seed=1)
-    out, said = run(
+    out, said = quick(
         tmp_path, "run", "task=hha", "task.path=rows", *SMALL, *SHORT, "reward=oasst", f"reward.path={published}",
         "reward.max_tokens=40", "test_reward=oasst", f"test_reward.path={test}",
     )  # fmt: skip

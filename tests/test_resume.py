@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from running import SMALL, run, start, was_killed
+from running import SMALL, quick, run, start, was_killed
 from tiny import job
 from torture import contents
 
@@ -26,8 +26,8 @@ MOMENTS = {
 
 
 def test_a_line_killed_at_the_worst_moments_ends_with_the_same_bits(undisturbed: Path, tmp_path: Path):
-    for moment, pattern in MOMENTS.items():
-        assert was_killed(start(tmp_path, "run", *SMALL, die_at=pattern)), moment
+    for pattern in MOMENTS.values():
+        quick(tmp_path, "run", *SMALL, die_at=pattern, code=-signal.SIGKILL)
     _, said = run(tmp_path, "run", *SMALL)
     expected, found = contents(undisturbed), contents(tmp_path / "outputs")
     assert found.keys() == expected.keys()
@@ -57,7 +57,7 @@ def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: 
 
 
 def test_the_end_of_max_hours_is_no_failure(tmp_path: Path):
-    _, said = run(tmp_path, "train", *SMALL, "updates=100000", "eval_every=100000", "max_hours=0.002")
+    _, said = quick(tmp_path, "train", *SMALL, "updates=100000", "eval_every=100000", "max_hours=0.002")
     last = said.strip().splitlines()[-1]
     assert last.startswith("aloll train: stopped (max_hours is over); what was finished is kept. Go on with: aloll train")
     assert not any(tmp_path.glob("outputs/reviews/policy/*/manifest.json"))
@@ -89,7 +89,7 @@ def test_a_signal_before_any_work_ends_the_command(tmp_path: Path, number: signa
 def test_a_signal_at_the_end_of_a_job_ends_the_sweep(undisturbed: Path, tmp_path: Path):
     shutil.copytree(undisturbed, tmp_path / "outputs")
     signalled = SIGNAL_AT.format(name=".html.tmp", number=int(signal.SIGINT))
-    _, said = run(tmp_path, "run", *SMALL, "-m", "seed=1,2", code=130, before=signalled)
+    _, said = quick(tmp_path, "run", *SMALL, "-m", "seed=1,2", code=130, before=signalled)
     assert "report  outputs/reviews/report/seq-s1-" in said
     assert "seq-s2" not in said
 
@@ -190,21 +190,21 @@ def test_a_process_that_dies_with_a_lock_does_not_hold_up_the_others(tmp_path: P
 
 def test_the_same_command_again_makes_nothing(undisturbed: Path):
     before = {file: file.stat().st_mtime_ns for file in undisturbed.rglob("*") if file.is_file() and "/report/" not in str(file)}
-    _, said = run(undisturbed.parent, "run", *SMALL)
+    _, said = quick(undisturbed.parent, "run", *SMALL)
     after = {file: file.stat().st_mtime_ns for file in undisturbed.rglob("*") if file.is_file() and "/report/" not in str(file)}
     assert after == before
     assert "makes" not in said
 
 
 def test_plan_names_the_option_that_differs(undisturbed: Path):
-    out, _ = run(undisturbed.parent, "plan", *SMALL, "optimizer.lr=1e-4")
+    out, _ = quick(undisturbed.parent, "plan", *SMALL, "optimizer.lr=1e-4")
     assert "differs from seq-s1-" in out
     assert "optimizer.lr: 0.0003 → 0.0001" in out
     assert out.count("make ") == out.count("differs from")
 
 
 def test_a_run_stopped_with_one_process_goes_on_with_two(undisturbed: Path, tmp_path: Path):
-    assert was_killed(start(tmp_path, "train", *SMALL, die_at=MOMENTS["the third checkpoint, before it is whole"]))
+    quick(tmp_path, "train", *SMALL, die_at=MOMENTS["the third checkpoint, before it is whole"], code=-signal.SIGKILL)
     run(tmp_path, "train", *SMALL, "processes=2")
     losses = []
     for root in (undisturbed, tmp_path / "outputs"):

@@ -25,27 +25,15 @@ SECRETS = {
 }
 
 
-def test_a_line_loads_no_pickle_in_any_of_its_processes(tmp_path: Path):
+def test_a_line_loads_no_pickle_in_any_of_its_processes_and_writes_no_secret_down(tmp_path: Path):
     (tmp_path / "guard").mkdir()
     (tmp_path / "guard" / "sitecustomize.py").write_text(NO_PICKLE)
     reviews(tmp_path / "rows")
-    arguments = ["run", "task.path=rows", *SMALL, "values.folds=2", "processes=2"]
-    _, said = run(tmp_path, *arguments, PYTHONPATH=str(tmp_path / "guard"))
+    options = ["values.folds=2", "processes=2", "tracking=wandb", "tracking.mode=offline", "verbosity=verbose"]
+    environment = SECRETS | {"PYTHONPATH": str(tmp_path / "guard"), "WANDB_SILENT": "true"}
+    out, said = run(tmp_path, "run", "task.path=rows", *SMALL, *options, **environment)
     assert "made    metrics/" in said
     assert any(tmp_path.glob("outputs/reviews/report/*.html"))
-
-
-def test_the_guard_sees_a_pickle(tmp_path: Path):
-    (tmp_path / "sitecustomize.py").write_text(NO_PICKLE)
-    pickling = "import collections, pickle\npickle.loads(pickle.dumps(collections.OrderedDict()))\n"
-    _, said = run(tmp_path, "--help", code=97, before=pickling, PYTHONPATH=str(tmp_path))
-    assert "unpickled" in said
-
-
-def test_secrets_of_the_environment_appear_in_no_file(tmp_path: Path):
-    reviews(tmp_path / "rows")
-    options = ["tracking=wandb", "tracking.mode=offline", "verbosity=verbose", "values.folds=2"]
-    out, said = run(tmp_path, "run", "task.path=rows", *SMALL, *options, **SECRETS, WANDB_SILENT="true")
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert any(file.suffix == ".wandb" for file in files)
     assert len(files) > 60
@@ -53,6 +41,13 @@ def test_secrets_of_the_environment_appear_in_no_file(tmp_path: Path):
         found = [str(file) for file in files if secret.encode() in file.read_bytes()]
         assert found == [], name
         assert secret not in out + said
+
+
+def test_the_guard_sees_a_pickle(tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text(NO_PICKLE)
+    pickling = "import collections, pickle\npickle.loads(pickle.dumps(collections.OrderedDict()))\n"
+    _, said = run(tmp_path, "--help", code=97, before=pickling, PYTHONPATH=str(tmp_path))
+    assert "unpickled" in said
 
 
 CODE = """

@@ -15,7 +15,7 @@ from aloll_cli.choices import chosen_rows, noise_sources, numbered, of_subsets, 
 from aloll_cli.config import identity
 from aloll_cli.errors import UserError
 from aloll_cli.tables import read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, Chat, Task, Truncated, plain_prompt, turns
+from aloll_cli.tasks.base import SPLITS, Chat, Task, Truncated, plain_prompt
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -214,12 +214,11 @@ def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
     prompts = encoder.prompts([row["parts"] for row in rows])
     responses = encoder.responses([row["response"] for row in rows], prompts)
     kept = np.array([truncated is Truncated.keep or not response.truncated for response in responses], dtype=bool)
-    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
     table = pa.table({
         "id": raw.column("id"),
         "group": raw.column("group"),
         "prompt": pa.array([plain_prompt(row["parts"]) for row in rows], pa.string()),
-        "turns": pa.array([turns(row["parts"]) for row in rows], pa.list_(turn)),
+        "turns": _turns(raw.column("parts").combine_chunks()),
         "prompt_ids": _lists([prompt.ids for prompt in prompts]),
         "prompt_cut": pa.array([prompt.cut for prompt in prompts], pa.int64()),
         "response": pa.array([response.text for response in responses], pa.string()),
@@ -233,12 +232,29 @@ def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
     return table if kept.all() else table.filter(kept)
 
 
+def _turns(parts: pa.ListArray) -> pa.ListArray:
+    """What tasks.base.turns makes of each prompt's parts, in columns."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    role, text = (pc.struct_field(parts.flatten(), name) for name in ("role", "text"))
+    shown = pa.StructArray.from_arrays([pc.fill_null(role, "user"), text], ["role", "content"])
+    return pa.ListArray.from_arrays(_offsets(parts.value_lengths()), shown)
+
+
 def _lists(rows: list[list[int]]) -> pa.ListArray:
     import numpy as np
     import pyarrow as pa
 
-    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    offsets = _offsets([len(row) for row in rows])
     return pa.ListArray.from_arrays(offsets, np.fromiter(chain.from_iterable(rows), np.int64, offsets[-1]))
+
+
+def _offsets(lengths: Any) -> Any:
+    """(N + 1,) where each of N lists begins, and the last one ends."""
+    import numpy as np
+
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)], dtype=np.int32)
 
 
 def _say_counts(job: Job, split: str, read: int) -> None:
