@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.metrics import METHOD
 from aloll_cli.config import flatten, identity
-from aloll_cli.variants.base import Signal
+from aloll_cli.variants.base import Online, Pointwise, Signal
 
 if TYPE_CHECKING:
     from aloll_cli.artifacts.policy import TrainedPolicy
@@ -26,14 +26,18 @@ def model_card(policy: TrainedPolicy, about: dict[str, Any], metrics: dict[str, 
         base: the model that the exported adapter belongs to; None where the weights are whole.
     """
     variant = policy.course.variant
-    weighted = variant.signal is not Signal.none
+    is_alol = isinstance(variant, Pointwise) and variant.signal is Signal.advantage
+    weighted = not isinstance(variant, Pointwise) or variant.signal is not Signal.none
+    on = "its own responses to the prompts" if isinstance(variant, Online) else "the logged responses"
+    method = "online RL" if isinstance(variant, Online) else "offline RL"
+    tags = [*([] if isinstance(variant, Online) else ["offline-rl"]), *(["a-lol"] if is_alol else [])]
     header = ["---", f"library_name: {'transformers' if base is None else 'peft'}"]
     header += [f"base_model: {base}"] if base is not None and not Path(base).is_dir() else []
     header += ["pipeline_tag: text-generation"]
-    header += [f"tags: [{'offline-rl, a-lol' if variant.signal is Signal.advantage else 'offline-rl'}]"] if weighted else []
-    by = f"by offline RL for the reward `{about['reward']}`" if weighted else "without a reward"
+    header += [f"tags: [{', '.join(tags)}]"] if weighted and tags else []
+    by = f"by {method} for the reward `{about['reward']}`" if weighted else "without a reward"
     text = (
-        f"Fine-tuned {by} on the logged responses of the task `{about['task']}`, with aloll. `variant={about['variant']}`: "
+        f"Fine-tuned {by} on {on} of the task `{about['task']}`, with aloll. `variant={about['variant']}`: "
         f"{(type(variant).__doc__ or '').strip().splitlines()[0]}"
     )
     use = (

@@ -64,9 +64,10 @@ class Method:
 def methods(runs: Sequence[Run]) -> list[Method]:
     """Runs that differ in nothing but their seed, together: variants in the order of the runs, then by their options' values."""
     distinct = list({run.name: run for run in runs}.values())
-    found: dict[tuple[str, str], list[tuple[dict[str, Any], Run]]] = {}
+    found: dict[tuple[str, ...], list[tuple[dict[str, Any], Run]]] = {}
     for told, run in zip(settings_apart(distinct), distinct, strict=True):
-        found.setdefault((run.variant, typed(told)), []).append((told, run))
+        made_of = [run.made_of.get(role, "") for role in ("data", "reference")]  # another seed changes neither
+        found.setdefault((run.variant, typed(told), *made_of), []).append((told, run))
     together: list[Method] = []
     for group in found.values():
         if len({run.seed for _, run in group}) == len(group):

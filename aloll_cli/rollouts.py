@@ -79,7 +79,7 @@ class Rollouts(Source):
     Attributes:
         answering: how prompts are answered, and who scores the answers.
         variant: what tells the size of a rollout, the passes over it, and its advantages.
-        values: (R,) V_ref of each example's prompt.
+        values: (G,) V_ref of each distinct prompt.
         reference: π_ref where it is another model in memory; None: the policy with its adapter switched off.
         batch_size: responses an update; the rollout's size is a multiple of it.
         pad: the id to pad with.
@@ -93,11 +93,11 @@ class Rollouts(Source):
     batch_size: int
     pad: int
     seed: int
-    kept = 1.0
+    kept = None
 
     @property
     def kept_units(self) -> int:  # type: ignore[override]
-        """Each prompt is answered once a pass over the data, and each answer learned from as often as the variant says."""
+        """As many responses as there are prompts are a pass over the data, each learned from as often as the variant says."""
         return len(self.answering.examples.groups[1]) * self.variant.epochs
 
     def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
@@ -126,17 +126,18 @@ class Rollouts(Source):
 
     def _draw(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
         random, size = philox(self.seed, update), self.variant.rollout_size
-        first = self.answering.examples.groups[1]
-        chosen = first[random.choice(len(first), size, replace=len(first) < size)]
+        first, ids = self.answering.examples.groups[1], self.answering.examples.table.column("id")
+        prompts = random.choice(len(first), size, replace=len(first) < size)
+        chosen = first[prompts]
         order = np.stack([random.permutation(size) for _ in range(self.variant.epochs)])
         mine = list(range(size))[world.rank :: world.size]
-        asked = [(f"{self.answering.examples.ids[chosen[i]]}/{i}", int(chosen[i])) for i in mine]
+        asked = [(f"{ids[int(chosen[i])].as_py()}/{i}", int(chosen[i])) for i in mine]
         responses, rewards = self.answering.answer(module, asked, update, world)
         tokens = [response.ids for response in responses]
         found = _drawn(chosen[mine], tokens, np.zeros(sum(map(len, tokens)), dtype=np.float32), rewards, rewards, order)
         old = self._logps(module, found)
         log_ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._reference_logps(module, found), strict=True)]
-        advantages = self.variant.advantages(rewards, np.array(log_ratios), self.values[chosen[mine]])
+        advantages = self.variant.advantages(rewards, np.array(log_ratios), self.values[prompts[mine]])
         answers = zip(mine, tokens, [row.tolist() for row in old], rewards.tolist(), advantages.tolist(), log_ratios, strict=True)
         every = sorted(answer for part in world.gather(list(answers)) for answer in part)
         _, tokens, logps, rewards_of, advantages_of, log_ratios = map(list, zip(*every, strict=True))

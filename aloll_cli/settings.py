@@ -17,7 +17,7 @@ from aloll_cli.sampling import All, Priority, Sampling, Uniform
 from aloll_cli.tasks.base import Task
 from aloll_cli.tracking import Off, Tracking, Wandb
 from aloll_cli.values import Constant, Data, Group, Head, MonteCarlo, Values
-from aloll_cli.variants.base import Reduction, Signal, Unit, Variant
+from aloll_cli.variants.base import Online, Pointwise, Reduction, Signal, Variant
 
 EPOCHS = numbers("(0, 1000000]", 1.0)
 
@@ -185,15 +185,10 @@ class Settings(Runtime):
             )
         self.variant.check(self.reward.range, self.batch_size)
         check_weighting(self)
-        if self.variant.unit is Unit.rollout and not self.reward.scores_text:
+        if isinstance(self.variant, Online) and not self.reward.scores_text:
             raise UserError(
                 f"variant={name_of(self.variant)} draws new text; reward={name_of(self.reward)} has only stored ones.",
                 "A variant that learns from logged text, such as variant=seq; or reward=fitted",
-            )
-        if self.variant.signal is Signal.reward and self.reward.range[0] < 0:
-            raise UserError(
-                f"variant={name_of(self.variant)} weights by the reward itself, which can be as low as {self.reward.range[0]}.",
-                "Map it to [0, 1] (reward.transform=sigmoid), or use an advantage: variant=seq",
             )
 
     @property
@@ -240,18 +235,23 @@ def check_adapter(model: Model, adapter: Adapter | None) -> None:
 
 
 def check_weighting(settings: Settings) -> None:
-    """Raises UserError where options say two things about what a response counts."""
+    """Raises UserError where options of what a response counts say two things, or the variant has no use for them."""
+    variant, name = settings.variant, f"variant={name_of(settings.variant)}"
+    signal = variant.signal if isinstance(variant, Pointwise) else None
+    if not settings.clamp and signal is not Signal.advantage:
+        raise UserError(f"clamp=false is about negative advantages, and {name} weights by none.", "clamp=true")
     if not settings.clamp and not isinstance(settings.sampling, All):
         raise UserError(
             f"clamp=false keeps negative advantages, and sampling={name_of(settings.sampling)} draws none of them.",
             "sampling=all",
         )
+    if not settings.weight_loss and signal in (None, Signal.none):
+        raise UserError(f"weight_loss=false takes the weights off a response's loss, and {name} has none.", "weight_loss=true")
     if not settings.clamp and not settings.weight_loss:
         raise UserError("clamp=false is about the weights of the loss, and weight_loss=false takes them away.", "clamp=true")
-    if settings.reduction is Reduction.mean and settings.variant.unit is not Unit.response:
+    if settings.reduction is Reduction.mean and signal is None:
         raise UserError(
-            f"reduction=mean is for methods that take responses one by one, and variant={name_of(settings.variant)} has a "
-            "reduction of its own.",
+            f"reduction=mean is for methods that take responses one by one, and {name} has a reduction of its own.",
             "reduction=sum",
         )
 

@@ -12,7 +12,10 @@ from aloll_cli.runs import KL, LIKELIHOOD, Run, number, proxies, several_compone
 
 INTERVALS = "95 % intervals: bootstrap over prompts of each prompt's mean over seeds"
 
-SHARES = "distinct-1 share: of the reference's, in equally many words. kept: responses with positive weight, of all for training."
+SHARES = (
+    "distinct-1 share: of the reference's, in equally many words. kept: of all responses for training those with positive "
+    "weight; of all prompts those with a preference, for methods that compare."
+)
 COSTS = ("updates", "tokens", "seconds", "samples")  # of training
 
 # heading, one figure a method, and how it is shown: "+" where it is a difference, "," where it counts. A figure is a number,

@@ -71,12 +71,12 @@ class Source(ABC):
     Attributes:
         rows: what the units of the present update are made of.
         kept_units: how many units a pass over the data has.
-        kept: their share of all units: the leftover lunch.
+        kept: their share of all units: the leftover lunch; None where units are made and none is left out.
     """
 
     rows: Rows
     kept_units: int
-    kept: float
+    kept: float | None
 
     def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
         """Get ready for an update of a policy in eval mode; every process calls it. Returns figures to log."""

@@ -122,8 +122,10 @@ class Training:
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), math.inf if max_norm is None else max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        means = {name: self.job.world.sum(sums[name]) / self.job.world.sum(counts[name]) for name in sums}
-        logged = {"update": update + 1, **means, "lr": lr, "grad_norm": float(norm), "kept": self.source.kept}
+        every = self.job.world.gather([sums, counts])
+        means = {name: sum(part[0][name] for part in every) / sum(part[1][name] for part in every) for name in sums}
+        logged = {"update": update + 1, **means, "lr": lr, "grad_norm": float(norm)}
+        logged |= {} if self.source.kept is None else {"kept": self.source.kept}
         logged |= prepared | {"tokens": int(rows.lengths[drawn].sum())}
         self._check_finite(logged)
         return logged | {"seconds": round(time.perf_counter() - start, 4)}
@@ -156,15 +158,16 @@ class Training:
             loss = loss * mean_length / batch.mask.sum(dim=-1)
         figures = {"loss": loss.detach(), **self.variant.metrics(batch)}
         if rows.behaviour:
-            figures["ratio"] = (batch.log_ratio.exp() * batch.mask).sum(dim=-1) / batch.mask.sum(dim=-1)
-            figures["kl"] = 0.5 * batch.log_ratio.square().sum(dim=-1)
+            ratio, distance = self.variant.drift
+            figures[ratio] = (batch.log_ratio.exp() * batch.mask).sum(dim=-1) / batch.mask.sum(dim=-1)
+            figures[distance] = 0.5 * batch.log_ratio.square().sum(dim=-1)
         return loss, figures
 
     def _check_finite(self, figures: dict[str, Any]) -> None:
         if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
             raise UserError(
                 f"update {figures['update']}: the loss is {figures['loss']} and the gradient's norm {figures['grad_norm']}.",
-                "Try a smaller optimizer.lr, or clip the ratios: variant.clip=0.9",
+                "Try a smaller optimizer.lr" + (", or clip the ratios: variant.clip=0.9" if self._is_unclipped else "."),
             )
         if figures.get("ratio", 1.0) > BLOWN_UP and not self._has_warned:
             self._has_warned = True
@@ -172,6 +175,10 @@ class Training:
                 f"update {figures['update']}: the mean ratio π/π_ref is {figures['ratio']:.0f}: the policy is leaving its data; "
                 "a smaller optimizer.lr or fewer updates keep it closer (said once)"
             )
+
+    @property
+    def _is_unclipped(self) -> bool:
+        return vars(self.variant).get("clip", 1.0) is None
 
     def _check_start(self) -> None:
         """The stored behaviour policy must be this policy: ratios start at 1."""

@@ -100,6 +100,11 @@ def test_the_choice_and_the_cut_of_responses_leave_data_tokenizer_and_fitted_rew
     assert {"examples", "rewards", "reference", "values", "policy"} <= moved
 
 
+@pytest.mark.parametrize("variant", ["dpo", "ppo"])
+def test_what_a_method_has_no_use_for_changes_nothing(variant):
+    assert changed(fingerprints(f"variant={variant}"), fingerprints(f"variant={variant}", "sampling=uniform")) == set()
+
+
 def test_what_is_read_of_the_rows_changes_the_data():
     assert changed(fingerprints(), fingerprints("task.on_bad_row=skip")) == {*PARTS, "rewards"}
 
@@ -107,7 +112,7 @@ def test_what_is_read_of_the_rows_changes_the_data():
 @pytest.mark.parametrize(
     "override",
     ["variant=ref_free", "variant.clip=0.5", "sampling=uniform", "optimizer.lr=1e-5", "optimizer.warmup_updates=3", "updates=7",
-     "batch_size=8", "eval_every=7", "eval_prompts=7", "select=last"],
+     "batch_size=8", "eval_every=7", "eval_prompts=7", "select=last", "weight_loss=false", "reduction=mean", "variant=pro"],
 )  # fmt: skip
 def test_what_a_policy_is_trained_with_changes_the_policy_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"policy", "metrics"}

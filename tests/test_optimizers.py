@@ -75,7 +75,7 @@ def test_frozen_parameters_are_left_out():
     assert adamw().build([trained, frozen]).param_groups[0]["params"] == [trained]
 
 
-def test_epochs_count_passes_over_the_kept_rows_and_updates_are_exact():
-    assert updates_for(None, 2.0, kept_rows=100, batch_size=16) == 13
-    assert updates_for(None, 0.001, kept_rows=100, batch_size=16) == 1
-    assert updates_for(7, None, kept_rows=100, batch_size=16) == 7
+def test_epochs_count_passes_over_the_kept_units_and_updates_are_exact():
+    assert updates_for(None, 2.0, kept_units=100, batch_size=16) == 13
+    assert updates_for(None, 0.001, kept_units=100, batch_size=16) == 1
+    assert updates_for(7, None, kept_units=100, batch_size=16) == 7

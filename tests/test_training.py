@@ -99,17 +99,52 @@ def test_the_size_of_a_micro_batch_changes_no_update(trained):
     assert [r["tokens"] for r in whole] == [r["tokens"] for r in single]
 
 
-@torch.no_grad()
+def weights_of(line, out):
+    return np.maximum(load_rewards(store(out).path(line.rewards())) - 0.1, 0)
+
+
+def first_rows(line, out):
+    settings = line.settings
+    return Draws(settings.sampling.frequencies(weights_of(line, out)), settings.batch_size, settings.seed).rows(0)
+
+
 def test_the_loss_of_an_update_is_the_mean_over_the_responses_it_drew(trained):
     line, _, out = trained("variant=seq")
-    settings, examples = line.settings, ExampleTable(store(out).path(line.examples) / "train")
+    examples, weights, rows = ExampleTable(store(out).path(line.examples) / "train"), weights_of(line, out), first_rows(line, out)
     stored = LogpTable(store(out).path(line.reference_logps))
-    weights = np.maximum(load_rewards(store(out).path(line.rewards())) - 0.1, 0)
-    rows = Draws(settings.sampling.frequencies(weights), settings.batch_size, settings.seed).rows(0)
     # every ratio is 1
     expected = np.mean([-weights[i] * stored.row(i).sum() for i in rows])
     assert logged(trained, "variant=seq")[0]["loss"] == pytest.approx(expected, rel=1e-5)
     assert logged(trained, "variant=seq")[0]["tokens"] == sum(len(examples.prompt_ids(i)) + len(stored.row(i)) for i in rows)
+
+
+def test_without_their_weights_kept_responses_count_alike(trained):
+    line, made, out = trained("weight_loss=false")
+    stored, rows = LogpTable(store(out).path(line.reference_logps)), first_rows(line, out)
+    expected = np.mean([-stored.row(i).sum() for i in rows])
+    assert read_json_lines(made / "metrics.jsonl")[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_the_mean_over_tokens_is_scaled_by_the_mean_length_of_the_update(trained, size):
+    line, made, out = trained("reduction=mean", f"micro_batch_size={size}", "task.max_response_tokens=40")
+    stored, rows = LogpTable(store(out).path(line.reference_logps)), first_rows(line, out)
+    weights, lengths = weights_of(line, out), [len(stored.row(i)) for i in rows]
+    assert min(lengths) < max(lengths)
+    expected = np.mean([-weights[i] * stored.row(i).mean() for i in rows]) * np.mean(lengths)
+    assert read_json_lines(made / "metrics.jsonl")[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_the_clamp_negative_advantages_are_learned_from(trained):
+    _, clamped, _ = trained("values.value=0.6", "sampling=all")
+    line, free, out = trained("values.value=0.6", "sampling=all", "clamp=false")
+    advantages = load_rewards(store(out).path(line.rewards())) - 0.6
+    assert 0 < (advantages > 0).mean() < 1
+    kept = [read_json_lines(made / "metrics.jsonl")[0]["kept"] for made in (clamped, free)]
+    assert kept == [(advantages > 0).mean(), (advantages != 0).mean()]
+    stored, rows = LogpTable(store(out).path(line.reference_logps)), Draws(np.ones(len(advantages)), 8, 1).rows(0)
+    expected = np.mean([-advantages[i] * stored.row(i).sum() for i in rows])
+    assert read_json_lines(free / "metrics.jsonl")[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_gradient_norm_is_logged_as_it_was_before_it_was_bounded(trained):

@@ -10,8 +10,10 @@ from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.examples import Examples, ExampleTable
 from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards
+from aloll_cli.config import identity
 from aloll_cli.decoding import Generation, Sample
 from aloll_cli.errors import UserError
+from aloll_cli.models import Head
 from aloll_cli.sampling import Sampling
 from aloll_cli.variants.base import Online, Signal
 
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     from aloll_cli.sources import Source
 
 
+MOST = 256  # responses to a prompt that are compared with each other
+
+
 @dataclass(frozen=True)
 class Drawing:
-    """How an update's units are drawn: how often each, how many, and by which seed."""
+    """How many units an update draws, and by which seed."""
 
-    sampling: Sampling
     batch_size: int
     seed: int
 
@@ -100,16 +104,19 @@ class Feed(ABC):
 class SingleResponses(Feed):
     """Logged responses, drawn by their weights."""
 
-    def __init__(self, weights: ResponseWeights, reference_logps: ReferenceLogps | None, weight_loss: bool = True) -> None:
+    def __init__(
+        self, weights: ResponseWeights, sampling: Sampling, reference_logps: ReferenceLogps | None, weight_loss: bool = True
+    ) -> None:
         """Without ``weight_loss`` the weights say how often a response is drawn, and every kept one counts the same."""
         super().__init__(weights.examples)
-        self.weights, self.reference_logps, self.weight_loss = weights, reference_logps, weight_loss
+        self.weights, self.sampling, self.reference_logps, self.weight_loss = weights, sampling, reference_logps, weight_loss
 
     def inputs(self) -> dict[str, Artifact]:
         return self.weights.inputs() | _named("reference_logps", self.reference_logps)
 
     def identity(self) -> dict[str, Any]:
-        return {"unit": "response", "clamp": self.weights.clamp, "weight_loss": self.weight_loss}
+        told = {"clamp": self.weights.clamp, "weight_loss": self.weight_loss}
+        return {"unit": "response", "sampling": identity(self.sampling)} | told
 
     def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> Source:
         from aloll_cli.sampling import Draws
@@ -117,17 +124,18 @@ class SingleResponses(Feed):
 
         examples = self._train(job)
         rewards, weights = self.weights.load(job)
-        frequencies = drawing.sampling.frequencies(weights)
-        positive = weights > 0
-        if not positive.any():
-            raise UserError("no response has a positive weight: there is nothing to learn from.", self.weights.signal.remedy)
-        job.log.say(f"  {positive.sum()} of {len(examples)} responses have a positive weight ({positive.mean():.1%})")
+        frequencies = self.sampling.frequencies(weights)
+        kept = weights != 0  # none is negative unless it is to count as such
+        which = "a positive weight" if self.weights.clamp else "an advantage other than 0"
+        if not kept.any():
+            raise UserError(f"no response has {which}: there is nothing to learn from.", self.weights.signal.remedy)
+        job.log.say(f"  {kept.sum()} of {len(examples)} responses have {which} ({kept.mean():.1%})")
         if self.examples.task.noise:
             job.log.say(f"  noise: {noise_shares(examples.noise, weights)}")
-        counted = weights if self.weight_loss else positive.astype(weights.dtype)
+        counted = weights if self.weight_loss else kept.astype(weights.dtype)
         rows = Rows(examples, counted, rewards, _table(job, self.reference_logps))
         draws = Draws(frequencies, drawing.batch_size, drawing.seed)
-        return Logged(rows, int(positive.sum()), float(positive.mean()), *one_by_one(len(examples)), draws)
+        return Logged(rows, int(kept.sum()), float(kept.mean()), *one_by_one(len(examples)), draws)
 
 
 class RankedGroups(Feed):
@@ -156,6 +164,12 @@ class RankedGroups(Feed):
                 "no prompt has two responses of unlike reward: there is nothing to compare.",
                 "task.responses=all, or a method that takes responses one by one: variant=seq",
             )
+        largest = int(np.diff(offsets)[preferring].max())
+        if largest > MOST:
+            raise UserError(
+                f"a prompt has {largest} responses, and a method that compares them holds all in memory; {MOST} at most.",
+                "A method that takes responses one by one: variant=seq",
+            )
         job.log.say(
             f"  {preferring.sum()} of {len(preferring)} prompts have responses of unlike reward ({preferring.mean():.1%})"
         )
@@ -180,19 +194,24 @@ class OwnResponses(Feed):
         return {"unit": "rollout"} | self.scored_by.identity()
 
     def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> Source:
+        import numpy as np
+
         from aloll_cli.artifacts.values import load_values
         from aloll_cli.logprobs import ResponseLogps
         from aloll_cli.rollouts import Rollouts
 
+        values, prompts = load_values(job.path(self.values), "train"), self._train(job).groups[0]
+        by_prompt = np.bincount(prompts, values) / np.bincount(prompts)  # values=group tells responses of a prompt apart
         plain = Sample(samples=1, seed=drawing.seed, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
         switches_off = with_adapter and not self.reference.has_adapter
+        chunked = self.reference.model.head is Head.chunked
         where = "the policy's, with its adapter switched off" if switches_off else "a second model in memory"
         job.log.say(f"  log-probs of new responses under the reference: {where}")
         return Rollouts(
             answering=answering(job, self.examples, "train", tokenizer, plain, self.scored_by),
             variant=self.variant,
-            values=load_values(job.path(self.values), "train"),
-            reference=None if switches_off else ResponseLogps(self.reference.load(job)),
+            values=by_prompt,
+            reference=None if switches_off else ResponseLogps(self.reference.load(job), chunked),
             batch_size=drawing.batch_size,
             pad=int(tokenizer.pad_token_id),
             seed=drawing.seed,
@@ -219,7 +238,7 @@ def answering(
 
 def noise_shares(noise: BoolArray, weights: FloatArray) -> str:
     """How much of a data set is noise, and how much of what is left out of it and of what is kept, in words."""
-    parts = {"the responses": noise, "those left out": noise[weights <= 0], "those kept": noise[weights > 0]}
+    parts = {"the responses": noise, "those left out": noise[weights == 0], "those kept": noise[weights != 0]}
     return ", ".join(f"{part.mean():.1%} of {what}" for what, part in parts.items() if len(part))
 
 

@@ -38,7 +38,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.models import saved
 from aloll_cli.sampling import All
 from aloll_cli.settings import Select, Settings, Trained
-from aloll_cli.variants.base import Online, Signal, Unit
+from aloll_cli.variants.base import Groupwise, Online, Pointwise, Signal
 from aloll_cli.variants.nll import Nll
 
 
@@ -60,12 +60,12 @@ class Line:
             return LoadedPolicy(s.model, self.tokenizer)
         r = s.reference
         course = Course(
-            variant=Nll(), sampling=All(), optimizer=r.optimizer, seed=r.seed, updates=r.updates, epochs=r.epochs,
+            variant=Nll(), optimizer=r.optimizer, seed=r.seed, updates=r.updates, epochs=r.epochs,
             batch_size=r.batch_size, eval_every=r.eval_every, select_best=True,
             adapter=None if s.model.from_scratch else s.adapter,
         )  # fmt: skip
         start = LoadedPolicy(s.model, self.tokenizer, r.seed)
-        feed = SingleResponses(self.weights(Signal.none, "train"), None)
+        feed = SingleResponses(self.weights(Signal.none, "train"), All(), None)
         return TrainedPolicy("reference", "train-reference", start, feed, course, ByLikelihood())
 
     def rewards(self, split: str = "train") -> Rewards:
@@ -109,7 +109,7 @@ class Line:
         """The policy that ``train`` leaves."""
         s = self.settings
         course = Course(
-            variant=s.variant, sampling=s.sampling, optimizer=s.optimizer, adapter=s.adapter, seed=s.seed, updates=s.updates,
+            variant=s.variant, optimizer=s.optimizer, adapter=s.adapter, seed=s.seed, updates=s.updates,
             epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select is Select.best,
             reduction=s.reduction,
         )  # fmt: skip
@@ -117,14 +117,16 @@ class Line:
 
     @property
     def feed(self) -> Feed:
-        """What the policy learns from, by the variant's unit."""
+        """What the policy learns from, by the variant's kind."""
         s = self.settings
         if isinstance(s.variant, Online):
             return OwnResponses(self.examples, s.variant, self.scored_by, self.values, self.reference)
         logps = self.reference_logps if s.variant.needs_behaviour else None
-        if s.variant.unit is Unit.group:
+        if isinstance(s.variant, Groupwise):
             return RankedGroups(self.examples, self.rewards(), logps)
-        return SingleResponses(replace(self.weights(s.variant.signal, "train"), clamp=s.clamp), logps, s.weight_loss)
+        assert isinstance(s.variant, Pointwise)
+        weights = replace(self.weights(s.variant.signal, "train"), clamp=s.clamp)
+        return SingleResponses(weights, s.sampling, logps, s.weight_loss)
 
     @cached_property
     def about(self) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from aloll_cli.config import identity, name_of
 from aloll_cli.decoding import Generation
 from aloll_cli.models import Head, load_policy, load_tokenizer
 from aloll_cli.optimizers import Adamw
-from aloll_cli.sampling import Sampling
 from aloll_cli.tracking import Off, Send
 from aloll_cli.variants.base import Reduction, Variant
 
@@ -94,7 +93,6 @@ class Course:
     """How long and with what a policy is trained."""
 
     variant: Variant
-    sampling: Sampling
     optimizer: Adamw
     adapter: Adapter | None  # None: all weights train
     seed: int
@@ -161,7 +159,7 @@ class TrainedPolicy(PolicySource):
 
         course = self.course
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
-        drawing = Drawing(course.sampling, course.batch_size, course.seed)
+        drawing = Drawing(course.batch_size, course.seed)
         source = self.feed.open(job, drawing, tokenizer, course.adapter is not None)
         model = self.start.load(job, in_full=course.adapter is None)
         check_context(model, self.examples)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aloll_cli.variants.base import CLIP, Batch, Variant, clipped
+from aloll_cli.variants.base import CLIP, Batch, Pointwise, clipped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(kw_only=True)
-class Alol(Variant):
+class Alol(Pointwise):
     """A-LoL: c_t = A⁺ · clip(ρ) with ρ = Π_t π(y_t)/π_ref(y_t)."""
 
     clip: float | None = field(metadata=CLIP)  # ρ stays in [1 - clip, 1 + clip]; null leaves it alone

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from aloll_cli.config import COUNT, numbers
+from aloll_cli.config import COUNT, name_of, numbers
 from aloll_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,16 +23,8 @@ if TYPE_CHECKING:
 CLIP = numbers("(0, 1)", 0.9)  # of a ratio, which then stays in [1 - clip, 1 + clip]; null leaves it alone
 
 
-class Unit(Enum):
-    """What a method takes one loss of; an update is so many of these."""
-
-    response = "a logged response"
-    group = "the logged responses to a prompt, ranked by reward"
-    rollout = "a response that the policy itself drew a moment ago"
-
-
 class Reduction(Enum):
-    """How the losses of a response's tokens become one, where a unit is a response."""
+    """How the losses of a response's tokens become one, in methods that take one response at a time."""
 
     sum = "their sum, the paper's: a long response counts for more"
     mean = "their mean, times the mean length of the update's responses: all count the same"
@@ -65,7 +57,7 @@ class Batch:
             the variant does not need it.
         weights: (B,) the variant's signal: 1, R, A⁺ or A.
         rewards: (B,) R(x, y).
-        group: (B,) which of the batch's U units a response belongs to, 0 … U − 1.
+        group: (B,) which of the batch's U units a response belongs to, 0 … U − 1; a unit's responses stand side by side.
         mask: (B, T) 1 at real tokens, 0 at padding.
     """
 
@@ -94,10 +86,9 @@ class Batch:
 
 @dataclass(kw_only=True)
 class Variant(ABC):
-    """One method of learning from reward-labelled responses."""
+    """One method of learning from reward-labelled responses; what it takes one loss of, its unit, is told by its base class."""
 
-    unit: ClassVar[Unit] = Unit.response
-    signal: ClassVar[Signal] = Signal.advantage  # where a unit is a response
+    drift: ClassVar[tuple[str, str]] = ("ratio", "kl")  # what the distance to the behaviour policy is logged as
 
     @property
     def needs_behaviour(self) -> bool:
@@ -117,10 +108,29 @@ class Variant(ABC):
 
 
 @dataclass(kw_only=True)
+class Pointwise(Variant):
+    """A method that takes logged responses one by one, drawn and weighted by its signal."""
+
+    signal: ClassVar[Signal] = Signal.advantage
+
+    def check(self, reward_range: tuple[float, float], batch_size: int) -> None:
+        if self.signal is Signal.reward and reward_range[0] < 0:
+            raise UserError(
+                f"variant={name_of(self)} weights by the reward itself, which can be as low as {reward_range[0]}.",
+                "Map it to [0, 1] (reward.transform=sigmoid), or use an advantage: variant=seq",
+            )
+
+
+@dataclass(kw_only=True)
+class Groupwise(Variant):
+    """A method that compares the logged responses to a prompt, which come by falling reward; no group is without a preference."""
+
+
+@dataclass(kw_only=True)
 class Online(Variant):
     """A method that learns from rollouts: responses that the policy, as it then is, draws at temperature 1 without a nucleus."""
 
-    unit = Unit.rollout
+    drift = ("ratio_old", "kl_old")
 
     rollout_size: int = field(metadata=COUNT)  # responses
     epochs: int = field(metadata=COUNT)  # passes over a rollout, before the next one is drawn

@@ -6,21 +6,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aloll_cli.config import numbers
-from aloll_cli.variants.base import Batch, Unit, Variant
+from aloll_cli.variants.base import Batch, Groupwise
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(kw_only=True)
-class Dpo(Variant):
+class Dpo(Groupwise):
     """DPO (Rafailov et al. 2023, equation 7) on every pair of a group whose rewards differ.
 
     With h = β Σ_t ln r_t, which is β (ln π − ln π_ref) of a whole response, a pair's loss is −ln σ(h_w − h_l). A group of
     more than two has the mean over its pairs; how far rewards lie apart does not count, only their order.
     """
-
-    unit = Unit.group
 
     beta: float = field(metadata=numbers("(0, 1000]", 0.1))
 

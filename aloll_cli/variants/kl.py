@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from aloll_cli.config import numbers
-from aloll_cli.variants.base import Batch, Variant
+from aloll_cli.variants.base import Batch, Pointwise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ class Estimator(Enum):
 
 
 @dataclass(kw_only=True)
-class Kl(Variant):
+class Kl(Pointwise):
     """A-LoL KL: −A⁺ ln π + β KL.
 
     k1, the paper's, adds β ln(π/π_ref). As π_ref is constant its gradient is −(A⁺ − β) ∇ln π: on offline data it never

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aloll_cli.variants.base import Batch, Signal, Variant
+from aloll_cli.variants.base import Batch, Pointwise, Signal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(kw_only=True)
-class Nll(Variant):
+class Nll(Pointwise):
     """Negative log-likelihood: c_t = 1, every response counts the same."""
 
     signal = Signal.none

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
 
+FAR = 20.0  # of a log-ratio: what lies beyond has no gradient, where e^x would overflow and leave NaN
+
+
 @dataclass(kw_only=True)
 class Ppo(Online):
     """PPO (Schulman et al. 2017) in the one-step game: a whole response is one action, and its tokens share one advantage.
@@ -32,7 +35,7 @@ class Ppo(Online):
     def loss(self, batch: Batch) -> Tensor:
         """(B,) −Σ_t min(r_t A, clip(r_t) A), with the gradient of r_t = π(y_t) / π_old(y_t)."""
         assert batch.behaviour_logps is not None
-        ratio, advantage = (batch.logps - batch.behaviour_logps).exp(), batch.weights[:, None]
+        ratio, advantage = (batch.logps - batch.behaviour_logps).clamp(max=FAR).exp(), batch.weights[:, None]
         surrogate = (ratio * advantage).minimum(clipped(ratio, self.clip) * advantage)
         return -(surrogate * batch.mask).sum(dim=-1)
 

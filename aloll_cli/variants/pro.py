@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aloll_cli.config import numbers
 from aloll_cli.errors import UserError
-from aloll_cli.variants.base import Batch, Unit, Variant
+from aloll_cli.variants.base import Batch, Groupwise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ class Scale(Enum):
 
 
 @dataclass(kw_only=True)
-class Pro(Variant):
+class Pro(Groupwise):
     """PRO (Song et al. 2024): for responses y_1 … y_n by falling reward, with s_k the MEAN token log-prob of y_k,
 
     Σ_{k<n} { ln(e^{s_k T_k} + Σ_{j>k} e^{s_j τ_jk}) − s_k T_k } − sft_weight · (n − 1)² · ln π(y_1),
@@ -32,8 +32,6 @@ class Pro(Variant):
     where τ_jk = R_k − R_j and T_k = max_{j>k} τ_jk: a small difference of rewards is a flat comparison. ln π(y_1), the
     likelihood of the best response, is a sum over its tokens. Responses of equal reward are not held against each other.
     """
-
-    unit = Unit.group
 
     sft_weight: float = field(metadata=numbers("[0, 1000]", 0.05))
     scale: Scale
@@ -67,13 +65,7 @@ class Pro(Variant):
 
 
 def _best_of(batch: Batch) -> Tensor:
-    """(B,) (n − 1)² for the best response of each group of n, the first of several as good; 0 for any other."""
+    """(B,) (n − 1)² for the first response of each group of n, which is the best; 0 for any other."""
     same = batch.group[:, None] == batch.group
-    is_first_of_equals = (same & (batch.rewards[:, None] == batch.rewards)).float().argmax(dim=-1) == _numbers(batch)
-    is_best = ~batch.preferred.any(dim=0) & is_first_of_equals
-    return is_best * (same.sum(dim=-1) - 1.0) ** 2
-
-
-def _numbers(batch: Batch) -> Tensor:
-    """(B,) 0 … B − 1."""
-    return batch.group.new_ones(batch.group.shape).cumsum(dim=0) - 1
+    is_first = same.cumsum(dim=-1).diagonal() == 1
+    return is_first * (same.sum(dim=-1) - 1.0) ** 2

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aloll_cli.config import numbers
-from aloll_cli.variants.base import Batch, Signal, Variant
+from aloll_cli.variants.base import Batch, Pointwise, Signal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(kw_only=True)
-class RGold(Variant):
+class RGold(Pointwise):
     """Reward GOLD: c_t = R · max(π(y_t), u), as if the behaviour policy were uniform."""
 
     floor: float = field(metadata=numbers("[0, 1]", 0.1))  # u, the least weight of a token; 0.1 in the paper

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aloll_cli.variants.base import Batch, Variant
+from aloll_cli.variants.base import Batch, Pointwise
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(kw_only=True)
-class RefFree(Variant):
+class RefFree(Pointwise):
     """A-LoL reference-free: c_t = A⁺."""
 
     def loss(self, batch: Batch) -> Tensor:

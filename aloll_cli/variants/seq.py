@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aloll_cli.variants.base import CLIP, Batch, Variant, clip_fraction, clipped
+from aloll_cli.variants.base import CLIP, Batch, Pointwise, clip_fraction, clipped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(kw_only=True)
-class Seq(Variant):
+class Seq(Pointwise):
     """A-LoL sequence: c_t = A⁺ · clip(r_t), every token carries its own clipped importance ratio."""
 
     clip: float | None = field(metadata=CLIP)  # r_t stays in [1 - clip, 1 + clip]; null leaves it alone

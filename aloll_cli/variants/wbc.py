@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aloll_cli.variants.base import Batch, Signal, Variant
+from aloll_cli.variants.base import Batch, Pointwise, Signal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(kw_only=True)
-class Wbc(Variant):
+class Wbc(Pointwise):
     """Weighted behaviour cloning: c_t = R."""
 
     signal = Signal.reward
