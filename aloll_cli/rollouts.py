@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,8 @@ class Rollouts(Source):
     pad: int
     seed: int
     kept = None
+    _begins: int | None = field(init=False, default=None)  # with which update the rollout that is there does
+    _figures: dict[str, float] = field(init=False, default_factory=dict)
 
     @property
     def kept_units(self) -> int:  # type: ignore[override]
@@ -101,8 +103,12 @@ class Rollouts(Source):
         return len(self.answering.examples.groups[1]) * self.variant.epochs
 
     def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
-        """Draw the rollout that begins with this update, if one does."""
-        return self._draw(update, module, world) if update % self._updates == 0 else {}
+        """Draw the rollout that begins with this update, if one does and it is not there yet."""
+        if update % self._updates:
+            return {}
+        if update != self._begins:
+            self._figures, self._begins = self._draw(update, module, world), update
+        return self._figures
 
     def units(self, update: int) -> list[IntArray]:
         place = update % self._updates * self.batch_size
@@ -112,7 +118,7 @@ class Rollouts(Source):
     def save(self, folder: Path) -> None:
         from safetensors.numpy import save_file
 
-        save_file({field.name: np.ascontiguousarray(getattr(self._drawn, field.name)) for field in fields(Drawn)}, folder / FILE)
+        save_file({part.name: np.ascontiguousarray(getattr(self._drawn, part.name)) for part in fields(Drawn)}, folder / FILE)
 
     def load(self, folder: Path) -> None:
         from safetensors.numpy import load_file

@@ -72,6 +72,8 @@ class Training:
         done = self._resume()
         with self.job.log.progress(f"train {self.label}", self.updates, done) as meter:
             if done == 0:
+                self._prepare(0)
+                self._check_start()
                 self._evaluate(0)
             for update in range(done, self.updates):
                 figures = self._update(update)
@@ -92,8 +94,6 @@ class Training:
         """One optimizer step on the units of an update; every process works on its share."""
         start = time.perf_counter()
         prepared = self._prepare(update)
-        if update == 0:
-            self._check_start()
         # only a model that keeps its dropout on draws from this
         torch.manual_seed((self.seed * 1_000_003 + update) * 64 + self.job.world.rank)
         self.module.set_to_train(dropout=not self.variant.needs_behaviour)  # it is off where a ratio is taken

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 from shutil import copytree
+from signal import SIGKILL
 
 import pytest
-from running import SMALL, run, start, was_killed
+from running import SMALL, quick, run
 from torture import contents
 
 ROLLOUT = ["variant.rollout_size=16", "variant.epochs=2"]  # a rollout is learned from in 4 updates
@@ -15,8 +16,9 @@ def of_policies(folder: Path):
     return {name: found for name, found in contents(folder / "outputs").items() if "/policy/" in f"/{name}"}
 
 
-def losses(folder: Path) -> list[float]:
-    (records,) = (found for name, found in of_policies(folder).items() if name.endswith("metrics.jsonl"))
+def losses(folder: Path, method: str) -> list[float]:
+    trained = {name: found for name, found in of_policies(folder).items() if f"policy/{method}-" in name}
+    (records,) = (found for name, found in trained.items() if name.endswith("metrics.jsonl"))
     return [record["loss"] for record in records]
 
 
@@ -27,9 +29,9 @@ def test_each_killed_in_the_middle_ends_with_the_same_bits(method: str, undistur
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         copytree(undisturbed, folder / "outputs")
-    run(whole, "train", *options)
-    assert was_killed(start(broken, "train", *options, die_at=r"/policy/.*/\.update-0000006\.tmp$"))
-    run(broken, "train", *options)
+    quick(whole, "train", *options)
+    quick(broken, "train", *options, die_at=r"/policy/.*/\.update-0000006\.tmp$", code=-SIGKILL)
+    quick(broken, "train", *options)
     (log,) = (broken / "outputs").glob(f"reviews/policy/{method}-*/log.txt")
     assert "resumed after update 3 of 12" in log.read_text()
     expected, found = of_policies(whole), of_policies(broken)
@@ -39,13 +41,29 @@ def test_each_killed_in_the_middle_ends_with_the_same_bits(method: str, undistur
         assert found[name] == expected[name], name
 
 
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("dpo", "Fine-tuned by offline RL for the reward `vader` on the logged responses of the task `reviews`"),
+        ("ppo", "Fine-tuned by online RL for the reward `vader` on its own responses to the prompts of the task `reviews`"),
+    ],
+)
+def test_the_card_of_an_export_says_what_was_learned_from(method: str, said: str, undisturbed: Path, tmp_path: Path):
+    copytree(undisturbed, tmp_path / "outputs")
+    quick(tmp_path, "export", *SMALL, f"variant={method}", *METHODS[method], "to=exported")
+    card = (tmp_path / "exported" / "README.md").read_text()
+    assert said in card
+    assert "a-lol" not in card
+    assert ("offline-rl" in card) == (method == "dpo")
+
+
 @pytest.mark.parametrize("method", ["dpo", "ppo"])
 def test_two_processes_have_the_loss_curve_of_one(method: str, undisturbed: Path, tmp_path: Path):
     options = [*SMALL, f"variant={method}", *METHODS[method]]
     for folder in ("one", "two"):
         copytree(undisturbed, tmp_path / folder / "outputs")
-    run(tmp_path / "one", "train", *options)
+    quick(tmp_path / "one", "train", *options)
     run(tmp_path / "two", "train", *options, "processes=2")
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    one, two = losses(tmp_path / "one", method), losses(tmp_path / "two", method)
     assert len(one) == 12
     assert two == pytest.approx(one, rel=1e-5, abs=1e-6)

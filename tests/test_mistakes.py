@@ -110,7 +110,7 @@ COMMANDS = [
     ("train task.subsets=[]", r"task\.subsets names none"),
     ("train task=wow", r"task\.path is not set, and Wizard of Wikipedia is a download"),
     ("train task=comet", r"task\.path is not set, and ATOMIC-10X and ATOMIC 2020 are downloads\.\ntask\.path=FOLDER"),
-    ("train experiment=nosuch", r"experiment=nosuch: there is no such choice\.\nChoices: hha_small, paper_comet, "),
+    ("train experiment=nosuch", r"experiment=nosuch: there is no such choice\.\nChoices: compare_hha, hha_small, paper_comet, "),
     ("train hydra/launcher=nosuch", r"hydra/launcher=nosuch: there is no such choice\.\nChoices: basic.*Install hydra-nosuch-launcher"),
     # keys
     ("train variant.clp=0.5", r'there is no option "variant.clp" under "variant"\.\nDid you mean variant.clip\?'),
@@ -500,6 +500,17 @@ def test_a_choice_that_the_data_does_not_allow(tmp_path: Path, options: list[str
     fits = [option for option in SMALL if not option.startswith("values.") or options[0].startswith("values.")]
     said = refused(tmp_path, "train", "task.path=rows", *fits, *options)
     assert re.search(message, said), said
+
+
+def test_a_prompt_with_more_responses_than_can_be_compared(tmp_path: Path):
+    many = [{"prompt": "Write a review:", "response": f"Text {i}.", "reward": i / 300} for i in range(300)]
+    others = [{"prompt": f"Prompt {i}", "response": "Yes.", "reward": 0.5} for i in range(60)]
+    (tmp_path / "rows.jsonl").write_bytes(lines(*many, *others))
+    options = ["task=local", "task.path=rows.jsonl", "reward=column", "values=constant", "values.value=null", "variant=dpo"]
+    fits = [option for option in SMALL if not option.startswith("values.")]
+    said = refused(tmp_path, "train", *options, *fits)
+    assert "a prompt has 300 responses, and a method that compares them holds all in memory; 256 at most.\n" in said
+    assert "variant=seq" in said
 
 
 def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Path):
