@@ -129,3 +129,8 @@ def comparison(settings: Settings, runs: Sequence[Run]) -> Comparison:
         raise UserError(f"against={against} names {len(more) + 1} folders.", "against=FOLDER, or a variant's name: against=nll")
     baseline = load_run(folder)
     return compared([*runs, baseline], baseline, settings.options_chosen)
+
+
+def pages(found: Comparison, root: Path) -> Path:
+    """The folder of pages about some runs: that of their own task beside the configuration's, which is ``root``."""
+    return root.with_name(found.runs[0].metrics["task"]) / "report"

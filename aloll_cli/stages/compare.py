@@ -8,7 +8,7 @@ from rich.text import Text
 
 from aloll_cli.artifacts.base import Store
 from aloll_cli.errors import UserError
-from aloll_cli.finding import alike, comparison, named, require_alike
+from aloll_cli.finding import alike, comparison, named, pages, require_alike
 from aloll_cli.page import write_page
 from aloll_cli.reporting import show_methods
 from aloll_cli.runs import load_run
@@ -44,7 +44,7 @@ def run(settings: Settings, store: Store) -> None:
         results.print(Text(json.dumps(as_plain(found), indent=1)))
     else:
         show_methods(found, costs(found))
-    page = store.root / "report" / "compare.html"
+    page = pages(found, store.root) / "compare.html"
     write_page(found, page)
     if others:
         names = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aloll_cli.artifacts.base import Store
 from aloll_cli.artifacts.line import Line
 from aloll_cli.comparisons import Comparison, compared
-from aloll_cli.finding import comparison, named
+from aloll_cli.finding import comparison, named, pages
 from aloll_cli.page import write_page
 from aloll_cli.reporting import show_methods
 from aloll_cli.runs import load_run
@@ -24,7 +24,7 @@ def run(settings: Settings, store: Store) -> None:
 
 def show(found: Comparison, store: Store) -> None:
     """Write the page about some evaluated runs and say where it is; of several, show the table too."""
-    page = store.root / "report" / (f"{found.runs[0].name}.html" if found.is_single else "index.html")
+    page = pages(found, store.root) / (f"{found.runs[0].name}.html" if found.is_single else "index.html")
     write_page(found, page)
     if not found.is_single:
         show_methods(found)
