@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ AFTER = {
 }
 BOOKKEEPING = ("recipe.json", "config.yaml", "log.txt", ".recipe.json.tmp", ".config.yaml.tmp")
 TIMES = ("log.txt", "config.yaml", "manifest.json")  # files that hold times, or checksums of files that do
-POLL = 0.001  # seconds
+POLL = 0.005  # seconds; looking takes a core from what is looked at
 
 
 def contents(root: Path) -> dict[str, Any]:
@@ -85,22 +86,25 @@ def start(folder: Path, options: list[str], log: Path) -> subprocess.Popen[bytes
         )
 
 
+def matches(folder: Path, pattern: str) -> list[Path]:
+    """What matches below a folder that is being written: what is renamed while it is read counts as not there."""
+    with suppress(FileNotFoundError):
+        return list(folder.glob(pattern))
+    return []
+
+
 def partials(folder: Path) -> list[Path]:
     """What is half-made, or being made."""
-    return [path for path in folder.glob("outputs/*/*/*.partial") if path.is_dir()]
+    return [path for path in matches(folder, "outputs/*/*/*.partial") if path.is_dir()]
 
 
 def progress(folder: Path, stage: str) -> bool:
     """Whether a stage has begun to write something beside its bookkeeping, and not ended."""
     if stage in AFTER:  # too few blocks to see one of their own
-        begun, ended = (any(folder.glob(pattern)) for pattern in AFTER[stage])
+        begun, ended = (bool(matches(folder, pattern)) for pattern in AFTER[stage])
         return begun and not ended
-    for partial in partials(folder):
-        if stage_of(partial) == stage:
-            for file in partial.rglob("*"):
-                if file.name not in BOOKKEEPING and file.is_file():
-                    return True
-    return False
+    files = (file for partial in partials(folder) if stage_of(partial) == stage for file in matches(partial, "**/*"))
+    return any(file.name not in BOOKKEEPING and file.is_file() for file in files)
 
 
 def stage_of(partial: Path) -> str:
@@ -111,7 +115,7 @@ def stage_of(partial: Path) -> str:
 
 def checkpoint_write(folder: Path) -> list[Path]:
     """Checkpoints that are only half there."""
-    return [*folder.glob("outputs/*/*/*.partial/checkpoints/.update-*.tmp")]
+    return matches(folder, "outputs/*/*/*.partial/checkpoints/.update-*.tmp")
 
 
 def where_it_died(folder: Path) -> str | None:
@@ -135,7 +139,7 @@ def kill_in(folder: Path, options: list[str], stage: str, delay: float, in_check
         if began and (checkpoint_write(folder) if in_checkpoint else time.monotonic() - began >= delay):
             os.killpg(process.pid, signal.SIGKILL)
             break
-        time.sleep(0 if in_checkpoint else POLL)
+        time.sleep(0 if in_checkpoint and began else POLL)
     return where_it_died(folder) if process.wait() == -signal.SIGKILL else None
 
 
