@@ -21,11 +21,13 @@ class Method:
         told: the options that tell it from others beside its variant: ``{"optimizer.lr": 0.001}``.
         runs: one a seed.
         rivals: what it was preferred to for its validation score, the nearest first.
+        judged: those of its runs whose seeds all its rivals have; empty: all runs.
     """
 
     told: dict[str, Any]
     runs: tuple[Run, ...]
     rivals: tuple[Method, ...] = ()
+    judged: tuple[Run, ...] = ()
 
     @property
     def variant(self) -> str:
@@ -38,7 +40,12 @@ class Method:
     @property
     def seed(self) -> str:
         """Its seeds as one would type them; a policy that was saved elsewhere has none."""
-        return ",".join(str(seed) for seed in self.seeds if seed is not None)
+        return _seeds(self.runs)
+
+    @property
+    def judged_over(self) -> str:
+        """The seeds of its validation score, as one would type them."""
+        return _seeds(self.judged or self.runs)
 
     @property
     def setting(self) -> str:
@@ -51,8 +58,8 @@ class Method:
 
     @property
     def validation(self) -> float | None:
-        """The mean over seeds of what their policies were kept for, on validation data."""
-        scores = [run.validation for run in self.runs]
+        """The mean over the seeds that it is judged by of what their policies were kept for, on validation data."""
+        scores = [run.validation for run in self.judged or self.runs]
         return None if None in scores else fmean(score for score in scores if score is not None)
 
     def cost(self, of: str) -> float | None:
@@ -87,6 +94,9 @@ def _rank(value: Any) -> tuple[bool, float, str]:
 def best(found: Sequence[Method], options: Sequence[str]) -> list[Method]:
     """Of methods that differ in some options alone, the one with the highest validation score; never a look at the test split.
 
+    Where one has more seeds than another, the score is that of the seeds which all have: a value may be chosen by one seed
+    and only then be given more.
+
     Raises:
         UserError: no run has such an option, all have the same value, or there is no score to choose by.
     """
@@ -101,6 +111,8 @@ def best(found: Sequence[Method], options: Sequence[str]) -> list[Method]:
 def _best_of(group: list[Method]) -> Method:
     if len(group) == 1:
         return group[0]
+    shared = set.intersection(*(set(method.seeds) for method in group))
+    group = [replace(method, judged=tuple(run for run in method.runs if run.seed in shared)) for method in group]
     scored = [(method.validation, method) for method in group]
     for score, method in scored:
         if score is None:
@@ -108,6 +120,10 @@ def _best_of(group: list[Method]) -> Method:
             raise UserError(what, "Make it again with aloll train …, or name other runs=[…].")
     first, *others = sorted(scored, key=lambda pair: pair[0] or 0.0, reverse=True)
     return replace(first[1], rivals=tuple(method for _, method in others))
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    return ",".join(str(run.seed) for run in runs if run.seed is not None)
 
 
 def _key(option: str, found: Sequence[Method]) -> str:

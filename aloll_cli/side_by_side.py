@@ -108,9 +108,10 @@ def _pairing(row: Row, other: Method) -> str:
 def _choice(method: Method) -> str:
     """Which values of options validation preferred to which, with the scores of all."""
     (first, best), *others = [(one, number(one.validation or 0.0)) for one in (method, *method.rivals)]
-    seeds = {one: f" over seed {one.seed}" if one.seeds != method.seeds else "" for one in method.rivals}
+    over = f" over seed {first.judged_over}" if first.judged_over != first.seed else ""
+    seeds = {one: f" over seed {one.judged_over}" if one.judged_over != first.judged_over else "" for one in method.rivals}
     scores = "; ".join(f"{rival.setting} {score}{seeds[rival]}" for rival, score in others)
-    return f"{first.variant}: {first.setting} has the best validation {first.runs[0].score}, {best} ({scores})."
+    return f"{first.variant}: {first.setting} has the best validation {first.runs[0].score}{over}, {best} ({scores})."
 
 
 def as_plain(comparison: Comparison) -> dict[str, Any]:

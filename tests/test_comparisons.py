@@ -178,6 +178,19 @@ def test_the_best_value_of_an_option_is_chosen_on_validation_data_alone(tmp_path
     assert as_plain(comparison)["methods"][0]["rivals"][0]["options"] == {"optimizer.lr": 0.1}
 
 
+def test_a_value_is_chosen_by_the_seeds_that_all_values_have(tmp_path):
+    kinds = [(0.1, 1, 0.5), (0.2, 1, 0.4), (0.1, 2, 0.1), (0.3, 1, 0.3)]  # 0.1 has the better first seed and the worse mean
+    runs = [evaluated(tmp_path, "seq", seed, lr=lr, scores=(0.0, score)) for lr, seed, score in kinds]
+    comparison = compared(runs, best_of=["optimizer.lr"])
+    (seq,) = comparison.methods
+    assert (seq.setting, seq.seeds, seq.validation) == ("optimizer.lr=0.1", [1, 2], 0.5)
+    others = "(optimizer.lr=0.2 0.400; optimizer.lr=0.3 0.300)"
+    assert f"seq: optimizer.lr=0.1 has the best validation reward over seed 1, 0.500 {others}." in caveats(comparison)
+    apart = [runs[0], evaluated(tmp_path, "seq", 2, lr=0.2, scores=(0.0, 0.4))]
+    said = "seq: optimizer.lr=0.1 has the best validation reward, 0.500 (optimizer.lr=0.2 0.400 over seed 2)."
+    assert said in caveats(compared(apart, best_of=["optimizer.lr"]))
+
+
 def test_two_options_may_be_chosen_at_once_and_others_keep_their_rows(tmp_path):
     kinds = [(0.1, 1, 8, 0.3), (0.1, 2, 8, 0.5), (0.2, 1, 8, 0.4), (0.2, 1, 9, 0.1)]
     runs = [
