@@ -37,7 +37,7 @@ def dialogues(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_logged_ratings_without_a_scorer_train_and_evaluate_with_a_null_gain(dialogues: Path, tmp_path: Path):
     options = ["task=hha", f"task.path={dialogues}", *SMALL, "reward=column", "values=data"]
-    out, said = run(tmp_path, "evaluate", *options)
+    out, said = quick(tmp_path, "evaluate", *options)
     (file,) = tmp_path.glob("outputs/hha/metrics/*/metrics.json")
     metrics = json.loads(file.read_text())
     assert metrics["gain"] is None
@@ -50,7 +50,7 @@ def test_logged_ratings_without_a_scorer_train_and_evaluate_with_a_null_gain(dia
 
 
 def test_a_fitted_reward_is_judged_by_a_second_one_that_training_never_saw(dialogues: Path, tmp_path: Path):
-    run(tmp_path, "run", "task=hha", f"task.path={dialogues}", *SMALL, "reward=fitted")
+    quick(tmp_path, "run", "task=hha", f"task.path={dialogues}", *SMALL, "reward=fitted")
     (file,) = tmp_path.glob("outputs/hha/metrics/*/metrics.json")
     metrics = json.loads(file.read_text())
     assert (metrics["reward"], metrics["test_reward"]) == ("fitted", "fitted_characters")

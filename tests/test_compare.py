@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from evaluated import write_run
 from hydra.core.global_hydra import GlobalHydra
-from running import SMALL, run
+from running import SMALL, quick
 from tiny import composed
 
 from aloll_cli.artifacts.manifest import write_manifest
@@ -145,7 +145,7 @@ def test_format_json_prints_the_same_as_one_object(aloll):
 def test_a_job_of_a_sweep_reports_on_itself_and_its_end_chooses(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "outputs")
     sweep = ["run", "-m", *SMALL, "optimizer.lr=0.0001,0.0003", "best_of=optimizer.lr", "against=seq"]
-    out, err = run(tmp_path, *sweep)
+    out, err = quick(tmp_path, *sweep)
     assert err.count("report  outputs/reviews/report/seq-s1-test-") == 2
     assert "1 run: mean [95 % interval]" in out
     assert "has the best validation reward" in out
