@@ -98,7 +98,8 @@ def test_a_worker_that_dies_alone_ends_the_command(tmp_path: Path):
     (tmp_path / "guard").mkdir()
     dying = "import os\nif os.environ.get('RANK') == '1':\n    os._exit(9)\n"
     (tmp_path / "guard" / "sitecustomize.py").write_text(dying)
-    process = start(tmp_path, "train", *SMALL, "processes=2", PYTHONPATH=str(tmp_path / "guard"))
+    soon = "from aloll_cli import launching\nlaunching.GRACE = 1\n"
+    process = start(tmp_path, "train", *SMALL, "processes=2", before=soon, PYTHONPATH=str(tmp_path / "guard"))
     process.communicate(timeout=60)
     assert process.returncode == 9
 
