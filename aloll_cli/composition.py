@@ -25,9 +25,10 @@ from yaml import YAMLError
 
 from aloll_cli.cli import compare, execute
 from aloll_cli.command import Command
-from aloll_cli.config import build, check_declared, declared_keys, register, unknown_key
+from aloll_cli.config import build, check_declared, declared_keys, flatten, plain, register, unknown_key
 from aloll_cli.errors import UserError
 from aloll_cli.launching import WorkersFailed, run_workers
+from aloll_cli.methods import chosen_keys
 from aloll_cli.overrides import explained, parsed
 from aloll_cli.settings import GROUPS, Settings
 from aloll_cli.stages import STAGES
@@ -251,14 +252,19 @@ def _sweep(command: Command, composer: _Composer, overrides: list[str]) -> None:
 
 def _check_jobs(composer: _Composer, overrides: list[str]) -> None:
     """Compose every job of a plain sweep, so that a mistake in the last is found before the first one starts."""
-    found = parsed(composer.hydra, overrides, multirun=True)
+    sweeper = composer.config(overrides, multirun=True).hydra.sweeper
+    presets = [f"{key}={values}" for key, values in (sweeper.get("params") or {}).items()]  # of an experiment
+    found = parsed(composer.hydra, [*presets, *overrides], multirun=True)
     if any(override.is_sweep_override() and not override.is_discrete_sweep() for override in found):
         return  # another sweeper's ranges
     jobs = [list(job) for batch in BasicSweeper.split_arguments(found, None) for job in batch]
     if not jobs:
         raise UserError("the sweep has no jobs: one of its lists is empty.", "-m key=a,b")
-    for job in jobs:
-        composer.settings([str(override.input_line) for override in parsed(composer.hydra, job, multirun=False)])
+    configurations = [
+        composer.settings([str(override.input_line) for override in parsed(composer.hydra, job, multirun=False)]) for job in jobs
+    ]
+    if configurations[0].options_chosen:
+        chosen_keys(configurations[0].options_chosen, [flatten(plain(settings)) for settings in configurations])
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:

@@ -72,7 +72,7 @@ def methods(runs: Sequence[Run]) -> list[Method]:
     """Runs that differ in nothing but their seed, together: variants in the order of the runs, then by their options' values."""
     distinct = list({run.name: run for run in runs}.values())
     found: dict[tuple[str, ...], list[tuple[dict[str, Any], Run]]] = {}
-    for told, run in zip(settings_apart(distinct), distinct, strict=True):
+    for told, run in zip(settings_apart([run.options for run in distinct]), distinct, strict=True):
         made_of = [run.made_of.get(role, "") for role in ("data", "reference")]  # another seed changes neither
         found.setdefault((run.variant, typed(told), *made_of), []).append((told, run))
     together: list[Method] = []
@@ -100,7 +100,7 @@ def best(found: Sequence[Method], options: Sequence[str]) -> list[Method]:
     Raises:
         UserError: no run has such an option, all have the same value, or there is no score to choose by.
     """
-    keys = [_key(option, found) for option in options]
+    keys = chosen_keys(options, [run.options for method in found for run in method.runs])
     groups: dict[tuple[str, str], list[Method]] = {}
     for method in found:
         rest = {key: value for key, value in method.told.items() if key not in keys}
@@ -126,27 +126,36 @@ def _seeds(runs: Sequence[Run]) -> str:
     return ",".join(str(run.seed) for run in runs if run.seed is not None)
 
 
-def _key(option: str, found: Sequence[Method]) -> str:
-    """The dotted key of an option or of a group whose values may be chosen from."""
-    known = {key for method in found for run in method.runs for key in run.options}
+def chosen_keys(options: Sequence[str], configurations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The dotted keys of options or groups whose values may be chosen from.
+
+    Raises:
+        UserError: no configuration has such an option, or all have the same value.
+    """
+    told = dict.fromkeys(key for one in settings_apart(configurations) for key in one)
+    known = {key for one in configurations for key in one}
+    return [_key(option, known, list(told)) for option in options]
+
+
+def _key(option: str, known: set[str], told: Sequence[str]) -> str:
     key = option if option in known else f"{option}.name"
     if key in ("seed", "variant.name"):
         raise UserError(f"best_of={option}: that is what is compared, not what is chosen.", "best_of=optimizer.lr")
     if key not in known:
         what, hint = unknown_key(option, sorted(known)).args
         raise UserError(f"best_of: {what}", hint)
-    if not any(key in method.told for method in found):
-        differing = ", ".join(dict.fromkeys(option_of(key) for method in found for key in method.told)) or "nothing"
+    if key not in told:
+        differing = ", ".join(map(option_of, told)) or "nothing"
         hint = f"Beside variant and seed they differ in: {differing}."
         raise UserError(f"best_of={option}: these runs do not differ in it.", hint)
     return key
 
 
-def settings_apart(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The options that tell each run from the others beside variant and seed."""
-    keys = dict.fromkeys(key for run in runs for key in run.options)
-    told = [key for key in keys if not _is_known(key) and _differs(key, runs)]
-    return [{key: run.options[key] for key in told if key in run.options} for run in runs]
+def settings_apart(configurations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The options that tell each configuration, ``{"optimizer.lr": 0.001}``, from the others beside variant and seed."""
+    keys = dict.fromkeys(key for one in configurations for key in one)
+    told = [key for key in keys if not _is_known(key) and _differs(key, configurations)]
+    return [{key: one[key] for key in told if key in one} for one in configurations]
 
 
 def _is_known(key: str) -> bool:
@@ -157,14 +166,14 @@ def _is_known(key: str) -> bool:
     return key in {"stage", "name", "seed", "variant.name"} or key.split(".")[0] in operational
 
 
-def _differs(key: str, runs: Sequence[Run]) -> bool:
-    """Whether runs disagree on an option; options of a group's choice are held against those of the same choice only."""
+def _differs(key: str, configurations: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether they disagree on an option; options of a group's choice are held against those of the same choice only."""
     group, _, last = key.rpartition(".")
     values: dict[str, set[str]] = {}
-    for run in runs:
-        choice = "" if last == "name" else str(run.options.get(f"{group}.name"))
-        if choice == "" or key in run.options:
-            values.setdefault(choice, set()).add(json.dumps(run.options.get(key)))
+    for one in configurations:
+        choice = "" if last == "name" else str(one.get(f"{group}.name"))
+        if choice == "" or key in one:
+            values.setdefault(choice, set()).add(json.dumps(one.get(key)))
     return any(len(found) > 1 for found in values.values())
 
 

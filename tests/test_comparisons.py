@@ -93,12 +93,12 @@ def test_the_setting_is_what_tells_runs_apart_beside_variant_and_seed(tmp_path):
     other = {"values": {"name": "group", "size": 3}, "processes": 4}
     variants = [("seq", 1, slow), ("seq", 2, fast), ("nll", 1, other)]
     runs = [load_run(write_run(tmp_path, variant, seed, options=options)) for variant, seed, options in variants]
-    assert [typed(told) for told in settings_apart(runs)] == [
+    assert [typed(told) for told in settings_apart([run.options for run in runs])] == [
         "optimizer.lr=0.001 values=head",
         "optimizer.lr=0.1 values=head",
         "optimizer.lr=0.001 values=group",
     ]
-    assert settings_apart(runs[:1]) == [{}]
+    assert settings_apart([runs[0].options]) == [{}]
 
 
 def test_a_method_of_one_run_has_the_figures_of_its_evaluation(tmp_path):
