@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,8 @@ from aloll_cli.sources import Rows, Source
 from aloll_cli.variants.base import Online
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from aloll_cli.arrays import Float32Array, FloatArray, IntArray
     from aloll_cli.artifacts.examples import ExampleTable
     from aloll_cli.logprobs import ResponseLogps
@@ -72,6 +76,28 @@ class DrawnResponses:
         return self.drawn.logps[self.drawn.offsets[index] : self.drawn.offsets[index + 1]]
 
 
+ReferenceOf = Callable[["ResponseLogps"], AbstractContextManager["ResponseLogps"]]  # of the policy that trains
+
+
+class AsItWas:
+    """A model with the weights that train as they are now, whatever they become: π_ref, where only an adapter trains."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._weights = [(weight, weight.detach().clone()) for weight in model.parameters() if weight.requires_grad]
+
+    @contextmanager
+    def __call__(self, module: ResponseLogps) -> Iterator[ResponseLogps]:
+        self._exchange()
+        try:
+            yield module
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for weight, other in self._weights:
+            weight.data, other.data = other.data, weight.data
+
+
 @dataclass
 class Rollouts(Source):
     """Draws a rollout from the policy every so many updates, which then learn from it, each response once a pass.
@@ -80,7 +106,7 @@ class Rollouts(Source):
         answering: how prompts are answered, and who scores the answers.
         variant: what tells the size of a rollout, the passes over it, and its advantages.
         values: (G,) V_ref of each distinct prompt.
-        reference: π_ref where it is another model in memory; None: the policy with its adapter switched off.
+        reference: makes the policy's module π_ref's for a while, or stands another in.
         batch_size: responses an update; the rollout's size is a multiple of it.
         pad: the id to pad with.
         seed: of which prompts are answered, in which order they are learned from; the answers' own is the decoding's.
@@ -89,7 +115,7 @@ class Rollouts(Source):
     answering: Answering
     variant: Online
     values: FloatArray
-    reference: ResponseLogps | None
+    reference: ReferenceOf
     batch_size: int
     pad: int
     seed: int
@@ -142,7 +168,8 @@ class Rollouts(Source):
         tokens = [response.ids for response in responses]
         found = _drawn(chosen[mine], tokens, np.zeros(sum(map(len, tokens)), dtype=np.float32), rewards, rewards, order)
         old = self._logps(module, found)
-        log_ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._reference_logps(module, found), strict=True)]
+        with self.reference(module) as reference:
+            log_ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._logps(reference, found), strict=True)]
         advantages = self.variant.advantages(rewards, np.array(log_ratios), self.values[prompts[mine]])
         answers = zip(mine, tokens, [row.tolist() for row in old], rewards.tolist(), advantages.tolist(), log_ratios, strict=True)
         every = sorted(answer for part in world.gather(list(answers)) for answer in part)
@@ -158,15 +185,6 @@ class Rollouts(Source):
         self._drawn = drawn
         responses = DrawnResponses(self.answering.examples, drawn)
         self.rows = Rows(responses, drawn.advantages, drawn.rewards, responses)
-
-    def _reference_logps(self, module: ResponseLogps, drawn: Drawn) -> list[Float32Array]:
-        if self.reference is not None:
-            return self._logps(self.reference, drawn)
-        module.model.disable_adapters()
-        try:
-            return self._logps(module, drawn)
-        finally:
-            module.model.enable_adapters()
 
     def _logps(self, module: ResponseLogps, drawn: Drawn) -> list[Float32Array]:
         rows = DrawnResponses(self.answering.examples, drawn)

@@ -136,7 +136,12 @@ def test_a_policys_folder_opens_with_transformers_and_with_peft_and_answers_as_i
     assert evaluated != reference
 
 
-@pytest.mark.parametrize("overrides", [LORA, NF4, (), (*LORA, "model.dtype=bfloat16")], ids=["lora", "nf4", "full", "bf16"])
+ONLINE = (*LORA, "reference=trained", "variant=ppo", "variant.rollout_size=8", "variant.epochs=1")
+
+
+@pytest.mark.parametrize(
+    "overrides", [LORA, NF4, (), (*LORA, "model.dtype=bfloat16"), ONLINE], ids=["lora", "nf4", "full", "bf16", "ppo"]
+)
 def test_one_model_is_in_memory_while_a_policy_trains(folder, options, tmp_path, monkeypatch, overrides):
     counted = []
     update = Training._update
@@ -151,7 +156,8 @@ def test_one_model_is_in_memory_while_a_policy_trains(folder, options, tmp_path,
     others = sum(isinstance(thing, LlamaForCausalLM) for thing in gc.get_objects())
     settings = composed(*options, *overrides)
     opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
-    assert counted == [others + 1] * 4
+    assert len(counted) >= 4
+    assert set(counted) == {others + 1}
 
 
 def test_four_bits_hold_the_linear_layers_and_both_sides_of_the_ratio_are_of_four_bits(line):

@@ -114,9 +114,10 @@ def test_the_mean_advantage_of_a_first_pass_is_the_rollouts_reward_above_its_val
     assert seen == pytest.approx(records[0]["sampled_reward"] - 0.1 - 0.02 * records[0]["kl_reference"], abs=1e-6)
 
 
-def test_an_adapter_that_is_switched_off_is_the_reference(trained):
-    records, log = trained(*LORA)
-    assert "the policy's, with its adapter switched off" in log
+@pytest.mark.parametrize("reference", ["pretrained", "trained"])  # the model alone; with an adapter of its own
+def test_an_adapter_as_it_was_is_the_reference(trained, reference):
+    records, log = trained(*LORA, f"reference={reference}")
+    assert "the policy's, with its adapter as it was" in log
     first, second = (record for record in records if "samples" in record)
     assert first["kl_reference"] == pytest.approx(0, abs=1e-4)
     assert abs(second["kl_reference"]) > 1e-4  # it is on again, and trains

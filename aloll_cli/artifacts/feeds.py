@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.adapters import has_adapter
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.examples import Examples, ExampleTable
 from aloll_cli.artifacts.policy_source import PolicySource
@@ -18,12 +20,13 @@ from aloll_cli.sampling import Sampling
 from aloll_cli.variants.base import Online, Signal
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from aloll_cli.answering import Answering
     from aloll_cli.arrays import BoolArray, FloatArray
     from aloll_cli.artifacts.reference_logps import LogpTable, ReferenceLogps
     from aloll_cli.artifacts.values import ValuesArtifact
+    from aloll_cli.rollouts import ReferenceOf
     from aloll_cli.sources import Source
 
 
@@ -84,14 +87,14 @@ class Feed(ABC):
         """What decides the updates' units, beside the inputs and how they are drawn."""
 
     @abstractmethod
-    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> Source:
+    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         """Load it, and tell how much of it can be learned from.
 
         Args:
             job: what it is loaded for.
             drawing: how units are drawn.
             tokenizer: the policy's.
-            with_adapter: whether an adapter trains in place of the policy's own weights.
+            model: the policy before its first update, which is π_ref.
 
         Raises:
             UserError: there is nothing to learn from.
@@ -118,7 +121,7 @@ class SingleResponses(Feed):
         told = {"clamp": self.weights.clamp, "weight_loss": self.weight_loss}
         return {"unit": "response", "sampling": identity(self.sampling)} | told
 
-    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> Source:
+    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         from aloll_cli.sampling import Draws
         from aloll_cli.sources import Logged, Rows, one_by_one
 
@@ -151,7 +154,7 @@ class RankedGroups(Feed):
     def identity(self) -> dict[str, Any]:
         return {"unit": "group"}
 
-    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> Source:
+    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         import numpy as np
 
         from aloll_cli.sampling import Draws
@@ -193,29 +196,35 @@ class OwnResponses(Feed):
     def identity(self) -> dict[str, Any]:
         return {"unit": "rollout"} | self.scored_by.identity()
 
-    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, with_adapter: bool) -> Source:
+    def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         import numpy as np
 
         from aloll_cli.artifacts.values import load_values
-        from aloll_cli.logprobs import ResponseLogps
         from aloll_cli.rollouts import Rollouts
 
         values, prompts = load_values(job.path(self.values), "train"), self._train(job).groups[0]
         by_prompt = np.bincount(prompts, values) / np.bincount(prompts)  # values=group tells responses of a prompt apart
         plain = Sample(samples=1, seed=drawing.seed, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
-        switches_off = with_adapter and not self.reference.has_adapter
-        chunked = self.reference.model.head is Head.chunked
-        where = "the policy's, with its adapter switched off" if switches_off else "a second model in memory"
-        job.log.say(f"  log-probs of new responses under the reference: {where}")
         return Rollouts(
             answering=answering(job, self.examples, "train", tokenizer, plain, self.scored_by),
             variant=self.variant,
             values=by_prompt,
-            reference=None if switches_off else ResponseLogps(self.reference.load(job), chunked),
+            reference=self._reference(job, model),
             batch_size=drawing.batch_size,
             pad=int(tokenizer.pad_token_id),
             seed=drawing.seed,
         )
+
+    def _reference(self, job: Job, model: PreTrainedModel) -> ReferenceOf:
+        from aloll_cli.logprobs import ResponseLogps
+        from aloll_cli.rollouts import AsItWas
+
+        if has_adapter(model):
+            job.log.say("  log-probs of new responses under the reference: the policy's, with its adapter as it was")
+            return AsItWas(model)
+        job.log.say("  log-probs of new responses under the reference: a second model in memory")
+        second = nullcontext(ResponseLogps(self.reference.load(job), self.reference.model.head is Head.chunked))
+        return lambda policy: second
 
 
 def answering(

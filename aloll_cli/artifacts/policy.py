@@ -160,12 +160,12 @@ class TrainedPolicy(PolicySource):
         course = self.course
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
         drawing = Drawing(course.batch_size, course.seed)
-        source = self.feed.open(job, drawing, tokenizer, course.adapter is not None)
         model = self.start.load(job, in_full=course.adapter is None)
         check_context(model, self.examples)
         if course.adapter is not None:
             course.adapter.prepare(model, course.seed)
         job.log.say(f"  {shares(model)}")
+        source = self.feed.open(job, drawing, tokenizer, model)
         Training(
             job=job,
             label=self.name,
