@@ -78,6 +78,11 @@ class Source(ABC):
     kept_units: int
     kept: float | None
 
+    @property
+    def stored(self) -> Rows | None:
+        """Rows that are there before the first update, whose behaviour policy is the one that training starts from."""
+        return None
+
     def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
         """Get ready for an update of a policy in eval mode; every process calls it. Returns figures to log."""
         return {}
@@ -109,6 +114,10 @@ class Logged(Source):
     members: IntArray
     offsets: IntArray
     draws: Draws
+
+    @property
+    def stored(self) -> Rows:
+        return self.rows
 
     def units(self, update: int) -> list[IntArray]:
         return [self.members[self.offsets[i] : self.offsets[i + 1]] for i in self.draws.rows(update)]

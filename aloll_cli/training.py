@@ -72,7 +72,6 @@ class Training:
         done = self._resume()
         with self.job.log.progress(f"train {self.label}", self.updates, done) as meter:
             if done == 0:
-                self._prepare(0)
                 self._check_start()
                 self._evaluate(0)
             for update in range(done, self.updates):
@@ -181,9 +180,9 @@ class Training:
         return vars(self.variant).get("clip", 1.0) is None
 
     def _check_start(self) -> None:
-        """The stored behaviour policy must be this policy: ratios start at 1."""
-        rows = self.source.rows
-        if rows.behaviour is None:
+        """Stored log-probs must be those of this policy: ratios start at 1."""
+        rows = self.source.stored
+        if rows is None or rows.behaviour is None:
             return
         self.module.set_to_train(dropout=False)
         chosen, pad = range(min(64, len(rows.responses))), int(self.tokenizer.pad_token_id)

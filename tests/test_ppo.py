@@ -1,7 +1,12 @@
 """PPO by hand, and rollouts that end with the same bits however they are interrupted."""
 
+import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from functools import cache
 from math import exp
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -9,10 +14,18 @@ import torch
 from tiny import composed, llama, opened, reviews, tokenizer
 from torch.testing import assert_close
 
+from aloll_cli.artifacts.base import Job, Store
+from aloll_cli.artifacts.feeds import Drawing
 from aloll_cli.artifacts.line import Line
+from aloll_cli.command import Command
 from aloll_cli.files import read_json_lines
+from aloll_cli.logprobs import ResponseLogps
+from aloll_cli.rewards.base import Row
+from aloll_cli.stopping import Interrupted, Stopper
+from aloll_cli.training import Training
 from aloll_cli.variants.base import Batch
 from aloll_cli.variants.ppo import Ppo
+from aloll_cli.world import Alone, World
 
 PPO = Ppo(clip=0.2, beta=0.1, rollout_size=64, epochs=4)
 
@@ -72,21 +85,41 @@ COMMON = [
     "values.value=0.1", "variant=ppo", "variant.rollout_size=16", "variant.epochs=2", "batch_size=8", "micro_batch_size=3",
     f"updates={UPDATES}", "eval_every=6", "eval_prompts=2", "optimizer.lr=0.01", "checkpoint_every=3",
 ]  # fmt: skip
+TRAINED = ["reference=trained", "reference.updates=2", "reference.eval_every=2", "reference.batch_size=8"]
 LORA = ["adapter=lora", "adapter.r=4", "adapter.dropout=0"]
+
+
+def stop(place, settings, after):
+    """Train until a signal comes after an update of PPO."""
+    stopper, record = Stopper(None), Training._record
+    store = Store(place, settings.runtime, Alone(), stopper, Command("train"), {})
+
+    def stopping(self, name, figures):
+        record(self, name, figures)
+        if self.label.startswith("ppo") and figures["update"] == after:
+            stopper._note(signal.SIGTERM, None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "_record", stopping)
+        with pytest.raises(Interrupted):
+            store.ensure(Line(settings).policy)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The updates and the log of a policy trained by some overrides, once for each."""
+    """The updates and the log of a policy trained by some overrides, once for each; or stopped in between and gone on with."""
     root = tmp_path_factory.mktemp("ppo")
     reviews(root / "rows")
     llama().save_pretrained(root / "model")
     tokenizer().save_pretrained(root / "model")
 
     @cache
-    def train(*overrides):
+    def train(*overrides, stopped_after=None):
         settings = composed(f"task.path={root / 'rows'}", f"model.path={root / 'model'}", *COMMON, *overrides)
-        made = opened(root / ("out " + " ".join(overrides)), settings.runtime).ensure(Line(settings).policy)
+        place = root / f"out {' '.join(overrides)} {stopped_after}"
+        if stopped_after is not None:
+            stop(place, settings, stopped_after)
+        made = opened(place, settings.runtime).ensure(Line(settings).policy)
         return read_json_lines(made / "metrics.jsonl"), (made / "log.txt").read_text()
 
     return train
@@ -114,14 +147,99 @@ def test_the_mean_advantage_of_a_first_pass_is_the_rollouts_reward_above_its_val
     assert seen == pytest.approx(records[0]["sampled_reward"] - 0.1 - 0.02 * records[0]["kl_reference"], abs=1e-6)
 
 
-@pytest.mark.parametrize("reference", ["pretrained", "trained"])  # the model alone; with an adapter of its own
+@pytest.mark.parametrize("reference", [["reference=pretrained"], TRAINED])  # the model alone; with an adapter of its own
 def test_an_adapter_as_it_was_is_the_reference(trained, reference):
-    records, log = trained(*LORA, f"reference={reference}")
+    records, log = trained(*LORA, *reference)
     assert "the policy's, with its adapter as it was" in log
     first, second = (record for record in records if "samples" in record)
     assert first["kl_reference"] == pytest.approx(0, abs=1e-4)
     assert abs(second["kl_reference"]) > 1e-4  # it is on again, and trains
     assert records[3]["kl_old"] > 0
+
+
+class Pair(World):
+    """Two threads that act as two processes."""
+
+    def __init__(self, rank, meeting, values):
+        self.rank, self.size, self.meeting, self.values = rank, 2, meeting, values
+
+    def wait(self):
+        self.meeting.wait()
+
+    def decide(self, question):
+        return question()
+
+    def gather(self, value):
+        self.values[self.rank] = json.dumps(value)
+        self.meeting.wait()
+        every = [json.loads(value) for value in self.values]
+        self.meeting.wait()
+        return every
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Opens rollouts with another value for each prompt, and a policy that is π_ref."""
+    reviews(tmp_path / "rows")
+    llama().save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    settings = composed(f"task.path={tmp_path / 'rows'}", f"model.path={tmp_path / 'model'}", *COMMON)
+    made, store = Line(settings), opened(tmp_path / "out", settings.runtime)
+    for needed in made.policy.feed.inputs().values():
+        store.ensure(needed)
+    store.ensure(made.examples)
+    job = Job(tmp_path, store, settings.runtime, Alone(), store.log, Stopper(None))
+
+    def rollouts():
+        found = made.policy.feed.open(job, Drawing(8, seed=1), tokenizer(), llama())
+        found.values = np.linspace(0.0, 1.0, len(found.values))
+        return found
+
+    return rollouts
+
+
+def test_each_response_has_its_own_advantage(source):
+    rollouts = source()
+    rollouts.prepare(0, ResponseLogps(llama().eval()), Alone())
+    rows, examples, scorer = rollouts.rows, rollouts.answering.examples, rollouts.answering.load_scorer()
+    assert len(rows.responses) == 16
+    for row, prompt in enumerate(rollouts._drawn.prompts):
+        of_prompt = int(np.flatnonzero(examples.groups[1] == prompt)[0])
+        text = tokenizer().decode(rows.responses.response_ids(row), skip_special_tokens=True)
+        prompt_text = examples.table.slice(int(prompt), 1).to_pylist()[0]["prompt"]
+        (reward,) = scorer.score([Row("it", 0, prompt_text, text)])
+        assert rows.rewards[row] == pytest.approx(reward)
+        assert rows.weights[row] == pytest.approx(reward - rollouts.values[of_prompt], abs=1e-4)
+    assert len(set(rows.weights.round(3))) > 8
+
+
+def test_two_processes_draw_the_rollout_of_one(source):
+    alone, both = source(), [source(), source()]
+    alone.prepare(0, ResponseLogps(llama().eval()), Alone())
+    meeting, values = Barrier(2), [None, None]
+    with ThreadPoolExecutor(2) as pool:
+        modules = [ResponseLogps(llama().eval()) for _ in both]
+        parts = [
+            pool.submit(each.prepare, 0, module, Pair(rank, meeting, values))
+            for rank, (each, module) in enumerate(zip(both, modules, strict=True))
+        ]
+        figures = [part.result(timeout=60) for part in parts]
+    assert figures[0] == figures[1]
+    for field in fields(alone._drawn):
+        expected, *found = (getattr(one._drawn, field.name) for one in (alone, *both))
+        for value in found:
+            np.testing.assert_allclose(value, expected, atol=1e-5, err_msg=field.name)
+
+
+def test_a_stopped_policy_goes_on_with_the_adapter_as_it_was_at_its_start(trained):
+    overrides = (*LORA, *TRAINED)
+    whole, _ = trained(*overrides)
+    broken, log = trained(*overrides, stopped_after=3)
+    assert "resumed after update 3 of 6" in log
+    assert [record["kl_reference"] for record in broken if "samples" in record] == [
+        record["kl_reference"] for record in whole if "samples" in record
+    ]
+    assert [record["loss"] for record in broken] == [record["loss"] for record in whole]
 
 
 @pytest.mark.parametrize("drawn", ["seed=2", "variant.rollout_size=24"])
