@@ -55,7 +55,7 @@ class Pro(Groupwise):
         others = (mean_logps * apart).masked_fill(~batch.preferred, -torch.inf)
         # a response that beats none, the last one, is alone in its sum and costs ln e^{s T} − s T = 0
         ranking = torch.cat([own, others], dim=-1).logsumexp(dim=-1) - own[:, 0]
-        return batch.per_unit(ranking) + self.sft_weight * batch.per_unit(_best_of(batch) * -batch.logps.sum(dim=-1))
+        return batch.per_unit(ranking) + self.sft_weight * batch.per_unit(_sft_weights(batch) * -batch.logps.sum(dim=-1))
 
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
         """The share of pairs that the mean log-probs put in order, by group."""
@@ -64,7 +64,7 @@ class Pro(Groupwise):
         return {"pair_accuracy": batch.per_unit(in_order.sum(dim=-1).float()) / batch.per_unit(batch.preferred.sum(dim=-1))}
 
 
-def _best_of(batch: Batch) -> Tensor:
+def _sft_weights(batch: Batch) -> Tensor:
     """(B,) (n − 1)² for the first response of each group of n, which is the best; 0 for any other."""
     same = batch.group[:, None] == batch.group
     is_first = same.cumsum(dim=-1).diagonal() == 1
