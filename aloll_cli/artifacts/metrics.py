@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.answer_logps import AnswerLogps, load_answer_logps
 from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.examples import ExampleTable
 from aloll_cli.artifacts.feeds import ResponseWeights
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
@@ -54,7 +55,7 @@ class Metrics(Artifact):
     """What ``evaluate`` leaves."""
 
     kind, stage = "metrics", "evaluate"
-    version = 2
+    version = 3
     resumes = False
 
     def __init__(
@@ -203,16 +204,26 @@ class Metrics(Artifact):
         return mean_with_interval(differences, self.resamples) | {"method": METHOD, "resamples": self.resamples}
 
     def _likelihood(self, job: Job) -> dict[str, Any]:
-        """Σ A⁺ ln π / Σ A⁺ T of logged responses, and the difference of the two sides by response."""
+        """Σ A⁺ ln π / Σ A⁺ T of logged responses, and the difference of the two sides, resampled by prompt."""
+        import numpy as np
+
+        from aloll_cli.metrics import ratio_with_interval
+
         assert self.weights is not None
         assert self.policy.likelihoods is not None
         assert self.reference.likelihoods is not None
         _, weights = self.weights.load(job)
         policy, tokens = load_likelihoods(job.path(self.policy.likelihoods))
         reference, _ = load_likelihoods(job.path(self.reference.likelihoods))
-        scale = weights / (weights * tokens).mean()
+        prompts = ExampleTable(job.path(self.weights.examples) / self.weights.split).groups[0]
+        sums: dict[str, FloatArray] = {
+            name: np.bincount(prompts, weights=weights * values).astype(np.float64)
+            for name, values in {"policy": policy, "reference": reference, "tokens": tokens}.items()
+        }
+        told = sums["tokens"] > 0  # prompts without a response of positive weight say nothing
+        gain = ratio_with_interval((sums["policy"] - sums["reference"])[told], sums["tokens"][told], self.resamples)
         return {
-            "policy": float((scale * policy).mean()),
-            "reference": float((scale * reference).mean()),
-            "gain": self._gain(scale * (policy - reference)),
+            "policy": float(sums["policy"].sum() / sums["tokens"].sum()),
+            "reference": float(sums["reference"].sum() / sums["tokens"].sum()),
+            "gain": gain | {"method": METHOD, "resamples": self.resamples},
         }
