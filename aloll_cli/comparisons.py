@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from aloll_cli.errors import UserError
-from aloll_cli.methods import Method, best, methods
+from aloll_cli.methods import MADE_OF, Method, best, methods, sets_apart
 from aloll_cli.metrics import percentiles, resampled_sums
 from aloll_cli.runs import Run
 
@@ -38,14 +38,17 @@ class Row:
     Attributes:
         method: whose they are.
         against: the method it is held against; None where it is a baseline itself, or nothing fits.
-        paired: the seeds whose differences are meant, those that both have; all of its own where they share none.
         estimates: by the names in ESTIMATES, see :func:`estimates`; what does not apply is not there.
     """
 
     method: Method
     against: Method | None
-    paired: list[int | None]
     estimates: dict[str, dict[str, Any]]
+
+    @property
+    def paired_seeds(self) -> list[int | None]:
+        """Those that both have, over which the difference is; where there are none, it is mean against mean."""
+        return [seed for seed in self.method.seeds if self.against is not None and seed in self.against.seeds]
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def compared(runs: Sequence[Run], against: str | Run | None = None, best_of: Seq
         series = {(m, name): values for m, other in pairs if m in group for name, values in _series(m, other, prompts).items()}
         for (method, name), estimate in estimates(series, resamples).items():
             estimated[method][name] = estimate
-    rows = [Row(method, other, _paired_seeds(method, other), estimated[method]) for method, other in pairs]
+    rows = [Row(method, other, estimated[method]) for method, other in pairs]
     return Comparison(rows, tuple(best_of))
 
 
@@ -133,10 +136,17 @@ def _baselines(found: Sequence[Method], against: str | Run | None) -> list[Metho
 
 
 def _nearest(method: Method, baselines: Sequence[Method]) -> Method | None:
-    """Of the baselines that were judged alike, the one that shares most options."""
+    """Of the baselines that were judged alike, the one from the same data and reference, of most options and seeds in common."""
     mine = method.runs[0]
+
+    def nearness(other: Method) -> tuple[int, int, int]:
+        its = other.runs[0]
+        made_of = sum(mine.made_of.get(role) == its.made_of.get(role) for role in MADE_OF)
+        options = sum(mine.options.get(key) == value for key, value in its.options.items() if sets_apart(key))
+        return made_of, options, len(set(method.seeds) & set(other.seeds))
+
     alike = [other for other in baselines if other is not method and mine.is_comparable(other.runs[0])]
-    return max(alike, key=lambda other: sum(mine.options.get(k) == v for k, v in other.runs[0].options.items()), default=None)
+    return max(alike, key=nearness, default=None)
 
 
 def _judged_alike(found: Sequence[Method]) -> list[list[Method]]:
@@ -146,10 +156,6 @@ def _judged_alike(found: Sequence[Method]) -> list[list[Method]]:
         alike = next((group for group in groups if method.runs[0].is_comparable(group[0].runs[0])), None)
         groups.append([method]) if alike is None else alike.append(method)
     return groups
-
-
-def _paired_seeds(method: Method, other: Method | None) -> list[int | None]:
-    return [seed for seed in method.seeds if other is None or seed in other.seeds] or method.seeds
 
 
 def _series(method: Method, other: Method | None, prompts: Sequence[str]) -> dict[str, list[FloatArray]]:

@@ -6,7 +6,6 @@ import glob
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from aloll_cli.artifacts.manifest import damage_of
 from aloll_cli.artifacts.metrics import Metrics
@@ -94,11 +93,8 @@ def alike(settings: Settings, root: Path) -> tuple[list[Run], list[str]]:
 
 def _is_judged_as(settings: Settings, run: Run) -> bool:
     """Whether a run has a configuration's split and rewards."""
-    wanted: dict[str, Any] = {}
-    for role in ("reward", "test_reward"):
-        wanted |= flatten(plain(getattr(settings, role)), role)
-    found = options_of(run, "reward") | options_of(run, "test_reward")
-    return found == wanted and run.metrics["split"] == settings.split.name
+    same = (options_of(run, group) == flatten(plain(getattr(settings, group)), group) for group in run.judges)
+    return all(same) and run.metrics["split"] == settings.split.name
 
 
 def require_alike(runs: Sequence[Run]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from statistics import fmean
 from typing import Any
 
 from aloll_cli.config import unknown_key
 from aloll_cli.errors import UserError
 from aloll_cli.runs import Run
+
+MADE_OF = ("data", "reference")  # another seed of a policy changes neither
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,18 +74,26 @@ class Method:
 def methods(runs: Sequence[Run]) -> list[Method]:
     """Runs that differ in nothing but their seed, together: variants in the order of the runs, then by their options' values."""
     distinct = list({run.name: run for run in runs}.values())
-    found: dict[tuple[str, ...], list[tuple[dict[str, Any], Run]]] = {}
-    for told, run in zip(settings_apart([run.options for run in distinct]), distinct, strict=True):
-        made_of = [run.made_of.get(role, "") for role in ("data", "reference")]  # another seed changes neither
-        found.setdefault((run.variant, typed(told), *made_of), []).append((told, run))
+    by_options = list(zip(settings_apart([run.options for run in distinct]), distinct, strict=True))
     together: list[Method] = []
-    for group in found.values():
-        if len({run.seed for _, run in group}) == len(group):
-            together.append(Method(group[0][0], tuple(sorted((run for _, run in group), key=lambda run: run.seed or 0))))
-        else:  # what no option tells, such as other data or an older version's work
-            together += [Method(told | {"fingerprint": run.fingerprint}, (run,)) for told, run in group]
+    for alike in _grouped(by_options):
+        # what no option tells: rows were added to a file, say
+        apart = [role for role in MADE_OF if len({run.made_of.get(role) for _, run in alike}) > 1]
+        for group in _grouped([(told | {role: run.made_of.get(role) for role in apart}, run) for told, run in alike]):
+            if len({run.seed for _, run in group}) == len(group):
+                together.append(Method(group[0][0], tuple(sorted((run for _, run in group), key=lambda run: run.seed or 0))))
+            else:  # an older version's work, say
+                together += [Method(told | {"fingerprint": run.fingerprint}, (run,)) for told, run in group]
     variants = list(dict.fromkeys(method.variant for method in together))
     return sorted(together, key=lambda m: (variants.index(m.variant), [_rank(value) for value in m.told.values()]))
+
+
+def _grouped(told: Sequence[tuple[dict[str, Any], Run]]) -> list[list[tuple[dict[str, Any], Run]]]:
+    """Runs of one variant that are told apart by nothing, together."""
+    groups: dict[tuple[str, str], list[tuple[dict[str, Any], Run]]] = {}
+    for options, run in told:
+        groups.setdefault((run.variant, typed(options)), []).append((options, run))
+    return list(groups.values())
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:
@@ -111,6 +122,10 @@ def best(found: Sequence[Method], options: Sequence[str]) -> list[Method]:
 def _best_of(group: list[Method]) -> Method:
     if len(group) == 1:
         return group[0]
+    for method in group[1:]:
+        if not method.runs[0].is_comparable(group[0].runs[0]):
+            what = f"best_of: {group[0].runs[0].name} and {method.runs[0].name} were judged differently."
+            raise UserError(what, "Choose among runs of one task, split and reward; leave best_of out to see them all.")
     shared = set.intersection(*(set(method.seeds) for method in group))
     group = [replace(method, judged=tuple(run for run in method.runs if run.seed in shared)) for method in group]
     scored = [(method.validation, method) for method in group]
@@ -154,16 +169,20 @@ def _key(option: str, known: set[str], told: Sequence[str]) -> str:
 def settings_apart(configurations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The options that tell each configuration, ``{"optimizer.lr": 0.001}``, from the others beside variant and seed."""
     keys = dict.fromkeys(key for one in configurations for key in one)
-    told = [key for key in keys if not _is_known(key) and _differs(key, configurations)]
+    told = [key for key in keys if sets_apart(key) and _differs(key, configurations)]
     return [{key: one[key] for key in told if key in one} for one in configurations]
 
 
-def _is_known(key: str) -> bool:
-    """Options that have a column of their own, or cannot change a result."""
+def sets_apart(key: str) -> bool:
+    """Whether an option may be what tells methods apart: it can change a result, and has no column of its own."""
+    return key not in {"stage", "name", "seed", "variant.name"} and key.split(".")[0] not in _operational()
+
+
+@cache
+def _operational() -> set[str]:
     from aloll_cli.settings import Settings
 
-    operational = {field.name for field in fields(Settings) if not field.metadata.get("identity", True)}
-    return key in {"stage", "name", "seed", "variant.name"} or key.split(".")[0] in operational
+    return {field.name for field in fields(Settings) if not field.metadata.get("identity", True)}
 
 
 def _differs(key: str, configurations: Sequence[Mapping[str, Any]]) -> bool:

@@ -71,7 +71,7 @@ class Run:
 
     @property
     def kept(self) -> float | None:
-        """The share of training responses with positive weight."""
+        """The share of the training data's units, responses or prompts, that updates learn from."""
         return self.updates[-1].get("kept") if self.updates else None
 
     @cached_property
@@ -88,7 +88,10 @@ class Run:
         return None if not scores else float(max(scores) if self.keeps_best else scores[-1])
 
     def cost(self, of: str) -> float | None:
-        """What training took: updates, tokens, seconds, or samples that it drew; None for a policy that was not trained here."""
+        """What training took: updates, tokens that it trained on, seconds, samples that it drew and their tokens.
+
+        None for a policy that was not trained here. Seconds leave out evaluations and checkpoints.
+        """
         if not self.updates:
             return None
         return float(len(self.updates) if of == "updates" else sum(row.get(of, 0) for row in self.updates))
@@ -113,11 +116,17 @@ class Run:
                 rewards.setdefault(row["prompt"], []).append(row[side][role])
         return np.array([fmean(rewards[prompt]) for prompt in prompts if rewards])
 
+    @property
+    def judges(self) -> list[str]:
+        """The groups of options that it is judged by: the rewards; and the values, where the likelihood is weighted by A⁺."""
+        return ["reward", "test_reward", *(["values"] if self.metrics.get(LIKELIHOOD) else [])]
+
     @cached_property
     def judged_by(self) -> dict[str, Any]:
-        """What a comparison must not change: the rewards with their options, and the prompts."""
+        """What a comparison must not change: what judges, with its options, and the prompts."""
         about = {key: self.metrics[key] for key in ("task", "split", "reward", "test_reward")}
-        return about | options_of(self, "reward") | options_of(self, "test_reward") | {"prompts": frozenset(self.prompts)}
+        options = {key: value for group in self.judges for key, value in options_of(self, group).items()}
+        return about | options | {"prompts": frozenset(self.prompts)}
 
     def is_comparable(self, other: Run) -> bool:
         """Whether both answered the same prompts and were judged by the same rewards."""

@@ -14,9 +14,12 @@ INTERVALS = "95 % intervals: bootstrap over prompts of each prompt's mean over s
 
 SHARES = (
     "distinct-1 share: of the reference's, in equally many words. kept: of all responses for training those with positive "
-    "weight; of all prompts those with a preference, for methods that compare."
+    "weight (any but 0 under clamp=false); of all prompts those with a preference, for methods that compare."
 )
-COSTS = ("updates", "tokens", "seconds", "samples")  # of training
+COSTS = {
+    "updates": "updates", "tokens": "tokens trained on", "seconds": "seconds", "samples": "samples drawn",
+    "sampled_tokens": "their tokens",
+}  # fmt: skip
 
 # heading, one figure a method, and how it is shown: "+" where it is a difference, "," where it counts. A figure is a number,
 # a mean with its interval, the least and the greatest of the seeds' own means, or None
@@ -49,8 +52,8 @@ def columns(comparison: Comparison) -> list[Column]:
 
 def costs(comparison: Comparison) -> list[Column]:
     """What training took, a mean over seeds; samples only where some were drawn."""
-    found = {of: [method.cost(of) for method in comparison.methods] for of in COSTS}
-    return [(of, figures, ",") for of, figures in found.items() if any(figures)]
+    found = {heading: [method.cost(of) for method in comparison.methods] for of, heading in COSTS.items()}
+    return [(heading, figures, ",") for heading, figures in found.items() if any(figures)]
 
 
 def _estimated(rows: Sequence[Row], name: str) -> list[Any]:
@@ -100,8 +103,8 @@ def caveats(comparison: Comparison) -> list[str]:
 
 def _pairing(row: Row, other: Method) -> str:
     """By which seeds a method is paired with one that has others."""
-    shared = [str(seed) for seed in row.paired if seed in other.seeds]
-    how = f"paired over seed {', '.join(shared)}" if shared else "no seed in both, so mean against mean"
+    shared = ", ".join(map(str, row.paired_seeds))
+    how = f"paired over seed {shared}" if shared else "no seed in both, so mean against mean"
     return f"{row.method.name} vs {other.name}: {how}."
 
 
@@ -137,7 +140,7 @@ def _method_as_plain(row: Row) -> dict[str, Any]:
     return {
         **_named(method),
         "runs": [run.name for run in method.runs],
-        "against": _named(against) | {"seeds": row.paired} if against else None,
+        "against": _named(against) | {"paired_seeds": row.paired_seeds} if against else None,
         **{name: row.estimates.get(name) for names in ESTIMATES.values() for name in names},
         **{name: _measured([row], of)[0] for name, of in measured.items()},
         "cost": {of: method.cost(of) for of in COSTS},

@@ -28,6 +28,7 @@ def write_run(
     options: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
     scores: tuple[float, ...] = (0.0, 0.3),
+    data: str = "rows",
 ) -> Path:
     """A folder of metrics as ``evaluate`` leaves it, and its policy's curves.
 
@@ -36,6 +37,7 @@ def write_run(
         options: of the configuration, beside or in place of the usual ones.
         metrics: likewise of metrics.json.
         scores: on validation data, before training and after.
+        data: other rows have another name.
     """
     rewards = rewards or REWARDS
     config: dict[str, Any] = {
@@ -46,9 +48,9 @@ def write_run(
         "variant": {"name": variant},
     }
     config |= {"optimizer": {"name": "adamw", "lr": 0.001}, "output_dir": str(root)} | (options or {})
-    policy = {"kind": "policy", "identity": {"config": str(config), "judge": {"reward": "vader"}}, "inputs": {}}
+    policy = {"kind": "policy", "identity": {"config": str(config), "judge": {"reward": "vader"}}, "inputs": {"data": data}}
     reference = {"kind": "reference", "identity": {"judge": {"by": "likelihood"}}, "inputs": {}}
-    examples = {"kind": "examples", "inputs": {"data": {"kind": "data"}}}
+    examples = {"kind": "examples", "inputs": {"data": {"kind": "data", "content": data}}}
     recipe = {
         "policy_answers": {"inputs": {"policy": policy, "examples": examples}},
         "reference_answers": {"inputs": {"policy": reference, "examples": examples}},

@@ -81,7 +81,7 @@ def test_without_a_name_every_run_that_was_judged_alike_is_taken(aloll):
     assert cells(out, "gain") == {"nll": "+0.150 [0.150, 0.150]", "seq": "+0.250 [0.250, 0.250]"}
     assert cells(out, "gain by seed") == {"nll": "+0.100 to +0.200", "seq": "+0.200 to +0.300"}
     assert cells(out, "vs nll") == {"nll": "-", "seq": "+0.100 [0.100, 0.100]"}
-    assert cells(out, "tokens") == {"nll": "1,500", "seq": "1,500"}
+    assert cells(out, "tokens trained on") == {"nll": "1,500", "seq": "1,500"}
     assert re.search(r"left out 2 that were judged otherwise or on other prompts: kl-s1-test-\w+, wbc-s1-test-", err)
     page = Path("outputs/reviews/report/compare.html")
     assert "nll gain in reward +0.150; seq gain in reward +0.250." in page.read_text()
@@ -138,7 +138,7 @@ def test_format_json_prints_the_same_as_one_object(aloll):
     assert (nll["variant"], nll["against"], nll["difference"]) == ("nll", None, None)
     assert (seq["against"]["variant"], seq["against"]["seeds"]) == ("nll", [1])
     assert seq["difference"]["mean"] == pytest.approx(0.25)
-    assert seq["cost"] == {"updates": 3, "tokens": 1500, "seconds": 7.5, "samples": 0}
+    assert seq["cost"] == {"updates": 3, "tokens": 1500, "seconds": 7.5, "samples": 0, "sampled_tokens": 0}
     assert seq["distinct_1_share"] == 1.0
 
 

@@ -88,6 +88,32 @@ def test_runs_that_no_option_tells_apart_are_told_by_their_fingerprints(tmp_path
     assert {method.setting for method in methods(runs)} == {f"fingerprint={run.fingerprint}" for run in runs}
 
 
+def test_runs_on_other_data_are_methods_of_their_own_and_are_held_against_their_like(tmp_path):
+    kinds = [("nll", "old", 0.2), ("nll", "new", 0.5), ("seq", "old", 0.8), ("seq", "new", 0.6)]
+    runs = [evaluated(tmp_path, variant, 1, {"a": reward}, data=data) for variant, data, reward in kinds]
+    found = compared(runs)
+    assert len({method.name for method in found.methods}) == 4
+    assert all(method.told["data"] == method.runs[0].made_of["data"] for method in found.methods)
+    assert set(differences(found).values()) == {None, 0.6, 0.1}
+    faster = [evaluated(tmp_path, variant, 1, {"a": 0.3}, lr=0.2, data=data) for variant, data, _ in kinds]
+    assert len(compared([*runs, *faster], best_of=["optimizer.lr"]).methods) == 4
+
+
+def test_what_cannot_change_a_result_makes_no_baseline_nearer(tmp_path):
+    alone, several = {"threads": 1, "processes": 1}, {"threads": 4, "processes": 2}
+    slow = evaluated(tmp_path, "nll", 1, {"a": 0.1}, lr=0.01, options=alone)
+    fast = evaluated(tmp_path, "nll", 1, {"a": 0.2}, lr=0.1, options=several)
+    seq = evaluated(tmp_path, "seq", 1, {"a": 0.9}, lr=0.01, options=several)
+    assert differences(compared([fast, slow, seq]))["seq optimizer.lr=0.01"] == pytest.approx(0.8)
+
+
+def test_values_that_judge_by_their_own_weights_are_not_chosen_from(tmp_path):
+    likelihood = {"advantage_weighted_log_likelihood": {"policy": -1.0, "reference": -2.0, "gain": None}}
+    runs = [evaluated(tmp_path, "seq", 1, options={"values": {"name": name}}, metrics=likelihood) for name in ("data", "group")]
+    with pytest.raises(UserError, match=r"best_of: seq-s1-test-\w+ and seq-s1-test-\w+ were judged differently\."):
+        compared(runs, best_of=["values"])
+
+
 def test_the_setting_is_what_tells_runs_apart_beside_variant_and_seed(tmp_path):
     slow, fast = ({"optimizer": {"name": "adamw", "lr": lr}, "values": {"name": "head", "k": 1}} for lr in (0.001, 0.1))
     other = {"values": {"name": "group", "size": 3}, "processes": 4}
@@ -231,8 +257,8 @@ def test_costs_are_sums_over_updates_and_means_over_seeds(tmp_path):
     runs = [evaluated(tmp_path, "seq", seed) for seed in (1, 2)]
     runs[1].updates[0]["samples"] = 24
     found = {heading: figures for heading, figures, _ in costs(compared(runs))}
-    assert found == {"updates": [3], "tokens": [1500], "seconds": [7.5], "samples": [12]}
-    assert [heading for heading, *_ in costs(compared(runs[:1]))] == ["updates", "tokens", "seconds"]
+    assert found == {"updates": [3], "tokens trained on": [1500], "seconds": [7.5], "samples drawn": [12]}
+    assert [heading for heading, *_ in costs(compared(runs[:1]))] == ["updates", "tokens trained on", "seconds"]
     assert costs(compared([evaluated(tmp_path, "kl", curves=False)])) == []
 
 
