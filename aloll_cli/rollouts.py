@@ -28,8 +28,8 @@ FILE = "rollout.safetensors"
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The arrays of a rollout of N responses.
+class Rollout:
+    """N responses and what is learned from them, as they stand in a checkpoint.
 
     Attributes:
         prompts: (N,) rows of the examples whose prompts were answered.
@@ -50,30 +50,39 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class DrawnResponses:
-    """The tokens of a rollout, by row."""
+class RolloutResponses:
+    """The tokens of a rollout's responses, by row."""
 
     examples: ExampleTable
-    drawn: Drawn
+    prompts: IntArray
+    tokens: IntArray
+    offsets: IntArray
 
     def __len__(self) -> int:
-        return len(self.drawn.prompts)
+        return len(self.prompts)
 
     def prompt_ids(self, row: int) -> IntArray:
-        return self.examples.prompt_ids(int(self.drawn.prompts[row]))
+        return self.examples.prompt_ids(int(self.prompts[row]))
 
     def response_ids(self, row: int) -> IntArray:
-        return self.drawn.tokens[self.drawn.offsets[row] : self.drawn.offsets[row + 1]]
+        return self.tokens[self.offsets[row] : self.offsets[row + 1]]
 
     def prompt_lengths(self) -> IntArray:
-        return self.examples.prompt_lengths()[self.drawn.prompts]
+        return self.examples.prompt_lengths()[self.prompts]
 
     def response_lengths(self) -> IntArray:
-        return np.diff(self.drawn.offsets)
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class RolloutLogps:
+    """(T,) ln π_old of a response's tokens, by row."""
+
+    logps: Float32Array
+    offsets: IntArray
 
     def row(self, index: int) -> Float32Array:
-        """(T,) ln π_old of a response's tokens."""
-        return self.drawn.logps[self.drawn.offsets[index] : self.drawn.offsets[index + 1]]
+        return self.logps[self.offsets[index] : self.offsets[index + 1]]
 
 
 ReferenceOf = Callable[["ResponseLogps"], AbstractContextManager["ResponseLogps"]]  # of the policy that trains
@@ -139,17 +148,17 @@ class Rollouts(Source):
     def units(self, update: int) -> list[IntArray]:
         place = update % self._updates * self.batch_size
         epoch, start = divmod(place, self.variant.rollout_size)
-        return [np.array([row]) for row in self._drawn.order[epoch, start : start + self.batch_size]]
+        return [np.array([row]) for row in self._rollout.order[epoch, start : start + self.batch_size]]
 
     def save(self, folder: Path) -> None:
         from safetensors.numpy import save_file
 
-        save_file({part.name: np.ascontiguousarray(getattr(self._drawn, part.name)) for part in fields(Drawn)}, folder / FILE)
+        save_file({part.name: np.ascontiguousarray(getattr(self._rollout, part.name)) for part in fields(Rollout)}, folder / FILE)
 
     def load(self, folder: Path) -> None:
         from safetensors.numpy import load_file
 
-        self._learn_from(Drawn(**load_file(folder / FILE)))
+        self._learn_from(Rollout(**load_file(folder / FILE)))
 
     @property
     def _updates(self) -> int:
@@ -166,35 +175,31 @@ class Rollouts(Source):
         asked = [(f"{ids[int(chosen[i])].as_py()}/{i}", int(chosen[i])) for i in mine]
         responses, rewards = self.answering.answer(module, asked, update, world)
         tokens = [response.ids for response in responses]
-        found = _drawn(chosen[mine], tokens, np.zeros(sum(map(len, tokens)), dtype=np.float32), rewards, rewards, order)
-        old = self._logps(module, found)
+        rows = RolloutResponses(self.answering.examples, chosen[mine], *_flat(tokens))
+        old = self._logps(module, rows)
         with self.reference(module) as reference:
-            log_ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._logps(reference, found), strict=True)]
+            log_ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._logps(reference, rows), strict=True)]
         advantages = self.variant.advantages(rewards, np.array(log_ratios), self.values[prompts[mine]])
         answers = zip(mine, tokens, [row.tolist() for row in old], rewards.tolist(), advantages.tolist(), log_ratios, strict=True)
         every = sorted(answer for part in world.gather(list(answers)) for answer in part)
         _, tokens, logps, rewards_of, advantages_of, log_ratios = map(list, zip(*every, strict=True))
         flat = np.array([value for row in logps for value in row], dtype=np.float32)
-        self._learn_from(_drawn(chosen, tokens, flat, np.array(rewards_of), np.array(advantages_of), order))
+        self._learn_from(Rollout(chosen, *_flat(tokens), flat, np.array(rewards_of), np.array(advantages_of), order))
         return {
             "samples": size, "sampled_tokens": len(flat), "sampled_reward": float(np.mean(rewards_of)),
             "kl_reference": float(np.mean(log_ratios)),
         }  # fmt: skip
 
-    def _learn_from(self, drawn: Drawn) -> None:
-        self._drawn = drawn
-        responses = DrawnResponses(self.answering.examples, drawn)
-        self.rows = Rows(responses, drawn.advantages, drawn.rewards, responses)
+    def _learn_from(self, rollout: Rollout) -> None:
+        self._rollout = rollout
+        responses = RolloutResponses(self.answering.examples, rollout.prompts, rollout.tokens, rollout.offsets)
+        self.rows = Rows(responses, rollout.advantages, rollout.rewards, RolloutLogps(rollout.logps, rollout.offsets))
 
-    def _logps(self, module: ResponseLogps, drawn: Drawn) -> list[Float32Array]:
-        rows = DrawnResponses(self.answering.examples, drawn)
+    def _logps(self, module: ResponseLogps, rows: RolloutResponses) -> list[Float32Array]:
         return batch_logps(module, rows, range(len(rows)), self.pad, self.answering.batch_tokens)
 
 
-def _drawn(
-    prompts: IntArray, tokens: list[list[int]], logps: Float32Array, rewards: FloatArray, advantages: FloatArray, order: IntArray
-) -> Drawn:
-    """Of (N,) responses as lists of ids."""
-    flat = np.array([token for row in tokens for token in row], dtype=np.int64)
+def _flat(tokens: list[list[int]]) -> tuple[IntArray, IntArray]:
+    """(M,) ids of N responses one after the other, and (N + 1,) where each begins."""
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in tokens], dtype=np.int64)])
-    return Drawn(prompts, flat, offsets, logps, rewards, advantages, order)
+    return np.array([token for row in tokens for token in row], dtype=np.int64), offsets

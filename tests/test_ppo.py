@@ -203,7 +203,7 @@ def test_each_response_has_its_own_advantage(source):
     rollouts.prepare(0, ResponseLogps(llama().eval()), Alone())
     rows, examples, scorer = rollouts.rows, rollouts.answering.examples, rollouts.answering.load_scorer()
     assert len(rows.responses) == 16
-    for row, prompt in enumerate(rollouts._drawn.prompts):
+    for row, prompt in enumerate(rollouts._rollout.prompts):
         of_prompt = int(np.flatnonzero(examples.groups[1] == prompt)[0])
         text = tokenizer().decode(rows.responses.response_ids(row), skip_special_tokens=True)
         prompt_text = examples.table.slice(int(prompt), 1).to_pylist()[0]["prompt"]
@@ -225,8 +225,8 @@ def test_two_processes_draw_the_rollout_of_one(source):
         ]
         figures = [part.result(timeout=60) for part in parts]
     assert figures[0] == figures[1]
-    for field in fields(alone._drawn):
-        expected, *found = (getattr(one._drawn, field.name) for one in (alone, *both))
+    for field in fields(alone._rollout):
+        expected, *found = (getattr(one._rollout, field.name) for one in (alone, *both))
         for value in found:
             np.testing.assert_allclose(value, expected, atol=1e-5, err_msg=field.name)
 
