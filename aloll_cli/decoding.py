@@ -82,9 +82,9 @@ class Sample(Generation):
         return self.samples
 
     def processors(self, ids: list[str], step: int, padding: Tensor) -> LogitsProcessorList:
-        from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+        from transformers import LogitsProcessorList, TemperatureLogitsWarper
 
         from aloll_cli.generation import InverseCdf
 
-        warpers = [TemperatureLogitsWarper(self.temperature), TopPLogitsWarper(self.top_p)]
-        return LogitsProcessorList([*super().processors(ids, step, padding), *warpers, InverseCdf(self.seed, step, ids)])
+        warpers = [TemperatureLogitsWarper(self.temperature), InverseCdf(self.seed, step, ids, self.top_p)]
+        return LogitsProcessorList([*super().processors(ids, step, padding), *warpers])

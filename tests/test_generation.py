@@ -6,7 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny import VOCABULARY, composed, llama, outspoken, reviews, store, tokenizer, write_rows
+from transformers import TopPLogitsWarper
 
+from aloll_cli import generation
 from aloll_cli.artifacts.examples import ExampleTable
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.line import Line
@@ -14,7 +16,7 @@ from aloll_cli.artifacts.policy_source import LoadedPolicy
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.artifacts.values import load_values
 from aloll_cli.decoding import Beam, Greedy, Sample
-from aloll_cli.generation import respond
+from aloll_cli.generation import InverseCdf, respond
 from aloll_cli.models import end_tokens, with_plain_decoding
 
 LENGTHS = (5, 2, 9, 1, 7, 3)
@@ -137,6 +139,22 @@ def test_sampled_frequencies_are_those_of_the_softmax(temperature, top_p):
     count = 20_000
     found = np.bincount(taken(replace(SAMPLE, seed=3, top_p=top_p, temperature=temperature), given, count), minlength=4) / count
     np.testing.assert_allclose(found, expected / expected.sum(), atol=0.012)
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 1.0])
+def test_what_is_ranked_at_first_changes_no_draw(monkeypatch, top_p):
+    scores = torch.randn(400, 50, generator=torch.Generator().manual_seed(0))
+    names = [f"row-{i}" for i in range(len(scores))]
+
+    def drawn(ranked, scores):
+        monkeypatch.setattr(generation, "RANKED", ranked)
+        return InverseCdf(1, 0, names, top_p)(torch.zeros(400, 1, dtype=torch.long), scores).argmax(dim=-1)
+
+    for given in (scores, scores.bfloat16().float()):  # of these many are equal
+        every = drawn(50, given)
+        assert all(torch.equal(drawn(ranked, given), every) for ranked in (1, 2, 7, 30))
+    kept = TopPLogitsWarper(top_p)(None, scores) if top_p < 1 else scores
+    assert (kept.gather(1, drawn(50, scores)[:, None]) > -torch.inf).all()
 
 
 def test_top_p_leaves_the_tail_out():
