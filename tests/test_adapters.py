@@ -136,7 +136,8 @@ def test_a_policys_folder_opens_with_transformers_and_with_peft_and_answers_as_i
     assert evaluated != reference
 
 
-ONLINE = (*LORA, "reference=trained", "variant=ppo", "variant.rollout_size=8", "variant.epochs=1")
+TRAINED = ("reference=trained", "reference.updates=2", "reference.eval_every=2", "reference.batch_size=8")
+ONLINE = (*LORA, *TRAINED, "variant=ppo", "variant.rollout_size=8", "variant.epochs=1")
 
 
 @pytest.mark.parametrize(

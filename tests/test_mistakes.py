@@ -213,7 +213,7 @@ COMMANDS = [
     ("run -m variant=seq,sq", r"variant=sq: there is no such choice"),
     ("run variant=nll -m seed=1,x", r"seed=x: a whole number is needed"),
     ("run -m seed=1,2 best_of=optimizer.lr", r"best_of=optimizer\.lr: these runs do not differ in it\.\n.*nothing\."),
-    ("run -m experiment=compare_hha best_of=optimizer.rate", r'there is no option "optimizer\.rate" under "optimizer"\.'),
+    ("run -m experiment=compare_hha variant=seq seed=1 best_of=optimizer.rate", r'there is no option "optimizer\.rate" under "optimizer"\.'),
     ("run -m seed=range(3,1)", r"the sweep has no jobs: one of its lists is empty"),
     ("run -m seed=interval(1,2)", r"this sweeper takes lists only\.\n-m key=a,b"),
     # places
