@@ -153,7 +153,6 @@ def test_one_model_is_in_memory_while_a_policy_trains(folder, options, tmp_path,
 
     monkeypatch.setattr(Training, "_update", counting)
     gc.collect()
-    gc.freeze()  # what is there already is not searched again
     others = sum(isinstance(thing, LlamaForCausalLM) for thing in gc.get_objects())
     settings = composed(*options, *overrides)
     opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
