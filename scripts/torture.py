@@ -13,23 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
-
-from aloll_cli.cli import main
 
 STAGES = ("score-rewards", "train-reference", "precompute-values", "train", "evaluate", "report")
 STAGE_OF = {
@@ -50,14 +47,6 @@ AFTER = {
 BOOKKEEPING = ("recipe.json", "config.yaml", "log.txt", ".recipe.json.tmp", ".config.yaml.tmp")
 TIMES = ("log.txt", "config.yaml", "manifest.json")  # files that hold times, or checksums of files that do
 POLL = 0.005  # seconds; looking takes a core from what is looked at
-
-# each command is a process of its own, forked from one that has loaded these and nothing else
-COMMANDS = multiprocessing.get_context("forkserver")
-LOADED = (
-    "aloll_cli.composition", "aloll_cli.models", "datasets", "matplotlib.pyplot", "scipy.stats", "torch",
-    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
-    "transformers.models.llama.modeling_llama",
-)  # fmt: skip
 
 
 def contents(root: Path) -> dict[str, Any]:
@@ -88,28 +77,13 @@ class Tally:
         return self.stages.total()
 
 
-def start(folder: Path, options: list[str], log: Path) -> ForkServerProcess:
+def start(folder: Path, options: list[str], log: Path) -> subprocess.Popen[bytes]:
     """Start ``aloll run`` in a folder."""
-    process = COMMANDS.Process(target=command, args=(folder, options, log))
-    process.start()
-    return process
-
-
-def command(folder: Path, options: list[str], log: Path) -> None:
-    """Be ``aloll run`` in a folder."""
-    os.setsid()
-    os.chdir(folder)
+    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", "run", *options]
     with log.open("ab") as stream:
-        for number in (1, 2):
-            os.dup2(stream.fileno(), number)
-    sys.argv = ["aloll", "run", *options]
-    main()
-
-
-def exit_code(process: ForkServerProcess) -> int | None:
-    """Wait for the end; the negative number of a signal where one brought it."""
-    process.join()
-    return process.exitcode
+        return subprocess.Popen(
+            command, cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1"}, stdout=stream, stderr=stream, start_new_session=True
+        )
 
 
 def matches(folder: Path, pattern: str) -> list[Path]:
@@ -160,26 +134,26 @@ def kill_in(folder: Path, options: list[str], stage: str, delay: float, in_check
     """
     process = start(folder, options, log)
     began = None
-    while process.is_alive():
+    while process.poll() is None:
         began = began or (time.monotonic() if progress(folder, stage) else None)
         if began and (checkpoint_write(folder) if in_checkpoint else time.monotonic() - began >= delay):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             break
         time.sleep(0 if in_checkpoint and began else POLL)
-    return where_it_died(folder) if exit_code(process) == -signal.SIGKILL else None
+    return where_it_died(folder) if process.wait() == -signal.SIGKILL else None
 
 
 def seconds_of(folder: Path, options: list[str], log: Path) -> dict[str, float]:
     """Run undisturbed; returns for how long each stage showed progress."""
     process, lengths, last = start(folder, options, log), Counter[str](), time.monotonic()
-    while process.is_alive():
+    while process.poll() is None:
         now = time.monotonic()
         for stage in STAGES:
             if progress(folder, stage):
                 lengths[stage] += now - last
         last = now
         time.sleep(0.01)
-    if process.exitcode:
+    if process.returncode:
         sys.exit(f"the undisturbed run failed, see {log}")
     return {stage: float(lengths[stage]) for stage in STAGES}
 
@@ -189,7 +163,7 @@ def resumed(text: str) -> list[str]:
     return re.findall(r"(?:resumes \S+|resumed after update \d+ of \d+|\S.*: resumed, \d+ of \d+ blocks were there)", text)
 
 
-def torture(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipelines", type=int, default=10, help="runs that are killed")
@@ -240,13 +214,10 @@ def torment(
         if died_in is not None:
             tally.stages[died_in] += 1
             tally.in_checkpoints += bool(checkpoint_write(folder))
-    if code := exit_code(start(folder, options, log)):
+    if code := start(folder, options, log).wait():
         sys.exit(f"the repeated command failed with exit code {code}, see {log}")
     tally.resumes += resumed(log.read_text(errors="replace"))
 
 
 if __name__ == "__main__":
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # who is killed leaves semaphores
-    COMMANDS.set_forkserver_preload(list(LOADED))
-    sys.exit(torture(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))
