@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -27,30 +30,59 @@ sys.addaudithook(hook)
 """
 
 
-def start(folder: Path, *arguments: str, die_at: str | None = None, before: str = "", **more: str) -> "subprocess.Popen[str]":
-    """Start ``aloll …`` in a folder.
+def run(folder: Path, *arguments: str, code: int = 0, before: str = "", **more: str) -> tuple[str, str]:
+    """Run ``aloll …`` to its end and check its exit code.
 
     Args:
         folder: where.
         arguments: as a user types them.
-        die_at: a pattern of paths; a SIGKILL comes at the first file that matches.
+        code: the exit code that is due.
         before: Python that runs first.
         more: of the environment.
+
+    Returns:
+        stdout and stderr.
     """
-    before += DIE.format(pattern=die_at) if die_at else ""
     command = [sys.executable, "-c", before + "from aloll_cli.cli import main; main()", *arguments]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"} | more
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False, start_new_session=True
     )
+    assert done.returncode == code, f"exit code {done.returncode}, stderr:\n{done.stderr[-3000:]}"
+    return done.stdout, done.stderr
 
 
-def run(folder: Path, *arguments: str, code: int = 0, before: str = "", **more: str) -> tuple[str, str]:
-    """Run ``aloll …`` to its end and check its exit code; returns stdout and stderr."""
-    process = start(folder, *arguments, before=before, **more)
-    out, err = process.communicate(timeout=280)
-    assert process.returncode == code, f"exit code {process.returncode}, stderr:\n{err[-3000:]}"
-    return out, err
+class Forked:
+    """``aloll …`` in a fork of a process that has loaded the heavy libraries before, on one thread: saves their seconds."""
+
+    def __init__(self, folder: Path, arguments: tuple[str, ...], before: str) -> None:
+        self._place = Path(tempfile.mkdtemp())
+        for name in ("out", "err"):
+            (self._place / name).touch()
+        forking = _forking()
+        forking.stdin.write(json.dumps([str(folder), arguments, before, str(self._place)]) + "\n")
+        forking.stdin.flush()
+        self.pid = int(forking.stdout.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, or None as long as it runs."""
+        with suppress(FileNotFoundError):
+            self.returncode = int((self._place / "code").read_text())
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float = 280) -> tuple[str, str]:
+        """Wait for its end; returns stdout and stderr."""
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            assert time.monotonic() < end, f"no end after {timeout} seconds"
+            time.sleep(0.01)
+        said = (self._place / "out").read_text(), (self._place / "err").read_text()
+        shutil.rmtree(self._place)
+        return said
 
 
 @cache
@@ -61,23 +93,21 @@ def _forking() -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, script], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
+def fork(folder: Path, *arguments: str, die_at: str | None = None, before: str = "") -> Forked:
+    """Start ``aloll …`` in a folder, in a fork.
+
+    Args:
+        folder: where.
+        arguments: as a user types them.
+        die_at: a pattern of paths; a SIGKILL comes at the first file that matches.
+        before: Python that runs first.
+    """
+    return Forked(folder, arguments, before + DIE.format(pattern=die_at) if die_at else before)
+
+
 def quick(folder: Path, *arguments: str, code: int = 0, die_at: str | None = None, before: str = "") -> tuple[str, str]:
-    """The same in a fork of a process that has loaded the heavy libraries before, on one thread: saves their seconds."""
-    before += DIE.format(pattern=die_at) if die_at else ""
-    with tempfile.TemporaryDirectory() as place:
-        files = [Path(place, name) for name in ("out", "err")]
-        for file in files:
-            file.touch()
-        process = _forking()
-        process.stdin.write(json.dumps([str(folder), arguments, before, *map(str, files)]) + "\n")
-        process.stdin.flush()
-        found = int(process.stdout.readline())
-        out, err = (file.read_text() for file in files)
-    assert found == code, f"exit code {found}, stderr:\n{err[-3000:]}"
+    """The same as ``run``, in a fork."""
+    process = fork(folder, *arguments, die_at=die_at, before=before)
+    out, err = process.communicate()
+    assert process.returncode == code, f"exit code {process.returncode}, stderr:\n{err[-3000:]}"
     return out, err
-
-
-def was_killed(process: "subprocess.Popen[str]") -> bool:
-    """Wait for a process's end; whether a SIGKILL brought it."""
-    process.communicate(timeout=280)
-    return process.returncode == -signal.SIGKILL

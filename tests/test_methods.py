@@ -5,7 +5,7 @@ from shutil import copytree
 from signal import SIGKILL
 
 import pytest
-from running import SMALL, quick, run
+from running import SMALL, quick
 from torture import contents
 
 ROLLOUT = ["variant.rollout_size=16", "variant.epochs=2"]  # a rollout is learned from in 4 updates
@@ -61,7 +61,7 @@ def test_two_processes_have_the_loss_curve_of_one(undisturbed: Path, tmp_path: P
     for folder in ("one", "two"):
         copytree(undisturbed, tmp_path / folder / "outputs")
     quick(tmp_path / "one", "train", *SMALL, "variant=dpo")
-    run(tmp_path / "two", "train", *SMALL, "variant=dpo", "processes=2")
+    quick(tmp_path / "two", "train", *SMALL, "variant=dpo", "processes=2")
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 12
     assert two == pytest.approx(one, rel=1e-5, abs=1e-6)

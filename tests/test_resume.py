@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from running import SMALL, quick, run, start, was_killed
+from running import SMALL, fork, quick, run
 from tiny import job
 from torture import contents
 
@@ -44,7 +44,7 @@ def test_a_line_killed_at_the_worst_moments_ends_with_the_same_bits(undisturbed:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, code: int):
     long = [*SMALL, "updates=100000", "eval_every=100000", "checkpoint_every=100000"]
-    process = start(tmp_path, "train", *long)
+    process = fork(tmp_path, "train", *long)
     logged = "outputs/reviews/policy/*.partial/metrics.jsonl"
     while not any(file.stat().st_size for file in tmp_path.glob(logged)) and process.poll() is None:
         time.sleep(0.01)
@@ -95,17 +95,16 @@ def test_a_signal_at_the_end_of_a_job_ends_the_sweep(undisturbed: Path, tmp_path
 
 
 def test_a_worker_that_dies_alone_ends_the_command(tmp_path: Path):
-    (tmp_path / "guard").mkdir()
-    dying = "import os\nif os.environ.get('RANK') == '1':\n    os._exit(9)\n"
-    (tmp_path / "guard" / "sitecustomize.py").write_text(dying)
-    soon = "from aloll_cli import launching\nlaunching.GRACE = 1\n"
-    process = start(tmp_path, "train", *SMALL, "processes=2", before=soon, PYTHONPATH=str(tmp_path / "guard"))
-    process.communicate(timeout=60)
-    assert process.returncode == 9
+    dying = """
+import os, sys
+from aloll_cli import launching
+launching.GRACE = 1
+sys.addaudithook(lambda event, args: event == "open" and os.environ.get("RANK") == "1" and os._exit(9))
+"""
+    quick(tmp_path, "train", *SMALL, "processes=2", before=dying, code=9)
 
 
 def test_a_full_disk_of_one_process_is_said_by_all(tmp_path: Path):
-    (tmp_path / "guard").mkdir()
     full = """
 import errno, os, sys
 def hook(event, args):
@@ -113,8 +112,7 @@ def hook(event, args):
         raise OSError(errno.ENOSPC, "No space left on device")
 sys.addaudithook(hook)
 """
-    (tmp_path / "guard" / "sitecustomize.py").write_text(full)
-    _, said = run(tmp_path, "score-rewards", *SMALL, "processes=2", code=2, PYTHONPATH=str(tmp_path / "guard"))
+    _, said = quick(tmp_path, "score-rewards", *SMALL, "processes=2", code=2, before=full)
     what, hint = said.strip().splitlines()[-2:]
     assert re.search(r"^aloll score-rewards: outputs/reviews/\S+ cannot be written: no space left on device\.$", what), said
     assert hint.startswith("Make room and repeat the command")
@@ -161,7 +159,7 @@ def makings(outputs: Path) -> dict[str, list[str]]:
 
 def test_four_processes_at_once_make_each_artifact_once(undisturbed: Path, tmp_path: Path):
     stages = ("precompute-values", "train-reference", "train", "precompute-values")
-    processes = [start(tmp_path, stage, *SMALL) for stage in stages]
+    processes = [fork(tmp_path, stage, *SMALL) for stage in stages]
     said = [process.communicate(timeout=200)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0, 0], said
     begun = makings(tmp_path / "outputs")
@@ -176,11 +174,12 @@ def test_four_processes_at_once_make_each_artifact_once(undisturbed: Path, tmp_p
 
 def test_a_process_that_dies_with_a_lock_does_not_hold_up_the_others(tmp_path: Path):
     options = ["train-reference", *SMALL, "reference.updates=60"]
-    doomed = start(tmp_path, *options, die_at=r"/reference/.*/\.update-0000045\.tmp$")
+    doomed = fork(tmp_path, *options, die_at=r"/reference/.*/\.update-0000045\.tmp$")
     while not any(tmp_path.glob("outputs/reviews/reference/*.partial")) and doomed.poll() is None:
         time.sleep(0.01)
-    others = [start(tmp_path, *options) for _ in range(3)]
-    assert was_killed(doomed)
+    others = [fork(tmp_path, *options) for _ in range(3)]
+    doomed.communicate()
+    assert doomed.returncode == -signal.SIGKILL
     said = [process.communicate(timeout=200)[1] for process in others]
     assert [process.returncode for process in others] == [0, 0, 0], said
     begun = makings(tmp_path / "outputs")
@@ -189,10 +188,11 @@ def test_a_process_that_dies_with_a_lock_does_not_hold_up_the_others(tmp_path: P
     assert sum(f"process {doomed.pid} on " in text for text in said) >= 1
 
 
-def test_the_same_command_again_makes_nothing(undisturbed: Path):
-    before = {file: file.stat().st_mtime_ns for file in undisturbed.rglob("*") if file.is_file() and "/report/" not in str(file)}
-    _, said = quick(undisturbed.parent, "run", *SMALL)
-    after = {file: file.stat().st_mtime_ns for file in undisturbed.rglob("*") if file.is_file() and "/report/" not in str(file)}
+def test_the_same_command_again_makes_nothing(undisturbed: Path, tmp_path: Path):
+    outputs = Path(shutil.copytree(undisturbed, tmp_path / "outputs"))
+    before = {file: file.stat().st_mtime_ns for file in outputs.rglob("*") if file.is_file() and "/report/" not in str(file)}
+    _, said = quick(tmp_path, "run", *SMALL)
+    after = {file: file.stat().st_mtime_ns for file in outputs.rglob("*") if file.is_file() and "/report/" not in str(file)}
     assert after == before
     assert "makes" not in said
 
@@ -206,7 +206,7 @@ def test_plan_names_the_option_that_differs(undisturbed: Path):
 
 def test_a_run_stopped_with_one_process_goes_on_with_two(undisturbed: Path, tmp_path: Path):
     quick(tmp_path, "train", *SMALL, die_at=MOMENTS["the third checkpoint, before it is whole"], code=-signal.SIGKILL)
-    run(tmp_path, "train", *SMALL, "processes=2")
+    quick(tmp_path, "train", *SMALL, "processes=2")
     losses = []
     for root in (undisturbed, tmp_path / "outputs"):
         (records,) = (v for k, v in contents(root / "reviews" / "policy").items() if k.endswith("metrics.jsonl"))
