@@ -249,6 +249,11 @@ def check_weighting(settings: Settings) -> None:
         raise UserError(f"weight_loss=false takes the weights off a response's loss, and {name} has none.", "weight_loss=true")
     if not settings.clamp and not settings.weight_loss:
         raise UserError("clamp=false is about the weights of the loss, and weight_loss=false takes them away.", "clamp=true")
+    if signal is None and settings.sampling != Priority(exponent=1.0):  # the default
+        raise UserError(
+            f"sampling= says how often a response is drawn, and {name} takes none one by one.",
+            "sampling=priority sampling.exponent=1",
+        )
     if settings.reduction is Reduction.mean and signal is None:
         raise UserError(
             f"reduction=mean is for methods that take responses one by one, and {name} has a reduction of its own.",

@@ -183,6 +183,8 @@ COMMANDS = [
     ("train weight_loss=false variant=dpo", r"off a response's loss, and variant=dpo has none\.\nweight_loss=true"),
     ("train weight_loss=false variant=nll", r"off a response's loss, and variant=nll has none\.\nweight_loss=true"),
     ("train variant=dpo reduction=mean", r"variant=dpo has a reduction of its own\.\nreduction=sum"),
+    ("train variant=dpo sampling=uniform", r"variant=dpo takes none one by one\.\nsampling=priority sampling.exponent=1"),
+    ("train variant=ppo sampling.exponent=2", r"variant=ppo takes none one by one\.\nsampling=priority sampling.exponent=1"),
     ("train variant=ppo reward=column values=data", r"variant=ppo draws new text; .* has only stored ones\.\n.* or reward=fitted"),
     ("train variant=ppo batch_size=24", r"variant.rollout_size=64 is no multiple of batch_size=24\.\nvariant.rollout_size=72"),
     ("train variant=pro reward=length", r"variant.scale=logit is for rewards in \[0, 1\], .* in \[0, inf\]\.\nvariant.scale=given"),
