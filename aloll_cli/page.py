@@ -50,6 +50,9 @@ FIGURES = {  # what training logs, and how a reader knows it
     "kl": ("Distance to the reference", "½ (ln π − ln π_ref)² of the batch's tokens, summed over a response."),
     "ratio": ("Importance ratio", "Mean π / π_ref of a token; 1 where the policy is still the reference."),
     "clip_fraction": ("Clipped ratios", "Share of ratios that clipping changed."),
+    "pair_accuracy": ("Pairs in order", "Share of a prompt's pairs of responses that the variant ranks by their rewards."),
+    "sampled_reward": ("Reward while it trains", "Mean reward of each rollout's responses."),
+    "kl_reference": ("Rollouts' distance to the reference", "Mean ln π − ln π_ref of its responses, in nats a response."),
 }  # fmt: skip
 
 Drawn = tuple[Run, str, int]  # a run, its name, and the look that all runs of its kind share
@@ -155,16 +158,17 @@ def _plots(runs: list[Drawn]) -> list[Plot]:
     ]
     plots = [_curves("Validation score", f"Mean {scores} on validation prompts, by update.", validation, MARKERS)]
     for key, (title, note) in FIGURES.items():
-        lines = [_smoothed(name, run.updates, key, look) for run, name, look in runs if run.updates and key in run.updates[0]]
+        lines = [_smoothed(name, run.updates, key, look) for run, name, look in runs if any(key in r for r in run.updates)]
         plots.append(_curves(title, note, lines, ""))
     return [plot for plot in plots if plot]
 
 
 def _smoothed(name: str, updates: list[dict[str, Any]], key: str, look: int) -> Line:
-    """At most POINTS means of consecutive updates."""
+    """At most POINTS means of consecutive updates, of those that logged the figure."""
     import numpy as np
 
-    blocks = np.array_split(np.array([[r["update"], r[key]] for r in updates], dtype=float), min(POINTS, len(updates)))
+    logged = np.array([[r["update"], r[key]] for r in updates if key in r], dtype=float)
+    blocks = np.array_split(logged, min(POINTS, len(logged)))
     x, y = np.array([block.mean(axis=0) for block in blocks]).T.tolist()
     return Line(name, x, y, look)
 

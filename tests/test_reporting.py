@@ -298,6 +298,18 @@ def test_the_page_of_one_run_holds_figures_curves_answers_and_configuration(tmp_
     assert len(set(re.findall(r"#(m[0-9a-f]{10})", page.source)) - set(ids)) == 0
 
 
+def test_what_only_some_updates_log_is_drawn_over_those(tmp_path):
+    folder = write_run(tmp_path, "ppo")
+    (file,) = tmp_path.glob("policy/*/metrics.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row, reward in ((rows[0], 0.25), (rows[2], 0.75)):
+        row["sampled_reward"] = reward
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = page_about([folder, write_run(tmp_path, "seq")], tmp_path / "page.html")
+    assert "Reward while it trains by update: ppo s1 from 0.250 to 0.750." in page.text
+    assert "Rollouts' distance" not in page.text
+
+
 def test_the_page_of_several_runs_holds_the_paired_difference(tmp_path):
     folders = [write_run(tmp_path, "nll"), write_run(tmp_path, "seq", rewards={"a": 1.0, "b": 0.4, "c": 0.1}, response="so so")]
     page = page_about(folders, tmp_path / "page.html")
