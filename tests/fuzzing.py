@@ -24,15 +24,13 @@ HEAVY = {"torch", "transformers", "datasets", "peft"}
 def real_keys() -> list[str]:
     """Every option of every choice of every group."""
     from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
 
     register(Settings, GROUPS)
-    found: set[str] = set()
     with initialize_config_module("aloll_cli.conf", version_base=None):
-        found |= set(declared_keys(compose("config")))
-        for group, entries in GROUPS.items():
-            for name in entries:
-                chosen = {"model": ["model=small" if name == "scratch" else f"model={name}"]}.get(group, [f"{group}={name}"])
-                found |= set(declared_keys(compose("config", chosen)))
+        found = set(declared_keys(compose("config"))) | set(declared_keys(compose("config", ["task=local"])))
+    for group, entries in GROUPS.items():
+        found |= {f"{group}.{key}" for cls in entries.values() for key in declared_keys(OmegaConf.structured(cls))}
     return sorted(key for key in found if not key.startswith("hydra"))
 
 
