@@ -166,8 +166,8 @@ def report(figures: dict[str, Any]) -> list[str]:
     return [*lines, "", f"{count}; widest top-2 gap where they begin to: {texts['widest_gap']:.1e}, bound < {TIE:g}"]
 
 
-def main() -> None:
-    """Measure what the options say and print it; exit code 1 where texts differ by more than rounding."""
+def main() -> int:
+    """Measure what the options say and print it; returns 1 where texts differ by more than rounding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     for name, default in dataclasses.asdict(Setup()).items():
@@ -182,8 +182,8 @@ def main() -> None:
     sys.stdout.write("\n".join([*lines, "", *report(figures)]) + "\n")
     if file:
         file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    sys.exit(figures["texts"]["widest_gap"] >= TIE)
+    return int(figures["texts"]["widest_gap"] >= TIE)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

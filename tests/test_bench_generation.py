@@ -1,26 +1,28 @@
 """scripts/bench_generation.py at sizes that take no time."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
+import bench_generation
 import pytest
+import torch
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_generation.py"
 TINY = [
     "--prompts=12", "--shortest=2", "--longest=20", "--new=4", "--batch=4", "--batch-tokens=60", "--vocab=50", "--layers=1",
     "--hidden=32", "--alternations=1",
 ]  # fmt: skip
 
 
-def test_every_way_and_ratio_has_a_row_and_the_texts_agree(tmp_path):
-    command = [sys.executable, SCRIPT, *TINY, f"--json={tmp_path / 'figures.json'}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_every_way_and_ratio_has_a_row_and_the_texts_agree(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench_generation.py", *TINY, f"--json={tmp_path / 'figures.json'}"])
+    threads = torch.get_num_threads()
+    assert bench_generation.main() == 0
+    torch.set_num_threads(threads)
+    lines = capsys.readouterr().out.splitlines()
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert list(figures["ways"]) == ["file order", "sorted", "filled by tokens"]
     for name in [*figures["ways"], *figures["ratios"]]:
-        assert sum(line[:30].strip() == name for line in done.stdout.splitlines()) == 1, name
+        assert sum(line[:30].strip() == name for line in lines) == 1, name
     medians = [figures["ways"][name]["median"] for name in ("file order", "sorted")]
     assert figures["ratios"]["file order / sorted"]["median"] == pytest.approx(medians[0] / medians[1])
     assert figures["texts"]["compared"] == 24
