@@ -99,7 +99,7 @@ class Source(ABC):
 
 
 @dataclass
-class Logged(Source):
+class LoggedUnits(Source):
     """Units of logged responses, drawn with replacement.
 
     Attributes:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Logged:
+class LoggedRewards:
     """The logged responses of one split.
 
     Attributes:
@@ -50,7 +50,7 @@ class Evidence:
     """
 
     range: tuple[float, float]
-    train: Logged
+    train: LoggedRewards
     sample_rewards: FloatArray | None
     states: States
     say: Say
@@ -91,7 +91,7 @@ class Estimate(ABC):
     """Fitted values."""
 
     @abstractmethod
-    def of(self, split: str, logged: Logged, rows: slice) -> FloatArray:
+    def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
         """V for some of a split's logged responses."""
 
 
@@ -99,7 +99,7 @@ class Estimate(ABC):
 class _Constant(Estimate):
     value: float
 
-    def of(self, split: str, logged: Logged, rows: slice) -> FloatArray:
+    def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
         return np.full(rows.stop - rows.start, self.value)
 
 
@@ -127,7 +127,7 @@ class Constant(Values):
 class _LeaveOneOut(Estimate):
     fallback: float
 
-    def of(self, split: str, logged: Logged, rows: slice) -> FloatArray:
+    def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
         if logged.rewards is None:
             return np.full(rows.stop - rows.start, self.fallback)
         sums = np.bincount(logged.groups, weights=logged.rewards)[logged.groups]
@@ -195,7 +195,7 @@ class _HeadEstimate(Estimate):
     crossed_split: str | None
     folds: IntArray
 
-    def of(self, split: str, logged: Logged, rows: slice) -> FloatArray:
+    def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
         from aloll_cli.value_head import predict
 
         prompts, place = np.unique(logged.groups[rows], return_inverse=True)
@@ -253,7 +253,7 @@ class Data(Learned):
 class _ByPrompt(Estimate):
     means: FloatArray
 
-    def of(self, split: str, logged: Logged, rows: slice) -> FloatArray:
+    def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
         return self.means[logged.groups[rows]]
 
 

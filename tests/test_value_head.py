@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from aloll_cli.errors import UserError
 from aloll_cli.value_head import HeadOptions, ValueHead, cross_fit, padded_states, predict, prompt_states, train_head
-from aloll_cli.values import Constant, Data, Evidence, Group, Head, Logged, MonteCarlo
+from aloll_cli.values import Constant, Data, Evidence, Group, Head, LoggedRewards, MonteCarlo
 
 HIDDEN = 16
 OPTIONS = HeadOptions(lo=0.0, hi=1.0, lr=1e-2, epochs=8, batch_size=16, dropout=0.1, weight_decay=0.01, seed=1)
@@ -161,7 +161,7 @@ def evidence(given, rewards, groups=None, sampled=None, bounds=(0.0, 1.0), said=
     groups = np.arange(len(rewards)) if groups is None else np.array(groups)
     return Evidence(
         range=bounds,
-        train=Logged(np.array(rewards, dtype=np.float64), groups),
+        train=LoggedRewards(np.array(rewards, dtype=np.float64), groups),
         sample_rewards=None if sampled is None else np.array(sampled).reshape(len(sampled), -1),
         states=lambda split, prompts: [given[i] for i in prompts],
         say=(said if said is not None else []).append,
@@ -171,7 +171,7 @@ def evidence(given, rewards, groups=None, sampled=None, bounds=(0.0, 1.0), said=
 def test_values_from_data_do_not_depend_on_the_prompts_own_reward():
     given, targets = separable(30)
     targets = targets + np.linspace(0, 0.01, 30)
-    logged = Logged(None, np.arange(30))
+    logged = LoggedRewards(None, np.arange(30))
     method = Data(**(LEARNED | {"epochs": 1}))
     before = method.estimate(evidence(given, targets)).of("train", logged, slice(0, 30))
     own = 7
@@ -189,17 +189,17 @@ def test_values_from_data_are_one_a_prompt_and_the_mean_of_the_heads_elsewhere()
     given, targets = separable(18)
     groups = np.repeat(np.arange(18), 2)
     estimate = Data(**LEARNED).estimate(evidence(given, np.repeat(targets, 2), groups))
-    values = estimate.of("train", Logged(None, groups), slice(0, 36)).reshape(18, 2)
+    values = estimate.of("train", LoggedRewards(None, groups), slice(0, 36)).reshape(18, 2)
     assert np.array_equal(values[:, 0], values[:, 1])
-    blocks = [estimate.of("train", Logged(None, groups), slice(start, start + 9)) for start in range(0, 36, 9)]
+    blocks = [estimate.of("train", LoggedRewards(None, groups), slice(start, start + 9)) for start in range(0, 36, 9)]
     np.testing.assert_allclose(np.concatenate(blocks), values.ravel(), atol=1e-6)
-    elsewhere = estimate.of("validation", Logged(None, np.arange(18)), slice(0, 18))
+    elsewhere = estimate.of("validation", LoggedRewards(None, np.arange(18)), slice(0, 18))
     np.testing.assert_allclose(elsewhere, np.mean([predict(h, given) for h in estimate.heads], axis=0), atol=1e-6)
 
 
 def test_the_papers_head_is_fitted_on_validation_samples_and_reads_no_logged_reward():
     given, targets = separable(30)
-    rows = Logged(None, np.arange(30))
+    rows = LoggedRewards(None, np.arange(30))
     values = [
         Head(**LEARNED).estimate(evidence(given, logged, sampled=targets)).of("train", rows, slice(0, 30))
         for logged in (targets, np.zeros(30))
@@ -210,7 +210,7 @@ def test_the_papers_head_is_fitted_on_validation_samples_and_reads_no_logged_rew
 
 def test_several_samples_of_a_prompt_are_one_target_their_mean():
     given, targets = separable(30)
-    rows = Logged(None, np.arange(30))
+    rows = LoggedRewards(None, np.arange(30))
     several = np.stack([targets - 0.1, targets + 0.05, targets + 0.05], axis=1)
     values = [
         Head(**LEARNED).estimate(evidence(given, np.zeros(30), sampled=sampled)).of("train", rows, slice(0, 30))
@@ -234,10 +234,10 @@ def test_group_values_are_the_mean_of_the_others_worked_by_hand():
     # prompts: {1, 2, 6}, {4}, {0, 2}; the lone one gets the mean of all, 15 / 6
     rewards, groups, said = [1, 4, 2, 0, 6, 2], np.array([0, 1, 0, 2, 0, 2]), []
     estimate = Group().estimate(evidence([], rewards, groups, said=said))
-    logged = Logged(np.array(rewards, dtype=np.float64), groups)
+    logged = LoggedRewards(np.array(rewards, dtype=np.float64), groups)
     assert estimate.of("train", logged, slice(0, 6)).tolist() == [4.0, 2.5, 3.5, 2.0, 1.5, 0.0]
     assert estimate.of("train", logged, slice(2, 4)).tolist() == [3.5, 2.0]
-    assert estimate.of("validation", Logged(None, groups), slice(0, 2)).tolist() == [2.5, 2.5]
+    assert estimate.of("validation", LoggedRewards(None, groups), slice(0, 2)).tolist() == [2.5, 2.5]
     assert said == ["  33.3% of the training prompts have a single response and get the mean reward as their value"]
 
 
@@ -245,7 +245,7 @@ def test_monte_carlo_values_are_the_means_of_the_samples_of_the_prompt_worked_by
     said = []
     method = MonteCarlo(samples=2, seed=1, top_p=1.0, temperature=1.0)
     found = evidence([], [9.0] * 4, [0, 1, 0, 2], sampled=[[0.0, 1.0], [0.5, 0.25], [1.0, 1.0]], said=said)
-    logged = Logged(np.full(4, 9.0), np.array([0, 1, 0, 2]))
+    logged = LoggedRewards(np.full(4, 9.0), np.array([0, 1, 0, 2]))
     assert method.estimate(found).of("train", logged, slice(0, 4)).tolist() == [0.5, 0.375, 0.5, 1.0]
     assert method.estimate(found).of("train", logged, slice(1, 3)).tolist() == [0.375, 0.5]
     # sample variances 1/2, 1/32, 0: √(0.17708 / 2) = 0.298
@@ -258,7 +258,7 @@ def test_group_values_need_a_prompt_with_two_responses():
 
 
 def test_a_constant_is_the_one_given_or_the_mean_reward():
-    logged = Logged(None, np.arange(3))
+    logged = LoggedRewards(None, np.arange(3))
     for value, expected in ((0.3, 0.3), (None, 2.0)):
         estimate = Constant(value=value).estimate(evidence([], [1.0, 2.0, 3.0]))
         assert estimate.of("train", logged, slice(0, 2)).tolist() == [expected] * 2

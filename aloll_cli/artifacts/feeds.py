@@ -123,7 +123,7 @@ class SingleResponses(Feed):
 
     def open(self, job: Job, drawing: Drawing, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         from aloll_cli.sampling import Draws
-        from aloll_cli.sources import Logged, Rows, one_by_one
+        from aloll_cli.sources import LoggedUnits, Rows, one_by_one
 
         examples = self._train(job)
         rewards, weights = self.weights.load(job)
@@ -138,7 +138,7 @@ class SingleResponses(Feed):
         counted = weights if self.weight_loss else kept.astype(weights.dtype)
         rows = Rows(examples, counted, rewards, _table(job, self.reference_logps))
         draws = Draws(frequencies, drawing.batch_size, drawing.seed)
-        return Logged(rows, int(kept.sum()), float(kept.mean()), *one_by_one(len(examples)), draws)
+        return LoggedUnits(rows, int(kept.sum()), float(kept.mean()), *one_by_one(len(examples)), draws)
 
 
 class RankedGroups(Feed):
@@ -158,7 +158,7 @@ class RankedGroups(Feed):
         import numpy as np
 
         from aloll_cli.sampling import Draws
-        from aloll_cli.sources import Logged, Rows, ranked
+        from aloll_cli.sources import LoggedUnits, Rows, ranked
 
         examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
         members, offsets, preferring = ranked(examples.groups[0], rewards.astype(np.float32))
@@ -178,7 +178,7 @@ class RankedGroups(Feed):
         )
         draws = Draws(preferring.astype(np.float64), drawing.batch_size, drawing.seed)  # each equally often
         rows = Rows(examples, np.ones(len(examples)), rewards, _table(job, self.reference_logps))
-        return Logged(rows, int(preferring.sum()), float(preferring.mean()), members, offsets, draws)
+        return LoggedUnits(rows, int(preferring.sum()), float(preferring.mean()), members, offsets, draws)
 
 
 class OwnResponses(Feed):

@@ -15,7 +15,7 @@ OTHER = "other"  # prompts without a subset, where others have one
 
 
 @dataclass(frozen=True)
-class Logged:
+class LoggedPrompts:
     """One entry a prompt, in the order asked for.
 
     Attributes:
@@ -30,7 +30,7 @@ class Logged:
     subsets: list[str] | None
 
 
-def logged(raw: pa.Table, groups: Sequence[str], which: References) -> Logged:
+def logged(raw: pa.Table, groups: Sequence[str], which: References) -> LoggedPrompts:
     """Look prompts up.
 
     Args:
@@ -45,7 +45,7 @@ def logged(raw: pa.Table, groups: Sequence[str], which: References) -> Logged:
     first = raw.take([rows[group][0] for group in groups])
     columns = raw.select(["response", "stored", "position"]).to_pydict()
     subsets = first.column("subset").to_pylist()
-    return Logged(
+    return LoggedPrompts(
         references=[_references(rows[group], columns, which) for group in groups],
         knowledge=[_knowledge(parts) for parts in first.column("parts").to_pylist()],
         subsets=[subset or OTHER for subset in subsets] if any(subsets) else None,

@@ -12,7 +12,7 @@ from aloll_cli.artifacts.examples import ExampleTable
 from aloll_cli.artifacts.feeds import ResponseWeights
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
-from aloll_cli.artifacts.logged import Logged, logged
+from aloll_cli.artifacts.logged import LoggedPrompts, logged
 from aloll_cli.artifacts.rewards import Rewards, load_components, load_rewards
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
@@ -160,7 +160,7 @@ class Metrics(Artifact):
         policy, reference = found["policy"], found["reference"]
         return {"component_gains": {part: self._gain(policy[part] - reference[part]) for part in policy}}
 
-    def _against(self, known: Logged, texts: list[str]) -> dict[str, Any]:
+    def _against(self, known: LoggedPrompts, texts: list[str]) -> dict[str, Any]:
         """What answers share with the logged responses to their prompts, and with the knowledge in these."""
         from aloll_cli.overlap import Against, grounding
 

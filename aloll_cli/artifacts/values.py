@@ -14,7 +14,7 @@ from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.config import identity, name_of
 from aloll_cli.models import load_tokenizer
 from aloll_cli.tables import read_blocks, write_blocks
-from aloll_cli.values import Evidence, Logged, Values
+from aloll_cli.values import Evidence, LoggedRewards, Values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +50,7 @@ class ValuesArtifact(Artifact):
         if self.values.fitted_on:
             self.values.check_prompts(len(tables[self.values.fitted_on].groups[1]))
             states.keep(self.values.fitted_on)
-        logged = {split: Logged(rewards if split == "train" else None, table.groups[0]) for split, table in tables.items()}
+        logged = {split: LoggedRewards(rewards if split == "train" else None, table.groups[0]) for split, table in tables.items()}
         sampled = None
         if self.samples and self.values.sampled_on:
             prompts = len(tables[self.values.sampled_on].prompt_names)
