@@ -112,7 +112,9 @@ def by_prompt(values: FloatArray, answers: int) -> FloatArray:
 
 
 def text_figures(texts: Sequence[str], resamples: int, answers: int = 1) -> dict[str, Any]:
-    """Length (words of non-empty responses, a mean over prompts), share of empty ones, distinct-n in both formulas.
+    """Length (words of non-empty responses, a mean over prompts), shares of empty and of different ones, both distinct-n.
+
+    The share of different responses, of all, shows what distinct-n hides: one answer to many prompts.
 
     Args:
         texts: responses, those to a prompt together.
@@ -124,6 +126,7 @@ def text_figures(texts: Sequence[str], resamples: int, answers: int = 1) -> dict
     figures: dict[str, Any] = {
         "length": mean_with_interval(spoken, resamples) if len(spoken) else {"mean": 0.0, "ci95": [0.0, 0.0]},
         "empty": float(np.mean(lengths == 0)),
+        "different": len({text.strip() for text in texts}) / len(texts),
     }
     for n in (1, 2, 3):
         figures[f"distinct_{n}"] = distinct(texts, n)

@@ -183,8 +183,9 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, Any, Any, Any]]:
     if found := metrics.get(LIKELIHOOD):
         rows.append(("weighted log-lik.", found["policy"], found["reference"], found["gain"]))
     names = {
-        "length": "length (words)", "empty": "empty", "distinct_1": "distinct-1", "distinct_1_matched": "distinct-1 matched",
-        "ended": "ended", "bleu": "BLEU", "rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L",
+        "length": "length (words)", "empty": "empty", "different": "different",
+        "distinct_1": "distinct-1", "distinct_1_matched": "distinct-1 matched", "ended": "ended",
+        "bleu": "BLEU", "rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L",
         "coverage": "coverage", "density": "density", "perplexity": "perplexity", "kl_per_token": "KL a token",
     }  # fmt: skip
     return rows + [(name, policy[key], reference[key], None) for key, name in names.items() if policy.get(key) is not None]

@@ -13,8 +13,9 @@ from aloll_cli.runs import KL, LIKELIHOOD, Run, number, proxies, several_compone
 INTERVALS = "95 % intervals: bootstrap over prompts of each prompt's mean over seeds"
 
 SHARES = (
-    "distinct-1 share: of the reference's, in equally many words. kept: of all responses for training those with positive "
-    "weight (any but 0 under clamp=false); of all prompts those with a preference, for methods that compare."
+    "distinct-1 share: of the reference's, in equally many words. different: of all answers, an answer to many prompts "
+    "counting once. kept: of all responses for training those with positive weight (any but 0 "
+    "under clamp=false); of all prompts those with a preference, for methods that compare."
 )
 COSTS = {
     "updates": "updates", "tokens": "tokens trained on", "seconds": "seconds", "samples": "samples drawn",
@@ -43,6 +44,7 @@ def columns(comparison: Comparison) -> list[Column]:
         ("weighted log-lik. gain", _measured(rows, lambda run: (run.metrics.get(LIKELIHOOD) or {}).get("gain")), "+"),
         ("words", _measured(rows, lambda run: run.metrics["policy"]["length"]["mean"]), ""),
         ("distinct-1 share", _measured(rows, distinct_share), ""),
+        ("different", _measured(rows, lambda run: run.metrics["policy"]["different"]), ""),
         ("KL a token", _measured(rows, lambda run: run.metrics["policy"].get("kl_per_token")), ""),
         ("kept", _measured(rows, lambda run: run.kept), ""),
         *((f"gain, {part}", _measured(rows, partial(_in_part, part)), "+") for part in parts),
@@ -134,6 +136,7 @@ def _method_as_plain(row: Row) -> dict[str, Any]:
     measured = {
         "words": lambda run: run.metrics["policy"]["length"]["mean"],
         "distinct_1_share": distinct_share,
+        "different": lambda run: run.metrics["policy"]["different"],
         "kl_per_token": lambda run: run.metrics["policy"].get("kl_per_token"),
         "kept": lambda run: run.kept,
     }

@@ -102,6 +102,7 @@ def test_length_counts_words_of_responses_that_are_not_empty():
     figures = text_figures([*TEXTS, "  \n"], 100)
     assert figures["length"]["mean"] == 3.5  # 5 and 2 words
     assert figures["empty"] == 0.5
+    assert figures["different"] == 0.75  # two are empty
     assert figures["distinct_1"] == pytest.approx(4 / 7)
     assert {f"distinct_{n}{kind}" for n in (1, 2, 3) for kind in ("", "_per_word")} <= set(figures)
 
@@ -110,6 +111,10 @@ def test_nothing_but_empty_responses_has_length_zero():
     figures = text_figures(["", " "], 10)
     assert figures["length"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
     assert figures["empty"] == 1.0
+
+
+def test_one_answer_to_many_prompts_is_counted_once():
+    assert text_figures(["Thank you.", "a", "Thank you. ", "thank you.", "a"], 10)["different"] == 3 / 5
 
 
 def test_values_of_several_answers_are_averaged_by_prompt():

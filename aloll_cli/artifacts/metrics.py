@@ -55,7 +55,7 @@ class Metrics(Artifact):
     """What ``evaluate`` leaves."""
 
     kind, stage = "metrics", "evaluate"
-    version = 3
+    version = 4
     resumes = False
 
     def __init__(
