@@ -11,7 +11,7 @@ import numpy as np
 from aloll_cli.answering import Answering
 from aloll_cli.batches import batch_logps
 from aloll_cli.errors import UserError
-from aloll_cli.metrics import distinct, words
+from aloll_cli.metrics import different, distinct, words
 from aloll_cli.packing import longest_first
 
 if TYPE_CHECKING:
@@ -94,6 +94,9 @@ class GeneratedReward(Evaluator):
         before, after = (distinct(texts, 1, first_words=count) for texts in (first["responses"], record["responses"]))
         if after < before / 2:
             return f"the responses repeat themselves: distinct-1 fell from {before:.3f} to {after:.3f} at equal numbers of words"
+        before, after = different(first["responses"]), different(record["responses"])
+        if after < 0.75 * before:
+            return f"one response answers many prompts: {1 - after:.0%} repeat another, {1 - before:.0%} did before training"
         if record["empty"] > max(0.2, 2 * first["empty"]):
             return f"{record['empty']:.0%} of the responses are empty"
         return None

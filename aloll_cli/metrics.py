@@ -36,6 +36,11 @@ def distinct(texts: Sequence[str], n: int, first_words: int | None = None) -> fl
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
+def different(texts: Sequence[str]) -> float:
+    """The share of responses that are left when equal ones count once; in (0, 1]. It shows one answer to many prompts."""
+    return len({text.strip() for text in texts}) / len(texts)
+
+
 def distinct_per_word(texts: Sequence[str], n: int) -> float:
     """The other formula in use: case-sensitive, split at single spaces, unique n-grams / all WORDS."""
     split = [text.split(" ") for text in texts]
@@ -114,8 +119,6 @@ def by_prompt(values: FloatArray, answers: int) -> FloatArray:
 def text_figures(texts: Sequence[str], resamples: int, answers: int = 1) -> dict[str, Any]:
     """Length (words of non-empty responses, a mean over prompts), shares of empty and of different ones, both distinct-n.
 
-    The share of different responses, of all, shows what distinct-n hides: one answer to many prompts.
-
     Args:
         texts: responses, those to a prompt together.
         resamples: of the bootstrap over prompts.
@@ -126,7 +129,7 @@ def text_figures(texts: Sequence[str], resamples: int, answers: int = 1) -> dict
     figures: dict[str, Any] = {
         "length": mean_with_interval(spoken, resamples) if len(spoken) else {"mean": 0.0, "ci95": [0.0, 0.0]},
         "empty": float(np.mean(lengths == 0)),
-        "different": len({text.strip() for text in texts}) / len(texts),
+        "different": different(texts),
     }
     for n in (1, 2, 3):
         figures[f"distinct_{n}"] = distinct(texts, n)
