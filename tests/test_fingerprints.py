@@ -100,11 +100,6 @@ def test_the_choice_and_the_cut_of_responses_leave_data_tokenizer_and_fitted_rew
     assert {"examples", "rewards", "reference", "values", "policy"} <= moved
 
 
-@pytest.mark.parametrize("variant", ["dpo", "ppo"])
-def test_what_a_method_has_no_use_for_changes_nothing(variant):
-    assert changed(fingerprints(f"variant={variant}"), fingerprints(f"variant={variant}", "sampling=uniform")) == set()
-
-
 def test_what_is_read_of_the_rows_changes_the_data():
     assert changed(fingerprints(), fingerprints("task.on_bad_row=skip")) == {*PARTS, "rewards"}
 
