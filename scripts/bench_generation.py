@@ -26,9 +26,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from aloll_cli.arrays import IntArray
-from aloll_cli.decoding import Greedy
-from aloll_cli.generation import respond
-from aloll_cli.packing import longest_first
+from aloll_cli.models.decoding import Greedy
+from aloll_cli.models.generation import respond
+from aloll_cli.text.packing import longest_first
 
 PAIRS = {("file order", "sorted"): ">= 1.3", ("file order", "filled by tokens"): "", ("sorted", "filled by tokens"): ""}
 TIE = 1e-4  # of two logits: rounding may turn them round

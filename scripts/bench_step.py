@@ -29,8 +29,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from aloll_cli.batches import TokenBatch
-from aloll_cli.logprobs import ResponseLogps
+from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.training.batches import TokenBatch
 from aloll_cli.variants.base import Batch, Variant
 from aloll_cli.variants.nll import Nll
 from aloll_cli.variants.seq import Seq

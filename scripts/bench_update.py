@@ -29,11 +29,12 @@ from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from aloll_cli.adapters import Lora
-from aloll_cli.batches import TokenBatch
-from aloll_cli.logprobs import ResponseLogps
-from aloll_cli.models import Dtype, Head, Placement, Pretrained, Quantization
-from aloll_cli.optimizers import Adamw, Schedule
+from aloll_cli.models.adapters import Lora
+from aloll_cli.models.base import Dtype, Head, Placement
+from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.models.pretrained import Pretrained, Quantization
+from aloll_cli.training.batches import TokenBatch
+from aloll_cli.training.optimizers import Adamw, Schedule
 
 
 @dataclasses.dataclass(frozen=True)

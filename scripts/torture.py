@@ -79,7 +79,7 @@ class Tally:
 
 def start(folder: Path, options: list[str], log: Path) -> subprocess.Popen[bytes]:
     """Start ``aloll run`` in a folder."""
-    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", "run", *options]
+    command = [sys.executable, "-c", "from aloll_cli.cli.main import main; main()", "run", *options]
     with log.open("ab") as stream:
         return subprocess.Popen(
             command, cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1"}, stdout=stream, stderr=stream, start_new_session=True

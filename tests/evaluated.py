@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from aloll_cli.artifacts.manifest import write_manifest
 from aloll_cli.artifacts.metrics import Metrics
-from aloll_cli.config import fingerprint
-from aloll_cli.metrics import matched_distinct, mean_with_interval, text_figures
+from aloll_cli.metrics.intervals import mean_with_interval
+from aloll_cli.metrics.text import matched_distinct, text_figures
+from aloll_cli.schema import fingerprint
+from aloll_cli.store.manifest import write_manifest
 
 RESAMPLES = 200
 REWARDS = {"a": 0.9, "b": 0.5, "c": 0.1}

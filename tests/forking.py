@@ -15,15 +15,16 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
-from aloll_cli import launching, worker
-from aloll_cli.cli import _quiet_libraries, main
+from aloll_cli.cli import launching, worker
+from aloll_cli.cli.execution import _quiet_libraries
+from aloll_cli.cli.main import main
 
 # what the stages load; they compute on one thread, since OpenMP was loaded before threads= was read
 LOADED = (
     "accelerate", "datasets", "matplotlib.pyplot", "peft", "rouge_score.rouge_scorer", "sacrebleu.metrics.bleu", "scipy.stats",
     "sklearn.feature_extraction.text", "torch", "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama",
-    "vaderSentiment.vaderSentiment", "aloll_cli.composition", "aloll_cli.logprobs", "aloll_cli.models",
+    "vaderSentiment.vaderSentiment", "aloll_cli.cli.composition", "aloll_cli.models.logprobs", "aloll_cli.models.base",
 )  # fmt: skip
 
 

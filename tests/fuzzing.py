@@ -13,10 +13,12 @@ from collections import Counter
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-import aloll_cli.composition as composition
-from aloll_cli.cli import run_command
-from aloll_cli.config import declared_keys, flatten, register
-from aloll_cli.settings import GROUPS, Settings
+import aloll_cli.cli.composition as composition
+from aloll_cli.cli.main import run_command
+from aloll_cli.cli.validation import declared_keys, register
+from aloll_cli.schema import flatten
+from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.root import Settings
 
 HEAVY = {"torch", "transformers", "datasets", "peft"}
 

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-from aloll_cli.cli import run_command
+from aloll_cli.cli.main import run_command
 
 HEAVY = {"torch", "transformers", "datasets", "peft"}
 

@@ -43,7 +43,7 @@ def run(folder: Path, *arguments: str, code: int = 0, before: str = "", **more: 
     Returns:
         stdout and stderr.
     """
-    command = [sys.executable, "-c", before + "from aloll_cli.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", before + "from aloll_cli.cli.main import main; main()", *arguments]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"} | more
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False, start_new_session=True

@@ -15,22 +15,22 @@ from tiny import composed, gpt2, llama, opened, reviews, tokenizer
 from torture import contents
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from aloll_cli.adapters import attach, has_adapter
-from aloll_cli.artifacts.base import Job, Store
-from aloll_cli.artifacts.examples import ExampleTable
 from aloll_cli.artifacts.generations import load_generations
-from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.reference_logps import LogpTable
-from aloll_cli.batches import batch_logps
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json_lines
-from aloll_cli.logprobs import ResponseLogps
-from aloll_cli.models import load_tokenizer
+from aloll_cli.models.adapters import attach, has_adapter
+from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.models.saving import load_tokenizer
+from aloll_cli.runtime.world import Alone
 from aloll_cli.stages import export
 from aloll_cli.stopping import Interrupted, Stopper
-from aloll_cli.training import Training
-from aloll_cli.world import Alone
+from aloll_cli.store.store import Job, Store
+from aloll_cli.text.examples import ExampleTable
+from aloll_cli.training.batches import batch_logps
+from aloll_cli.training.loop import Trainer
 
 SHORT = [
     "model=pretrained", "reference=pretrained", "generation=greedy", "values=constant", "values.value=0.1", "updates=4",
@@ -71,8 +71,8 @@ def line(folder, options):
     def made(*overrides):
         settings = composed(*options, *overrides)
         store = opened(folder / ("out " + " ".join(overrides).replace("/", "-")), settings.runtime)
-        store.ensure(Line(settings).metrics)
-        return Line(settings), store
+        store.ensure(Pipeline(settings).metrics)
+        return Pipeline(settings), store
 
     return made
 
@@ -145,17 +145,17 @@ ONLINE = (*LORA, *TRAINED, "variant=ppo", "variant.rollout_size=8", "variant.epo
 )
 def test_one_model_is_in_memory_while_a_policy_trains(folder, options, tmp_path, monkeypatch, overrides):
     counted = []
-    update = Training._update
+    update = Trainer._update
 
     def counting(self, number):
         counted.append(sum(isinstance(thing, LlamaForCausalLM) for thing in gc.get_objects()))
         return update(self, number)
 
-    monkeypatch.setattr(Training, "_update", counting)
+    monkeypatch.setattr(Trainer, "_update", counting)
     gc.collect()
     others = sum(isinstance(thing, LlamaForCausalLM) for thing in gc.get_objects())
     settings = composed(*options, *overrides)
-    opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
+    opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
     assert len(counted) >= 4
     assert set(counted) == {others + 1}
 
@@ -231,7 +231,7 @@ def test_the_same_bits_come_out_after_a_kill(line, options, folder, tmp_path):
 def test_the_optimizers_state_survives_a_stop(line, options, tmp_path, overrides):
     made, store = line(*overrides)
     settings, stopper = composed(*options, *overrides), Stopper(None)
-    policy = Line(settings).policy
+    policy = Pipeline(settings).policy
     stopped = Store(tmp_path, settings.runtime, Alone(), stopper, Command("run"), {})
     for needed in policy.inputs().values():
         stopped.ensure(needed)
@@ -275,7 +275,7 @@ def test_layers_are_computed_again_although_dropout_is_off(options, tmp_path, mo
 
     gpt2(dropout=0.5).save_pretrained(tmp_path / "gpt2")
     tokenizer().save_pretrained(tmp_path / "gpt2")
-    calls, modes, forward, update = [], [], GPT2MLP.forward, Training._update
+    calls, modes, forward, update = [], [], GPT2MLP.forward, Trainer._update
 
     def counted(self, states):
         calls.append(self.dropout.training)
@@ -288,10 +288,10 @@ def test_layers_are_computed_again_although_dropout_is_off(options, tmp_path, mo
         return figures
 
     monkeypatch.setattr(GPT2MLP, "forward", counted)
-    monkeypatch.setattr(Training, "_update", marked)
+    monkeypatch.setattr(Trainer, "_update", marked)
     for again in ("false", "true"):
         settings = composed(*options, f"model.path={tmp_path / 'gpt2'}", f"gradient_checkpointing={again}", "batch_size=3")
-        opened(tmp_path / again, settings.runtime).ensure(Line(settings).policy)
+        opened(tmp_path / again, settings.runtime).ensure(Pipeline(settings).policy)
     assert modes == [(2, False)] * 4 + [(4, False)] * 4  # two layers, once and twice; no dropout
 
 
@@ -330,7 +330,7 @@ def test_an_adapter_that_does_not_fit_is_refused(options, folder, tmp_path, trou
     save_file(changed[trouble], file)
     settings = composed(*options, "adapter=pretrained", f"model.adapter={tmp_path / 'other'}")
     with pytest.raises(UserError, match=r"other is no adapter for this LlamaForCausalLM\."):
-        opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
+        opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
 
 
 def test_a_head_that_is_the_embeddings_gets_no_adapter(options, tmp_path):
@@ -338,7 +338,7 @@ def test_a_head_that_is_the_embeddings_gets_no_adapter(options, tmp_path):
     tokenizer().save_pretrained(tmp_path / "tied")
     settings = composed(*options, *LORA, f"model.path={tmp_path / 'tied'}", "adapter.targets=[c_attn,lm_head]")
     with pytest.raises(UserError, match="GPT2LMHeadModel shares the weights of its head and its embeddings"):
-        opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
+        opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
 
 
 def test_an_exported_adapter_opens_from_anywhere(line, tmp_path, monkeypatch):
@@ -355,11 +355,11 @@ def test_an_adapter_in_a_pickle_is_refused(options, folder, tmp_path):
     (tmp_path / "old" / "adapter_model.safetensors").rename(tmp_path / "old" / "adapter_model.bin")
     settings = composed(*options, "adapter=pretrained", f"model.adapter={tmp_path / 'old'}")
     with pytest.raises(UserError, match=r"old has no adapter_model\.safetensors; weights in a pickle"):
-        opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
+        opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
 
 
 def test_targets_that_the_model_lacks_are_refused_with_those_that_it_has(options, tmp_path):
     settings = composed(*options, *LORA, "adapter.targets=[q_proj,v_porj]")
     with pytest.raises(UserError, match=r"adapter\.targets: LlamaForCausalLM has no layers v_porj") as raised:
-        opened(tmp_path, settings.runtime).ensure(Line(settings).policy)
+        opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
     assert "q_proj" in raised.value.args[1]

@@ -10,18 +10,18 @@ import pytest
 import torch
 from tiny import composed, outspoken, reviews, store, write_rows
 
-from aloll_cli.artifacts.answer_logps import AnswerLogps, load_answer_logps
 from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.generation_logps import GenerationLogps, load_answer_logps
 from aloll_cli.artifacts.generations import AnswerTokens, Generations, load_generations
-from aloll_cli.artifacts.line import Line
-from aloll_cli.artifacts.logged import logged
+from aloll_cli.artifacts.logged_prompts import logged
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.policy_source import LoadedPolicy
 from aloll_cli.artifacts.rewards import load_rewards
-from aloll_cli.decoding import Sample
 from aloll_cli.files import read_json
-from aloll_cli.metrics import likelihood_figures
-from aloll_cli.models import load_tokenizer
-from aloll_cli.settings import References
+from aloll_cli.metrics.intervals import likelihood_figures
+from aloll_cli.models.decoding import Sample
+from aloll_cli.models.saving import load_tokenizer
+from aloll_cli.settings.choices import References
 from aloll_cli.tasks.base import Part, Record
 
 SIZES = ("model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=32")
@@ -34,7 +34,7 @@ def answered(tmp_path_factory):
     """Two random models, the first one's two answers to each test prompt, and the store."""
     folder = tmp_path_factory.mktemp("answered")
     options = (f"task.path={reviews(folder / 'rows')}", *SIZES, "task.max_response_tokens=8", "model.vocab_size=320")
-    line = Line(composed(*options, "task.stop=[e]"))
+    line = Pipeline(composed(*options, "task.stop=[e]"))
     models = [LoadedPolicy(line.settings.model, line.tokenizer, seed=seed) for seed in (1, 2)]
     answers = Generations(models[0], line.examples, "test", PLAIN)
     opened = store(folder / "out")
@@ -62,7 +62,7 @@ def test_the_tokens_of_an_answer_are_kept_as_they_were_given(answered):
 def test_stored_log_probs_of_answers_are_those_of_the_model(answered):
     tokens = tokens_of(answered)
     for policy in answered.models:
-        artifact = AnswerLogps(policy, answered.line.tokenizer, answered.answers)
+        artifact = GenerationLogps(policy, answered.line.tokenizer, answered.answers)
         logps, counts = load_answer_logps(answered.store.ensure(artifact))
         model = policy.load(
             SimpleNamespace(path=answered.store.path, world=SimpleNamespace(device="cpu"), runtime=composed().runtime)
@@ -78,7 +78,7 @@ def test_stored_log_probs_of_answers_are_those_of_the_model(answered):
 
 def test_the_distance_between_two_models_is_positive_and_that_of_one_to_itself_zero(answered):
     own, other = (
-        load_answer_logps(answered.store.ensure(AnswerLogps(policy, answered.line.tokenizer, answered.answers)))
+        load_answer_logps(answered.store.ensure(GenerationLogps(policy, answered.line.tokenizer, answered.answers)))
         for policy in answered.models
     )
     assert likelihood_figures(own[0], other[0], own[1], 50, answers=2)["kl"]["mean"] > 0.01
@@ -86,9 +86,9 @@ def test_the_distance_between_two_models_is_positive_and_that_of_one_to_itself_z
 
 
 def test_a_model_with_other_tokens_has_no_log_probs_of_the_answers(answered):
-    other = Line(composed(*answered.options, "model.vocab_size=300"))
+    other = Pipeline(composed(*answered.options, "model.vocab_size=300"))
     stranger = LoadedPolicy(other.settings.model, other.tokenizer, seed=1)
-    artifact = AnswerLogps(stranger, other.tokenizer, answered.answers)
+    artifact = GenerationLogps(stranger, other.tokenizer, answered.answers)
     assert load_answer_logps(answered.store.ensure(artifact)) is None
 
 
@@ -158,7 +158,7 @@ def evaluated(tmp_path_factory):
         ]  # fmt: skip
         write_rows(folder / "rows" / f"{split}.jsonl", rows)
     models = [outspoken(folder / f"model-{seed}", seed) for seed in (1, 2)]
-    line = Line(
+    line = Pipeline(
         composed(
             "task=hha", f"task.path={folder / 'rows'}", "reward=vader", "model=pretrained", f"model.path={models[0]}",
             "reference=pretrained", f"policy={models[1]}", "task.max_prompt_tokens=40", "task.max_response_tokens=6",
@@ -210,7 +210,7 @@ def test_answers_in_words_of_the_knowledge_are_covered_by_it(tmp_path):
     )  # fmt: skip
     words = [word for word in load_tokenizer(model).get_vocab() if word.isalpha()]
     record = Record((Part(" ".join(words), source=True),), "Yes.")
-    line = Line(replace(settings, task=told(settings.task, record)))
+    line = Pipeline(replace(settings, task=told(settings.task, record)))
     metrics = read_json(store(tmp_path / "out").ensure(line.metrics) / "metrics.json")
     for side in (metrics["policy"], metrics["reference"]):
         assert side["coverage"] == {"mean": 1.0, "ci95": [1.0, 1.0]}

@@ -30,14 +30,14 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from aloll_cli import logprobs
-from aloll_cli.batches import TokenBatch
-from aloll_cli.decoding import Greedy
-from aloll_cli.encoding import left_padded, right_padded
 from aloll_cli.errors import UserError
-from aloll_cli.generation import respond
-from aloll_cli.logprobs import ResponseLogps
-from aloll_cli.value_head import ValueHead, predict, prompt_states
+from aloll_cli.models import logprobs
+from aloll_cli.models.decoding import Greedy
+from aloll_cli.models.generation import respond
+from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.models.value_head import ValueHead, predict, prompt_states
+from aloll_cli.text.encoding import left_padded, right_padded
+from aloll_cli.training.batches import TokenBatch
 
 PAD = 0
 LENGTHS = [(1, 4), (7, 2), (4, 1), (12, 9)]  # tokens of prompt and response

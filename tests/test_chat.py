@@ -7,11 +7,11 @@ from running import quick
 from tiny import composed, gpt2, tokenizer, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from aloll_cli.artifacts.line import Line
-from aloll_cli.encoding import Encoder
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
-from aloll_cli.models import with_plain_decoding
+from aloll_cli.models.pretrained import with_plain_decoding
 from aloll_cli.tasks.base import BadRow, Chat, Part
+from aloll_cli.text.encoding import Encoder
 
 LOCAL = composed("task=local", "task.path=FILE").task
 HHA = composed("task=hha").task
@@ -259,7 +259,7 @@ def test_a_last_turn_of_the_assistant_is_the_response_where_no_other_is_given():
 
 def test_how_chats_are_shown_is_part_of_the_examples_and_no_part_of_the_data(tmp_path):
     write_rows(tmp_path / "rows.jsonl", [{"messages": TALK, "response": "Wait."}])
-    lines = [Line(composed("task=local", f"task.path={tmp_path / 'rows.jsonl'}", f"task.chat={chat.name}")) for chat in Chat]
+    lines = [Pipeline(composed("task=local", f"task.path={tmp_path / 'rows.jsonl'}", f"task.chat={chat.name}")) for chat in Chat]
     assert len({line.data.fingerprint for line in lines}) == 1
     assert len({line.tokenizer.fingerprint for line in lines}) == 1
     assert len({line.examples.fingerprint for line in lines}) == len(Chat) == 3

@@ -7,11 +7,12 @@ import pytest
 from tiny import composed, reviews, store
 
 from aloll_cli.artifacts.data import load_data
-from aloll_cli.artifacts.examples import ExampleTable, Learned
-from aloll_cli.artifacts.feeds import noise_shares
-from aloll_cli.artifacts.line import Line
-from aloll_cli.choices import noise_sources, of_subsets, within
+from aloll_cli.artifacts.examples import Learned
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.artifacts.training_data import noise_shares
 from aloll_cli.errors import UserError
+from aloll_cli.tasks.selection import noise_sources, of_subsets, within
+from aloll_cli.text.examples import ExampleTable
 
 RAW = pa.table({"stored": [0.0, 1.0, None, -6.0, 66.0], "subset": ["a", "b", None, "a", "c"]})
 
@@ -88,7 +89,7 @@ def test_noise_needs_a_second_prompt():
 
 
 def test_examples_hold_other_prompts_responses_where_they_say_noise_and_data_stays_as_it_was(tmp_path):
-    line = Line(composed(f"task.path={reviews(tmp_path / 'rows')}", "task.noise=0.25", "task.max_response_tokens=40"))
+    line = Pipeline(composed(f"task.path={reviews(tmp_path / 'rows')}", "task.noise=0.25", "task.max_response_tokens=40"))
     opened = store(tmp_path / "out")
     folder = opened.ensure(line.examples)
     raw = load_data(opened.path(line.data), "train").to_pylist()

@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from aloll_cli.errors import UserError
-from aloll_cli.packing import by_tokens
 from aloll_cli.rewards.base import Row
+from aloll_cli.text.packing import by_tokens
 
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 LABELS = {"num_labels": 3, "id2label": {0: "BAD", 1: "FAIR", 2: "GOOD"}, "label2id": {"BAD": 0, "FAIR": 1, "GOOD": 2}}
@@ -246,10 +246,10 @@ def test_a_model_without_a_classifier_or_with_pickled_weights_only_is_refused_by
 def test_the_weights_are_identity_and_the_path_is_not(saved, folder):
     import shutil
 
-    from aloll_cli.artifacts.line import Line
+    from aloll_cli.artifacts.pipeline import Pipeline
 
     def fingerprint(path):
-        return Line(composed("reward=classifier", f"reward.path={path}")).rewards().fingerprint
+        return Pipeline(composed("reward=classifier", f"reward.path={path}")).rewards().fingerprint
 
     copy = shutil.copytree(saved("gpt2"), folder / "copy", dirs_exist_ok=True)
     assert fingerprint(copy) == fingerprint(saved("gpt2")) != fingerprint(saved("gpt_neox"))

@@ -15,10 +15,10 @@ from hydra.core.global_hydra import GlobalHydra
 from running import SMALL, quick
 from tiny import composed
 
-from aloll_cli.artifacts.manifest import write_manifest
-from aloll_cli.cli import run_command
-from aloll_cli.config import plain
-from aloll_cli.terminal import results
+from aloll_cli.cli.main import run_command
+from aloll_cli.runtime.terminal import results
+from aloll_cli.schema import plain
+from aloll_cli.store.manifest import write_manifest
 
 Aloll = Callable[..., tuple[str, str]]
 

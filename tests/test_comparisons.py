@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from evaluated import RESAMPLES, write_run
 
-from aloll_cli.comparisons import Comparison, compared, estimates, paired
+from aloll_cli.comparison.differences import Comparison, compared, estimates, paired
+from aloll_cli.comparison.grouping import methods, over_seeds, settings_apart, typed
+from aloll_cli.comparison.runs import Run, load_run
 from aloll_cli.errors import UserError
-from aloll_cli.methods import methods, over_seeds, settings_apart, typed
-from aloll_cli.metrics import bootstrap
-from aloll_cli.page import render
-from aloll_cli.runs import Run, load_run
-from aloll_cli.side_by_side import as_plain, caveats, columns, costs
+from aloll_cli.metrics.intervals import bootstrap
+from aloll_cli.reports.comparison_columns import as_plain, caveats, columns, costs
+from aloll_cli.reports.page import render
 
 
 def evaluated(root: Path, variant: str = "seq", seed: int | None = 1, rewards: Any = None, lr: float = 0.001, **more: Any) -> Run:

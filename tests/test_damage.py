@@ -6,9 +6,9 @@ import pytest
 from running import SMALL, quick
 from tiny import composed, opened
 
-from aloll_cli.artifacts.base import upstream
-from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
+from aloll_cli.store.store import upstream
 
 
 def flip(file):
@@ -54,7 +54,7 @@ def largest_file(folder):
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_every_kind_of_artifact_is_refused_by_name_when_it_is_damaged(undisturbed, tmp_path, damage):
-    line = Line(composed(*SMALL))
+    line = Pipeline(composed(*SMALL))
     artifacts = [*upstream(line.metrics), line.metrics]
     shutil.copytree(undisturbed, tmp_path / "outputs")
     root, looked_at = tmp_path / "outputs" / "reviews", set()

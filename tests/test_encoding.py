@@ -3,8 +3,8 @@ from tiny import TEXTS, tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from aloll_cli.encoding import Encoder, left_padded, right_padded
 from aloll_cli.tasks.base import Chat, Part
+from aloll_cli.text.encoding import Encoder, left_padded, right_padded
 
 BOS, EOS = 1, 2
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aloll_cli.evaluators import GeneratedReward
+from aloll_cli.training.evaluators import GeneratedReward
 
 FIRST = [f"the answer number {i} is another one" for i in range(20)]
 

@@ -5,9 +5,9 @@ import pytest
 import yaml
 from tiny import composed, gpt2, reviews, store, tokenizer
 
-from aloll_cli.artifacts.line import Line
-from aloll_cli.config import fingerprint, from_plain, identity, plain
-from aloll_cli.settings import Settings
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.schema import fingerprint, from_plain, identity, plain
+from aloll_cli.settings.root import Settings
 
 OPERATIONAL = {
     "processes": "processes=2",
@@ -37,7 +37,7 @@ PARTS = ("data", "tokenizer", "examples", "reference", "values", "reference_logp
 
 
 def fingerprints(*overrides):
-    line = Line(composed(*overrides))
+    line = Pipeline(composed(*overrides))
     found = {part: getattr(line, part).fingerprint for part in PARTS} | {"rewards": line.rewards().fingerprint}
     return found | ({"fitted": line.scored_by.fitted.fingerprint} if line.scored_by.fitted else {})
 
@@ -126,12 +126,12 @@ def test_how_a_policy_is_judged_at_the_end_changes_the_metrics_alone(override):
 
 
 def test_a_variant_has_the_inputs_that_its_loss_reads():
-    roles = {name: set(Line(composed(f"variant={name}")).policy.inputs()) for name in ("nll", "wbc", "ref_free", "kl", "seq")}
+    roles = {name: set(Pipeline(composed(f"variant={name}")).policy.inputs()) for name in ("nll", "wbc", "ref_free", "kl", "seq")}
     assert roles["nll"] == {"start", "examples"}
     assert roles["wbc"] == {"start", "examples", "rewards"}
     assert roles["ref_free"] == roles["kl"] == {"start", "examples", "rewards", "values"}
     assert roles["seq"] == roles["ref_free"] | {"reference_logps"}
-    k2 = Line(composed("variant=kl", "variant.estimator=k2")).policy
+    k2 = Pipeline(composed("variant=kl", "variant.estimator=k2")).policy
     assert set(k2.inputs()) == roles["seq"]
 
 
@@ -149,7 +149,7 @@ def test_a_fingerprint_is_a_hash_of_the_recipe_whatever_the_order_of_its_keys():
 
 def test_a_recipe_is_made_of_plain_values_and_names_no_path(tmp_path):
     folder = reviews(tmp_path / "rows")
-    recipe = json.dumps(Line(composed(f"task.path={folder}")).metrics.recipe)
+    recipe = json.dumps(Pipeline(composed(f"task.path={folder}")).metrics.recipe)
     assert str(tmp_path) not in recipe
 
 
@@ -181,7 +181,7 @@ def test_settings_survive_being_written_down_and_read_again():
 @pytest.fixture
 def made(tmp_path):
     """A store with rows in it, and its artifact."""
-    artifact = Line(composed(f"task.path={reviews(tmp_path / 'rows')}")).data
+    artifact = Pipeline(composed(f"task.path={reviews(tmp_path / 'rows')}")).data
     store(tmp_path / "out").ensure(artifact)
     return tmp_path / "out", artifact
 
@@ -199,7 +199,7 @@ def test_what_has_other_content_is_never_taken_for_what_was_made(made):
     root, artifact = made
     rows = root.parent / "rows" / "train.jsonl"
     rows.write_text(rows.read_text().replace("good", "goad", 1))
-    again = Line(composed.__wrapped__(f"task.path={rows.parent}")).data
+    again = Pipeline(composed.__wrapped__(f"task.path={rows.parent}")).data
     assert store(root).path(again) != store(root).path(artifact)
     assert not store(root).is_complete(again)
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from tiny import composed, reviews, store
 
-from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Row
-from aloll_cli.scoring import checked_scores
+from aloll_cli.rewards.scoring import checked_scores
 
 ROWS = [Row(f"test-{i}-0", "0" * 16, f"Prompt {i}", "word " * i, stored=i / 9, turns=[]) for i in range(6)]
 CODE = """
@@ -170,7 +170,7 @@ def test_the_alarm_is_off_again(file):
 def test_the_files_content_is_the_recipe_and_its_place_is_not(file, tmp_path):
     def fingerprint(path, *options):
         own = composed.__wrapped__("reward=function", f"reward.path={path}", *options)
-        return Line(own).rewards().fingerprint
+        return Pipeline(own).rewards().fingerprint
 
     copy = tmp_path / "copy.py"
     copy.write_text(CODE)
@@ -193,7 +193,7 @@ def score(rows):
         raise ConnectionError("try later")
     return [0.5] * len(rows)
 """)
-    line = Line(composed(f"task.path={folder}", "model.vocab_size=400", "reward=function", f"reward.path={mine}"))
+    line = Pipeline(composed(f"task.path={folder}", "model.vocab_size=400", "reward=function", f"reward.path={mine}"))
     out = store(tmp_path / "out")
     with pytest.raises(UserError, match=r"44 rows, train-256-0 to train-299-0\.\n(.*\n)+ConnectionError: try later"):
         out.ensure(line.rewards())
@@ -205,7 +205,14 @@ def score(rows):
 
 def test_a_function_that_raises_ends_with_exit_code_2(file, tmp_path):
     reviews(tmp_path / "rows")
-    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", "score-rewards", "task.path=rows", "threads=1"]
+    command = [
+        sys.executable,
+        "-c",
+        "from aloll_cli.cli.main import main; main()",
+        "score-rewards",
+        "task.path=rows",
+        "threads=1",
+    ]
     command += ["reward=function", "reward.path=my.py", "reward.function=helper", "model.vocab_size=400"]
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=100, check=False

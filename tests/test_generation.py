@@ -8,16 +8,17 @@ import torch
 from tiny import VOCABULARY, composed, llama, outspoken, reviews, store, tokenizer, write_rows
 from transformers import TopPLogitsWarper
 
-from aloll_cli import generation
-from aloll_cli.artifacts.examples import ExampleTable
 from aloll_cli.artifacts.generations import Generations, load_generations
-from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.policy_source import LoadedPolicy
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.artifacts.values import load_values
-from aloll_cli.decoding import Beam, Greedy, Sample
-from aloll_cli.generation import InverseCdf, respond
-from aloll_cli.models import end_tokens, with_plain_decoding
+from aloll_cli.models import inverse_cdf
+from aloll_cli.models.decoding import Beam, Greedy, Sample
+from aloll_cli.models.generation import respond
+from aloll_cli.models.inverse_cdf import InverseCdf
+from aloll_cli.models.pretrained import end_tokens, with_plain_decoding
+from aloll_cli.text.examples import ExampleTable
 
 LENGTHS = (5, 2, 9, 1, 7, 3)
 NAMES = [f"prompt-{i}" for i in range(len(LENGTHS))]
@@ -147,7 +148,7 @@ def test_what_is_ranked_at_first_changes_no_draw(monkeypatch, top_p):
     names = [f"row-{i}" for i in range(len(scores))]
 
     def drawn(ranked, scores):
-        monkeypatch.setattr(generation, "RANKED", ranked)
+        monkeypatch.setattr(inverse_cdf, "RANKED", ranked)
         return InverseCdf(1, 0, names, top_p)(torch.zeros(400, 1, dtype=torch.long), scores).argmax(dim=-1)
 
     for given in (scores, scores.bfloat16().float()):  # of these many are equal
@@ -252,7 +253,7 @@ def test_batches_are_filled_by_tokens_with_the_longest_prompts_first(model, prom
 def line_of(folder, *overrides):
     sizes = ("model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=32", "model.vocab_size=300")
     settings = composed(f"task.path={folder}", *sizes, *overrides)
-    line = Line(settings)
+    line = Pipeline(settings)
     return line, LoadedPolicy(settings.model, line.tokenizer, seed=1)
 
 
@@ -276,7 +277,7 @@ def test_a_monte_carlo_value_is_the_mean_of_the_stored_rewards_of_its_samples(tm
     rows = reviews(tmp_path / "rows")
     twice = [{"prompt": f"Place {i // 2}:", "response": f"It was good {i} times."} for i in range(6)]
     write_rows(rows / "train.jsonl", twice)
-    line = Line(
+    line = Pipeline(
         composed(
             "model=pretrained", f"model.path={outspoken(tmp_path / 'model')}", "reference=pretrained", f"task.path={rows}",
             "task.max_response_tokens=4", "values=monte_carlo", "values.samples=3",

@@ -6,7 +6,7 @@ import pytest
 from tiny import composed, reviews, store, tokenizer, write_rows
 
 from aloll_cli.artifacts.rewards import Rewards
-from aloll_cli.inspection import marked
+from aloll_cli.reports.inspection import marked
 from aloll_cli.stages import inspect
 
 SMALL = ("model.vocab_size=300", "task.max_prompt_tokens=6", "task.max_response_tokens=5")

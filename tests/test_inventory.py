@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from running import SMALL, quick
 
-from aloll_cli.artifacts.locks import Presence
-from aloll_cli.inventory import State, age, entries, size, unused, users
+from aloll_cli.store.inventory import State, age, entries, size, unused, users
+from aloll_cli.store.locks import Presence
 
 
 @pytest.fixture

@@ -1,16 +1,23 @@
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import aloll_cli
 
 ROOT = Path(aloll_cli.__file__).parent
-LOWEST = {"errors", "atomic", "command", "config", "files", "hub", "packing", "arrays"}
-PLUG_INS = {"tasks", "rewards", "variants"}
-HIGHEST = {"cli", "composition", "overrides", "worker"}
-HYDRA_IN = {"aloll_cli.config", "aloll_cli.composition", "aloll_cli.overrides"}
+# the rooms from top to bottom, as README lists them: each imports only what stands above it; "" is the ground, the loose modules
+ROOMS = (
+    "", "metrics", "runtime", "store", "tasks", "variants", "text", "models", "rewards", "training", "values", "settings",
+    "artifacts", "comparison", "reports", "stages", "cli",
+)  # fmt: skip
+GROUND = {"arrays", "command", "errors", "files", "schema", "stopping"}
+LIGHT = ("", "settings", "stages", "cli", "tasks", "rewards", "variants", "store")  # import no heavy library at module level
+LONGEST = 300  # lines of a module
 HEAVY = {"torch", "transformers", "datasets", "peft"}
 
 
@@ -19,14 +26,14 @@ def dotted(file):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-SOURCES = {dotted(file): ast.parse(file.read_text()) for file in sorted(ROOT.rglob("*.py")) if "conf" not in file.parts}
+FILES = {dotted(file): file for file in sorted(ROOT.rglob("*.py")) if "conf" not in file.parts}
+SOURCES = {module: ast.parse(file.read_text()) for module, file in FILES.items()}
 
 
-def layer(module):
+def room(module):
+    """The package that a module stands in; the ground for those in none, and for the package's own face."""
     parts = module.split(".")
-    if len(parts) == 1 or parts[1] in LOWEST:
-        return 0
-    return 1 if parts[1] in PLUG_INS else 3 if parts[1] == "stages" else 4 if parts[1] in HIGHEST else 2
+    return parts[1] if len(parts) > 1 and parts[1] not in GROUND | {"__main__"} else ""
 
 
 def is_for_type_checking(node):
@@ -75,19 +82,41 @@ def ours(names):
 
 
 def test_all_modules_are_looked_at():
-    assert len(SOURCES) > 50
-    by_layer = {n: [m for m in SOURCES if layer(m) == n] for n in range(5)}
-    assert {"aloll_cli.errors", "aloll_cli.config", "aloll_cli.files", "aloll_cli.arrays"} <= set(by_layer[0])
-    assert {"aloll_cli.tasks.hha", "aloll_cli.rewards.vader", "aloll_cli.variants.seq"} <= set(by_layer[1])
-    assert {"aloll_cli.training", "aloll_cli.artifacts.line", "aloll_cli.logprobs"} <= set(by_layer[2])
-    assert {"aloll_cli.stages.train", "aloll_cli.stages.run"} <= set(by_layer[3])
-    assert set(by_layer[4]) == {f"aloll_cli.{name}" for name in HIGHEST}
-    assert sum(len(ours(imports(module))) for module in SOURCES) > 150
+    assert len(SOURCES) > 150
+    assert {room(module) for module in SOURCES} == set(ROOMS)
+    assert {module.split(".")[1] for module in SOURCES if room(module) == "" and "." in module} == GROUND
+    assert sum(len(ours(imports(module))) for module in SOURCES) > 500
 
 
-def test_nobody_imports_upward():
-    upward = [(m, name) for m in SOURCES for name in ours(imports(m)) if layer(name) > layer(m)]
-    assert upward == []
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_imports_only_what_stands_above_it(name):
+    below = ROOMS[ROOMS.index(name) + 1 :]
+    reached = {(m, needed) for m in SOURCES if room(m) == name for needed in ours(imports(m)) if room(needed) in below}
+    assert reached == set()
+
+
+def test_no_module_imports_itself_in_a_circle():
+    left = {module: ours(imports(module)) & SOURCES.keys() for module in SOURCES}
+    while free := [module for module, needed in left.items() if not needed & left.keys()]:
+        for module in free:
+            del left[module]
+    assert left == {}
+
+
+def test_type_checking_imports_point_upward_too_but_within_a_room():
+    for_types = {m: ours(imported(ast.walk(SOURCES[m]))) for m in SOURCES}
+    down = {(m, needed) for m, names in for_types.items() for needed in names if ROOMS.index(room(needed)) > ROOMS.index(room(m))}
+    assert down == set()
+
+
+def test_no_module_is_longer_than_a_reader_keeps_in_mind():
+    lengths = {module: len(file.read_text().splitlines()) for module, file in FILES.items()}
+    assert {module: length for module, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_readme_lists_the_rooms_in_this_order():
+    listed = re.findall(r"^  (\w+)/ +\S", (ROOT.parent / "README.md").read_text(), flags=re.MULTILINE)
+    assert [name for name in listed if name in ROOMS] == list(ROOMS[1:])
 
 
 def test_every_import_of_ours_is_there():
@@ -100,31 +129,31 @@ def test_no_stage_imports_another_but_run_which_is_the_line_itself():
     assert {m for m, _ in between} == {"aloll_cli.stages.run"}
 
 
-def test_only_configuration_and_composition_know_hydra_and_omegaconf():
+def test_only_the_command_line_knows_hydra_and_omegaconf():
     knowing = {m for m in SOURCES if {name.partition(".")[0] for name in imports(m)} & {"hydra", "omegaconf"}}
-    assert knowing == HYDRA_IN
+    assert knowing == {"aloll_cli.cli.composition", "aloll_cli.cli.overrides", "aloll_cli.cli.validation"}
 
 
-def test_no_plug_in_imports_a_heavy_library_at_module_level():
-    found = {m: {name.partition(".")[0] for name in at_import(m)} & HEAVY for m in SOURCES if layer(m) in (0, 1, 3, 4)}
+def test_what_people_add_and_what_comes_before_a_configuration_imports_no_heavy_library_at_module_level():
+    found = {m: {name.partition(".")[0] for name in at_import(m)} & HEAVY for m in SOURCES if room(m) in LIGHT}
     assert {m: names for m, names in found.items() if names} == {}
 
 
 def test_what_the_command_line_loads_before_a_configuration_is_accepted_is_light():
-    left, reached = ["aloll_cli.composition"], set()
+    left, reached = ["aloll_cli.cli.composition"], set()
     while left:
         module = left.pop()
         if module not in reached:
             reached.add(module)
             left += [name for name in ours(at_import(module)) if name in SOURCES]
             left += [parent for parent in (module.rpartition(".")[0],) if parent in SOURCES]
-    assert {"aloll_cli.settings", "aloll_cli.config", "aloll_cli.cli"} <= reached
+    assert {"aloll_cli.settings.root", "aloll_cli.schema", "aloll_cli.cli.overrides"} <= reached
     heavy = {m: {name.partition(".")[0] for name in at_import(m)} & HEAVY for m in reached}
     assert {m: names for m, names in heavy.items() if names} == {}
 
 
 def test_importing_the_command_line_loads_no_heavy_library():
-    check = f"import aloll_cli.composition, sys; found = {HEAVY!r} & set(sys.modules); assert not found, found"
+    check = f"import aloll_cli.cli.composition, sys; found = {HEAVY!r} & set(sys.modules); assert not found, found"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

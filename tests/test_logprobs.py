@@ -4,10 +4,10 @@ from tiny import VOCABULARY, gpt2, llama
 from torch.testing import assert_close
 from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from aloll_cli.batches import TokenBatch
-from aloll_cli.encoding import left_padded, right_padded
 from aloll_cli.errors import UserError
-from aloll_cli.logprobs import CHUNK, ResponseLogps, token_logps
+from aloll_cli.models.logprobs import CHUNK, ResponseLogps, token_logps
+from aloll_cli.text.encoding import left_padded, right_padded
+from aloll_cli.training.batches import TokenBatch
 
 PAD = 0
 LENGTHS = [(1, 4), (7, 2), (4, 1), (12, 5)]  # tokens of prompt and response

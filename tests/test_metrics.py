@@ -1,18 +1,8 @@
 import numpy as np
 import pytest
 
-from aloll_cli.metrics import (
-    bootstrap,
-    by_prompt,
-    distinct,
-    distinct_per_word,
-    likelihood_figures,
-    matched_distinct,
-    mean_with_interval,
-    ratio_with_interval,
-    text_figures,
-    words,
-)
+from aloll_cli.metrics.intervals import bootstrap, by_prompt, likelihood_figures, mean_with_interval, ratio_with_interval
+from aloll_cli.metrics.text import distinct, distinct_per_word, matched_distinct, text_figures, words
 
 TEXTS = ["The cat saw the cat", "the dog", ""]
 

@@ -19,13 +19,15 @@ from omegaconf import OmegaConf
 from running import SMALL, quick, run
 from tiny import gpt2, reviews, tokenizer, write_rows
 
-from aloll_cli.config import _out_of_range
-from aloll_cli.decoding import Beam, Greedy, Sample
-from aloll_cli.optimizers import Adamw
+from aloll_cli.cli.validation import _out_of_range
+from aloll_cli.models.decoding import Beam, Greedy, Sample
 from aloll_cli.rewards.fitted import Fitted
-from aloll_cli.sampling import Priority
-from aloll_cli.settings import GROUPS, Settings
-from aloll_cli.values import Data, MonteCarlo
+from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.root import Settings
+from aloll_cli.training.optimizers import Adamw
+from aloll_cli.training.sampling import Priority
+from aloll_cli.values.data import Data
+from aloll_cli.values.monte_carlo import MonteCarlo
 from aloll_cli.variants.alol import Alol
 from aloll_cli.variants.kl import Kl
 from aloll_cli.variants.r_gold import RGold
@@ -59,7 +61,7 @@ def refused(folder: Path, *arguments: str, **environment: str) -> str:
     if not environment:
         return checked(folder, 2, quick(folder, *arguments, code=2)[1])
     settings = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
-    command = [sys.executable, "-c", "from aloll_cli.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from aloll_cli.cli.main import main; main()", *arguments]
     done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=100, check=False)
     return checked(folder, done.returncode, done.stderr)
 
@@ -120,7 +122,7 @@ COMMANDS = [
     ("train --cfg job +sede=3", r'there is no option "sede"\.\nDid you mean seed\?'),
     ("train variant=nll variant.clip=0.5", r"variant.clip is no option of the variant chosen here\.\nIt belongs to variant=alol or"),
     ("train model.path=gpt2", r"model.path is no option of the model chosen here\.\nIt belongs to model=pretrained\."),
-    ("train values=constant values.epochs=2", r"values.epochs is no option of the values .*\nIt belongs to values=head or data\."),
+    ("train values=constant values.epochs=2", r"values.epochs is no option of the values .*\nIt belongs to values=data or head\."),
     ("train adapter.r=8", r"set of a group without a choice\.\nChoose first: adapter=lora adapter\.r=8"),
     ("train adapter=lora adapter.r=0", r"adapter\.r must be at least 1, got 0"),
     ("train adapter=lora adapter.targets=[]", r"adapter\.targets is empty"),
@@ -575,7 +577,7 @@ def test_a_revision_that_was_fetched_before_is_found_without_a_network(tmp_path:
     (cached / "refs" / "main").write_text(commit)
     (cached / "snapshots" / commit).mkdir(parents=True)
     (cached / "snapshots" / commit / "config.json").write_text("{}")
-    code = "from aloll_cli.hub import resolved_revision; print(resolved_revision('somebody/some-model', 'model'))"
+    code = "from aloll_cli.store.hub import resolved_revision; print(resolved_revision('somebody/some-model', 'model'))"
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == commit
@@ -607,11 +609,11 @@ def test_a_full_disk_is_said_in_two_lines_and_costs_only_the_artifact_at_hand(tm
 def test_what_another_process_is_making_is_refused_when_asked_to(tmp_path: Path):
     from tiny import composed
 
-    from aloll_cli.artifacts.line import Line
-    from aloll_cli.artifacts.locks import ArtifactLock
+    from aloll_cli.artifacts.pipeline import Pipeline
+    from aloll_cli.store.locks import ArtifactLock
 
     folder = reviews(tmp_path / "rows")
-    data = Line(composed(f"task.path={folder}")).data
+    data = Pipeline(composed(f"task.path={folder}")).data
     lock = ArtifactLock(tmp_path / "outputs" / "reviews", data.folder)
     assert lock.try_acquire()
     said = refused(tmp_path, "score-rewards", f"task.path={folder}", "busy=refuse")

@@ -10,16 +10,16 @@ from running import SMALL, quick
 from tiny import composed, gpt2, job, reviews, store, tokenizer
 
 from aloll_cli.artifacts.data import Data
-from aloll_cli.artifacts.line import Line
-from aloll_cli.artifacts.mixture import MixedBy
+from aloll_cli.artifacts.mixed_rewards import MixedBy
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.rewards import load_components, load_rewards
-from aloll_cli.config import from_plain, plain
 from aloll_cli.errors import UserError
+from aloll_cli.reports.figures import comparison
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.fitted import Fitted
 from aloll_cli.rewards.mixed import Mixed, Part, Scale, Transform
 from aloll_cli.rewards.vader import Vader
-from aloll_cli.runs import comparison
+from aloll_cli.schema import from_plain, plain
 
 VADER = "+reward@reward.parts.{}.reward=vader"  # as the command line's reward.parts.NAME=vader is handed to Hydra
 TWO = ["reward=mixed", VADER.format("mood"), VADER.format("other")]
@@ -146,7 +146,7 @@ def test_settings_with_parts_survive_being_written_down():
 
 def test_weights_and_transforms_change_the_sum_alone():
     def line(*options):
-        return Line(composed(*TWO, *options))
+        return Pipeline(composed(*TWO, *options))
 
     def fingerprints(found):
         return {name: part.fingerprint for name, part in found.rewards().parts.items()}
@@ -156,13 +156,13 @@ def test_weights_and_transforms_change_the_sum_alone():
     assert before.rewards().fingerprint != after.rewards().fingerprint
     assert before.reference.fingerprint == after.reference.fingerprint
     # what a reward gave by itself is what it gives as a part
-    assert fingerprints(before)["mood"] == Line(composed()).rewards().fingerprint
+    assert fingerprints(before)["mood"] == Pipeline(composed()).rewards().fingerprint
 
 
 def test_scores_of_parts_are_kept_as_they_are_and_scales_come_from_the_raw_train_split(tmp_path):
     folder = reviews(tmp_path / "rows")
     options = [f"task.path={folder}", "model.vocab_size=400", *TWO, "reward.parts.mood.weight=3"]
-    line = Line(composed(*options, "reward.parts.other.transform=zscore"))
+    line = Pipeline(composed(*options, "reward.parts.other.transform=zscore"))
     root = tmp_path / "out"
     made = store(root).ensure(line.rewards())
     scores, total = load_components(made, ["mood", "other"]), load_rewards(made)
@@ -171,7 +171,7 @@ def test_scores_of_parts_are_kept_as_they_are_and_scales_come_from_the_raw_train
     # the training responses are whole here, so that they have mean 0 and deviation 1 themselves
     other = (scores["other"] - scores["other"].mean()) / scores["other"].std()
     np.testing.assert_allclose(total, 3 * scores["mood"] + other, atol=1e-12)
-    cut = Line(composed(*options, "reward.parts.other.transform=zscore", "task.max_response_tokens=4"))
+    cut = Pipeline(composed(*options, "reward.parts.other.transform=zscore", "task.max_response_tokens=4"))
     assert cut.scored_by.inputs()["other_scale"].fingerprint == line.scored_by.inputs()["other_scale"].fingerprint
 
 
@@ -179,7 +179,7 @@ def test_a_scale_needs_scores_that_differ(tmp_path):
     folder = reviews(tmp_path / "rows")
     for file in folder.iterdir():
         file.write_text(file.read_text().replace("good", "fine").replace("bad", "fine"))
-    line = Line(composed(f"task.path={folder}", "model.vocab_size=400", *TWO, "reward.parts.other.transform=minmax"))
+    line = Pipeline(composed(f"task.path={folder}", "model.vocab_size=400", *TWO, "reward.parts.other.transform=minmax"))
     with pytest.raises(UserError, match=r"vader gives 0\.6\d+ for every training response: there is no scale to fit\."):
         store(tmp_path / "out").ensure(line.scored_by.scalings["other"])
 

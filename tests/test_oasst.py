@@ -235,10 +235,10 @@ def test_shards_are_read_as_one(tmp_path, published):
 
 
 def test_the_weights_are_identity_and_the_path_is_not(published, tmp_path):
-    from aloll_cli.artifacts.line import Line
+    from aloll_cli.artifacts.pipeline import Pipeline
 
     def fingerprint(path, *options):
-        return Line(composed("reward=oasst", f"reward.path={path}", *options)).rewards().fingerprint
+        return Pipeline(composed("reward=oasst", f"reward.path={path}", *options)).rewards().fingerprint
 
     copy = shutil.copytree(published, tmp_path / "copy")
     assert fingerprint(copy) == fingerprint(published) == fingerprint(published, "reward.batch_tokens=9")

@@ -3,8 +3,8 @@ from math import cos, pi
 import pytest
 import torch
 
-from aloll_cli.optimizers import Adamw, Schedule
-from aloll_cli.training import updates_for
+from aloll_cli.training.loop import updates_for
+from aloll_cli.training.optimizers import Adamw, Schedule
 
 
 def adamw(**options):

@@ -5,7 +5,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 
-from aloll_cli.overlap import Against, fragments, grounding
+from aloll_cli.metrics.overlap import Against, fragments, grounding
 
 KNOWLEDGE = "The blue whale is the largest animal that ever lived."
 ANSWERS = ["The cat sat on the mat.", "Dogs were barking all night", "", "A blue whale is the largest animal"]

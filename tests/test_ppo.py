@@ -14,18 +14,18 @@ import torch
 from tiny import composed, llama, opened, reviews, tokenizer
 from torch.testing import assert_close
 
-from aloll_cli.artifacts.base import Job, Store
-from aloll_cli.artifacts.feeds import Drawing
-from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.artifacts.training_data import BatchOptions
 from aloll_cli.command import Command
 from aloll_cli.files import read_json_lines
-from aloll_cli.logprobs import ResponseLogps
+from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.rewards.base import Row
+from aloll_cli.runtime.world import Alone, World
 from aloll_cli.stopping import Interrupted, Stopper
-from aloll_cli.training import Training
+from aloll_cli.store.store import Job, Store
+from aloll_cli.training.loop import Trainer
 from aloll_cli.variants.base import Batch
 from aloll_cli.variants.ppo import Ppo
-from aloll_cli.world import Alone, World
 
 PPO = Ppo(clip=0.2, beta=0.1, rollout_size=64, epochs=4)
 
@@ -91,7 +91,7 @@ LORA = ["adapter=lora", "adapter.r=4", "adapter.dropout=0"]
 
 def stop(place, settings, after):
     """Train until a signal comes after an update of PPO."""
-    stopper, record = Stopper(None), Training._record
+    stopper, record = Stopper(None), Trainer._record
     store = Store(place, settings.runtime, Alone(), stopper, Command("train"), {})
 
     def stopping(self, name, figures):
@@ -100,9 +100,9 @@ def stop(place, settings, after):
             stopper._note(signal.SIGTERM, None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_record", stopping)
+        patch.setattr(Trainer, "_record", stopping)
         with pytest.raises(Interrupted):
-            store.ensure(Line(settings).policy)
+            store.ensure(Pipeline(settings).policy)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def trained(tmp_path_factory):
         place = root / f"out {' '.join(overrides)} {stopped_after}"
         if stopped_after is not None:
             stop(place, settings, stopped_after)
-        made = opened(place, settings.runtime).ensure(Line(settings).policy)
+        made = opened(place, settings.runtime).ensure(Pipeline(settings).policy)
         return read_json_lines(made / "metrics.jsonl"), (made / "log.txt").read_text()
 
     return train
@@ -184,14 +184,14 @@ def source(tmp_path):
     llama().save_pretrained(tmp_path / "model")
     tokenizer().save_pretrained(tmp_path / "model")
     settings = composed(f"task.path={tmp_path / 'rows'}", f"model.path={tmp_path / 'model'}", *COMMON)
-    made, store = Line(settings), opened(tmp_path / "out", settings.runtime)
-    for needed in made.policy.feed.inputs().values():
+    made, store = Pipeline(settings), opened(tmp_path / "out", settings.runtime)
+    for needed in made.policy.data.inputs().values():
         store.ensure(needed)
     store.ensure(made.examples)
     job = Job(tmp_path, store, settings.runtime, Alone(), store.log, Stopper(None))
 
     def rollouts():
-        found = made.policy.feed.open(job, Drawing(8, seed=1), tokenizer(), llama())
+        found = made.policy.data.open(job, BatchOptions(8, seed=1), tokenizer(), llama())
         found.values = np.linspace(0.0, 1.0, len(found.values))
         return found
 

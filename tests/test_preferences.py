@@ -8,10 +8,10 @@ import torch
 from tiny import llama, tokenizer
 from torch.testing import assert_close
 
-from aloll_cli.batches import TokenBatch
-from aloll_cli.encoding import left_padded, right_padded
-from aloll_cli.logprobs import ResponseLogps
-from aloll_cli.sources import packed, ranked
+from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.text.encoding import left_padded, right_padded
+from aloll_cli.training.batches import TokenBatch
+from aloll_cli.training.sources import packed, ranked
 from aloll_cli.variants.base import Batch
 from aloll_cli.variants.dpo import Dpo
 from aloll_cli.variants.dpo_ref_free import DpoRefFree

@@ -8,15 +8,15 @@ import pytest
 from tiny import composed, store, tokenizer, write_rows
 
 from aloll_cli.artifacts.data import Data, load_data
-from aloll_cli.artifacts.examples import ExampleTable
-from aloll_cli.artifacts.line import Line
-from aloll_cli.atomic import RELATIONS, as_prompt, sentence
-from aloll_cli.encoding import Encoder
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.rewards.base import Row
+from aloll_cli.tasks.atomic2020 import RELATIONS, as_prompt, sentence
 from aloll_cli.tasks.base import SPLITS, BadRow, Chat, Dropped, turns
 from aloll_cli.tasks.source import LocalSource
+from aloll_cli.text.encoding import Encoder
+from aloll_cli.text.examples import ExampleTable
 
 
 def task(name, *overrides):
@@ -128,7 +128,7 @@ def test_the_training_split_learns_from_what_its_task_says_and_validation_and_te
         write_rows(tmp_path / "rows" / f"{split}.jsonl", rows)
     scores = {}
     for name in ("reddit_pos", "reddit_neg"):
-        line = Line(composed(f"task={name}", f"task.path={tmp_path / 'rows'}"))
+        line = Pipeline(composed(f"task={name}", f"task.path={tmp_path / 'rows'}"))
         opened = store(tmp_path / "out" / name)
         folder = opened.ensure(line.examples)
         scores[name] = [ExampleTable(folder / split).table.column("stored").to_pylist() for split in SPLITS]

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from tiny import composed, write_rows
 
-from aloll_cli.artifacts.base import upstream
-from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.store.store import upstream
 
 PINS = Path(__file__).with_name("recipes.json")
 MIXED = ("reward=mixed", "+reward@reward.parts.mood.reward=vader", "+reward@reward.parts.size.reward=length",
@@ -49,7 +49,7 @@ def rows_in(folder):
 
 
 def fingerprints(overrides, folder):
-    metrics = Line(composed(*(override.format(folder=folder) for override in overrides))).metrics
+    metrics = Pipeline(composed(*(override.format(folder=folder) for override in overrides))).metrics
     return {artifact.folder.rpartition("-")[0]: artifact.fingerprint for artifact in [*upstream(metrics), metrics]}
 
 

@@ -14,14 +14,14 @@ import pytest
 from evaluated import RESAMPLES, REWARDS, write_run
 from hydra.core.global_hydra import GlobalHydra
 
-from aloll_cli.artifacts.manifest import write_manifest
-from aloll_cli.cli import run_command
-from aloll_cli.comparisons import compared
-from aloll_cli.metrics import bootstrap
-from aloll_cli.page import write_page
-from aloll_cli.reporting import show_answers, show_comparison, show_methods
-from aloll_cli.runs import load_run
-from aloll_cli.terminal import results
+from aloll_cli.cli.main import run_command
+from aloll_cli.comparison.differences import compared
+from aloll_cli.comparison.runs import load_run
+from aloll_cli.metrics.intervals import bootstrap
+from aloll_cli.reports.page import write_page
+from aloll_cli.reports.tables import show_answers, show_comparison, show_methods
+from aloll_cli.runtime.terminal import results
+from aloll_cli.store.manifest import write_manifest
 
 ATTACK = "<script>alert('x')</script><img src=http://evil.example/x.png>"
 SKILL = {"held_out_rows": 40, "r2": 0.412, "rank_correlation": 0.633, "pairs": 25, "pair_accuracy": 0.72}
@@ -325,7 +325,7 @@ def test_the_page_of_several_runs_holds_the_paired_difference(tmp_path):
 def test_the_page_does_without_curves_and_without_a_scorer(tmp_path):
     folders = [without_scorer(tmp_path, seed) for seed in (1, None)]
     page = page_about(folders, tmp_path / "page.html")
-    assert "Training" not in page.text
+    assert "Trainer" not in page.text
     assert "gain: null (the reward cannot score new text" in page.text
     assert "weighted log‑lik. gain" in page.text
     assert "gain: null" in page_about(folders[:1], tmp_path / "one.html").text

@@ -13,7 +13,7 @@ from tiny import job
 from torture import contents
 
 from aloll_cli.stopping import Interrupted
-from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.store.tables import read_blocks, write_blocks
 
 # one kill in each producing stage after its first progress, in the order of making; what is written when the process dies
 MOMENTS = {
@@ -75,7 +75,7 @@ sys.addaudithook(hook)
 """
 
 
-@pytest.mark.parametrize("module", ["aloll_cli.composition", "aloll_cli.artifacts.line"])
+@pytest.mark.parametrize("module", ["aloll_cli.cli.composition", "aloll_cli.artifacts.pipeline"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_before_any_work_ends_the_command(tmp_path: Path, number: signal.Signals, code: int, module: str):
     _, said = run(tmp_path, "train", code=code, before=SIGNAL_AT.format(name=module, number=int(number)))
@@ -97,7 +97,7 @@ def test_a_signal_at_the_end_of_a_job_ends_the_sweep(undisturbed: Path, tmp_path
 def test_a_worker_that_dies_alone_ends_the_command(tmp_path: Path):
     dying = """
 import os, sys
-from aloll_cli import launching
+from aloll_cli.cli import launching
 launching.GRACE = 1
 sys.addaudithook(lambda event, args: event == "open" and os.environ.get("RANK") == "1" and os._exit(9))
 """

@@ -12,9 +12,9 @@ from aloll_cli.rewards.column import Column, Transform
 from aloll_cli.rewards.fitted import FOLDS, Features, Fitted, Prompts, Target, normal_scores, skill, skill_with_labels
 from aloll_cli.rewards.length import Length
 from aloll_cli.rewards.regex import Regex
+from aloll_cli.rewards.scoring import checked_scores
 from aloll_cli.rewards.tfidf_diversity import TfidfDiversity
 from aloll_cli.rewards.vader import Vader
-from aloll_cli.scoring import checked_scores
 
 
 def row(i, response="", stored=None, prompt=""):

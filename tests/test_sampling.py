@@ -2,28 +2,28 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from aloll_cli.sampling import All, Draws, Priority, Uniform, philox
+from aloll_cli.training.sampling import All, BatchSampler, Priority, Uniform, philox
 
 WEIGHTS = np.array([0.0, 1.0, 0.0, 2.0, 5.0, 0.5, 0.0])
 
 
 def drawn(frequencies, batch_size=2000, updates=100, seed=1):
-    draws = Draws(frequencies, batch_size, seed)
+    draws = BatchSampler(frequencies, batch_size, seed)
     return np.concatenate([draws.rows(update) for update in range(updates)])
 
 
 def test_draws_are_a_function_of_seed_and_update():
-    draws = Draws(WEIGHTS, 64, seed=3)
+    draws = BatchSampler(WEIGHTS, 64, seed=3)
     backwards = {update: draws.rows(update) for update in reversed(range(5))}
     for update in range(5):
-        assert np.array_equal(Draws(WEIGHTS, 64, seed=3).rows(update), backwards[update])
-        assert not np.array_equal(Draws(WEIGHTS, 64, seed=4).rows(update), backwards[update])
+        assert np.array_equal(BatchSampler(WEIGHTS, 64, seed=3).rows(update), backwards[update])
+        assert not np.array_equal(BatchSampler(WEIGHTS, 64, seed=4).rows(update), backwards[update])
     assert len({rows.tobytes() for rows in backwards.values()}) == 5
 
 
 def test_an_update_draws_as_many_rows_as_asked_for():
     for batch_size in (1, 3, 16, 1000):
-        assert Draws(WEIGHTS, batch_size, seed=1).rows(7).shape == (batch_size,)
+        assert BatchSampler(WEIGHTS, batch_size, seed=1).rows(7).shape == (batch_size,)
 
 
 def test_frequencies_worked_by_hand():
@@ -70,7 +70,7 @@ def test_counting_updates_in_the_low_word_would_overlap():
 def test_more_rows_than_2_to_the_24_are_within_reach():
     frequencies = np.zeros(2**24 + 10)
     frequencies[-1] = 1.0
-    assert set(Draws(frequencies, 100, seed=1).rows(0)) == {2**24 + 9}
+    assert set(BatchSampler(frequencies, 100, seed=1).rows(0)) == {2**24 + 9}
 
 
 def test_small_weights_behind_a_large_sum_are_not_rounded_away():

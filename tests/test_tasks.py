@@ -11,11 +11,11 @@ import pytest
 from tiny import composed, reviews, store, write_rows
 
 from aloll_cli.artifacts.data import Data, load_data
-from aloll_cli.artifacts.line import Line
-from aloll_cli.choices import chosen_rows
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, prompt_key, turns
+from aloll_cli.tasks.selection import chosen_rows
 from aloll_cli.tasks.source import LocalSource
 
 HHA = composed("task=hha").task
@@ -280,7 +280,7 @@ def test_a_choice_by_stored_reward_needs_stored_rewards():
 def test_the_same_content_elsewhere_is_the_same_data_and_one_changed_byte_is_not(tmp_path):
     here = reviews(tmp_path / "here")
     there = shutil.copytree(here, tmp_path / "there")
-    fingerprints = [Line(composed(f"task.path={folder}")).metrics.fingerprint for folder in (here, there)]
+    fingerprints = [Pipeline(composed(f"task.path={folder}")).metrics.fingerprint for folder in (here, there)]
     assert fingerprints[0] == fingerprints[1]
     changed = there / "test.jsonl"
     changed.write_bytes(changed.read_bytes().replace(b"good", b"goad", 1))

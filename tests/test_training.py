@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny import composed, gpt2, opened, reviews, store, tokenizer
 
-from aloll_cli.artifacts.examples import ExampleTable
-from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.reference_logps import LogpTable
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.files import read_json_lines
-from aloll_cli.sampling import Draws
+from aloll_cli.text.examples import ExampleTable
+from aloll_cli.training.sampling import BatchSampler
 
 UPDATES = 4
 LR = 0.01
@@ -38,7 +38,7 @@ def trained(folder):
             "generation=greedy", "reference=pretrained", "values=constant", "values.value=0.1", f"updates={UPDATES}",
             "batch_size=8", "micro_batch_size=3", f"eval_every={UPDATES}", "eval_prompts=2", f"optimizer.lr={LR}", *overrides,
         )  # fmt: skip
-        line = Line(settings)
+        line = Pipeline(settings)
         # folders that differ in operational fields only would be one folder
         out = folder / ("out " + " ".join(overrides))
         return line, opened(out, settings.runtime).ensure(line.policy), out
@@ -105,7 +105,7 @@ def weights_of(line, out):
 
 def first_rows(line, out):
     settings = line.settings
-    return Draws(settings.sampling.frequencies(weights_of(line, out)), settings.batch_size, settings.seed).rows(0)
+    return BatchSampler(settings.sampling.frequencies(weights_of(line, out)), settings.batch_size, settings.seed).rows(0)
 
 
 def test_the_loss_of_an_update_is_the_mean_over_the_responses_it_drew(trained):
@@ -142,7 +142,7 @@ def test_without_the_clamp_negative_advantages_are_learned_from(trained):
     assert 0 < (advantages > 0).mean() < 1
     kept = [read_json_lines(made / "metrics.jsonl")[0]["kept"] for made in (clamped, free)]
     assert kept == [(advantages > 0).mean(), (advantages != 0).mean()]
-    stored, rows = LogpTable(store(out).path(line.reference_logps)), Draws(np.ones(len(advantages)), 8, 1).rows(0)
+    stored, rows = LogpTable(store(out).path(line.reference_logps)), BatchSampler(np.ones(len(advantages)), 8, 1).rows(0)
     expected = np.mean([-advantages[i] * stored.row(i).sum() for i in rows])
     assert read_json_lines(free / "metrics.jsonl")[0]["loss"] == pytest.approx(expected, rel=1e-5)
 

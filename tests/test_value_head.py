@@ -7,8 +7,13 @@ from tiny import VOCABULARY, gpt2, llama
 from torch.testing import assert_close
 
 from aloll_cli.errors import UserError
-from aloll_cli.value_head import HeadOptions, ValueHead, cross_fit, padded_states, predict, prompt_states, train_head
-from aloll_cli.values import Constant, Data, Evidence, Group, Head, LoggedRewards, MonteCarlo
+from aloll_cli.models.value_head import HeadOptions, ValueHead, cross_fit, padded_states, predict, prompt_states, train_head
+from aloll_cli.values.base import Evidence, LoggedRewards
+from aloll_cli.values.constant import Constant
+from aloll_cli.values.data import Data
+from aloll_cli.values.group import Group
+from aloll_cli.values.head import Head
+from aloll_cli.values.monte_carlo import MonteCarlo
 
 HIDDEN = 16
 OPTIONS = HeadOptions(lo=0.0, hi=1.0, lr=1e-2, epochs=8, batch_size=16, dropout=0.1, weight_decay=0.01, seed=1)

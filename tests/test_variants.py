@@ -10,8 +10,10 @@ from hydra import compose, initialize_config_module
 from tiny import composed
 from torch.testing import assert_close
 
-from aloll_cli.config import name_of, register
-from aloll_cli.settings import GROUPS, Settings
+from aloll_cli.cli.validation import register
+from aloll_cli.schema import name_of
+from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.root import Settings
 from aloll_cli.variants.alol import Alol
 from aloll_cli.variants.base import Batch, Signal, Variant
 from aloll_cli.variants.kl import Estimator, Kl
@@ -208,9 +210,9 @@ def test_the_twelve_variants_are_all_there():
     assert all(issubclass(cls, Variant) for cls in GROUPS["variant"].values())
 
 
-@pytest.mark.parametrize("group", ["variant", "task", "reward"])
+@pytest.mark.parametrize("group", ["variant", "task", "reward", "values"])
 def test_class_module_and_yaml_carry_one_name(group):
-    package = f"aloll_cli.{group}s"
+    package = f"aloll_cli.{group.removesuffix('s')}s"
     modules = {file.stem for file in Path(import_module(package).__file__).parent.glob("*.py")} - {
         "__init__",
         "base",
@@ -218,6 +220,10 @@ def test_class_module_and_yaml_carry_one_name(group):
         "text_models",
         "reddit",
         "grounded",
+        "atomic2020",
+        "selection",
+        "scoring",
+        "fitting",
     }
     assert modules
     assert modules == set(GROUPS[group])

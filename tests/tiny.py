@@ -21,14 +21,17 @@ from transformers import (
 )
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from aloll_cli.artifacts.base import Job, Store
+from aloll_cli.cli.validation import build, register
 from aloll_cli.command import Command
-from aloll_cli.config import build, register
-from aloll_cli.models import Dtype, Head, Placement, Scratch
-from aloll_cli.settings import GROUPS, Runtime, Settings
+from aloll_cli.models.base import Dtype, Head, Placement
+from aloll_cli.models.scratch import Scratch
+from aloll_cli.runtime.options import Runtime
+from aloll_cli.runtime.terminal import Log
+from aloll_cli.runtime.world import Alone
+from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.root import Settings
 from aloll_cli.stopping import Stopper
-from aloll_cli.terminal import Log
-from aloll_cli.world import Alone
+from aloll_cli.store.store import Job, Store
 
 torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
 

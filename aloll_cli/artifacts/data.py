@@ -9,11 +9,11 @@ from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.base import Artifact, Job
-from aloll_cli.config import identity
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
-from aloll_cli.tables import Rows
+from aloll_cli.schema import identity
+from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.tables import Rows
 from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Record, Task, plain_prompt
 from aloll_cli.tasks.source import Source
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.data import Data, load_data, open_data
 from aloll_cli.artifacts.tokenizer import Tokenizer
-from aloll_cli.choices import chosen_rows, noise_sources, numbered, of_subsets, within
-from aloll_cli.config import identity
 from aloll_cli.errors import UserError
-from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.schema import identity
+from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.tasks.base import SPLITS, Chat, Task, Truncated, plain_prompt
+from aloll_cli.tasks.selection import chosen_rows, noise_sources, numbered, of_subsets, within
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from aloll_cli.arrays import BoolArray, IntArray
+    from aloll_cli.arrays import IntArray
+
 
 ENCODED = 4096  # rows of a block: encoding is quick, and a million rows are to be a few hundred files
 
@@ -43,8 +42,8 @@ class Examples(Artifact):
         return {"data": self.data, "tokenizer": self.tokenizer}
 
     def make(self, job: Job) -> None:
-        from aloll_cli.encoding import Encoder
-        from aloll_cli.models import load_tokenizer
+        from aloll_cli.models.saving import load_tokenizer
+        from aloll_cli.text.encoding import Encoder
 
         tokenizer = load_tokenizer(job.path(self.tokenizer))
         encoder = Encoder(tokenizer, self.task.max_prompt_tokens, self.task.max_response_tokens, self.task.chat)
@@ -71,78 +70,6 @@ class Examples(Artifact):
         elif is_chat:
             why = "task.chat=plain" if self.task.chat is Chat.plain else "the tokenizer has no template"
             job.log.say(f"  chats as plain text: {why}")
-
-
-@dataclass(frozen=True)
-class ExampleTable:
-    """The examples of one split, in memory as Arrow columns."""
-
-    directory: Path
-
-    @cached_property
-    def table(self) -> pa.Table:
-        return read_blocks(self.directory)
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
-    @cached_property
-    def ids(self) -> list[str]:
-        names: list[str] = self.table.column("id").to_pylist()
-        return names
-
-    @cached_property
-    def groups(self) -> tuple[IntArray, IntArray]:
-        """(N,) which distinct prompt a row has, and (G,) the first row of each distinct prompt, in order of appearance."""
-        import numpy as np
-
-        codes = numbered(self.table.column("group"))
-        return codes, np.unique(codes, return_index=True)[1]
-
-    @cached_property
-    def prompt_names(self) -> list[str]:
-        """(G,) the identity of each distinct prompt, in order of appearance."""
-        names: list[str] = self.table.column("group").take(self.groups[1]).to_pylist()
-        return names
-
-    @cached_property
-    def noise(self) -> BoolArray:
-        """(N,) whether a response was replaced by one to another prompt."""
-        noise: BoolArray = self.table.column("noise").to_numpy()
-        return noise
-
-    def prompt_ids(self, row: int) -> IntArray:
-        """Token ids of a row's prompt."""
-        return self._tokens("prompt_ids", row)
-
-    def response_ids(self, row: int) -> IntArray:
-        """Token ids of a row's response."""
-        return self._tokens("response_ids", row)
-
-    def prompt_lengths(self) -> IntArray:
-        """(N,) tokens of each prompt."""
-        return self._lengths("prompt_ids")
-
-    def response_lengths(self) -> IntArray:
-        """(N,) tokens of each response."""
-        return self._lengths("response_ids")
-
-    @cached_property
-    def _arrays(self) -> dict[str, tuple[IntArray, IntArray]]:
-        arrays = {}
-        for name in {"prompt_ids", "response_ids"} & set(self.table.column_names):
-            column = self.table.column(name).chunk(0)
-            arrays[name] = (column.values.to_numpy(), column.offsets.to_numpy())
-        return arrays
-
-    def _lengths(self, name: str) -> IntArray:
-        import numpy as np
-
-        return np.asarray(np.diff(self._arrays[name][1]), dtype=np.int64)
-
-    def _tokens(self, name: str, row: int) -> IntArray:
-        values, offsets = self._arrays[name]
-        return values[offsets[row] : offsets[row + 1]]
 
 
 def learned_rows(raw: pa.Table, task: Task, split: str) -> IntArray:

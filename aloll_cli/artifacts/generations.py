@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.base import Artifact, Job
-from aloll_cli.artifacts.examples import Examples, ExampleTable
+from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource, check_context
-from aloll_cli.config import identity
-from aloll_cli.decoding import Generation
-from aloll_cli.models import load_tokenizer
-from aloll_cli.packing import longest_first
-from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.models.decoding import Generation
+from aloll_cli.models.saving import load_tokenizer
+from aloll_cli.schema import identity
+from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.tables import read_blocks, write_blocks
+from aloll_cli.text.examples import ExampleTable
+from aloll_cli.text.packing import longest_first
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,7 @@ class Generations(Artifact):
         import numpy as np
         import pyarrow as pa
 
-        from aloll_cli.generation import respond
+        from aloll_cli.models.generation import respond
 
         examples = ExampleTable(job.path(self.examples) / self.split)
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))

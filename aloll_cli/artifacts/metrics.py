@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.answer_logps import AnswerLogps, load_answer_logps
-from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.data import Data, load_data
-from aloll_cli.artifacts.examples import ExampleTable
-from aloll_cli.artifacts.feeds import ResponseWeights
+from aloll_cli.artifacts.generation_logps import GenerationLogps, load_answer_logps
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
-from aloll_cli.artifacts.logged import LoggedPrompts, logged
+from aloll_cli.artifacts.logged_prompts import LoggedPrompts, logged
 from aloll_cli.artifacts.rewards import Rewards, load_components, load_rewards
+from aloll_cli.artifacts.training_data import ResponseWeights
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
-from aloll_cli.settings import References
+from aloll_cli.settings.choices import References
+from aloll_cli.store.store import Artifact, Job
+from aloll_cli.text.examples import ExampleTable
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -38,8 +38,8 @@ class Side:
         answers: Generations,
         rewards: dict[str, Rewards],
         likelihoods: Likelihoods | None,
-        under_itself: AnswerLogps,
-        under_reference: AnswerLogps,
+        under_itself: GenerationLogps,
+        under_reference: GenerationLogps,
     ) -> None:
         self.answers, self.rewards, self.likelihoods = answers, rewards, likelihoods
         self.under_itself, self.under_reference = under_itself, under_reference
@@ -99,7 +99,8 @@ class Metrics(Artifact):
         (job.directory / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _compare(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        from aloll_cli.metrics import by_prompt, matched_distinct, mean_with_interval, text_figures
+        from aloll_cli.metrics.intervals import by_prompt, mean_with_interval
+        from aloll_cli.metrics.text import matched_distinct, text_figures
 
         sides = {"policy": self.policy, "reference": self.reference}
         tables = {name: load_generations(job.path(side.answers)) for name, side in sides.items()}
@@ -145,7 +146,7 @@ class Metrics(Artifact):
 
     def _components(self, job: Job, metrics: dict[str, Any]) -> dict[str, Any]:
         """What each component of the reward gives the two sides, as it gives it, and how that changed."""
-        from aloll_cli.metrics import by_prompt, mean_with_interval
+        from aloll_cli.metrics.intervals import by_prompt, mean_with_interval
 
         found: dict[str, dict[str, FloatArray]] = {}
         for name, side in (("policy", self.policy), ("reference", self.reference)):
@@ -162,14 +163,14 @@ class Metrics(Artifact):
 
     def _against(self, known: LoggedPrompts, texts: list[str]) -> dict[str, Any]:
         """What answers share with the logged responses to their prompts, and with the knowledge in these."""
-        from aloll_cli.overlap import Against, grounding
+        from aloll_cli.metrics.overlap import Against, grounding
 
         figures = Against(texts, known.references, self.resamples).figures()
         return figures | grounding(texts, known.knowledge, self.resamples)
 
     def _distance(self, side: Side, job: Job) -> dict[str, Any]:
         """Perplexity under the reference and the distance to it; None where the two have other tokens."""
-        from aloll_cli.metrics import likelihood_figures
+        from aloll_cli.metrics.intervals import likelihood_figures
 
         own, under_reference = (load_answer_logps(job.path(logps)) for logps in (side.under_itself, side.under_reference))
         if own is None or under_reference is None:
@@ -180,7 +181,7 @@ class Metrics(Artifact):
         """The rewards of both sides and their gains on the prompts of each part of the data."""
         import numpy as np
 
-        from aloll_cli.metrics import mean_with_interval
+        from aloll_cli.metrics.intervals import mean_with_interval
 
         found: dict[str, Any] = {}
         for subset in sorted(set(subsets)):
@@ -199,7 +200,7 @@ class Metrics(Artifact):
         return {key: self._gain(policy[role] - reference[role]) if role in policy else None for key, role in GAINS.items()}
 
     def _gain(self, differences: FloatArray) -> dict[str, Any]:
-        from aloll_cli.metrics import mean_with_interval
+        from aloll_cli.metrics.intervals import mean_with_interval
 
         return mean_with_interval(differences, self.resamples) | {"method": METHOD, "resamples": self.resamples}
 
@@ -207,7 +208,7 @@ class Metrics(Artifact):
         """Σ A⁺ ln π / Σ A⁺ T of logged responses, and the difference of the two sides, resampled by prompt."""
         import numpy as np
 
-        from aloll_cli.metrics import ratio_with_interval
+        from aloll_cli.metrics.intervals import ratio_with_interval
 
         assert self.weights is not None
         assert self.policy.likelihoods is not None

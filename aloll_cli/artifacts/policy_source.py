@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.examples import Examples
-from aloll_cli.config import identity, plain
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
-from aloll_cli.models import Dtype, Model, Placement, load_tokenizer
-from aloll_cli.settings import too_long
+from aloll_cli.models.base import Dtype, Model, Placement
+from aloll_cli.models.saving import load_tokenizer
+from aloll_cli.schema import identity, plain
+from aloll_cli.settings.checks import too_long
+from aloll_cli.store.store import Artifact, Job
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

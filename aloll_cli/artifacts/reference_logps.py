@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.base import Artifact, Job
-from aloll_cli.artifacts.examples import Examples, ExampleTable
+from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource
-from aloll_cli.models import load_tokenizer
-from aloll_cli.tables import read_blocks, write_blocks
+from aloll_cli.models.saving import load_tokenizer
+from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.tables import read_blocks, write_blocks
+from aloll_cli.text.examples import ExampleTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,8 +36,8 @@ class ReferenceLogps(Artifact):
     def make(self, job: Job) -> None:
         import pyarrow as pa
 
-        from aloll_cli.batches import batch_logps
-        from aloll_cli.logprobs import ResponseLogps
+        from aloll_cli.models.logprobs import ResponseLogps
+        from aloll_cli.training.batches import batch_logps
 
         examples = ExampleTable(job.path(self.examples) / "train")
         pad = int(load_tokenizer(job.path(self.examples.tokenizer)).pad_token_id)

@@ -7,13 +7,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.data import Data, load_data
-from aloll_cli.config import identity
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
-from aloll_cli.scoring import checked_scores, using
-from aloll_cli.tables import Rows, open_blocks, read_blocks, write_blocks
+from aloll_cli.rewards.scoring import checked_scores, using
+from aloll_cli.schema import identity
+from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.tables import Rows, open_blocks, read_blocks, write_blocks
 from aloll_cli.tasks.base import plain_prompt, turns
 
 if TYPE_CHECKING:

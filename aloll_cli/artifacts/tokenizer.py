@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aloll_cli.artifacts.base import Artifact, Job
 from aloll_cli.artifacts.data import Data, open_data
-from aloll_cli.models import Model
+from aloll_cli.models.base import Model
+from aloll_cli.store.store import Artifact, Job
 from aloll_cli.tasks.base import plain_prompt
 
 TEXTS = 100_000  # responses with their prompts, at most, that a tokenizer is trained on

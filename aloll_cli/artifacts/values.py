@@ -7,14 +7,15 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.base import Artifact, Job
-from aloll_cli.artifacts.examples import Examples, ExampleTable
+from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
-from aloll_cli.config import identity, name_of
-from aloll_cli.models import load_tokenizer
-from aloll_cli.tables import read_blocks, write_blocks
-from aloll_cli.values import Evidence, LoggedRewards, Values
+from aloll_cli.models.saving import load_tokenizer
+from aloll_cli.schema import identity, name_of
+from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.tables import read_blocks, write_blocks
+from aloll_cli.text.examples import ExampleTable
+from aloll_cli.values.base import Evidence, LoggedRewards, Values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,7 +90,7 @@ class _States:
 
     def of(self, split: str, prompts: IntArray) -> list[Tensor]:
         """States (P_i, H) of some of a split's distinct prompts."""
-        from aloll_cli.value_head import prompt_states
+        from aloll_cli.models.value_head import prompt_states
 
         if split in self._kept:
             return [self._kept[split][i] for i in prompts]

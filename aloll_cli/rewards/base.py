@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.atomic import sentence
-from aloll_cli.config import name_of
+from aloll_cli.schema import name_of
+from aloll_cli.tasks.atomic2020 import sentence
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray, IntArray

@@ -8,9 +8,9 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aloll_cli.config import numbers
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.schema import numbers
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray

@@ -13,10 +13,10 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.config import COUNT, numbers
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import stored_reward
+from aloll_cli.schema import COUNT, numbers
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer

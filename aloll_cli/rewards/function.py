@@ -23,9 +23,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.config import COUNT, OPERATIONAL, numbers
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.schema import COUNT, OPERATIONAL, numbers
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aloll_cli.config import COUNT
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.schema import COUNT
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aloll_cli.config import numbers
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Scorer
+from aloll_cli.schema import numbers
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray

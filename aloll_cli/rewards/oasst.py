@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.hub import loading
 from aloll_cli.rewards.base import Row, Scorer
 from aloll_cli.rewards.text_models import Encoded, TextModel, TextModelScorer
+from aloll_cli.store.hub import loading
 
 if TYPE_CHECKING:
     import torch

@@ -9,11 +9,11 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.config import COUNT, OPERATIONAL
 from aloll_cli.errors import UserError
-from aloll_cli.hub import content_of, expanded, loading, revision_options
-from aloll_cli.packing import by_tokens
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.schema import COUNT, OPERATIONAL
+from aloll_cli.store.hub import content_of, expanded, loading, revision_options
+from aloll_cli.text.packing import by_tokens
 
 if TYPE_CHECKING:
     import torch

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aloll_cli.config import COUNT
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.schema import COUNT
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer

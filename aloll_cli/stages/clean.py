@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from aloll_cli.artifacts.base import Store
-from aloll_cli.artifacts.locks import alone_in
 from aloll_cli.errors import UserError
-from aloll_cli.inventory import Entry, entries, size, table, unused
-from aloll_cli.settings import Settings
+from aloll_cli.runtime.terminal import notes, results
+from aloll_cli.settings.root import Settings
 from aloll_cli.stopping import Stopper
-from aloll_cli.terminal import notes, results
+from aloll_cli.store.inventory import Entry, entries, size, table, unused
+from aloll_cli.store.locks import alone_in
+from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> None:

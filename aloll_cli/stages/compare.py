@@ -6,15 +6,16 @@ import json
 
 from rich.text import Text
 
-from aloll_cli.artifacts.base import Store
+from aloll_cli.comparison.folders import alike, comparison, named, pages, require_alike
+from aloll_cli.comparison.runs import load_run
 from aloll_cli.errors import UserError
-from aloll_cli.finding import alike, comparison, named, pages, require_alike
-from aloll_cli.page import write_page
-from aloll_cli.reporting import show_methods
-from aloll_cli.runs import load_run
-from aloll_cli.settings import Format, Settings
-from aloll_cli.side_by_side import as_plain, costs
-from aloll_cli.terminal import results
+from aloll_cli.reports.comparison_columns import as_plain, costs
+from aloll_cli.reports.page import write_page
+from aloll_cli.reports.tables import show_methods
+from aloll_cli.runtime.terminal import results
+from aloll_cli.settings.choices import Format
+from aloll_cli.settings.root import Settings
+from aloll_cli.store.store import Store
 
 NAMED = 3  # of the runs that are left out
 

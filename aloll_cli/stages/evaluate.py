@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from aloll_cli.artifacts.base import Store
-from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.files import read_json, read_json_lines
-from aloll_cli.reporting import show_answers, show_comparison
-from aloll_cli.settings import Settings
+from aloll_cli.reports.tables import show_answers, show_comparison
+from aloll_cli.settings.root import Settings
+from aloll_cli.store.store import Store
 
 PAIRS = 3
 
 
 def run(settings: Settings, store: Store) -> float | None:
     """Make the metrics and show them; returns the mean gain, or None where no scorer exists."""
-    directory = store.ensure(Line(settings).metrics)
+    directory = store.ensure(Pipeline(settings).metrics)
     metrics = read_json(directory / "metrics.json")
     if store.world.is_main:
         show_comparison(metrics, directory)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from aloll_cli.adapters import base_of, set_base
-from aloll_cli.artifacts.base import Job, Store, upstream
-from aloll_cli.artifacts.line import Line
-from aloll_cli.cards import model_card
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json, storage_trouble, write_text
-from aloll_cli.settings import Settings
+from aloll_cli.models.adapters import base_of, set_base
+from aloll_cli.reports.model_card import model_card
+from aloll_cli.settings.root import Settings
+from aloll_cli.store.store import Job, Store, upstream
 
 
 def run(settings: Settings, store: Store) -> None:
@@ -29,7 +29,7 @@ def run(settings: Settings, store: Store) -> None:
         raise UserError(
             f"policy={settings.policy} is saved already; export writes the configuration's own.", "Leave policy= out."
         )
-    line = Line(settings)
+    line = Pipeline(settings)
     policy = line.policy
     saved = store.ensure(policy) / "policy"
     merges = settings.merge and base_of(saved) is not None

@@ -6,14 +6,15 @@ import json
 
 from rich.text import Text
 
-from aloll_cli.artifacts.base import Store
-from aloll_cli.artifacts.line import Line
-from aloll_cli.inspection import inspected
-from aloll_cli.models import load_tokenizer
-from aloll_cli.reporting import show_inspection
-from aloll_cli.settings import Format, Settings
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.models.saving import load_tokenizer
+from aloll_cli.reports.inspection import inspected
+from aloll_cli.reports.tables import show_inspection
+from aloll_cli.runtime.terminal import results
+from aloll_cli.settings.choices import Format
+from aloll_cli.settings.root import Settings
+from aloll_cli.store.store import Store
 from aloll_cli.tasks.base import SPLITS
-from aloll_cli.terminal import results
 
 
 def run(settings: Settings, store: Store) -> None:
@@ -21,7 +22,7 @@ def run(settings: Settings, store: Store) -> None:
 
     A reward that would have to be downloaded is not: the stored ones are shown in its place.
     """
-    line = Line(settings)
+    line = Pipeline(settings)
     data, tokenizer, examples = (store.ensure(artifact) for artifact in (line.data, line.tokenizer, line.examples))
     rewards = {} if settings.reward.downloads else {split: store.ensure(line.rewards(split)) for split in SPLITS}
     if not store.world.is_main:

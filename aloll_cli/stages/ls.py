@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aloll_cli.artifacts.base import Store
-from aloll_cli.inventory import entries, table
-from aloll_cli.settings import Settings
-from aloll_cli.terminal import results
+from aloll_cli.runtime.terminal import results
+from aloll_cli.settings.root import Settings
+from aloll_cli.store.inventory import entries, table
+from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from aloll_cli.artifacts.base import Artifact, Store
-from aloll_cli.artifacts.line import Line
-from aloll_cli.config import flatten
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.files import read_json
-from aloll_cli.settings import Settings
-from aloll_cli.terminal import results
+from aloll_cli.runtime.terminal import results
+from aloll_cli.schema import flatten
+from aloll_cli.settings.root import Settings
+from aloll_cli.store.store import Artifact, Store
 
 
 def run(settings: Settings, store: Store) -> None:
     """One line for each artifact up to the metrics, in the order in which they would be made."""
     if store.world.is_main:
         seen: set[str] = set()
-        _show(Line(settings).metrics, store, seen)
+        _show(Pipeline(settings).metrics, store, seen)
 
 
 def _show(artifact: Artifact, store: Store, seen: set[str]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from aloll_cli.artifacts.base import Store
-from aloll_cli.artifacts.line import Line
-from aloll_cli.settings import Settings
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.settings.root import Settings
+from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> None:
     """Make all that is constant while a policy trains."""
-    line = Line(settings)
+    line = Pipeline(settings)
     store.ensure(line.values)
     store.ensure(line.reference_logps)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from aloll_cli.artifacts.base import Store
-from aloll_cli.artifacts.line import Line
-from aloll_cli.comparisons import Comparison, compared
-from aloll_cli.finding import comparison, named, pages
-from aloll_cli.page import write_page
-from aloll_cli.reporting import show_methods
-from aloll_cli.runs import load_run
-from aloll_cli.settings import Settings
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.comparison.differences import Comparison, compared
+from aloll_cli.comparison.folders import comparison, named, pages
+from aloll_cli.comparison.runs import load_run
+from aloll_cli.reports.page import write_page
+from aloll_cli.reports.tables import show_methods
+from aloll_cli.settings.root import Settings
+from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> None:
@@ -17,7 +17,7 @@ def run(settings: Settings, store: Store) -> None:
     if settings.runs and store.world.is_main:
         show(comparison(settings, [load_run(folder) for folder in named("runs", settings.runs)]), store)
     elif not settings.runs:
-        folder = store.ensure(Line(settings).metrics)
+        folder = store.ensure(Pipeline(settings).metrics)
         if store.world.is_main:
             show(compared([load_run(folder)]), store)
 

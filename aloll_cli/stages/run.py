@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from aloll_cli.artifacts.base import Store
-from aloll_cli.settings import Settings
+from aloll_cli.settings.root import Settings
 from aloll_cli.stages import evaluate, report
+from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> float | None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from aloll_cli.artifacts.base import Store
-from aloll_cli.artifacts.line import Line
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.rewards import load_components, load_rewards
-from aloll_cli.reporting import show_rewards
-from aloll_cli.settings import Settings
+from aloll_cli.reports.tables import show_rewards
+from aloll_cli.settings.root import Settings
+from aloll_cli.store.store import Store
 from aloll_cli.tasks.base import SPLITS
 
 
 def run(settings: Settings, store: Store) -> None:
     """Make the rewards of all splits, and show where they lie, those of each component where there are several."""
-    line = Line(settings)
+    line = Pipeline(settings)
     folders = {split: store.ensure(line.rewards(split)) for split in SPLITS}
     if store.world.is_main:
         names = line.scored_by.components()

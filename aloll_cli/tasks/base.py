@@ -11,8 +11,8 @@ from functools import cached_property
 from math import isfinite
 from typing import Any, ClassVar, TypedDict
 
-from aloll_cli.config import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.errors import UserError
+from aloll_cli.schema import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, LocalSource, Source
 
 SPLITS = ("train", "validation", "test")

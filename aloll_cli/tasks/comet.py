@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aloll_cli.atomic import RELATIONS, as_prompt
+from aloll_cli.tasks.atomic2020 import RELATIONS, as_prompt
 from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, number, shown, split_name, text_field, unicode
 
 

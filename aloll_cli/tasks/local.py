@@ -16,8 +16,8 @@ from enum import Enum
 from statistics import fmean
 from typing import Any
 
-from aloll_cli.config import OPERATIONAL
 from aloll_cli.errors import UserError
+from aloll_cli.schema import OPERATIONAL
 from aloll_cli.tasks.base import BadRow, Part, Record, Task, number, shown, split_name, text_field, unicode
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, Source
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aloll_cli.config import COUNT
+from aloll_cli.schema import COUNT
 from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, number, text_field
 
 URL = re.compile(r"(?:https?://|www\.)[^\s)\]>]+")

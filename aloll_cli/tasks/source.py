@@ -16,7 +16,7 @@ from typing import Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import sha256
-from aloll_cli.hub import resolved_revision
+from aloll_cli.store.hub import resolved_revision
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from aloll_cli.config import COUNT, name_of, numbers
 from aloll_cli.errors import UserError
+from aloll_cli.schema import COUNT, name_of, numbers
 
 if TYPE_CHECKING:
     from torch import Tensor

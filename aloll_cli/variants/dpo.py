@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aloll_cli.config import numbers
+from aloll_cli.schema import numbers
 from aloll_cli.variants.base import Batch, Groupwise
 
 if TYPE_CHECKING:

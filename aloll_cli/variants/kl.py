@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from aloll_cli.config import numbers
+from aloll_cli.schema import numbers
 from aloll_cli.variants.base import Batch, Pointwise
 
 if TYPE_CHECKING:

@@ -1,0 +1,146 @@
+"""The rewards of a mixture. Each part's scores are an artifact of their own: weights and transforms change the sum alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.data import Data, open_data
+from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards, raw_rows, say_figures, score_blocks
+from aloll_cli.errors import UserError
+from aloll_cli.files import read_json, write_json
+from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.rewards.mixed import Mixed, Scale
+from aloll_cli.rewards.scoring import checked_scores, using
+from aloll_cli.store.store import Artifact, Job
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from aloll_cli.arrays import FloatArray
+
+SAMPLE = 4096  # rows of the raw train split that a scale is fitted on, at even distances
+
+
+def scored_by(reward: Reward, data: Data) -> ScoredBy:
+    """A reward with the artifacts that it needs to score."""
+    return MixedBy(reward, data) if isinstance(reward, Mixed) else ScoredBy(reward, data)
+
+
+class Scaling(Artifact):
+    """Where a reward's scores of training responses lie (scale.json), before noise, filters or cuts."""
+
+    kind, stage = "scale", "score-rewards"
+
+    def __init__(self, part: ScoredBy, data: Data) -> None:
+        self.part, self.data = part, data
+        self.name = part.reward.label
+
+    def identity(self) -> dict[str, Any]:
+        return self.part.identity() | {"sample": SAMPLE}
+
+    def inputs(self) -> dict[str, Artifact]:
+        return {"data": self.data} | self.part.inputs()
+
+    def make(self, job: Job) -> None:
+        import numpy as np
+
+        raw = open_data(job.path(self.data), "train")
+        sample = raw.take(np.unique(np.linspace(0, raw.num_rows - 1, min(raw.num_rows, SAMPLE)).round().astype(int)))
+        score_blocks(job, self.part, "raw responses", sample.num_rows, lambda i, j: raw_rows(sample.slice(i, j - i)))
+        job.world.on_main(lambda: self._fit(job))
+
+    def _fit(self, job: Job) -> None:
+        scale = Scale.of(load_rewards(job.directory))
+        if scale.deviation == 0:
+            raise UserError(
+                f"{self.name} gives {scale.mean:g} for every training response: there is no scale to fit.",
+                "reward.parts.NAME.transform=none, or leave the part out",
+            )
+        write_json(job.directory / "scale.json", asdict(scale))
+        job.log.say(f"  mean {scale.mean:.3f}, s.d. {scale.deviation:.3f}, from {scale.least:.3f} to {scale.greatest:.3f}")
+
+
+class MixedBy(ScoredBy):
+    """A mixture with what its parts need."""
+
+    reward: Mixed
+
+    def __init__(self, reward: Mixed, data: Data) -> None:
+        super().__init__(reward, data)
+        self.parts = {name: ScoredBy(part.reward, data) for name, part in reward.parts.items()}
+        self.scalings = {n: Scaling(self.parts[n], data) for n, part in reward.parts.items() if part.transform.is_fitted}
+
+    def inputs(self) -> dict[str, Artifact]:
+        states = {f"{name}_{role}": needed for name, part in self.parts.items() for role, needed in part.inputs().items()}
+        return states | {f"{name}_scale": scaling for name, scaling in self.scalings.items()}
+
+    def identity(self) -> dict[str, Any]:
+        contents = {name: part.reward.content() for name, part in self.parts.items()}
+        return super().identity() | {"contents": {name: content for name, content in contents.items() if content}}
+
+    def scales(self, job: Job) -> dict[str, Scale]:
+        """By part, where its transform is fitted."""
+        return {name: Scale(**read_json(job.path(scaling) / "scale.json")) for name, scaling in self.scalings.items()}
+
+    def scorer(self, job: Job) -> Scorer:
+        loads = {name: partial(part.scorer, job) for name, part in self.parts.items()}
+        return _MixedScorer(self.reward, loads, self.scales(job))
+
+    def skills(self, job: Job) -> dict[str, dict[str, float]]:
+        found = {name: part.skills(job).get("") for name, part in self.parts.items()}
+        return {name: skill for name, skill in found.items() if skill}
+
+    def components(self) -> list[str]:
+        return list(self.parts)
+
+    def rewards(self, source: Artifact, table: str) -> Rewards:
+        return MixedRewards(self, source, table)
+
+
+class _MixedScorer(Scorer):
+    """Scores all rows by one part after the other; no two are in memory at a time."""
+
+    def __init__(self, reward: Mixed, loads: Mapping[str, Callable[[], Scorer]], scales: Mapping[str, Scale]) -> None:
+        self._reward, self._loads, self._scales = reward, loads, scales
+
+    def score(self, rows: Sequence[Row]) -> FloatArray:
+        scores = {name: self._part(name, rows) for name in self._loads}
+        return self._reward.total(scores, self._scales)
+
+    def _part(self, name: str, rows: Sequence[Row]) -> FloatArray:
+        reward = self._reward.parts[name].reward
+        return using(self._loads[name], lambda scorer: checked_scores(reward, scorer, rows))
+
+
+class MixedRewards(Rewards):
+    """One row a response: id, what each part gives, reward (the weighted sum of these, transformed)."""
+
+    scored_by: MixedBy
+
+    def __init__(self, scored_by: MixedBy, source: Artifact, table: str) -> None:
+        super().__init__(scored_by, source, table)
+        self.parts = {name: part.rewards(source, table) for name, part in scored_by.parts.items()}
+
+    def inputs(self) -> dict[str, Artifact]:
+        scales = {f"{name}_scale": scaling for name, scaling in self.scored_by.scalings.items()}
+        return {**self.parts, **scales}
+
+    def make(self, job: Job) -> None:
+        import pyarrow as pa
+
+        from aloll_cli.store.tables import read_blocks, write_blocks
+
+        tables = {name: read_blocks(job.path(part) / "rewards", ["id", "reward"]) for name, part in self.parts.items()}
+        ids = next(iter(tables.values())).column("id")
+        scores: dict[str, FloatArray] = {name: table.column("reward").to_numpy() for name, table in tables.items()}
+        total = self.scored_by.reward.total(scores, self.scored_by.scales(job))
+
+        def add(start: int, stop: int) -> pa.Table:
+            columns = {name: values[start:stop] for name, values in scores.items()}
+            return pa.table({"id": ids.slice(start, stop - start)} | columns | {"reward": total[start:stop]})
+
+        write_blocks(job, "rewards", len(ids), f"add {self.table} up", add)
+        say_figures(job)

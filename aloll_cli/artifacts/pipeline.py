@@ -1,0 +1,173 @@
+"""The one straight line: how the artifacts of a configuration hang together.
+
+    data ── tokenizer ── examples ─┬─ reference ─┬─ samples ── their rewards ── values ─┐
+                                   └─ rewards    └─ reference log-probs ────────────────┴─ policy ── answers ── metrics
+
+Nothing is made here: these are recipes, and the store makes what is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from aloll_cli.artifacts.data import Data
+from aloll_cli.artifacts.examples import Examples
+from aloll_cli.artifacts.generation_logps import GenerationLogps
+from aloll_cli.artifacts.generations import Generations
+from aloll_cli.artifacts.likelihoods import Likelihoods
+from aloll_cli.artifacts.metrics import Metrics, Side
+from aloll_cli.artifacts.mixed_rewards import scored_by
+from aloll_cli.artifacts.policy import TrainedPolicy, TrainingRecipe
+from aloll_cli.artifacts.policy_source import LoadedPolicy, PolicySource
+from aloll_cli.artifacts.reference_logps import ReferenceLogps
+from aloll_cli.artifacts.rewards import Rewards, ScoredBy
+from aloll_cli.artifacts.selectors import CheckpointSelector, SelectByLikelihood, SelectByReward
+from aloll_cli.artifacts.tokenizer import Tokenizer
+from aloll_cli.artifacts.training_data import LoggedResponses, OnlineResponses, RankedGroups, ResponseWeights, TrainingData
+from aloll_cli.artifacts.values import ValuesArtifact
+from aloll_cli.errors import UserError
+from aloll_cli.models.pretrained import saved
+from aloll_cli.schema import name_of
+from aloll_cli.settings.choices import Select
+from aloll_cli.settings.reference import Trained
+from aloll_cli.settings.root import Settings
+from aloll_cli.training.sampling import All
+from aloll_cli.variants.base import Groupwise, Online, Pointwise, Signal
+from aloll_cli.variants.nll import Nll
+
+
+class Pipeline:
+    """The artifacts of one configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.data = Data(settings.task)
+        self.tokenizer = Tokenizer(settings.model, self.data)
+        self.examples = Examples(settings.task, self.data, self.tokenizer)
+        self.scored_by = scored_by(settings.reward, self.data)
+
+    @cached_property
+    def reference(self) -> PolicySource:
+        """π_ref: fine-tuned by NLL and chosen by validation NLL, or the model as it is loaded."""
+        s = self.settings
+        if not isinstance(s.reference, Trained):
+            return LoadedPolicy(s.model, self.tokenizer)
+        r = s.reference
+        training = TrainingRecipe(
+            variant=Nll(), optimizer=r.optimizer, seed=r.seed, updates=r.updates, epochs=r.epochs,
+            batch_size=r.batch_size, eval_every=r.eval_every, select_best=True,
+            adapter=None if s.model.from_scratch else s.adapter,
+        )  # fmt: skip
+        start = LoadedPolicy(s.model, self.tokenizer, r.seed)
+        data = LoggedResponses(self.weights(Signal.none, "train"), All(), None)
+        return TrainedPolicy("reference", "train-reference", start, data, training, SelectByLikelihood())
+
+    def rewards(self, split: str = "train") -> Rewards:
+        """R of the logged responses of a split."""
+        return self.scored_by.rewards(self.examples, split)
+
+    @cached_property
+    def samples(self) -> Generations | None:
+        """π_ref's own answers to the prompts that values are estimated on, where they are estimated on such."""
+        values = self.settings.values
+        if values.sampled_on is None:
+            return None
+        return Generations(self.reference, self.examples, values.sampled_on, values.sampling(self.settings.generation))
+
+    @cached_property
+    def values(self) -> ValuesArtifact:
+        """V(x)."""
+        sampled = self.scored_by.rewards(self.samples, "responses") if self.samples else None
+        return ValuesArtifact(self.settings.values, self.reference, self.examples, self.rewards(), sampled)
+
+    @cached_property
+    def reference_logps(self) -> ReferenceLogps:
+        """ln π_ref of every token of the training responses."""
+        return ReferenceLogps(self.reference, self.examples)
+
+    def weights(self, signal: Signal, split: str) -> ResponseWeights:
+        """1, R or A⁺ of a split's logged responses."""
+        rewards = None if signal is Signal.none else self.rewards(split)
+        return ResponseWeights(signal, self.examples, split, rewards, self.values if signal is Signal.advantage else None)
+
+    @cached_property
+    def selector(self) -> CheckpointSelector:
+        """What the best policy of a run is chosen by."""
+        s = self.settings
+        if s.reward.scores_text:
+            return SelectByReward(self.scored_by, s.generation, s.eval_prompts)
+        return SelectByLikelihood(self.weights(Signal.advantage, "validation"))
+
+    @cached_property
+    def policy(self) -> TrainedPolicy:
+        """The policy that ``train`` leaves."""
+        s = self.settings
+        training = TrainingRecipe(
+            variant=s.variant, optimizer=s.optimizer, adapter=s.adapter, seed=s.seed, updates=s.updates,
+            epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select is Select.best,
+            reduction=s.reduction,
+        )  # fmt: skip
+        return TrainedPolicy("policy", "train", self.reference, self.training_data, training, self.selector)
+
+    @property
+    def training_data(self) -> TrainingData:
+        """What the policy learns from, by the variant's kind."""
+        s = self.settings
+        if isinstance(s.variant, Online):
+            return OnlineResponses(self.examples, s.variant, self.scored_by, self.values, self.reference)
+        logps = self.reference_logps if s.variant.needs_behaviour else None
+        if isinstance(s.variant, Groupwise):
+            return RankedGroups(self.examples, self.rewards(), logps)
+        assert isinstance(s.variant, Pointwise)
+        weights = replace(self.weights(s.variant.signal, "train"), clamp=s.clamp)
+        return LoggedResponses(weights, s.sampling, logps, s.weight_loss)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What a policy's evaluation is about, as metrics.json and model cards say it."""
+        s, test = self.settings, self.test_scored_by
+        return {
+            "task": name_of(s.task), "variant": name_of(s.variant), "seed": s.seed, "split": s.split.name,
+            "reward": s.reward.label, "test_reward": test.reward.label if test else None,
+        }  # fmt: skip
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The evaluation of the policy, or of any saved one (``policy=FOLDER``)."""
+        s, about = self.settings, self.about
+        policy: PolicySource = self.policy
+        examples = self.examples
+        if s.policy is not None:
+            policy, examples = self.saved_policy(s.policy)
+            about = about | {"variant": policy.name, "seed": None}
+        weights = None if s.reward.scores_text else self.weights(Signal.advantage, s.split.name)
+        sides = self.side(policy, examples), self.side(self.reference, self.examples)
+        return Metrics(about, self.data, *sides, weights, s.references, s.resamples)
+
+    def side(self, policy: PolicySource, examples: Examples) -> Side:
+        """A policy's answers with their rewards."""
+        s = self.settings
+        answers = Generations(policy, examples, s.split.name, s.generation)
+        by_role = {"reward": self.scored_by if s.reward.scores_text else None, "test_reward": self.test_scored_by}
+        rewards = {role: by.rewards(answers, "responses") for role, by in by_role.items() if by}
+        likelihoods = None if s.reward.scores_text else Likelihoods(policy, examples, s.split.name)
+        under_itself = GenerationLogps(policy, examples.tokenizer, answers)
+        under_reference = GenerationLogps(self.reference, self.tokenizer, answers)
+        return Side(answers, rewards, likelihoods, under_itself, under_reference)
+
+    @cached_property
+    def test_scored_by(self) -> ScoredBy | None:
+        """The second reward, which training never sees: the one named, or the reward's own counterpart."""
+        reward = self.settings.test_reward or self.settings.reward.held_out()
+        return scored_by(reward, self.data) if reward and reward.scores_text else None
+
+    def saved_policy(self, folder: str) -> tuple[PolicySource, Examples]:
+        """A model saved by anybody, with the examples as its own tokenizer cuts them."""
+        if not Path(folder).expanduser().is_dir():
+            raise UserError(f"policy={folder}: there is no such folder.", "policy=FOLDER with a saved model: outputs/…/policy")
+        model = saved(folder, self.settings.model)
+        tokenizer = Tokenizer(model, self.data)
+        return LoadedPolicy(model, tokenizer), Examples(self.settings.task, self.data, tokenizer)

@@ -1,0 +1,275 @@
+"""Hydra's part of the command line: compose, check, and hand dataclasses to a stage."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from aloll_cli.cli.execution import compare, execute
+from aloll_cli.cli.launching import WorkersFailed, run_workers
+from aloll_cli.cli.overrides import explained, parsed
+from aloll_cli.cli.validation import build, check_declared, declared_keys, register
+from aloll_cli.command import Command
+from aloll_cli.comparison.grouping import chosen_keys
+from aloll_cli.errors import UserError
+from aloll_cli.schema import flatten, plain, unknown_key
+from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.root import Settings
+from aloll_cli.stages import STAGES
+
+CONFIG = "config"
+EVALUATING = ("evaluate", "run")
+CHOICE = re.compile(rf"\+?({'|'.join(GROUPS)}|experiment|reward@[\w.]+)=")
+PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.\w+)(?:\.reward)?=")
+OF_PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.(?P<name>\w+))\.")
+
+
+class _Parser(argparse.ArgumentParser):
+    """The flags; whatever has a key is an override."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"aloll {stage}", add_help=False, allow_abbrev=False)
+        self.add_argument("overrides", nargs="*", metavar="key=value")
+        self.add_argument("-h", "--help", action="store_true", help="groups and options")
+        self.add_argument("-m", "--multirun", action="store_true", help="one run for each combination of key=a,b")
+        self.add_argument("-q", "--quiet", action="store_true", help="warnings, errors and results only")
+        self.add_argument("-v", "--verbose", action="store_true", help="say more")
+        self.add_argument("-c", "--cfg", choices=["job", "hydra", "all"], help="show the configuration and leave")
+        self.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
+        self.add_argument("-p", "--package", help="with --cfg: this part of it")
+        self.add_argument("-cn", "--config-name", help="another root file than config")
+        self.add_argument("-cd", "--config-dir", help="a folder with YAML of your own")
+        self.add_argument("--hydra-help", action="store_true", help="Hydra's own help")
+
+    def error(self, message: str) -> NoReturn:
+        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        found = re.search(r"unrecognized arguments: (\S+)", message)
+        close = difflib.get_close_matches(found[1], flags, n=1) if found else []
+        what = f"there is no flag {found[1]}." if found else f"{message}."
+        raise UserError(
+            what, f"Did you mean {close[0]}?" if close else f"{self.prog} --help lists options; flags: {', '.join(flags)}."
+        )
+
+
+def enter_hydra(command: Command) -> int:
+    """Parse, compose and run; returns the exit code.
+
+    Raises:
+        UserError: whatever is wrong with the command line or the configuration.
+        Interrupted: a signal, or the end of ``max_hours``.
+    """
+    parser = _Parser(command.stage)
+    args = parser.parse_intermixed_args(list(command.arguments))
+    if args.quiet and args.verbose:
+        raise UserError("-q and -v contradict each other.", str(command.but(command.stage, "-q", "--quiet")))
+    if not args.cfg and (args.resolve or args.package):
+        raise UserError(
+            "--resolve and --package belong to --cfg.", f"aloll {command.stage} --cfg job --resolve --package variant"
+        )
+    register(Settings, GROUPS)
+    composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir)
+    # the second reward is chosen from the same group as the first
+    overrides = [re.sub(r"^(\+*)test_reward=", r"\1reward@test_reward=", override) for override in args.overrides]
+    overrides = composer.with_parts(overrides)
+    overrides += ["verbosity=quiet"] * args.quiet + ["verbosity=verbose"] * args.verbose
+    overrides = [str(override.input_line) for override in parsed(composer.hydra, overrides, args.multirun)]
+    if args.hydra_help:
+        composer.hydra.hydra_help(config_name=composer.name, args_parser=parser, args=args)
+    elif args.help:
+        _show_help(command.stage, composer.hydra, composer.config(overrides, args.multirun))
+    elif args.cfg:
+        _show_config(composer.config(overrides, args.multirun), args.cfg, args.package, args.resolve)
+    else:
+        try:
+            if args.multirun:
+                _sweep(command, composer, overrides)
+            else:
+                run_stage(command, composer.settings(overrides))
+        except WorkersFailed as failure:
+            return failure.code
+    return 0
+
+
+class _Composer:
+    """Hydra over our configuration; what it has against one becomes a UserError."""
+
+    # what Hydra and the YAML files of a user's own may raise
+    COMPLAINTS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError, ValueError, TypeError, AssertionError)
+
+    def __init__(self, task_name: str, name: str, config_dir: str | None) -> None:
+        search_path = create_automatic_config_search_path(None, None, "pkg://aloll_cli.conf")
+        if config_dir is not None:
+            folder = Path(config_dir).resolve()
+            if not folder.is_dir():
+                raise UserError(f"--config-dir {config_dir}: there is no such folder.", "--config-dir FOLDER")
+            # before the package's own: a file of the same name takes its place
+            search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="main"))
+        GlobalHydra.instance().clear()  # a second command in the same process
+        self.hydra = Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
+        self.name = name
+
+    def config(self, overrides: list[str], multirun: bool = False) -> DictConfig:
+        """Composed, its keys and numbers checked; Hydra's own part is still in it."""
+        mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+        try:
+            with warnings.catch_warnings():  # Hydra's advice on writing its files
+                warnings.simplefilter("ignore", UserWarning)
+                cfg = self.hydra.compose_config(config_name=self.name, overrides=overrides, run_mode=mode)
+        except self.COMPLAINTS as error:
+            raise self._explained(error, overrides) from error
+        check_declared(_without_hydra(cfg.copy()), Settings)
+        return cfg
+
+    def settings(self, overrides: list[str]) -> Settings:
+        """As every stage takes them."""
+        return build(_without_hydra(self.config(overrides)), Settings)
+
+    def with_parts(self, overrides: list[str]) -> list[str]:
+        """Overrides with the parts of mixtures as Hydra takes them: ``reward.parts.NAME=choice`` chooses from the group too."""
+        found = [PART.match(override) for override in overrides]
+        options = list(filter(None, map(OF_PART.match, overrides)))
+        if not any(found) and not options:
+            return overrides
+        chosen = [o for o, part in zip(overrides, found, strict=True) if part is None and CHOICE.match(o)]
+        cfg = self.config(chosen, multirun=True)
+        for part in [*filter(None, found), *options]:
+            if OmegaConf.select(cfg, f"{part['role']}.parts") is None:
+                what = f"{part['part']} is no option of the {part['role']} chosen here."
+                raise UserError(what, f"Parts belong to {part['role']}=mixed.")
+        named = {part["part"] for part in filter(None, found)}
+        for option in options:
+            parts = OmegaConf.select(cfg, f"{option['role']}.parts")
+            if option["part"] not in named and option["name"] not in parts:
+                listed = f" Parts here: {', '.join(parts)}." if parts else ""
+                raise UserError(f"{option['part']} is no reward yet.", f"Choose one: {option['part']}=vader.{listed}")
+        there = cfg.hydra.runtime.choices
+        places = [f"reward@{part['part']}.reward" if part else "" for part in found]
+        return [
+            f"{'' if place in there else '+'}{place}={override.partition('=')[2]}" if place else override
+            for override, place in zip(overrides, places, strict=True)
+        ]
+
+    def _explained(self, error: Exception, overrides: list[str]) -> UserError:
+        found = re.match(r"Could not override '([^']+)", str(error))
+        if found is None:
+            return explained(error)
+        choices = [override for override in overrides if CHOICE.match(override)]
+        known = declared_keys(_without_hydra(self.config(choices)))
+        group, _, option = found[1].partition(".")
+        owners = [name for name, cls in GROUPS.get(group, {}).items() if option in {f.name for f in fields(cls)}]
+        if owners and found[1] not in known:
+            return UserError(
+                f"{found[1]} is no option of the {group} chosen here.", f"It belongs to {group}={' or '.join(owners)}."
+            )
+        return unknown_key(found[1], [*known, *GROUPS])
+
+
+def _show_config(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> None:
+    """The configuration, Hydra's or both, as YAML."""
+    shown: Any = {"job": _without_hydra(cfg.copy()), "hydra": cfg.hydra, "all": cfg}[part]
+    if package is not None:
+        shown = OmegaConf.select(shown, package)
+        if not OmegaConf.is_config(shown):
+            raise UserError(f"--package {package}: the configuration has no such part.", "--package variant")
+    try:
+        sys.stdout.write(OmegaConf.to_yaml(shown, resolve=resolve))
+    except OmegaConfBaseException as error:
+        raise explained(error) from None
+
+
+HELP = """aloll {stage}: {what}
+
+usage: aloll {stage} [group=choice] [key=value] …
+
+Groups, with the choice of this command line first:
+{groups}
+
+Options, as this command line sets them (the files in conf/ say what each means):
+{options}
+
+Also: -m for a sweep (key=a,b), -q, -v, --cfg job, --config-dir FOLDER with YAML of your own, --hydra-help.
+"""
+
+
+def _show_help(stage: str, hydra: Hydra, cfg: DictConfig) -> None:
+    """The stage's groups and options."""
+    choices = cfg.hydra.runtime.choices
+    groups = [group for group in hydra.list_all_config_groups() if not group.startswith(("hydra", "schema"))]
+    lines = []
+    for group in groups:
+        chosen = str(choices[group])
+        others = [option for option in hydra.config_loader.get_group_options(group) if option != chosen]
+        lines.append(f"  {group:11} {', '.join([chosen, *others])}")
+    options = OmegaConf.to_yaml(_without_hydra(cfg)).rstrip().replace("\n", "\n  ")
+    sys.stdout.write(HELP.format(stage=stage, what=STAGES[stage], groups="\n".join(lines), options=f"  {options}"))
+
+
+def run_stage(command: Command, settings: Settings, more_follow: bool = False) -> Any:
+    """Run a stage in this process, or in as many as ``processes`` says."""
+    return execute(command, settings, more_follow) if settings.processes == 1 else run_workers(command, settings)
+
+
+class _Task:
+    """What Hydra calls for each job of a sweep; a plain object, so that launchers can send it to other processes."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        register(Settings, GROUPS)
+        settings = build(_without_hydra(cfg), Settings)
+        return run_stage(self.command, settings, more_follow=True)
+
+
+def _sweep(command: Command, composer: _Composer, overrides: list[str]) -> None:
+    """One job for each combination of values; ends with a comparison where the stage evaluates."""
+    _check_jobs(composer, overrides)
+    try:
+        batches = composer.hydra.multirun(config_name=composer.name, task_function=_Task(command), overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error) from error
+    jobs: list[JobReturn] = [job for batch in batches or [] for job in batch]
+    finished = [build(_without_hydra(job.cfg), Settings) for job in jobs if job.cfg is not None]
+    if command.stage in EVALUATING and len(finished) > 1:
+        compare(command, finished)
+
+
+def _check_jobs(composer: _Composer, overrides: list[str]) -> None:
+    """Compose every job of a plain sweep, so that a mistake in the last is found before the first one starts."""
+    sweeper = composer.config(overrides, multirun=True).hydra.sweeper
+    presets = [f"{key}={values}" for key, values in (sweeper.get("params") or {}).items()]  # of an experiment
+    found = parsed(composer.hydra, [*presets, *overrides], multirun=True)
+    if any(override.is_sweep_override() and not override.is_discrete_sweep() for override in found):
+        return  # another sweeper's ranges
+    jobs = [list(job) for batch in BasicSweeper.split_arguments(found, None) for job in batch]
+    if not jobs:
+        raise UserError("the sweep has no jobs: one of its lists is empty.", "-m key=a,b")
+    configurations = [
+        composer.settings([str(override.input_line) for override in parsed(composer.hydra, job, multirun=False)]) for job in jobs
+    ]
+    if configurations[0].options_chosen:
+        chosen_keys(configurations[0].options_chosen, [flatten(plain(settings)) for settings in configurations])
+
+
+def _without_hydra(cfg: DictConfig) -> DictConfig:
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    return cfg

@@ -1,0 +1,98 @@
+"""Running one stage in this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from aloll_cli.command import Command
+from aloll_cli.errors import UserError
+
+
+def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
+    """Run a stage in this process, alone or as one of several workers; returns what the stage returns.
+
+    Where more jobs of a sweep may follow, being asked to stop is not forgotten at the end of this one.
+    """
+    from importlib import import_module
+
+    from aloll_cli.runtime.options import Verbosity
+    from aloll_cli.schema import plain
+    from aloll_cli.stopping import Stopper
+
+    _quiet_libraries(settings.verbosity is Verbosity.verbose)
+    if settings.threads is not None:
+        _limit_threads(settings.threads)
+    stage = import_module(f"aloll_cli.stages.{command.stage.replace('-', '_')}")
+    with Stopper(settings.max_hours) as stopper:
+        store = _open_store(command, settings, stopper, {"stage": command.stage} | plain(settings))
+        store.log.detail(_versions())
+        result = stage.run(settings, store)
+        if more_follow:
+            stopper.check()
+        return result
+
+
+def compare(command: Command, runs: list[Any]) -> None:
+    """Show the runs of a sweep beside each other, and write a page about them."""
+    from aloll_cli.artifacts.pipeline import Pipeline
+    from aloll_cli.comparison.folders import comparison
+    from aloll_cli.comparison.runs import load_run
+    from aloll_cli.stages.report import show
+    from aloll_cli.stopping import Stopper
+
+    with Stopper(None) as stopper:
+        stores = [_open_store(command, run, stopper, {}) for run in runs]
+        folders = [store.path(Pipeline(run).metrics) for store, run in zip(stores, runs, strict=True)]
+        show(comparison(runs[0], [load_run(folder) for folder in folders]), stores[0])
+
+
+def _open_store(command: Command, settings: Any, stopper: Any, config: dict[str, Any]) -> Any:
+    from aloll_cli.runtime.world import current_world
+    from aloll_cli.schema import name_of
+    from aloll_cli.store.store import Store
+
+    root = _usable(settings.output_dir) / name_of(settings.task)
+    return Store(root, settings.runtime, current_world(), stopper, command, config)
+
+
+def _versions() -> str:
+    """Of what decides bits and speed."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("aloll", "torch", "transformers", "tokenizers", "datasets"))
+    return f"Python {platform.python_version()}, {packages}; {os.cpu_count()} CPU cores"
+
+
+def _usable(output_dir: str) -> Path:
+    """A folder, or a place where one can be made. Raises UserError for anything else."""
+    folder = Path(output_dir).expanduser()
+    try:
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    except OSError as error:
+        raise UserError(f"output_dir cannot be used: {(error.strerror or '').lower()}.", "output_dir=outputs") from None
+    if not output_dir or not nearest.is_dir():
+        what = f"output_dir={output_dir}: {nearest} is a file" if output_dir else "output_dir is empty"
+        raise UserError(f"{what}.", "output_dir=FOLDER")
+    return folder
+
+
+def _limit_threads(count: int) -> None:
+    """Read when torch is loaded and when a tokenizer first encodes, which is after the configuration was accepted."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(count)
+
+
+def _quiet_libraries(verbose: bool) -> None:
+    """Progress bars and advice of libraries would mix with ours."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # the threads do not live on in a fork, which would wait for them
+    os.register_at_fork(after_in_child=lambda: os.environ.update(TOKENIZERS_PARALLELISM="false"))
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning" if verbose else "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DATASETS_VERBOSITY", "warning" if verbose else "critical")
+    logging.getLogger("bitsandbytes").setLevel(logging.WARNING if verbose else logging.ERROR)

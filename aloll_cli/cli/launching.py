@@ -1,0 +1,105 @@
+"""Several processes on one machine for one command.
+
+Each worker reads the configuration that the parent wrote down and joins the others through accelerate; several machines are
+the business of ``torchrun`` or a cluster's launcher, which set the same environment variables.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from types import FrameType
+from typing import Any
+
+from aloll_cli.command import Command
+from aloll_cli.schema import plain
+from aloll_cli.stopping import SIGNALS, TIME_IS_UP, Interrupted
+
+POLL = 0.1  # seconds
+GRACE = 15.0  # seconds, to write a checkpoint or to tidy up
+SPEAKING = (2, TIME_IS_UP, *(128 + number for number in SIGNALS))  # exit codes of workers that ended in order
+
+
+class WorkersFailed(Exception):
+    """A worker ended with an exit code of its own and has said why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def run_workers(command: Command, settings: Any) -> None:
+    """Run a stage in ``settings.processes`` workers and wait for them.
+
+    Raises:
+        Interrupted: they stopped in order after a signal or at ``max_hours``.
+        WorkersFailed: one of them failed; the others were stopped.
+    """
+    import yaml
+
+    workers: list[subprocess.Popen[bytes]] = []
+    received: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for worker in workers:
+            worker.send_signal(number)
+
+    previous = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="aloll-") as file:
+            yaml.safe_dump(plain(settings), file, allow_unicode=True)
+            file.flush()
+            port = _free_port()
+            for rank in range(settings.processes):
+                workers.append(_start(rank, command, file.name, settings, port))
+            code = _wait(workers)
+    finally:
+        for worker in workers:
+            worker.kill()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if code == TIME_IS_UP:
+        raise Interrupted(0, "max_hours is over")
+    if received and code in (0, 128 + received[0], -received[0]):
+        raise Interrupted.by(received[0])
+    if code:
+        raise WorkersFailed(code)
+
+
+def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> subprocess.Popen[bytes]:
+    count = settings.processes
+    threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
+    joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads}
+    environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}
+    # a session of its own: Ctrl-C reaches a worker once, through the parent
+    words = [sys.executable, "-m", "aloll_cli.cli.worker", file, command.stage, *command.arguments]
+    return subprocess.Popen(words, env=environment, start_new_session=True)
+
+
+def _wait(workers: list[subprocess.Popen[bytes]]) -> int:
+    """The first exit code that is not 0, or 0; when a worker fails, the others have a while to end for the same reason."""
+    code, deadline = 0, float("inf")
+    while None in (ended := [worker.poll() for worker in workers]):
+        if code == 0 and any(ended):
+            code = next(found for found in ended if found)
+            deadline = time.monotonic() + GRACE
+        if time.monotonic() > deadline:
+            for worker in workers:
+                worker.kill()
+        time.sleep(POLL)
+    # one that says why, rather than one that only lost the others
+    codes = [worker.returncode for worker in workers if worker.returncode]
+    return next((found for found in codes if found in SPEAKING), code or next(iter(codes), 0))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,91 @@
+"""The command line: ``aloll STAGE group=choice key=value …``, plain Hydra from the stage on.
+
+One parent composes the configuration. With ``processes=N`` it writes the configuration down and starts N workers
+(launching.py), which read it (worker.py); Hydra is entered once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+
+from aloll_cli.command import Command
+from aloll_cli.errors import UserError
+from aloll_cli.stages import STAGES
+from aloll_cli.stopping import Interrupted, interruptible
+
+USAGE = """aloll fine-tunes language models by offline RL on reward-labelled text.
+
+usage: aloll STAGE [group=choice] [key=value] …
+
+{stages}
+
+aloll STAGE --help     its groups and options
+aloll STAGE --cfg job  the configuration it would run
+aloll STAGE -m key=a,b one run for each value
+aloll STAGE -q         warnings, errors and results only; -v says more
+"""
+
+
+def main() -> None:
+    """The console script. Exit code 2 for the user's mistakes, 130 and 143 for Ctrl-C and SIGTERM."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        width = max(map(len, STAGES))
+        sys.stdout.write(USAGE.format(stages="\n".join(f"  {name:{width}}  {what}" for name, what in STAGES.items())))
+        return 0
+    if arguments[0] == "--version":
+        from aloll_cli import __version__
+
+        sys.stdout.write(f"aloll {__version__}\n")
+        return 0
+    stage = arguments[0]
+    command = Command(stage, tuple(arguments[1:]))
+    try:
+        if stage not in STAGES:
+            close = difflib.get_close_matches(stage, STAGES, n=1)
+            raise UserError(
+                f'there is no stage "{stage}".', f"Did you mean aloll {close[0]}?" if close else "aloll --help lists the stages."
+            )
+        with interruptible():
+            from aloll_cli.cli.composition import enter_hydra
+
+            return enter_hydra(command)
+    except UserError as error:
+        sys.stderr.write(f"aloll {stage}: {error}\n")
+        return 2
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        return 0
+    except OSError as error:
+        sys.stderr.write(f"aloll {stage}: {of_the_system(error)}\n")
+        return 2
+    except Interrupted as stop:
+        sys.stderr.write(f"aloll {stage}: stopped ({stop.reason}); what was finished is kept. Go on with: {command}\n")
+        return stop.code
+
+
+def of_the_system(error: OSError) -> UserError:
+    """What to say where the operating system lets nobody read or write a file. Raises the error again where it is ours."""
+    from aloll_cli.files import FORBIDDEN, FULL
+
+    if error.errno not in FULL | FORBIDDEN:
+        raise error
+    what = f"{error.filename or 'a file'} cannot be read or written: {(error.strerror or str(error)).lower()}."
+    return UserError(what, "Look at its permissions and at the room on its disk, then repeat the command.")
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout is a pipe whose reader has seen enough; what is still to be written goes nowhere then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

@@ -1,0 +1,169 @@
+"""Overrides, checked one by one before Hydra composes them; and what OmegaConf says about a value, in a user's words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import MarkedYAMLError
+
+from aloll_cli.cli.validation import needed
+from aloll_cli.errors import UserError
+from aloll_cli.schema import unknown_key
+from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.root import Settings
+
+EMPTY = ("test_reward", "experiment")  # groups that may have no choice
+
+
+# a value that means nothing to Hydra's grammar is text: a path with ~, blanks or accents needs no quotes of its own
+TEXT = re.compile(r"(?P<key>\+{0,2}[\w.@/]+)=(?P<value>[^\[\]{}()'\",$\\\\=]+)")
+
+
+def parsed(hydra: Hydra, overrides: list[str], multirun: bool) -> list[Override]:
+    """Every override of a command line.
+
+    Raises:
+        UserError: one cannot be read, takes an option away, is a sweep without ``-m``, or chooses what is not there.
+    """
+    found = [_parsed(hydra, text) for text in overrides]
+    for override in found:
+        _check(hydra, override, multirun)
+    return [override for override in found if not _chooses_nothing(override)]
+
+
+def _parsed(hydra: Hydra, text: str) -> Override:
+    if not text.strip("+~ ") or not re.match(r"[+~ ]*[^=+~ ][^=]*=|[+~ ]*~", text):
+        raise UserError(f'"{_short(text)}" is no override.', "An override is group=choice or key=value: seed=2")
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    found = TEXT.fullmatch(text)
+    as_text = f"{found['key']}='{found['value']}'" if found and found["value"].isprintable() else text
+    for form in (text, as_text):
+        with suppress(HydraException, ValueError):  # a ValueError: Python refuses integers of many thousand digits
+            return parser.parse_override(form)
+    key, _, value = text.partition("=")
+    quoted = shlex.quote(f'"{value}"') if value and not set(value) & set('"\\') else None
+    hint = f"Text with signs in it needs quotes of its own: {key}={quoted}" if quoted else f"{key}=…"
+    raise UserError(f'"{_short(text)}" cannot be read as key=value.', _short(hint, 120))
+
+
+def _check(hydra: Hydra, override: Override, multirun: bool) -> None:
+    text, key = str(override.input_line), override.key_or_group
+    if override.is_delete():
+        raise UserError(f"{_short(text)}: an option cannot be taken away.", f"Set it to what you want: {key}=…")
+    if override.is_sweep_override():
+        if not multirun:
+            raise UserError(f"{_short(text)} is a sweep over several values.", f"Add -m: aloll … -m {_short(text)}")
+        return  # its jobs are looked at one by one
+    if key in (*GROUPS, "experiment") or key.startswith("hydra/"):
+        _check_choice(hydra, override)
+    if "\0" in text:
+        raise UserError(f"{_short(text)} holds a null character.", f"{key}=…")
+
+
+def _chooses_nothing(override: Override) -> bool:
+    """Whether it leaves a group empty that is empty anyway; Hydra has no word for that."""
+    place = override.package or override.key_or_group
+    return place in EMPTY and override.value() is None and not override.is_delete()
+
+
+def _check_choice(hydra: Hydra, override: Override) -> None:
+    """A group's choice must be one of its YAML files."""
+    group, value, place = override.key_or_group, override.value(), override.package or override.key_or_group
+    options = hydra.config_loader.get_group_options(group)
+    if not options:
+        raise UserError(f'there is no group "{group}".', f"Groups: {', '.join(GROUPS)}.")
+    if _chooses_nothing(override):
+        return
+    if isinstance(value, str) and value in options:
+        if (override.is_add() or override.is_force_add()) and ".parts." not in place:
+            raise UserError(f"{override.input_line}: {place} has a choice already.", f"{place}={value}")
+        return
+    shown = "null" if value is None else str(override.input_line).partition("=")[2]
+    close = difflib.get_close_matches(shown, options, n=1)
+    hint = f"Did you mean {place}={close[0]}? " if close else ""
+    extra = f" Install hydra-{shown}-launcher for it." if group == "hydra/launcher" else ""
+    raise UserError(f"{place}={_short(shown)}: there is no such choice.", f"{hint}Choices: {', '.join(options)}.{extra}")
+
+
+def explained(error: Exception) -> UserError:
+    """What Hydra or OmegaConf have against a configuration, as a user needs it."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    if found := re.match(r"In '([^']+)': \w+ raised while composing config:", first):
+        return _in_file(f"{found[1]}.yaml", str(error).partition("\n")[2])
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        key = str(cause.full_key or cause.key or "?")
+        if isinstance(cause, ConfigKeyError | ConfigAttributeError) and is_dataclass(cause.object_type):
+            return _unknown_in(cause.object_type, key)
+        merging = re.match(r"Error merging override (.*)", first)
+        return UserError(f"{_short(merging[1]) if merging else key}: {needed(str(cause))}.", f"{key}=…")
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark
+        where = f"{Path(mark.name).name}, line {mark.line + 1}: " if mark else ""
+        return UserError(f"{where}this is no YAML: {error.problem}.", "Correct the file.")
+    what, hint = next(((what, hint) for pattern, (what, hint) in KNOWN.items() if re.search(pattern, str(error))), (None, None))
+    text = re.sub(r"https?://\S+|Config search path:.*", "", " ".join(str(error).split()))
+    return UserError(
+        _short(what or text or "the configuration cannot be composed.", 240),
+        hint or "aloll STAGE --help lists groups and options.",
+    )
+
+
+def _in_file(file: str, complaint: str) -> UserError:
+    """What OmegaConf has against one YAML file; all it leaves is a text."""
+    found = dict(re.findall(r"(full_key|object_type)[:=] ?(\S*)", complaint))
+    key, owner = found.get("full_key", ""), _option_class(found.get("object_type", ""))
+    if not re.match(r"Key '", complaint) or owner is None:
+        return UserError(f"{file}: {key}{': ' if key else ''}{needed(complaint)}.", "Correct the file.")
+    if owner is not Settings and not any(owner in entries.values() for entries in GROUPS.values()):
+        group = file.partition("/")[0]
+        return UserError(f"{file} has no schema.", f'Begin it with: defaults: ["/schema/{group}/NAME@_here_"]')
+    if key in (*GROUPS, "experiment") and file.startswith(f"{key}/"):
+        return UserError(f"{file} sets nothing that is an option.", "Begin an experiment with the line: # @package _global_")
+    unknown = _unknown_in(owner, key)
+    return UserError(f"{file}: {unknown.args[0]}", unknown.args[1])
+
+
+def _option_class(name: str) -> Any:
+    """The dataclass of options with this name."""
+    classes = [Settings, *(cls for entries in GROUPS.values() for cls in entries.values())]
+    known = {parent.__name__: parent for cls in classes for parent in cls.__mro__ if is_dataclass(parent)}
+    return known.get(name)
+
+
+def _unknown_in(owner: Any, key: str) -> UserError:
+    parent = key.rpartition(".")[0]
+    return unknown_key(key, [f"{parent}.{field.name}" if parent else field.name for field in fields(owner)])
+
+
+NAMES = "The names are those of the files in conf/ and in your --config-dir, without .yaml."
+KNOWN = {  # by a pattern of Hydra's: what is wrong, where its own words do not do, and what to type
+    r"Cannot find primary config": (None, f"--config-name NAME. {NAMES}"),
+    r"Could not (?:find|load)": (None, NAMES),
+    r"Multiple values for": (None, "Choose each group once."),
+    r"sweep type": ("this sweeper takes lists only.", "-m key=a,b"),
+    r"Unexpected type for root: NoneType": (
+        "an option was set of a group without a choice.",
+        "Choose first: adapter=lora adapter.r=8, or test_reward=fitted test_reward.alpha=3",
+    ),
+    r"recursion depth": ("the YAML files name each other without end.", "Correct their defaults lists."),
+    r"Invalid defaults list|Expected header format": (None, "The files in conf/ show how a file begins."),
+    r"codec can't decode": ("a YAML file is not UTF-8.", "Save the files of your --config-dir as UTF-8."),
+}  # fmt: skip
+
+
+def _short(text: str, length: int = 60) -> str:
+    """Text as an error message quotes it: on one line, and not too long."""
+    visible = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return visible if len(visible) <= length else visible[: length - 1] + "…"

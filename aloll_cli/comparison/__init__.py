@@ -1,0 +1,1 @@
+"""Evaluated runs: read, grouped by method, compared."""

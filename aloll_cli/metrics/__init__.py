@@ -1,0 +1,1 @@
+"""Figures of texts and of arrays."""

@@ -1,0 +1,1 @@
+"""What can be trained, and what it computes: log-probs and responses."""

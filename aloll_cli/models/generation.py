@@ -1,0 +1,125 @@
+"""Responses of a policy to prompts, with random numbers that belong to the row and not to the batch."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from transformers import StoppingCriteria
+
+from aloll_cli.models.pretrained import end_tokens
+from aloll_cli.text.encoding import left_padded
+from aloll_cli.text.packing import by_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from aloll_cli.arrays import IntArray
+    from aloll_cli.models.decoding import Generation
+
+
+class SpelledOut(StoppingCriteria):
+    """Ends a row once its response holds one of some strings."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: list[str], start: int) -> None:
+        """Watch what comes from the column ``start`` on."""
+        self._tokenizer, self._strings, self._start = tokenizer, strings, start
+        # a token is a byte at least, but for control tokens and halves of a character at the edge
+        self._reach = max(len(string.encode()) for string in strings) + 8
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
+        """(B, L) tokens so far → (B,) whether the response holds a string."""
+        rows = input_ids[:, self._start :].tolist()
+        found = [self._is_in(row[-self._reach :]) and self._is_in(row) for row in rows]
+        return torch.tensor(found, device=input_ids.device)  # type: ignore[return-value]
+
+    def _is_in(self, tokens: list[int]) -> bool:
+        return _first(self._strings, _text(tokens, self._tokenizer)) is not None
+
+
+@dataclass(frozen=True)
+class Response:
+    """A generated response.
+
+    Attributes:
+        text: what it says, before a stop string.
+        ids: the tokens that the model gave, up to the one that ended it or completed a stop string.
+        tokens: how many of them are text.
+        ended: whether the model ended it itself.
+    """
+
+    text: str
+    ids: list[int]
+    tokens: int
+    ended: bool
+
+
+@torch.inference_mode()
+def respond(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[IntArray],
+    ids: list[str],
+    generation: Generation,
+    *,
+    step: int,
+    max_tokens: int,
+    stop: list[str],
+    batch_tokens: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> list[Response]:
+    """One response to each prompt, in order. Prompts are sorted by length within the call to save padding.
+
+    Args:
+        model: a causal LM in eval mode.
+        prompts: (N,) token ids of each prompt.
+        ids: (N,) names, which seed each row's randomness.
+        step: what seeds it beside the name.
+        max_tokens: the limit on a response's tokens.
+        stop: the text ends before the first of these strings, and nothing is generated behind it.
+        batch_tokens: tokens at a time, padding and what may be generated included; moves results by rounding only.
+        advance: told how many responses are there whenever some more are.
+    """
+    responses: dict[int, Response] = {}
+    ends = end_tokens(model, tokenizer)
+    lengths = [(len(prompt) + max_tokens) * generation.sequences for prompt in prompts]
+    for chosen in by_tokens(lengths, batch_tokens):
+        input_ids, mask = left_padded([prompts[i] for i in chosen], int(tokenizer.pad_token_id), model.device)
+        output = cast(Any, model).generate(
+            input_ids=input_ids,
+            attention_mask=mask,
+            do_sample=False,
+            num_beams=generation.sequences,
+            max_new_tokens=max_tokens,
+            logits_processor=generation.processors([ids[i] for i in chosen], step, (mask == 0).sum(dim=1)),
+            stopping_criteria=[SpelledOut(tokenizer, stop, input_ids.shape[1])] if stop else [],
+            eos_token_id=ends,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        for i, new in zip(chosen, output[:, input_ids.shape[1] :].tolist(), strict=True):
+            responses[int(i)] = _response(new, tokenizer, ends, stop)
+        advance(len(chosen))
+    return [responses[i] for i in range(len(prompts))]
+
+
+def _response(new: list[int], tokenizer: PreTrainedTokenizerBase, ends: list[int], stop: list[str]) -> Response:
+    """What a row of new tokens says; behind its end there may be padding."""
+    tokens = new[: next((i for i, token in enumerate(new) if token in ends), len(new))]
+    if _first(stop, _text(tokens, tokenizer)) is None:
+        ended = len(tokens) < len(new)
+        return Response(_text(tokens, tokenizer), new[: len(tokens) + ended], len(tokens), ended)
+    needed = bisect_left(range(len(tokens)), True, key=lambda n: _first(stop, _text(tokens[:n], tokenizer)) is not None)
+    text = _text(tokens[:needed], tokenizer)
+    return Response(text[: _first(stop, text)], tokens[:needed], needed, True)
+
+
+def _text(tokens: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _first(strings: list[str], text: str) -> int | None:
+    """Where the first of some strings begins in a text, or None."""
+    return min((text.index(string) for string in strings if string in text), default=None)

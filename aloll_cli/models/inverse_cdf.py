@@ -1,0 +1,59 @@
+"""Sampling with random numbers that belong to the row and not to the batch."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor
+
+RANKED = 1024  # tokens that are ranked at first; a draw hardly ever falls behind them
+
+
+class InverseCdf(LogitsProcessor):
+    """Turns sampling into taking the greatest logit: keeps, for each row, the token where its CDF passes the row's number.
+
+    Tokens are ranked by probability first, so that two policies that answer with the same numbers tend to agree. The CDF is
+    that of the nucleus: the fewest tokens, from the likeliest on, that have a probability of ``top_p`` together
+    (Holtzman et al. 2020).
+    """
+
+    def __init__(self, seed: int, step: int, ids: list[str], top_p: float = 1.0) -> None:
+        self._rows = [np.random.Generator(np.random.Philox(key=_row_key(seed, step, name))) for name in ids]
+        self._top_p = top_p
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """(B, L) tokens so far and (B, V) logits → (B, V), 0 for the token to take and −∞ elsewhere."""
+        probabilities = scores.double().softmax(dim=-1)
+        uniform = torch.tensor([row.random() for row in self._rows], dtype=torch.float64, device=scores.device)[:, None]
+        taken, is_certain = self._take(probabilities, uniform, min(RANKED, scores.shape[-1]))
+        if not is_certain.all():
+            others = (~is_certain).nonzero()[:, 0]
+            taken[others], _ = self._take(probabilities[others], uniform[others], scores.shape[-1])
+        return torch.full_like(scores, float("-inf")).scatter_(1, taken, 0.0)  # type: ignore[return-value]
+
+    def _take(self, probabilities: torch.Tensor, uniform: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 1) the tokens at which the numbers (B, 1) fall, and (B,) whether the ``count`` likeliest suffice to tell."""
+        ranked, tokens = _likeliest(probabilities, count)
+        cumulative, last = ranked.cumsum(dim=-1), count - 1
+        nucleus = torch.searchsorted(cumulative, torch.full_like(uniform, self._top_p))  # where its last token stands
+        mass = cumulative.gather(1, nucleus.clamp(max=last)) if self._top_p < 1 else torch.ones_like(uniform)
+        place = torch.searchsorted(cumulative, uniform * mass, right=True)
+        needed = torch.maximum(nucleus, place) if self._top_p < 1 else place
+        # of the least likely ones that are ranked, others as likely may be missing
+        certain = (ranked > ranked[:, -1:]).sum(dim=-1, keepdim=True)
+        return tokens.gather(1, place.clamp(max=last)), (needed < certain)[:, 0]
+
+
+def _likeliest(probabilities: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, count) the greatest probabilities of each row, falling, and their tokens; of equal ones the lower id comes first."""
+    if count == probabilities.shape[-1]:
+        return probabilities.sort(dim=-1, descending=True, stable=True)
+    tokens = probabilities.topk(count, dim=-1, sorted=False).indices.sort(dim=-1).values
+    ranked, order = probabilities.gather(1, tokens).sort(dim=-1, descending=True, stable=True)
+    return ranked, tokens.gather(1, order)
+
+
+def _row_key(seed: int, step: int, name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{name}".encode()).digest()[:16])

@@ -1,0 +1,153 @@
+"""Any causal language model of transformers, by its name on the hub or as a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.errors import UserError
+from aloll_cli.models.adapters import attach, base_of
+from aloll_cli.models.base import Head, Model, Placement
+from aloll_cli.schema import OPERATIONAL
+from aloll_cli.store.hub import ADAPTER, content_of, expanded, loading, revision_options
+from aloll_cli.text.chat import chat_end
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Quantization(Enum):
+    """How the weights of linear layers are stored while only an adapter trains."""
+
+    nf4 = "4 bits each, by bitsandbytes (Dettmers et al. 2023)"
+
+
+@dataclass(kw_only=True)
+class Pretrained(Model):
+    """Any causal language model of transformers, by its name on the hub or as a local folder; perhaps with an adapter."""
+
+    path: str = field(metadata=OPERATIONAL)  # its content is what counts
+    revision: str | None = field(metadata=OPERATIONAL)
+    adapter: str | None = field(metadata=OPERATIONAL)
+    adapter_revision: str | None = field(metadata=OPERATIONAL)
+    quantization: Quantization | None
+    double_quantization: bool
+    trust_remote_code: bool
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise UserError("model.path is empty.", "model.path=FOLDER, or a name on the hub")
+        self.path = expanded(self.path)
+        self.adapter = None if self.adapter is None else expanded(self.adapter)
+
+    @property
+    def label(self) -> str:
+        return Path(self.path).name.lower()
+
+    @property
+    def is_exact(self) -> bool:
+        return super().is_exact and self.quantization is None
+
+    @property
+    def address(self) -> str:
+        return self.path
+
+    def content(self) -> dict[str, Any]:
+        adapter = {} if self.adapter is None else {"adapter": content_of(self.adapter, self.adapter_revision, ADAPTER)}
+        return content_of(self.path, self.revision) | adapter
+
+    def tokenizer_identity(self) -> dict[str, Any]:
+        return {"kind": "the model's own"} | content_of(self.path, self.revision)
+
+    def tokenizer(self, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer
+
+        with loading(self.path, "a causal language model"):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.path, **self._hub_options())
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"the tokenizer of {self.path} has no end-of-sequence token.", "Choose another model.path.")
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token  # padding is masked wherever it occurs
+        return tokenizer
+
+    def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
+        from transformers import AutoModelForCausalLM
+
+        options = self._hub_options() | place.options | self._quantized(place)
+        with loading(self.path, "a causal language model"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, **options)
+        if self.quantization is None and getattr(model, "is_quantized", False):
+            raise UserError(
+                f"{self.path} is stored in few bits, which cannot be trained.",
+                "The model it was made from, with model.quantization=nf4",
+            )
+        parts: Iterable[Any] = model.modules()
+        for part in parts:
+            # on some CPUs bitsandbytes would round the scales to bf16 for good when it first answers without gradients
+            if hasattr(part, "support_avx512bf16_for_cpu"):
+                part.support_avx512bf16_for_cpu = False
+        return with_plain_decoding(model, tokenizer)
+
+    @property
+    def has_adapter(self) -> bool:
+        return self.adapter is not None
+
+    def attach_adapter(self, model: PreTrainedModel) -> None:
+        if self.adapter is not None:
+            attach(model, self.adapter, self.adapter_revision)
+
+    def _quantized(self, place: Placement) -> dict[str, Any]:
+        from transformers import BitsAndBytesConfig
+
+        if self.quantization is None:
+            return {}
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=self.quantization.name,
+            bnb_4bit_use_double_quant=self.double_quantization,
+            bnb_4bit_compute_dtype=place.options["dtype"],
+        )
+        return {"quantization_config": config, "device_map": {"": place.device}}
+
+    def _hub_options(self) -> dict[str, Any]:
+        return revision_options(self.path, self.revision) | {"trust_remote_code": self.trust_remote_code}
+
+
+def saved(folder: str, like: Model) -> Pretrained:
+    """A model saved by anybody, whole or as an adapter with the name of its base, which computes like another model."""
+    base = base_of(Path(folder).expanduser())
+    of_a_base = like if base is not None and isinstance(like, Pretrained) else None
+    return Pretrained(
+        head=Head.full,
+        dtype=like.dtype,
+        path=folder if base is None else base,
+        revision=of_a_base.revision if of_a_base and of_a_base.path == base else None,
+        adapter=None if base is None else folder,
+        adapter_revision=None,
+        quantization=of_a_base.quantization if of_a_base else None,
+        double_quantization=of_a_base.double_quantization if of_a_base else False,
+        trust_remote_code=of_a_base.trust_remote_code if of_a_base else False,
+    )
+
+
+def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The model without the decoding options it was published with: answers are draws from π, as ``generation=`` says.
+
+    What ends an answer stays: the published tokens, the tokenizer's EOS, and what its chat template puts behind an answer.
+    """
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=end_tokens(model, tokenizer), pad_token_id=tokenizer.pad_token_id
+    )
+    return model
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What ends a response: the tokenizer's EOS, the published tokens, and what the chat template puts behind an answer."""
+    published: int | list[int] | None = model.generation_config.eos_token_id if model.generation_config else None
+    more = published if isinstance(published, list) else [published]
+    return list(dict.fromkeys(token for token in [tokenizer.eos_token_id, *more, chat_end(tokenizer)] if token is not None))

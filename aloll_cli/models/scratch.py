@@ -1,0 +1,97 @@
+"""A small Llama made here, with a tokenizer trained on the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.errors import UserError
+from aloll_cli.models.base import Model, Placement
+from aloll_cli.schema import COUNT, numbers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+
+
+@dataclass(kw_only=True)
+class Scratch(Model):
+    """A Llama from scratch with a byte-level BPE tokenizer of its own, trained on the train split."""
+
+    vocab_size: int = field(metadata=numbers("[300, 2147483647]", 1024))  # 256 bytes and some
+    hidden_size: int = field(metadata=COUNT)
+    intermediate_size: int = field(metadata=COUNT)
+    layers: int = field(metadata=COUNT)
+    heads: int = field(metadata=COUNT)
+    context: int = field(metadata=COUNT)
+    tie_embeddings: bool
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % (2 * self.heads):
+            raise UserError(
+                f"model.hidden_size={self.hidden_size} is not a multiple of 2 × model.heads={self.heads}.", "model.heads=4"
+            )
+
+    @property
+    def label(self) -> str:
+        return f"llama{self.layers}x{self.hidden_size}"
+
+    @property
+    def limit(self) -> int | None:
+        return self.context
+
+    def content(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def from_scratch(self) -> bool:
+        return True
+
+    def tokenizer_identity(self) -> dict[str, Any]:
+        return {"kind": "byte-level BPE", "vocab_size": self.vocab_size}
+
+    def tokenizer(self, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+        from transformers import PreTrainedTokenizerFast
+
+        bpe = Tokenizer(models.BPE())
+        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        bpe.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.vocab_size,
+            special_tokens=[PAD, BOS, EOS],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        bpe.train_from_iterator(texts, trainer)
+        bpe.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bpe.token_to_id(BOS))])
+        return PreTrainedTokenizerFast(
+            tokenizer_object=bpe, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
+        )
+
+    def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
+        import torch
+        from torch import nn
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            max_position_embeddings=self.context,
+            tie_word_embeddings=self.tie_embeddings,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **place.options,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = LlamaForCausalLM(config)
+        nn.Module.to(model, place.options["dtype"])
+        return model

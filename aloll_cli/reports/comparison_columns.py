@@ -1,0 +1,157 @@
+"""Methods side by side: the columns of tables, the words under them, and the same for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from aloll_cli.comparison.differences import ESTIMATES, Comparison, Row
+from aloll_cli.comparison.grouping import Method, over_seeds
+from aloll_cli.comparison.runs import LIKELIHOOD, Run
+from aloll_cli.reports.figures import KL, proxies, several_components
+from aloll_cli.reports.text import number
+
+INTERVALS = "95 % intervals: bootstrap over prompts of each prompt's mean over seeds"
+
+SHARES = (
+    "distinct-1 share: of the reference's, in equally many words. different: of all answers, an answer to many prompts "
+    "counting once. kept: of all responses for training those with positive weight (any but 0 "
+    "under clamp=false); of all prompts those with a preference, for methods that compare."
+)
+COSTS = {
+    "updates": "updates", "tokens": "tokens trained on", "seconds": "seconds", "samples": "samples drawn",
+    "sampled_tokens": "their tokens",
+}  # fmt: skip
+
+# heading, one figure a method, and how it is shown: "+" where it is a difference, "," where it counts. A figure is a number,
+# a mean with its interval, the least and the greatest of the seeds' own means, or None
+Column = tuple[str, list[Any], str]
+
+
+def columns(comparison: Comparison) -> list[Column]:
+    """What sets methods side by side; no column that is empty."""
+    rows, runs = comparison.rows, comparison.runs
+    parts = dict.fromkeys(part for run in runs for part in run.metrics.get("by") or {})
+    components = dict.fromkeys(part for run in runs for part in several_components(run.metrics))
+    found: list[Column] = [
+        ("reward", _estimated(rows, "reward"), ""),
+        ("gain", _estimated(rows, "gain"), "+"),
+        (comparison.heading, _estimated(rows, "difference"), "+"),
+        *((f"{part} gain", _measured(rows, partial(_of_component, part)), "+") for part in components),
+        ("held-out gain", _estimated(rows, "held_out_gain"), "+"),
+        (f"held-out {comparison.heading}", _estimated(rows, "held_out_difference"), "+"),
+        ("gain by seed", [_spread(row) for row in rows], "+"),
+        ("validation", [row.method.validation if comparison.best_of else None for row in rows], ""),
+        ("weighted log-lik. gain", _measured(rows, lambda run: (run.metrics.get(LIKELIHOOD) or {}).get("gain")), "+"),
+        ("words", _measured(rows, lambda run: run.metrics["policy"]["length"]["mean"]), ""),
+        ("distinct-1 share", _measured(rows, distinct_share), ""),
+        ("different", _measured(rows, lambda run: run.metrics["policy"]["different"]), ""),
+        ("KL a token", _measured(rows, lambda run: run.metrics["policy"].get("kl_per_token")), ""),
+        ("kept", _measured(rows, lambda run: run.kept), ""),
+        *((f"gain, {part}", _measured(rows, partial(_in_part, part)), "+") for part in parts),
+    ]
+    return [column for column in found if any(figure is not None for figure in column[1])]
+
+
+def costs(comparison: Comparison) -> list[Column]:
+    """What training took, a mean over seeds; samples only where some were drawn."""
+    found = {heading: [method.cost(of) for method in comparison.methods] for of, heading in COSTS.items()}
+    return [(heading, figures, ",") for heading, figures in found.items() if any(figures)]
+
+
+def _estimated(rows: Sequence[Row], name: str) -> list[Any]:
+    return [row.estimates.get(name) for row in rows]
+
+
+def _measured(rows: Sequence[Row], of: Callable[[Run], Any]) -> list[Any]:
+    return [over_seeds([of(run) for run in row.method.runs]) for row in rows]
+
+
+def _spread(row: Row) -> tuple[float, float] | None:
+    """From the least to the greatest of several seeds' gains."""
+    by_seed = row.estimates["gain"]["by_seed"] if "gain" in row.estimates else []
+    return (min(by_seed), max(by_seed)) if len(by_seed) > 1 else None
+
+
+def _of_component(part: str, run: Run) -> Any:
+    return several_components(run.metrics).get(part)
+
+
+def _in_part(part: str, run: Run) -> Any:
+    return ((run.metrics.get("by") or {}).get(part) or {}).get("gain")
+
+
+def distinct_share(run: Run) -> float | None:
+    """The policy's distinct-1 as a share of the reference's, both of equally many words."""
+    policy, reference = (run.metrics[side]["distinct_1_matched"] for side in ("policy", "reference"))
+    return policy / reference if reference else None
+
+
+def caveats(comparison: Comparison) -> list[str]:
+    """What must be said under the figures of methods: how they are meant, why one is missing, which rewards are proxies."""
+    runs = comparison.runs
+    said = ["gain: in reward, to the reference; vs: to another policy. Both are paired by prompt."]
+    if any(len(method.runs) > 1 for method in comparison.methods):
+        said.append(f"{INTERVALS}. What another seed would bring is not in them: see gain by seed.")
+    if len({id(row.against) for row in comparison.rows if row.against}) > 1:
+        said.append(f"{comparison.heading}: of several, the one that shares most options.")
+    said += [_pairing(row, row.against) for row in comparison.rows if row.against and row.against.seeds != row.method.seeds]
+    said += [_choice(method) for method in comparison.methods if method.rivals]
+    said += [f"gain: null ({run.metrics['gain_why']})" for run in runs if run.metrics["gain"] is None]
+    said += [line for run in runs for line in proxies(run.metrics)]
+    said.append(SHARES)
+    said += [KL for run in runs if run.metrics["policy"].get("kl_per_token") is not None]
+    return list(dict.fromkeys(said))
+
+
+def _pairing(row: Row, other: Method) -> str:
+    """By which seeds a method is paired with one that has others."""
+    shared = ", ".join(map(str, row.paired_seeds))
+    how = f"paired over seed {shared}" if shared else "no seed in both, so mean against mean"
+    return f"{row.method.name} vs {other.name}: {how}."
+
+
+def _choice(method: Method) -> str:
+    """Which values of options validation preferred to which, with the scores of all."""
+    (first, best), *others = [(one, number(one.validation or 0.0)) for one in (method, *method.rivals)]
+    over = f" over seed {first.judged_over}" if first.judged_over != first.seed else ""
+    seeds = {one: f" over seed {one.judged_over}" if one.judged_over != first.judged_over else "" for one in method.rivals}
+    scores = "; ".join(f"{rival.setting} {score}{seeds[rival]}" for rival, score in others)
+    return f"{first.variant}: {first.setting} has the best validation {first.runs[0].score}{over}, {best} ({scores})."
+
+
+def as_plain(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON holds it."""
+    about = ("task", "split", "reward", "test_reward", "n")
+    first, *others = [run.metrics for run in comparison.runs]
+    return {
+        **{key: first[key] if all(other[key] == first[key] for other in others) else None for key in about},
+        "intervals": INTERVALS,
+        "best_of": list(comparison.best_of) or None,
+        "methods": [_method_as_plain(row) for row in comparison.rows],
+    }
+
+
+def _method_as_plain(row: Row) -> dict[str, Any]:
+    method, against = row.method, row.against
+    measured = {
+        "words": lambda run: run.metrics["policy"]["length"]["mean"],
+        "distinct_1_share": distinct_share,
+        "different": lambda run: run.metrics["policy"]["different"],
+        "kl_per_token": lambda run: run.metrics["policy"].get("kl_per_token"),
+        "kept": lambda run: run.kept,
+    }
+    return {
+        **_named(method),
+        "runs": [run.name for run in method.runs],
+        "against": _named(against) | {"paired_seeds": row.paired_seeds} if against else None,
+        **{name: row.estimates.get(name) for names in ESTIMATES.values() for name in names},
+        **{name: _measured([row], of)[0] for name, of in measured.items()},
+        "cost": {of: method.cost(of) for of in COSTS},
+        "rivals": [_named(rival) for rival in method.rivals],
+    }
+
+
+def _named(method: Method) -> dict[str, Any]:
+    return {"variant": method.variant, "options": method.told, "seeds": method.seeds, "validation": method.validation}

@@ -1,0 +1,173 @@
+"""What a model will see of a data set, in figures and in three examples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aloll_cli.artifacts.data import open_data
+from aloll_cli.artifacts.rewards import ScoredBy, load_components, load_rewards
+from aloll_cli.files import read_json
+from aloll_cli.store.tables import Rows, open_blocks, read_blocks
+from aloll_cli.tasks.base import SPLITS, Task
+from aloll_cli.text.encoding import Encoder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedTokenizerBase
+
+    from aloll_cli.arrays import FloatArray, IntArray
+
+PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+BINS = 10  # of a histogram
+SHOWN = 3  # examples
+CHOICE = ("subsets", "min_reward", "max_reward", "responses", "truncated", "noise")  # options: what becomes an example
+UNCUT = 2**31 - 1
+
+
+def inspected(
+    data: Path, examples: Path, rewards: dict[str, Path], scored_by: ScoredBy, task: Task, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """What ``aloll inspect`` tells, as plain values.
+
+    Args:
+        data: the folder of the raw rows.
+        examples: of the examples.
+        rewards: of the rewards of each split; empty where the stored ones are to be told.
+        scored_by: what gave them.
+        task: the task.
+        tokenizer: the one that the examples were encoded with.
+    """
+    return {
+        "rows": read_json(data / "counts.json"),
+        "choice": {name: _plain(getattr(task, name)) for name in CHOICE},
+        "splits": {split: _split(data, examples, split) for split in SPLITS},
+        "shared_prompts": 0,  # the rows are refused where there are any
+        "rewards": {split: _rewards(examples / split, rewards.get(split), scored_by) for split in SPLITS},
+        "examples": _shown(data, examples / "train", task, tokenizer),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.name if isinstance(value, Enum) else value
+
+
+def _split(data: Path, examples: Path, split: str) -> dict[str, Any]:
+    """Counts, cuts and lengths of one split's examples."""
+    columns = ("prompt_ids", "prompt_cut", "response", "response_ids", "response_cut", "group", "noise")
+    names = ("prompt", "response", "prompt_cut", "response_cut", "noise", "key", "group")
+    figures: dict[str, list[Any]] = {name: [] for name in names}
+    for batch in _blocks(examples / split, columns):
+        for name in ("prompt", "response"):
+            figures[name].append(np.diff(batch.column(f"{name}_ids").combine_chunks().offsets.to_numpy()))
+            figures[f"{name}_cut"].append(batch.column(f"{name}_cut").to_numpy())
+        figures["noise"].append(batch.column("noise").to_numpy())
+        groups = np.array([int(group, 16) for group in batch.column("group").to_pylist()], dtype=np.uint64)
+        figures["group"].append(groups)
+        figures["key"].append(groups ^ _hashes(batch.column("response").to_pylist()))
+    found = {name: np.concatenate(arrays) for name, arrays in figures.items()}
+    count = len(found["key"])
+    return {
+        "examples": count,
+        "left_out": open_data(data, split, ["position"]).num_rows - count,  # not chosen, or dropped as too long
+        "prompts": len(np.unique(found["group"])),
+        "noise": int(found["noise"].sum()),
+        "duplicates": count - len(np.unique(found["key"])),
+        "prompt_tokens": percentiles(found["prompt"]),
+        "response_tokens": percentiles(found["response"]),
+        "prompts_cut": _cuts(found["prompt_cut"]),
+        "responses_cut": _cuts(found["response_cut"]),
+    }
+
+
+def _blocks(folder: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    rows = open_blocks(folder, columns)
+    assert isinstance(rows, Rows)
+    return rows.batches()
+
+
+def _hashes(texts: list[str]) -> Any:
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, dtype=np.uint64)
+
+
+def _cuts(cut: IntArray) -> dict[str, Any]:
+    """How many lost tokens; how many tokens those lost on average and at most."""
+    lost = cut[cut > 0]
+    return {"count": len(lost), "mean": float(lost.mean()) if len(lost) else 0.0, "max": int(cut.max())}
+
+
+def percentiles(values: FloatArray | IntArray) -> dict[str, float]:
+    """Smallest, largest and what lies between, by percent."""
+    return {str(p): float(value) for p, value in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)}
+
+
+def _rewards(examples: Path, rewards: Path | None, scored_by: ScoredBy) -> dict[str, Any]:
+    """Of the reward, and of each component where there are several: mean, percentiles and a histogram."""
+    if rewards is None:
+        stored = read_blocks(examples, ["stored"]).column("stored").drop_null().to_numpy()
+        return {"stored": _distribution(stored)} if len(stored) else {}
+    names = scored_by.components()
+    components = load_components(rewards, names) if len(names) > 1 else {}
+    return {name: _distribution(of) for name, of in ({scored_by.reward.label: load_rewards(rewards)} | components).items()}
+
+
+def _distribution(values: FloatArray) -> dict[str, Any]:
+    counts, edges = np.histogram(values, BINS)
+    return {
+        "count": len(values), "mean": float(values.mean()), "percentiles": percentiles(values),
+        "histogram": {"from": float(edges[0]), "to": float(edges[-1]), "counts": counts.tolist()},
+    }  # fmt: skip
+
+
+def _shown(data: Path, examples: Path, task: Task, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """Three examples as the model reads them: the first, and the first whose prompt and whose response were cut, if any."""
+    cuts = read_blocks(examples, ["prompt_cut", "response_cut"])
+    with_cut = [np.flatnonzero(cuts.column(name).to_numpy())[:1] for name in ("prompt_cut", "response_cut")]
+    rows = list(dict.fromkeys([0, *map(int, np.concatenate(with_cut)), *range(min(SHOWN, cuts.num_rows))]))[:SHOWN]
+    columns = ["id", "prompt_ids", "response_ids", "prompt_cut", "response_cut", "stored", "noise"]
+    table = open_blocks(examples, columns)
+    chosen = [table.slice(row, 1).to_pylist()[0] for row in rows]
+    whole = _raw(data, [row["id"] for row in chosen])
+    encoder = Encoder(tokenizer, UNCUT, UNCUT, task.chat)
+    found = []
+    for row in chosen:
+        uncut = encoder.prompts([whole[row["id"]]["parts"]])[0].ids
+        response = tokenizer.decode(row["response_ids"])
+        cut = f"{_mark(row['response_cut'])}" if row["response_cut"] else ""
+        prompt = marked(row["prompt_ids"], uncut, tokenizer)
+        about = {name: row[name] for name in ("id", "stored", "noise")}
+        found.append(about | {"prompt": prompt, "response": f"{response}{cut}"})
+    return found
+
+
+def marked(ids: list[int], uncut: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Tokens as text, control tokens included, with a mark wherever some of the uncut ones are missing."""
+    text = ""
+    for kind, first, last, start, stop in SequenceMatcher(None, uncut, ids, autojunk=False).get_opcodes():
+        text += _mark(last - first) if kind in ("delete", "replace") else ""
+        text += str(tokenizer.decode(ids[start:stop]))
+    return text
+
+
+def _mark(count: int) -> str:
+    return f"[… {count} tokens cut …]"
+
+
+def _raw(data: Path, ids: list[str]) -> dict[str, dict[str, Any]]:
+    """The raw rows of some responses of the train split."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found: dict[str, dict[str, Any]] = {}
+    for batch in open_data(data, "train", ["id", "parts"]).batches():
+        found |= {row["id"]: row for row in batch.filter(pc.is_in(batch.column("id"), pa.array(ids))).to_pylist()}
+        if len(found) == len(ids):
+            break
+    return found

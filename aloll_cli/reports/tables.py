@@ -1,0 +1,239 @@
+"""Evaluated runs on the terminal: tables on stdout that fit 80 columns, in plain ASCII where nobody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from aloll_cli.comparison.grouping import Method, option_of, shown
+from aloll_cli.reports.comparison_columns import Column, caveats, columns
+from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions
+from aloll_cli.reports.text import counted, ending, interval, number, visible
+from aloll_cli.runtime.terminal import results
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
+    from aloll_cli.comparison.differences import Comparison
+
+WIDEST = 110  # columns; longer lines of text are hard to read
+PROMPT_SHOWN, RESPONSE_SHOWN = 160, 600  # characters
+BAR = 40  # characters of the longest bar of a histogram
+GAP = 2  # columns between two figures
+
+Cells = tuple[str, list[str]]  # a heading and one cell a row
+
+
+def show_comparison(metrics: dict[str, Any], folder: Path) -> None:
+    """The figures of one policy beside its reference's, and what they mean."""
+    _say(f"\n{_who(metrics)} on {metrics['n']} {metrics['split']} prompts of {metrics['task']}")
+    _show_sides("", comparison(metrics), _with_margin)
+    for title, apart in comparison_by_subset(metrics).items():
+        _say("")
+        _show_sides(title, apart, _mean)  # names of parts are long
+    for sentence in conclusions(metrics):
+        _say(sentence)
+    results.print(_line(f"figures: {folder / 'metrics.json'}"))  # never broken, so that it can be copied
+
+
+def _show_sides(about: str, rows: list[tuple[str, Any, Any, Any]], shown: Callable[[Any], Text]) -> None:
+    table = _table()
+    for heading in (about, "policy", "reference", "gain [95 % interval]"):
+        table.add_column(_line(heading), justify="left" if heading == about else "right")
+    for name, policy, reference, gain in rows:
+        table.add_row(_line(name), shown(policy), shown(reference), _gain(gain))
+    results.print(table, soft_wrap=False)
+
+
+def show_answers(rows: list[dict[str, Any]]) -> None:
+    """Answers of policy and reference to the same prompts, with their rewards."""
+    roles = {
+        role: name for role, name in (("reward", "reward"), ("test_reward", "held-out")) if rows and role in rows[0]["policy"]
+    }
+    for row in rows:
+        _say("")
+        grid = Table.grid(padding=(0, GAP, 0, 0))
+        prompt = _prose(ending(visible(row["prompt"].strip()), PROMPT_SHOWN))
+        grid.add_row(_line("prompt"), *(_line(name) for name in roles.values()), prompt, style="dim")
+        for side in ("policy", "reference"):
+            rewards = [_line(number(row[side][role])) for role in roles]
+            grid.add_row(_line(side), *rewards, _prose(visible(row[side]["response"].strip(), RESPONSE_SHOWN) or "(empty)"))
+        results.print(grid, soft_wrap=False, width=min(results.width, WIDEST))
+
+
+def show_methods(found: Comparison, more: Sequence[Column] = ()) -> None:
+    """Methods beside each other, each with its paired difference to a baseline, and with more columns where they are wanted."""
+    _say(f"\n{found.counted}: mean [95 % interval]")
+    naming = _naming(found.methods)
+    figures = [(heading, [_cell(figure, sign) for figure in row]) for heading, row, sign in [*columns(found), *more]]
+    for chosen in _packed(naming, figures, results.width):
+        table = _table()
+        for index, (heading, _) in enumerate(chosen):
+            table.add_column(_line(heading), justify="left" if index < len(naming) else "right")
+        for cells in zip(*(cells for _, cells in chosen), strict=True):
+            table.add_row(*map(_line, cells))
+        results.print(table, soft_wrap=False)
+        _say("")
+    for sentence in caveats(found):
+        _say(sentence)
+
+
+def show_inspection(found: dict[str, Any]) -> None:
+    """What the model will see: three examples, then figures of rows, tokens and rewards."""
+    for example in found["examples"]:
+        stored = "" if example["stored"] is None else f", stored reward {number(example['stored'])}"
+        _say(f"\n{example['id']}{stored}" + (", noise: a response to another prompt" if example["noise"] else ""))
+        grid = Table.grid(padding=(0, GAP, 0, 0))
+        for side in ("prompt", "response"):
+            grid.add_row(_line(side), _prose(visible(example[side])))
+        results.print(grid, soft_wrap=False, width=min(results.width, WIDEST))
+    _say("\nrows")
+    for name, counts in found["rows"].items():
+        _say(f"  {name}: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "nothing"))
+    _say("  no prompt is in two splits")
+    splits = found["splits"]
+    figures = ("examples", "left_out", "noise", "prompts", "duplicates")
+    _grid("examples", splits, {name.replace("_", " "): [str(splits[s][name]) for s in splits] for name in figures})
+    _say("  by " + ", ".join(f"task.{name}={value}" for name, value in found["choice"].items() if value is not None))
+    cuts = {f"{side} cut": [_cut(splits[s][f"{side}_cut"]) for s in splits] for side in ("prompts", "responses")}
+    _grid("cut to fit: how many (tokens lost: mean, most)", splits, cuts)
+    for side in ("prompt", "response"):
+        spread = [splits[s][f"{side}_tokens"] for s in splits]
+        _grid(f"{side} tokens, percentiles", splits, {p: [f"{row[p]:.0f}" for row in spread] for p in spread[0]})
+    for name in dict.fromkeys(name for rewards in found["rewards"].values() for name in rewards):
+        rewards = {split: of[name] for split, of in found["rewards"].items() if name in of}
+        points = next(iter(rewards.values()))["percentiles"]
+        columns = {p: [number(row["percentiles"][p]) for row in rewards.values()] for p in points}
+        columns = {"mean": [number(row["mean"]) for row in rewards.values()]} | columns
+        _grid(f"reward {name}, percentiles", rewards, columns)
+        _histogram(rewards["train"]["histogram"] if "train" in rewards else next(iter(rewards.values()))["histogram"])
+
+
+def _grid(title: str, rows: Iterable[str], columns: dict[str, list[str]]) -> None:
+    """A table with a row for each split."""
+    _say(f"\n{title}")
+    table = _table()
+    for heading in ("", *columns):
+        table.add_column(_line(heading), justify="right" if heading else "left")
+    for cells in zip(rows, *columns.values(), strict=True):
+        table.add_row(*map(_line, cells))
+    results.print(table, soft_wrap=False)
+
+
+def _cut(cut: dict[str, Any]) -> str:
+    return f"{cut['count']} ({cut['mean']:.1f}, {cut['max']})" if cut["count"] else "0"
+
+
+def _histogram(histogram: dict[str, Any]) -> None:
+    """A bar for each bin of a distribution."""
+    counts, low, high = histogram["counts"], histogram["from"], histogram["to"]
+    width = (high - low) / len(counts)
+    for place, count in enumerate(counts):
+        bar = "#" * round(BAR * count / max(counts))
+        results.print(_line(f"  {number(low + place * width):>9}  {bar:{BAR}}  {count}".rstrip()))
+
+
+def show_rewards(scores: dict[str, dict[str, FloatArray]], folders: list[Path]) -> None:
+    """Where rewards lie: scores of each split's responses by what gave them, the reward itself first."""
+    import numpy as np
+
+    table = _table()
+    for index, heading in enumerate(("reward", "split", "n", "mean", "s.d.", "least", "5 %", "median", "95 %", "greatest")):
+        table.add_column(_line(heading), justify="left" if index < 2 else "right")
+    for name in next(iter(scores.values())):
+        for split, values in ((split, found[name]) for split, found in scores.items()):
+            figures = [values.mean(), values.std(), *np.percentile(values, [0, 5, 50, 95, 100])]
+            table.add_row(_line(name), _line(split), _line(str(len(values))), *(_line(number(float(f))) for f in figures))
+    results.print(table, soft_wrap=False)
+    for folder in folders:
+        results.print(_line(f"rewards: {folder / 'rewards'}"))
+
+
+def _naming(methods: list[Method]) -> list[Cells]:
+    """The columns that tell methods apart; one that says nothing is left out."""
+    found = [("variant", [method.variant for method in methods]), ("seed", [method.seed for method in methods])]
+    for key in dict.fromkeys(key for method in methods for key in method.told):
+        found.append((option_of(key), [shown(method.told[key]) if key in method.told else "" for method in methods]))
+    return [(heading, cells) for heading, cells in found if any(cells)]
+
+
+def _packed(naming: list[Cells], figures: list[Cells], width: int) -> list[list[Cells]]:
+    """As many columns a table as fit a width; every further table names the rows again."""
+    tables = [list(naming)]
+    for column in figures:
+        if _width([*tables[-1], column]) > width and len(tables[-1]) > len(naming):
+            tables.append(list(naming))
+        tables[-1].append(column)
+    return tables
+
+
+def _width(table: list[Cells]) -> int:
+    return sum(max(map(len, [heading, *cells])) + GAP for heading, cells in table) - GAP
+
+
+def _table() -> Table:
+    return Table(box=RULED, padding=(0, GAP - 1, 0, 0), show_edge=False, pad_edge=False, collapse_padding=True)
+
+
+# one rule under the headings, the same everywhere: a table that was piped into a file is read in any editor
+RULED = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+
+
+def _who(metrics: dict[str, Any]) -> str:
+    return metrics["variant"] if metrics["seed"] is None else f"{metrics['variant']}, seed {metrics['seed']},"
+
+
+def _cell(figure: Any, sign: str = "") -> str:
+    if figure is None:
+        return "-"
+    if sign == ",":
+        return counted(figure)
+    if isinstance(figure, tuple):
+        return " to ".join(number(bound, sign) for bound in figure)
+    return interval(figure, sign) if isinstance(figure, dict) else number(figure, sign)
+
+
+def _with_margin(figure: Any) -> Text:
+    """A mean and half the width of its interval, or a number alone."""
+    if not isinstance(figure, dict):
+        return _line(number(figure))
+    mean, (lo, hi) = figure["mean"], figure["ci95"]
+    return _line(f"{number(mean)} ±{number((hi - lo) / 2, like=mean)}")
+
+
+def _mean(figure: dict[str, Any]) -> Text:
+    return _line(number(figure["mean"]))
+
+
+def _gain(gain: dict[str, Any] | None) -> Text:
+    style = "" if gain is None else "bold green" if gain["ci95"][0] > 0 else "bold red" if gain["ci95"][1] < 0 else ""
+    return _line("" if gain is None else interval(gain, "+"), style)
+
+
+def _prose(text: str) -> Text:
+    return Text(_encodable(text), overflow="fold")
+
+
+def _line(text: str, style: str = "") -> Text:
+    watched = results.is_terminal and results.encoding.startswith("utf")
+    return Text(_encodable(text if watched else _ascii(text)), style=style)
+
+
+def _ascii(text: str) -> str:
+    for symbol, plain in {"±": "+/-", "²": "2", "…": "..."}.items():
+        text = text.replace(symbol, plain)
+    return text
+
+
+def _encodable(text: str) -> str:
+    """What a terminal's encoding lacks is escaped, instead of ending the program."""
+    return text.encode(results.encoding, "backslashreplace").decode(results.encoding)
+
+
+def _say(text: str) -> None:
+    """A line of text, wrapped on a terminal and left whole in a pipe."""
+    results.print(_line(text), soft_wrap=not results.is_terminal)

@@ -1,0 +1,54 @@
+"""The one driver of every reward: blocks, checks and resuming. A reward only scores rows."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.schema import name_of
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
+
+T = TypeVar("T")
+
+
+def checked_scores(reward: Reward, scorer: Scorer, rows: Sequence[Row]) -> FloatArray:
+    """(N,) rewards of N rows.
+
+    Raises:
+        UserError: a score is missing, NaN, infinite or out of the declared range; the row is named.
+    """
+    scores = np.asarray(scorer.score(rows), dtype=np.float64)
+    where = f"reward={name_of(reward)}"
+    if scores.shape != (len(rows),):
+        raise UserError(
+            f"{where} gave {scores.shape} scores for {len(rows)} rows, the first of them {rows[0].id}.",
+            "One number a row is needed.",
+        )
+    lo, hi = reward.range
+    for i in np.flatnonzero(~(np.isfinite(scores) & (lo <= scores) & (scores <= hi)))[:1]:
+        what = f"{where} gave {scores[i]} for example {rows[i].id}"
+        if not np.isfinite(scores[i]):
+            raise UserError(f"{what}.", "Rewards must be finite: correct the reward or leave the row out.")
+        raise UserError(
+            f"{what}, outside its range [{lo}, {hi}].",
+            "Correct the reward or, where these are its options, the range: reward.lo=… reward.hi=…",
+        )
+    return scores
+
+
+def using(load: Callable[[], Scorer], work: Callable[[Scorer], T]) -> T:
+    """What ``work`` makes of a scorer, which is out of memory again before this returns."""
+    try:
+        return work(load())
+    finally:
+        gc.collect()
+        if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+            sys.modules["torch"].cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""Where and how a command runs: processes, terminal, tracking, options that change no result."""

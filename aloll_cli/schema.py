@@ -1,0 +1,176 @@
+"""Typed configuration: dataclasses declare, YAML assigns, Hydra composes.
+
+Only this module and the command line know Hydra and OmegaConf; everything else receives dataclasses.
+
+A field is part of a recipe's identity unless it is declared with ``field(metadata=OPERATIONAL)``: such a field (an output
+folder, a batch size of scoring) cannot change the result by more than rounding. A field declared with
+``field(metadata=EXAMPLES)`` decides what is made of the raw rows, but not the rows themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import json
+import math
+import pkgutil
+import re
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from aloll_cli.errors import UserError
+
+OPERATIONAL: dict[str, Any] = {"identity": False}
+EXAMPLES: dict[str, Any] = {"identity": "examples"}
+
+HUGE = 2**31 - 1  # bounds from here on are those of the machine, not of the option
+LISTED = 12  # options that a message lists; more are left to --help
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers that an option may have, in the usual notation: ``(0, 1]`` is without 0 and with 1."""
+
+    text: str
+    typical: float | None
+
+    def __contains__(self, value: float) -> bool:
+        low, high = self._ends()
+        above = value >= low if self.text[0] == "[" else value > low
+        below = value <= high if self.text[-1] == "]" else value < high
+        return above and below  # NaN is neither
+
+    def against(self, value: float) -> str:
+        """What is wrong with a number outside, as the rest of a sentence."""
+        low, high = self._ends()
+        if math.isnan(value):
+            return "must be a number"
+        if high < HUGE and low > -HUGE:
+            return f"must lie in {self.text}"
+        if math.isinf(value):
+            return "must be finite"
+        if value > low:
+            return f"must be at most {high:g}"
+        return {"(0": "must be positive", "[0": "must not be negative"}.get(self.text.split(",")[0], f"must be at least {low:g}")
+
+    def proposal(self) -> float | None:
+        """A number inside that a message may propose."""
+        low, _ = self._ends()
+        return low if self.typical is None and self.text[0] == "[" and low > -HUGE else self.typical
+
+    def _ends(self) -> tuple[float, float]:
+        low, high = self.text[1:-1].split(",")
+        return float(low), float(high)
+
+
+def numbers(interval: str, typical: float | None = None) -> dict[str, Any]:
+    """Metadata of a field: which numbers it may have, and one that a message may propose."""
+    return {"interval": Interval(interval, typical)}
+
+
+ANY_INTEGER, ANY_NUMBER = Interval("[-2147483647, 2147483647]", None), Interval("(-inf, inf)", None)
+COUNT = numbers("[1, 2147483647]")
+SEED = numbers("[0, 2147483647]", 1)
+
+
+def name_of(entry: object) -> str:
+    """The configuration name of a class or its instance: ``RefFree`` is ``ref_free``."""
+    cls = entry if isinstance(entry, type) else type(entry)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+
+
+def discover(package: str, base: type[T]) -> dict[str, type[T]]:
+    """Every entry of a folder of plug-ins: one module, one subclass of ``base`` that carries the module's name."""
+    entries: dict[str, type[T]] = {}
+    for module_info in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        module = importlib.import_module(f"{package}.{module_info.name}")
+        for cls in vars(module).values():
+            if isinstance(cls, type) and issubclass(cls, base) and name_of(cls) == module_info.name != "base":
+                entries[module_info.name] = cls
+    return entries
+
+
+def plain(value: Any) -> Any:
+    """A configuration object as YAML and JSON hold it; where a group has several classes the name is kept beside the fields."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"name": name_of(value)} | fields
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def identity(value: Any, scope: str = "examples") -> Any:
+    """What of a configuration object decides a result.
+
+    Args:
+        value: a dataclass instance, or what one holds.
+        scope: "examples" (everything but operational fields) or "rows" (without the fields marked EXAMPLES).
+    """
+    if isinstance(value, dict):
+        return {key: identity(item, scope) for key, item in value.items()}
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return plain(value)
+    kept = (True, "examples") if scope == "examples" else (True,)
+    fields = [f for f in dataclasses.fields(value) if f.metadata.get("identity", True) in kept]
+    return {"name": name_of(value)} | {f.name: identity(getattr(value, f.name), scope) for f in fields}
+
+
+def fingerprint(recipe: Any) -> str:
+    """Twelve hexadecimal digits of a recipe made of plain values."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def flatten(recipe: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested recipe as ``{"inputs.reference.identity.seed": 1}``."""
+    if not isinstance(recipe, dict):
+        return {prefix: recipe}
+    flat: dict[str, Any] = {}
+    for key, value in recipe.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def from_plain(cls: Any, value: Any) -> Any:
+    """The inverse of :func:`plain`, for a file that this program wrote itself."""
+    if typing.get_origin(cls) in (typing.Union, types.UnionType):
+        choices = [c for c in typing.get_args(cls) if c is not type(None)]
+        return None if value is None else from_plain(choices[0], value)
+    if typing.get_origin(cls) is list:
+        return [from_plain(typing.get_args(cls)[0], item) for item in value]
+    if typing.get_origin(cls) is dict:
+        return {key: from_plain(typing.get_args(cls)[1], item) for key, item in value.items()}
+    if isinstance(cls, type) and issubclass(cls, Enum):
+        return cls[value]
+    if dataclasses.is_dataclass(cls):
+        chosen = next(c for c in [cls, *_subclasses(cls)] if name_of(c) == value["name"])
+        hints = typing.get_type_hints(chosen)
+        return chosen(**{f.name: from_plain(hints[f.name], value[f.name]) for f in dataclasses.fields(chosen)})
+    return value
+
+
+def _subclasses(cls: Any) -> Iterator[Any]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def unknown_key(key: str, known: list[str]) -> UserError:
+    """The error for a key that no schema declares, with the nearest that one does."""
+    parent = key.rpartition(".")[0]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    listed = f"Known here: {', '.join(sorted(known))}." if 0 < len(known) <= LISTED else "aloll STAGE --help lists the options."
+    hint = f"Did you mean {close[0]}?" if close else listed
+    return UserError(f'there is no option "{key}"' + (f' under "{parent}".' if parent else "."), hint)

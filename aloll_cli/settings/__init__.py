@@ -1,0 +1,1 @@
+"""Every option as one tree of dataclasses."""

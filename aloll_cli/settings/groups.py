@@ -1,0 +1,42 @@
+"""The choices of each group of options, and settings read back from a file, which may hold any of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aloll_cli.models.adapters import Given, Lora
+from aloll_cli.models.decoding import Beam, Greedy, Sample
+from aloll_cli.models.pretrained import Pretrained
+from aloll_cli.models.scratch import Scratch
+from aloll_cli.rewards.base import Reward
+from aloll_cli.runtime.tracking import Off, Wandb
+from aloll_cli.schema import discover, from_plain
+from aloll_cli.settings.reference import AsLoaded, Trained
+from aloll_cli.settings.root import Settings
+from aloll_cli.tasks.base import Task
+from aloll_cli.training.optimizers import Adamw
+from aloll_cli.training.sampling import All, Priority, Uniform
+from aloll_cli.values.base import Values
+from aloll_cli.variants.base import Variant
+
+GROUPS: dict[str, dict[str, type]] = {
+    "task": discover("aloll_cli.tasks", Task),  # type: ignore[type-abstract]
+    "reward": discover("aloll_cli.rewards", Reward),  # type: ignore[type-abstract]
+    "variant": discover("aloll_cli.variants", Variant),  # type: ignore[type-abstract]
+    "model": {"scratch": Scratch, "pretrained": Pretrained},
+    "adapter": {"lora": Lora, "pretrained": Given},
+    "reference": {"trained": Trained, "pretrained": AsLoaded},
+    "values": discover("aloll_cli.values", Values),  # type: ignore[type-abstract]
+    "sampling": {"priority": Priority, "uniform": Uniform, "all": All},
+    "optimizer": {"adamw": Adamw},
+    "generation": {"greedy": Greedy, "beam": Beam, "sample": Sample},
+    "tracking": {"off": Off, "wandb": Wandb},
+}
+
+
+def read_settings(file: Path) -> Settings:
+    """The settings that a parent process wrote down as YAML."""
+    import yaml
+
+    settings: Settings = from_plain(Settings, yaml.safe_load(file.read_text()))
+    return settings

@@ -1,0 +1,44 @@
+"""Where π_ref, the reference policy, comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aloll_cli.errors import UserError
+from aloll_cli.schema import COUNT, SEED, numbers
+from aloll_cli.training.optimizers import Adamw
+
+EPOCHS = numbers("(0, 1000000]", 1.0)
+
+
+@dataclass(kw_only=True)
+class Reference:
+    """Where π_ref comes from."""
+
+
+@dataclass(kw_only=True)
+class Trained(Reference):
+    """The model fine-tuned by NLL on the task's training split, the checkpoint with the lowest validation NLL."""
+
+    seed: int = field(metadata=SEED)
+    updates: int | None = field(metadata=COUNT)
+    epochs: float | None = field(metadata=EPOCHS)
+    batch_size: int = field(metadata=COUNT)
+    eval_every: int = field(metadata=COUNT)
+    optimizer: Adamw
+
+    def __post_init__(self) -> None:
+        check_length(self.updates, self.epochs, "reference.")
+
+
+@dataclass(kw_only=True)
+class AsLoaded(Reference):
+    """The model as it is loaded."""
+
+
+def check_length(updates: int | None, epochs: float | None, prefix: str = "") -> None:
+    """Exactly one of updates and epochs says how long training is."""
+    if (updates is None) == (epochs is None):
+        raise UserError(
+            f"exactly one of {prefix}updates and {prefix}epochs must be set.", f"{prefix}updates=400 {prefix}epochs=null"
+        )

@@ -1,0 +1,139 @@
+"""A prompt's parts as tokens, cut to a limit: as plain text, or through a chat template."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.errors import UserError
+from aloll_cli.text.chat import ChatTemplate, chat_end
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PartDict = dict[str, Any]  # the fields of tasks.base.Part
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of a prompt, how many were cut off to fit, the token that ends a response, and whether a template was used."""
+
+    ids: list[int]
+    cut: int
+    end: int
+    templated: bool
+
+
+class Rendering(ABC):
+    """A way to show a prompt."""
+
+    @abstractmethod
+    def texts(self, parts: Sequence[PartDict]) -> list[str]:
+        """The texts to tokenise, in which nothing becomes a control token."""
+
+    @abstractmethod
+    def prompt(self, parts: Sequence[PartDict], ids: list[list[int]]) -> Prompt:
+        """The prompt from the tokens of those texts, cut to the limit."""
+
+
+class Plain(Rendering):
+    """Parts one after another behind BOS; they give way token by token from the left, in their order."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: int) -> None:
+        self._eos, self._limit = int(tokenizer.eos_token_id), limit
+        opening = tokenizer("", add_special_tokens=True)["input_ids"]
+        self._bos = [tokenizer.bos_token_id] if tokenizer.bos_token_id in opening and tokenizer.bos_token_id != self._eos else []
+
+    def texts(self, parts: Sequence[PartDict]) -> list[str]:
+        return [part["prefix"] + part["text"] for part in parts]
+
+    def prompt(self, parts: Sequence[PartDict], ids: list[list[int]]) -> Prompt:
+        ids = [tokens + [self._eos] * part["eos"] for part, tokens in zip(parts, ids, strict=True)]
+        excess = sum(map(len, ids)) - (self._limit - len(self._bos))
+        ids, cut = _shortened(parts, ids, excess)
+        whole = self._bos + [token for tokens in ids for token in tokens]
+        return Prompt(whole or [self._eos], cut, self._eos, templated=False)  # a model needs one token to start from
+
+
+class Templated(Rendering):
+    """Turns in a chat template. Whole turns give way, then what was said in those that must stay, from the left."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: int, thinking: bool) -> None:
+        self._template, self._limit = ChatTemplate(tokenizer, thinking), limit
+        end = chat_end(tokenizer)
+        self._end = int(tokenizer.eos_token_id) if end is None else end
+
+    def texts(self, parts: Sequence[PartDict]) -> list[str]:
+        turns = _turns(parts)
+        return self._template.shown(_roles(turns), [turn["text"] for turn in turns])
+
+    def prompt(self, parts: Sequence[PartDict], ids: list[list[int]]) -> Prompt:
+        turns = _turns(parts)
+        whole = self._length(turns, ids)
+        turns, ids = self._without_oldest(turns, ids)
+        ids, _ = _shortened(turns, ids, self._length(turns, ids) - self._limit)
+        length = self._length(turns, ids)
+        if length > self._limit:
+            raise UserError(
+                f"task.max_prompt_tokens={self._limit}: the model's chat template writes {length} tokens around a prompt.",
+                "task.max_prompt_tokens=512, or task.chat=plain",
+            )
+        tokens = self._template.skeleton(_roles(turns)).filled_ids(ids)
+        return Prompt(tokens, whole - length, self._end, templated=True)
+
+    def _without_oldest(self, turns: list[PartDict], ids: list[list[int]]) -> tuple[list[PartDict], list[list[int]]]:
+        """Turns that may give way, but never the last, go until the rest fits and does not begin with the assistant."""
+        kept = list(range(len(turns)))
+        going = [i for i in _giving(turns) if turns[i]["drop"] is not None and i != kept[-1]]
+
+        def left() -> tuple[list[PartDict], list[list[int]]]:
+            return [turns[i] for i in kept], [ids[i] for i in kept]
+
+        while going and self._length(*left()) > self._limit:
+            kept.remove(going.pop(0))
+            while going and _answers_nobody(left()[0]):
+                kept.remove(going.pop(0))
+        return left()
+
+    def _length(self, turns: list[PartDict], ids: list[list[int]]) -> int:
+        return sum(map(len, self._template.skeleton(_roles(turns)).ids)) + sum(map(len, ids))
+
+
+def is_chat(parts: Sequence[PartDict]) -> bool:
+    """Whether a prompt is made of turns, and not of plain text."""
+    return bool(parts) and all(part["role"] is not None for part in parts)
+
+
+def _turns(parts: Sequence[PartDict]) -> list[PartDict]:
+    """The turns of a chat without the empty one that opens the answer, which a template writes itself."""
+    opens = parts[-1]["role"] == "assistant" and not parts[-1]["text"]
+    return list(parts[:-1] if opens else parts)
+
+
+def _roles(turns: Sequence[PartDict]) -> tuple[str, ...]:
+    return tuple(turn["role"] for turn in turns)
+
+
+def _answers_nobody(turns: Sequence[PartDict]) -> bool:
+    """Whether the assistant speaks first, which some templates refuse."""
+    return next((turn["role"] for turn in turns if turn["role"] != "system"), None) == "assistant"
+
+
+def _giving(parts: Sequence[PartDict]) -> list[int]:
+    """In which order parts give way: by their own order, then the oldest first; those that must stay last."""
+    return sorted(range(len(parts)), key=lambda i: (parts[i]["drop"] is None, parts[i]["drop"] or 0, i))
+
+
+def _shortened(parts: Sequence[PartDict], ids: list[list[int]], excess: int) -> tuple[list[list[int]], int]:
+    """The parts' tokens without those that give way, from the left, and how many did."""
+    ids, cut = list(ids), 0
+    if excess <= 0:
+        return ids, cut
+    for i in _giving(parts):
+        if excess <= cut:
+            break
+        gone = len(ids[i]) if parts[i]["whole"] else min(excess - cut, len(ids[i]))
+        ids[i], cut = ids[i][gone:], cut + gone
+    return ids, cut

@@ -1,0 +1,71 @@
+"""Batches of examples as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aloll_cli.text.encoding import left_padded, right_padded
+from aloll_cli.text.packing import by_tokens
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import Float32Array, IntArray
+    from aloll_cli.models.logprobs import ResponseLogps
+
+
+class Tokens(Protocol):
+    """Prompts and responses by row."""
+
+    def prompt_ids(self, row: int) -> IntArray:
+        """Token ids of a row's prompt."""
+
+    def response_ids(self, row: int) -> IntArray:
+        """Token ids of a row's response, at least one."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """(B, P) prompts padded on the left and (B, T) responses padded on the right, with masks that are 1 at real tokens."""
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    response_ids: Tensor
+    response_mask: Tensor
+
+    def logps(self, module: Any) -> Tensor:
+        """(B, T) log-probs under a ResponseLogps module, wrapped or not."""
+        logps: Tensor = module(self.prompt_ids, self.prompt_mask, self.response_ids, self.response_mask)
+        return logps
+
+
+def token_batch(examples: Tokens, rows: Sequence[int], pad: int, device: Any) -> TokenBatch:
+    """The tokens of some rows."""
+    prompts = left_padded([examples.prompt_ids(i) for i in rows], pad, device)
+    responses = right_padded([examples.response_ids(i) for i in rows], pad, device)
+    return TokenBatch(*prompts, *responses)
+
+
+def padded(rows: Sequence[Float32Array], device: Any) -> Tensor:
+    """(B, T) fp32, ragged rows padded on the right with 0."""
+    width = max(len(row) for row in rows)
+    array = np.zeros((len(rows), width), dtype=np.float32)
+    for i, row in enumerate(rows):
+        array[i, : len(row)] = row
+    return torch.from_numpy(array).to(device)
+
+
+@torch.inference_mode()
+def batch_logps(module: ResponseLogps, examples: Tokens, rows: Sequence[int], pad: int, batch_tokens: int) -> list[Float32Array]:
+    """Log-probs of the responses' own tokens for each row, in order; sorted by length within the call to save padding."""
+    lengths = [len(examples.prompt_ids(row)) + len(examples.response_ids(row)) for row in rows]
+    logps: dict[int, Float32Array] = {}
+    for chosen in by_tokens(lengths, batch_tokens):
+        batch = token_batch(examples, [rows[i] for i in chosen], pad, module.model.device).logps(module).cpu().numpy()
+        for i, values in zip(chosen, batch, strict=True):
+            logps[int(i)] = values[: len(examples.response_ids(rows[i]))].copy()
+    return [logps[i] for i in range(len(rows))]

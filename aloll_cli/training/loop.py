@@ -1,0 +1,298 @@
+"""The training loop. It knows no method by name: a source gives units, a variant a loss for each, and that is all."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from aloll_cli.errors import UserError
+from aloll_cli.files import cut_back, read_json_lines
+from aloll_cli.models.base import Dtype, Model
+from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.models.saving import save_policy
+from aloll_cli.training.batches import batch_logps, padded, token_batch
+from aloll_cli.training.checkpoints import folders, keep_folders, load_state, save_state, write_folder
+from aloll_cli.training.sources import Source, packed
+from aloll_cli.variants.base import Batch, Reduction, Variant
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from aloll_cli.arrays import IntArray
+    from aloll_cli.runtime.tracking import Send
+    from aloll_cli.store.store import Job
+    from aloll_cli.training.evaluators import Evaluator
+    from aloll_cli.training.optimizers import Adamw
+
+
+# of |ln ρ| / √T between stored reference and policy before the first update, by whether both compute in 32 bits throughout
+START_TOLERANCE = {True: 1e-4, False: 0.05}
+BLOWN_UP = 100.0  # a mean ratio beyond this is reported
+
+
+@dataclass
+class Trainer:
+    """One run: takes units, steps, evaluates, keeps checkpoints, and leaves ``policy/``.
+
+    A resumed run starts at its last checkpoint with metrics and evaluations cut back to it, and ends with the bits of an
+    undisturbed one: all randomness is a function of seeds and update numbers.
+    """
+
+    job: Job
+    label: str
+    module: ResponseLogps
+    computes: Model
+    tokenizer: PreTrainedTokenizerBase
+    source: Source
+    variant: Variant
+    reduction: Reduction
+    optimizer_options: Adamw
+    updates: int
+    eval_every: int
+    select_best: bool
+    seed: int
+    evaluator: Evaluator
+    send: Send
+    _has_warned: bool = False
+
+    def run(self) -> None:
+        """Train from the last checkpoint, or from the start, to the end."""
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        optimizer = self.optimizer_options.build(self.module.parameters())
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
+        done = self._resume()
+        with self.job.log.progress(f"train {self.label}", self.updates, done) as meter:
+            if done == 0:
+                self._check_start()
+                self._evaluate(0)
+            for update in range(done, self.updates):
+                figures = self._update(update)
+                self._record("metrics.jsonl", figures)
+                done = update + 1
+                evaluated = done % self.eval_every == 0 or done == self.updates
+                score = self._evaluate(done) if evaluated else {}
+                meter.advance(1, loss=figures["loss"], **score)
+                stop = self.job.world.decide(lambda: self.job.stopper.requested)
+                if stop or done % self.job.runtime.checkpoint_every == 0 or done == self.updates:
+                    self._checkpoint(done)
+                if stop and done < self.updates:
+                    raise self.job.stopper.interruption()
+        if self.job.world.is_main:
+            self._finish()
+
+    def _update(self, update: int) -> dict[str, Any]:
+        """One optimizer step on the units of an update; every process works on its share."""
+        start = time.perf_counter()
+        prepared = self._prepare(update)
+        # only a model that keeps its dropout on draws from this
+        torch.manual_seed((self.seed * 1_000_003 + update) * 64 + self.job.world.rank)
+        self.module.set_to_train(dropout=not self.variant.needs_behaviour)  # it is off where a ratio is taken
+        units, rows = self.source.units(update), self.source.rows
+        drawn = np.concatenate(units)
+        longest = [rows.lengths[unit].max() for unit in units]
+        ordered = [units[i] for i in np.argsort(longest, kind="stable")]
+        micro = packed(ordered[self.job.world.rank :: self.job.world.size], self.job.runtime.micro_batch_size)
+        mean_length = float(rows.response_lengths[drawn].mean())
+        lr = self.optimizer_options.lr_at(update, self.updates)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        for number, chosen in enumerate(micro):
+            last = number == len(micro) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                with self._numbers():
+                    loss, figures = self._loss(chosen, mean_length)
+                # the mean is over the units of the whole update; DDP averages over processes
+                self.accelerator.backward(loss.sum() / len(units) * self.job.world.size)
+            for name, values in figures.items():
+                sums[name] = sums.get(name, 0.0) + float(values.sum())
+                counts[name] = counts.get(name, 0) + len(values)
+        max_norm = self.optimizer_options.max_grad_norm
+        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), math.inf if max_norm is None else max_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        every = self.job.world.gather([sums, counts])
+        means = {name: sum(part[0][name] for part in every) / sum(part[1][name] for part in every) for name in sums}
+        logged = {"update": update + 1, **means, "lr": lr, "grad_norm": float(norm)}
+        logged |= {} if self.source.kept is None else {"kept": self.source.kept}
+        logged |= prepared | {"tokens": int(rows.lengths[drawn].sum())}
+        self._check_finite(logged)
+        return logged | {"seconds": round(time.perf_counter() - start, 4)}
+
+    def _prepare(self, update: int) -> dict[str, float]:
+        self.module.eval()
+        with self._numbers():
+            return self.source.prepare(update, self.module, self.job.world)
+
+    def _numbers(self) -> Any:
+        """In which numbers everything but the weights that train is computed."""
+        half = self.computes.dtype is Dtype.bfloat16
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16) if half else nullcontext()
+
+    def _loss(self, units: list[IntArray], mean_length: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """(U,) losses of some units, and figures of each or of each response."""
+        device = self.accelerator.device
+        rows, chosen = self.source.rows, np.concatenate(units)
+        tokens = token_batch(rows.responses, chosen.tolist(), int(self.tokenizer.pad_token_id), device)
+        batch = Batch(
+            logps=tokens.logps(self.wrapped),
+            behaviour_logps=padded([rows.behaviour.row(i) for i in chosen], device) if rows.behaviour else None,
+            weights=torch.tensor(rows.weights[chosen], dtype=torch.float32, device=device),
+            rewards=torch.tensor(rows.rewards[chosen], dtype=torch.float32, device=device),
+            group=torch.tensor(np.repeat(np.arange(len(units)), [len(unit) for unit in units]), device=device),
+            mask=tokens.response_mask,
+        )
+        loss = self.variant.loss(batch)
+        if self.reduction is Reduction.mean:
+            loss = loss * mean_length / batch.mask.sum(dim=-1)
+        figures = {"loss": loss.detach(), **self.variant.metrics(batch)}
+        if rows.behaviour:
+            ratio, distance = self.variant.drift
+            figures[ratio] = (batch.log_ratio.exp() * batch.mask).sum(dim=-1) / batch.mask.sum(dim=-1)
+            figures[distance] = 0.5 * batch.log_ratio.square().sum(dim=-1)
+        return loss, figures
+
+    def _check_finite(self, figures: dict[str, Any]) -> None:
+        if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
+            raise UserError(
+                f"update {figures['update']}: the loss is {figures['loss']} and the gradient's norm {figures['grad_norm']}.",
+                "Try a smaller optimizer.lr" + (", or clip the ratios: variant.clip=0.9" if self._is_unclipped else "."),
+            )
+        if figures.get("ratio", 1.0) > BLOWN_UP and not self._has_warned:
+            self._has_warned = True
+            self.job.log.warn(
+                f"update {figures['update']}: the mean ratio π/π_ref is {figures['ratio']:.0f}: the policy is leaving its data; "
+                "a smaller optimizer.lr or fewer updates keep it closer (said once)"
+            )
+
+    @property
+    def _is_unclipped(self) -> bool:
+        return vars(self.variant).get("clip", 1.0) is None
+
+    def _check_start(self) -> None:
+        """Stored log-probs must be those of this policy: ratios start at 1."""
+        rows = self.source.stored
+        if rows is None or rows.behaviour is None:
+            return
+        self.module.set_to_train(dropout=False)
+        chosen, pad = range(min(64, len(rows.responses))), int(self.tokenizer.pad_token_id)
+        with self._numbers():
+            logps = batch_logps(self.module, rows.responses, chosen, pad, self.job.runtime.scoring_batch_tokens)
+        differences = [row - rows.behaviour.row(i) for i, row in zip(chosen, logps, strict=True)]
+        off = float(np.median([abs(row.sum()) / math.sqrt(len(row)) for row in differences]))
+        self.job.log.say(f"  stored reference against the policy before training: median |ln ρ|/√T = {off:.1e}")
+        if off > START_TOLERANCE[self.computes.is_exact]:
+            raise UserError(
+                f"the stored reference log-probs are not this policy's: median |ln ρ|/√T = {off:.1e}.",
+                "Leave out gradient_checkpointing=true and attn=…; if that does not help, remove outputs/…/reference-logps.",
+            )
+
+    def _evaluate(self, update: int) -> dict[str, float]:
+        """CheckpointSelector the policy; keep its weights while they are the best so far."""
+        self.module.eval()
+        with self._numbers():
+            record = {"update": update, **self.evaluator.evaluate(self.module, update, self.job.world)}
+        if not self.job.world.is_main:
+            return {}
+        records = [*self._evaluations(), record]
+        self._record("evaluations.jsonl", record)
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in record.items() if k not in ("update", "score", "responses"))
+        self.job.log.say(f"  update {update:5d}  {self.evaluator.label} {record['score']:.4f}  {shown}")
+        if warning := self.evaluator.collapse(records[0], record):
+            self.job.log.warn(f"update {update}: {warning}")
+        if update and self.chosen(records) == update:
+            write_folder(self._candidates, update, self._save_policy)
+        return {self.evaluator.label: record["score"]}
+
+    def chosen(self, records: list[dict[str, Any]]) -> int:
+        """The update whose policy is kept, of the evaluations so far: a pure function of their records."""
+        trained = [record for record in records if record["update"]]
+        best: dict[str, Any] = max(trained, key=lambda r: (r["score"], -r["update"])) if self.select_best else trained[-1]
+        return int(best["update"])
+
+    def _checkpoint(self, update: int) -> None:
+        self.job.world.wait()
+        if self.job.world.is_main:
+            write_folder(self._checkpoints, update, self._save_state)
+            self._prune()
+        self.job.world.wait()
+
+    def _save_state(self, folder: Path) -> None:
+        save_state(folder, self.module, self.optimizer.optimizer)
+        self.source.save(folder)
+
+    def _prune(self) -> None:
+        """Keep the last checkpoints, and the candidate that each of them would go on with."""
+        kept = sorted(folders(self._checkpoints))[-self.job.runtime.keep_checkpoints :]
+        keep_folders(self._checkpoints, set(kept))
+        past = [[record for record in self._evaluations() if record["update"] <= k] for k in kept]
+        keep_folders(self._candidates, {self.chosen(records) for records in past if records[-1]["update"]})
+
+    def _resume(self) -> int:
+        """Load the last checkpoint and cut the records back to it; returns the number of updates done."""
+        found = folders(self._checkpoints)
+        done = max(found, default=0)
+        if self.job.world.is_main:
+            for name in ("metrics.jsonl", "evaluations.jsonl"):
+                cut_back(self.job.directory / name, lambda record: bool(done) and record["update"] <= done)
+            for root in (self._checkpoints, self._candidates):
+                root.mkdir(exist_ok=True)
+                keep_folders(root, {update for update in folders(root) if update <= done})
+        self.job.world.wait()
+        if done:
+            load_state(found[done], self.module, self.optimizer.optimizer)
+            self.source.load(found[done])
+            self.job.log.say(f"  resumed after update {done} of {self.updates}")
+        return done
+
+    def _finish(self) -> None:
+        """Leave ``policy/``; may be called again where a kill interrupted it."""
+        records, policy = self._evaluations(), self.job.directory / "policy"
+        best = self.chosen(records)
+        if not policy.exists():
+            self._prune()
+            folders(self._candidates)[best].rename(policy)
+        shutil.rmtree(self._candidates)
+        self.job.log.say(f"  policy: the one after update {best} of {self.updates}")
+        if max(record["score"] for record in records) == records[0]["score"]:
+            self.job.log.warn(f"no evaluation reached the {self.evaluator.label} before training; try a smaller optimizer.lr")
+
+    def _save_policy(self, folder: Path) -> None:
+        save_policy(self.module.model, self.tokenizer, folder)
+
+    def _record(self, name: str, record: dict[str, Any]) -> None:
+        if self.job.world.is_main:
+            with (self.job.directory / name).open("a") as stream:
+                stream.write(json.dumps(record) + "\n")
+            figures = {key: value for key, value in record.items() if isinstance(value, int | float)}
+            self.send(record["update"], {f"{name.removesuffix('.jsonl')}/{key}": value for key, value in figures.items()})
+
+    def _evaluations(self) -> list[dict[str, Any]]:
+        return read_json_lines(self.job.directory / "evaluations.jsonl")
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.job.directory / "checkpoints"
+
+    @property
+    def _candidates(self) -> Path:
+        return self.job.directory / "candidates"
+
+
+def updates_for(updates: int | None, epochs: float | None, kept_units: int, batch_size: int) -> int:
+    """The number of updates: as given, or so many passes over the kept units."""
+    if updates is not None:
+        return updates
+    assert epochs is not None
+    return max(1, math.ceil(epochs * kept_units / batch_size))

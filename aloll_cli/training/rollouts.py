@@ -1,0 +1,205 @@
+"""Responses that a policy draws while it trains, and what is learned from each before the next are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aloll_cli.training.batches import batch_logps
+from aloll_cli.training.responding import Responder
+from aloll_cli.training.sampling import philox
+from aloll_cli.training.sources import Rows, Source
+from aloll_cli.variants.base import Online
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from aloll_cli.arrays import Float32Array, FloatArray, IntArray
+    from aloll_cli.models.logprobs import ResponseLogps
+    from aloll_cli.runtime.world import World
+    from aloll_cli.text.examples import ExampleTable
+
+FILE = "rollout.safetensors"
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """N responses and what is learned from them, as they stand in a checkpoint.
+
+    Attributes:
+        prompts: (N,) rows of the examples whose prompts were answered.
+        tokens: (M,) ids of all responses, one after the other.
+        offsets: (N + 1,) where each begins.
+        logps: (M,) fp32 ln π_old of these tokens.
+        rewards, advantages: (N,)
+        order: (E, N) in which order each pass takes the responses.
+    """
+
+    prompts: IntArray
+    tokens: IntArray
+    offsets: IntArray
+    logps: Float32Array
+    rewards: FloatArray
+    advantages: FloatArray
+    order: IntArray
+
+
+@dataclass(frozen=True)
+class RolloutResponses:
+    """The tokens of a rollout's responses, by row."""
+
+    examples: ExampleTable
+    prompts: IntArray
+    tokens: IntArray
+    offsets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def prompt_ids(self, row: int) -> IntArray:
+        return self.examples.prompt_ids(int(self.prompts[row]))
+
+    def response_ids(self, row: int) -> IntArray:
+        return self.tokens[self.offsets[row] : self.offsets[row + 1]]
+
+    def prompt_lengths(self) -> IntArray:
+        return self.examples.prompt_lengths()[self.prompts]
+
+    def response_lengths(self) -> IntArray:
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class RolloutLogps:
+    """(T,) ln π_old of a response's tokens, by row."""
+
+    logps: Float32Array
+    offsets: IntArray
+
+    def row(self, index: int) -> Float32Array:
+        return self.logps[self.offsets[index] : self.offsets[index + 1]]
+
+
+ReferenceOf = Callable[["ResponseLogps"], AbstractContextManager["ResponseLogps"]]  # of the policy that trains
+
+
+class AsItWas:
+    """A model with the weights that train as they are now, whatever they become: π_ref, where only an adapter trains."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._weights = [(weight, weight.detach().clone()) for weight in model.parameters() if weight.requires_grad]
+
+    @contextmanager
+    def __call__(self, module: ResponseLogps) -> Iterator[ResponseLogps]:
+        self._exchange()
+        try:
+            yield module
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for weight, other in self._weights:
+            weight.data, other.data = other.data, weight.data
+
+
+@dataclass
+class Rollouts(Source):
+    """BatchSampler a rollout from the policy every so many updates, which then learn from it, each response once a pass.
+
+    Attributes:
+        answering: how prompts are answered, and who scores the answers.
+        variant: what tells the size of a rollout, the passes over it, and its advantages.
+        values: (G,) V_ref of each distinct prompt.
+        reference: makes the policy's module π_ref's for a while, or stands another in.
+        batch_size: responses an update; the rollout's size is a multiple of it.
+        pad: the id to pad with.
+        seed: of which prompts are answered, in which order they are learned from; the answers' own is the decoding's.
+    """
+
+    answering: Responder
+    variant: Online
+    values: FloatArray
+    reference: ReferenceOf
+    batch_size: int
+    pad: int
+    seed: int
+    kept = None
+    _begins: int | None = field(init=False, default=None)  # with which update the rollout that is there does
+    _figures: dict[str, float] = field(init=False, default_factory=dict)
+
+    @property
+    def kept_units(self) -> int:  # type: ignore[override]
+        """As many responses as there are prompts are a pass over the data, each learned from as often as the variant says."""
+        return len(self.answering.examples.groups[1]) * self.variant.epochs
+
+    def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
+        """Draw the rollout that begins with this update, if one does and it is not there yet."""
+        if update % self._updates:
+            return {}
+        if update != self._begins:
+            self._figures, self._begins = self._draw(update, module, world), update
+        return self._figures
+
+    def units(self, update: int) -> list[IntArray]:
+        place = update % self._updates * self.batch_size
+        epoch, start = divmod(place, self.variant.rollout_size)
+        return [np.array([row]) for row in self._rollout.order[epoch, start : start + self.batch_size]]
+
+    def save(self, folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        save_file({part.name: np.ascontiguousarray(getattr(self._rollout, part.name)) for part in fields(Rollout)}, folder / FILE)
+
+    def load(self, folder: Path) -> None:
+        from safetensors.numpy import load_file
+
+        self._learn_from(Rollout(**load_file(folder / FILE)))
+
+    @property
+    def _updates(self) -> int:
+        """How many learn from one rollout."""
+        return self.variant.epochs * self.variant.rollout_size // self.batch_size
+
+    def _draw(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
+        random, size = philox(self.seed, update), self.variant.rollout_size
+        first, ids = self.answering.examples.groups[1], self.answering.examples.table.column("id")
+        prompts = random.choice(len(first), size, replace=len(first) < size)
+        chosen = first[prompts]
+        order = np.stack([random.permutation(size) for _ in range(self.variant.epochs)])
+        mine = list(range(size))[world.rank :: world.size]
+        asked = [(f"{ids[int(chosen[i])].as_py()}/{i}", int(chosen[i])) for i in mine]
+        responses, rewards = self.answering.answer(module, asked, update, world)
+        tokens = [response.ids for response in responses]
+        rows = RolloutResponses(self.answering.examples, chosen[mine], *_flat(tokens))
+        old = self._logps(module, rows)
+        with self.reference(module) as reference:
+            log_ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._logps(reference, rows), strict=True)]
+        advantages = self.variant.advantages(rewards, np.array(log_ratios), self.values[prompts[mine]])
+        answers = zip(mine, tokens, [row.tolist() for row in old], rewards.tolist(), advantages.tolist(), log_ratios, strict=True)
+        every = sorted(answer for part in world.gather(list(answers)) for answer in part)
+        _, tokens, logps, rewards_of, advantages_of, log_ratios = map(list, zip(*every, strict=True))
+        flat = np.array([value for row in logps for value in row], dtype=np.float32)
+        self._learn_from(Rollout(chosen, *_flat(tokens), flat, np.array(rewards_of), np.array(advantages_of), order))
+        return {
+            "samples": size, "sampled_tokens": len(flat), "sampled_reward": float(np.mean(rewards_of)),
+            "kl_reference": float(np.mean(log_ratios)),
+        }  # fmt: skip
+
+    def _learn_from(self, rollout: Rollout) -> None:
+        self._rollout = rollout
+        responses = RolloutResponses(self.answering.examples, rollout.prompts, rollout.tokens, rollout.offsets)
+        self.rows = Rows(responses, rollout.advantages, rollout.rewards, RolloutLogps(rollout.logps, rollout.offsets))
+
+    def _logps(self, module: ResponseLogps, rows: RolloutResponses) -> list[Float32Array]:
+        return batch_logps(module, rows, range(len(rows)), self.pad, self.answering.batch_tokens)
+
+
+def _flat(tokens: list[list[int]]) -> tuple[IntArray, IntArray]:
+    """(M,) ids of N responses one after the other, and (N + 1,) where each begins."""
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in tokens], dtype=np.int64)])
+    return np.array([token for row in tokens for token in row], dtype=np.int64), offsets

@@ -1,0 +1,1 @@
+"""Ways of estimating V(x), one a file."""

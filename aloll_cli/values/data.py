@@ -1,0 +1,30 @@
+"""The same head, fitted on the logged rewards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aloll_cli.values.base import Estimate, Evidence
+from aloll_cli.values.fitting import HeadEstimate, Learned
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(kw_only=True)
+class Data(Learned):
+    """The head cross-fitted by prompt on the logged rewards: π_ref imitates the data, so E_D R ≈ E_ref R. Needs no scorer."""
+
+    @property
+    def fitted_on(self) -> str | None:
+        return "train"
+
+    def estimate(self, evidence: Evidence) -> Estimate:
+        assert evidence.train.rewards is not None
+        counts = np.bincount(evidence.train.groups).astype(np.float64)
+        means = np.bincount(evidence.train.groups, weights=evidence.train.rewards) / counts
+        fit = self.fit(evidence.states("train", np.arange(len(means))), means, counts, evidence)
+        return HeadEstimate(fit.heads, evidence.states, "train", fit.folds)

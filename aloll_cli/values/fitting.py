@@ -1,0 +1,76 @@
+"""A value head fitted by k folds, which ``head`` and ``data`` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aloll_cli.errors import UserError
+from aloll_cli.schema import COUNT, SEED, numbers
+from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aloll_cli.arrays import FloatArray, IntArray
+    from aloll_cli.models.value_head import Fit
+    from aloll_cli.values.base import States
+
+
+@dataclass(kw_only=True)
+class Learned(Values):
+    """A value head on the reference's prompt states (models/value_head.py), the number of epochs chosen by k folds."""
+
+    lr: float = field(metadata=numbers("(0, 10]", 1e-3))
+    epochs: int = field(metadata=COUNT)  # at most
+    batch_size: int = field(metadata=COUNT)  # prompts
+    dropout: float = field(metadata=numbers("[0, 1)", 0.1))
+    weight_decay: float = field(metadata=numbers("[0, 10]", 0.01))
+    folds: int = field(metadata=numbers("[2, 2147483647]", 5))
+    seed: int = field(metadata=SEED)
+
+    def check_prompts(self, count: int) -> None:
+        if count < self.folds:
+            raise UserError(f"values.folds={self.folds} folds of {count} prompts cannot be made.", "values=constant")
+
+    def fit(self, states: list[Tensor], targets: FloatArray, counts: FloatArray, evidence: Evidence) -> Fit:
+        """Cross-fit heads and report their error beside the best constant's."""
+        from aloll_cli.models.value_head import cross_fit
+
+        fit = cross_fit(states, targets, counts, self.options(evidence.range), self.folds)
+        evidence.say(
+            f"  value head: held-out squared error {fit.error:.5f} after {fit.epoch} epochs, "
+            f"a constant's {fit.constant_error:.5f} ({len(states)} prompts, {self.folds} folds)"
+        )
+        if fit.error >= fit.constant_error:
+            evidence.say("  warning: the value head is no better than a constant; consider values=constant")
+        return fit
+
+    def options(self, bounds: tuple[float, float]) -> Any:
+        """As value_head takes them."""
+        from aloll_cli.models.value_head import HeadOptions
+
+        lo, hi = bounds
+        return HeadOptions(lo, hi, self.lr, self.epochs, self.batch_size, self.dropout, self.weight_decay, self.seed)
+
+
+@dataclass(frozen=True)
+class HeadEstimate(Estimate):
+    """Heads on prompt states: on the prompts they were fitted on, each head speaks for the fold it did not see."""
+
+    heads: list[Any]
+    states: States
+    crossed_split: str | None
+    folds: IntArray
+
+    def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
+        from aloll_cli.models.value_head import predict
+
+        prompts, place = np.unique(logged.groups[rows], return_inverse=True)
+        states = self.states(split, prompts)
+        every = np.stack([predict(head, states) for head in self.heads])
+        if split == self.crossed_split:
+            return np.asarray(every[self.folds[prompts], np.arange(len(prompts))][place])
+        return np.asarray(every.mean(axis=0)[place])

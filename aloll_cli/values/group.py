@@ -1,0 +1,40 @@
+"""The mean reward of the other logged responses to the same prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aloll_cli.errors import UserError
+from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
+
+
+@dataclass(frozen=True)
+class _LeaveOneOut(Estimate):
+    fallback: float
+
+    def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
+        if logged.rewards is None:
+            return np.full(rows.stop - rows.start, self.fallback)
+        sums = np.bincount(logged.groups, weights=logged.rewards)[logged.groups]
+        counts = np.bincount(logged.groups)[logged.groups]
+        others = np.maximum(counts - 1, 1)
+        return np.where(counts > 1, (sums - logged.rewards) / others, self.fallback)[rows]
+
+
+@dataclass(kw_only=True)
+class Group(Values):
+    """The mean reward of the other logged responses to the prompt; where there is none, the mean of all."""
+
+    def estimate(self, evidence: Evidence) -> Estimate:
+        assert evidence.train.rewards is not None
+        single = float(np.mean(np.bincount(evidence.train.groups) == 1))
+        evidence.say(f"  {single:.1%} of the training prompts have a single response and get the mean reward as their value")
+        if single == 1:
+            raise UserError("values=group needs prompts with several responses, and every prompt has one.", "values=data")
+        return _LeaveOneOut(float(evidence.train.rewards.mean()))
