@@ -25,6 +25,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from aloll_cli.errors import UserError
+from aloll_cli.source_code import code_identity
 
 OPERATIONAL: dict[str, Any] = {"identity": False}
 EXAMPLES: dict[str, Any] = {"identity": "examples"}
@@ -125,7 +126,8 @@ def identity(value: Any, scope: str = "examples") -> Any:
         return plain(value)
     kept = (True, "examples") if scope == "examples" else (True,)
     fields = [f for f in dataclasses.fields(value) if f.metadata.get("identity", True) in kept]
-    return {"name": name_of(value)} | {f.name: identity(getattr(value, f.name), scope) for f in fields}
+    code = code_identity(type(value))
+    return {"name": name_of(value)} | code | {f.name: identity(getattr(value, f.name), scope) for f in fields}
 
 
 def fingerprint(recipe: Any) -> str:

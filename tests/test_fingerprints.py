@@ -25,6 +25,7 @@ OPERATIONAL = {
     "against": "against=nll",
     "best_of": "best_of=optimizer.lr",
     "output_dir": "output_dir=elsewhere",
+    "plugins": "plugins=[elsewhere]",
     "upstream": "upstream=require",
     "busy": "busy=refuse",
     "to": "to=elsewhere",

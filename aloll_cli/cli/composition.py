@@ -25,13 +25,14 @@ from yaml import YAMLError
 
 from aloll_cli.cli.execution import compare, execute
 from aloll_cli.cli.launching import WorkersFailed, run_workers
-from aloll_cli.cli.overrides import explained, parsed
+from aloll_cli.cli.overrides import explained, named_plugins, parsed
 from aloll_cli.cli.validation import build, check_declared, declared_keys, register
 from aloll_cli.command import Command
 from aloll_cli.comparison.grouping import chosen_keys
 from aloll_cli.errors import UserError
 from aloll_cli.schema import flatten, plain, unknown_key
 from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.plugins import load_plugins
 from aloll_cli.settings.root import Settings
 from aloll_cli.stages import STAGES
 
@@ -84,8 +85,10 @@ def enter_hydra(command: Command) -> int:
         raise UserError(
             "--resolve and --package belong to --cfg.", f"aloll {command.stage} --cfg job --resolve --package variant"
         )
+    plugins = named_plugins(args.overrides)
+    folders = load_plugins(plugins)
     register(Settings, GROUPS)
-    composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir)
+    composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir, plugins, folders)
     # the second reward is chosen from the same group as the first
     overrides = [re.sub(r"^(\+*)test_reward=", r"\1reward@test_reward=", override) for override in args.overrides]
     overrides = composer.with_parts(overrides)
@@ -114,7 +117,16 @@ class _Composer:
     # what Hydra and the YAML files of a user's own may raise
     COMPLAINTS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError, ValueError, TypeError, AssertionError)
 
-    def __init__(self, task_name: str, name: str, config_dir: str | None) -> None:
+    def __init__(self, task_name: str, name: str, config_dir: str | None, plugins: list[str], folders: list[Path]) -> None:
+        """Compose by Hydra.
+
+        Args:
+            task_name: the stage.
+            name: of the root file.
+            config_dir: a folder with YAML of the user's own.
+            plugins: the folders of plugins as the user named them.
+            folders: all folders of plugins, those of installed packages too.
+        """
         search_path = create_automatic_config_search_path(None, None, "pkg://aloll_cli.conf")
         if config_dir is not None:
             folder = Path(config_dir).resolve()
@@ -122,9 +134,11 @@ class _Composer:
                 raise UserError(f"--config-dir {config_dir}: there is no such folder.", "--config-dir FOLDER")
             # before the package's own: a file of the same name takes its place
             search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="main"))
+        for plugin in folders:
+            search_path.append("plugins", f"file://{plugin}", SearchPathQuery(provider="main"))
         GlobalHydra.instance().clear()  # a second command in the same process
         self.hydra = Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
-        self.name = name
+        self.name, self.plugins = name, plugins
 
     def config(self, overrides: list[str], multirun: bool = False) -> DictConfig:
         """Composed, its keys and numbers checked; Hydra's own part is still in it."""
@@ -140,7 +154,11 @@ class _Composer:
 
     def settings(self, overrides: list[str]) -> Settings:
         """As every stage takes them."""
-        return build(_without_hydra(self.config(overrides)), Settings)
+        settings = build(_without_hydra(self.config(overrides)), Settings)
+        if settings.plugins != self.plugins:
+            what = "plugins= is set in a YAML file, and is read before those are."
+            raise UserError(what, f"On the command line: plugins=[{','.join(settings.plugins)}]")
+        return settings
 
     def with_parts(self, overrides: list[str]) -> list[str]:
         """Overrides with the parts of mixtures as Hydra takes them: ``reward.parts.NAME=choice`` chooses from the group too."""
@@ -230,10 +248,11 @@ def run_stage(command: Command, settings: Settings, more_follow: bool = False) -
 class _Task:
     """What Hydra calls for each job of a sweep; a plain object, so that launchers can send it to other processes."""
 
-    def __init__(self, command: Command) -> None:
-        self.command = command
+    def __init__(self, command: Command, plugins: list[str]) -> None:
+        self.command, self.plugins = command, plugins
 
     def __call__(self, cfg: DictConfig) -> Any:
+        load_plugins(self.plugins)  # a launcher may have sent it to another process
         register(Settings, GROUPS)
         settings = build(_without_hydra(cfg), Settings)
         return run_stage(self.command, settings, more_follow=True)
@@ -243,7 +262,9 @@ def _sweep(command: Command, composer: _Composer, overrides: list[str]) -> None:
     """One job for each combination of values; ends with a comparison where the stage evaluates."""
     _check_jobs(composer, overrides)
     try:
-        batches = composer.hydra.multirun(config_name=composer.name, task_function=_Task(command), overrides=overrides)
+        batches = composer.hydra.multirun(
+            config_name=composer.name, task_function=_Task(command, composer.plugins), overrides=overrides
+        )
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(error) from error
     jobs: list[JobReturn] = [job for batch in batches or [] for job in batch]

@@ -20,6 +20,7 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
 
     from aloll_cli.runtime.options import Verbosity
     from aloll_cli.schema import plain
+    from aloll_cli.source_code import is_edited, key_of
     from aloll_cli.stopping import Stopper
 
     _quiet_libraries(settings.verbosity is Verbosity.verbose)
@@ -29,6 +30,10 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
     with Stopper(settings.max_hours) as stopper:
         store = _open_store(command, settings, stopper, {"stage": command.stage} | plain(settings))
         store.log.detail(_versions())
+        for entry in (settings.task, settings.reward, settings.values, settings.variant):
+            if is_edited(type(entry)):
+                name = f"{key_of(type(entry)).replace('.', '/')}.py"
+                store.log.say(f"{name} differs from the released version: its code is part of the recipe")
         result = stage.run(settings, store)
         if more_follow:
             stopper.check()

@@ -42,6 +42,28 @@ def parsed(hydra: Hydra, overrides: list[str], multirun: bool) -> list[Override]
     return [override for override in found if not _chooses_nothing(override)]
 
 
+def named_plugins(overrides: list[str]) -> list[str]:
+    """The folders of ``plugins=[…]``, which are read before anything is composed.
+
+    Raises:
+        UserError: it is set twice, or to something else than a list of folders.
+    """
+    given = [text for text in overrides if re.match(r"\+*plugins=", text)]
+    if not given:
+        return []
+    example = "plugins=[FOLDER]"
+    if len(given) > 1:
+        raise UserError("plugins= is set twice.", "plugins=[FOLDER,FOLDER]")
+    try:
+        override = OverridesParser.create().parse_override(given[0])
+        folders = None if override.is_sweep_override() else override.value()
+    except HydraException:
+        folders = None
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+        raise UserError(f"{_short(given[0])}: expected a list of folders.", example)
+    return folders
+
+
 def _parsed(hydra: Hydra, text: str) -> Override:
     if not text.strip("+~ ") or not re.match(r"[+~ ]*[^=+~ ][^=]*=|[+~ ]*~", text):
         raise UserError(f'"{_short(text)}" is no override.', "An override is group=choice or key=value: seed=2")

@@ -11,7 +11,7 @@ from aloll_cli.cli.main import of_the_system
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.runtime.world import part
-from aloll_cli.settings.groups import read_settings
+from aloll_cli.settings.plugins import read_settings
 from aloll_cli.stopping import TIME_IS_UP, Interrupted, interruptible
 
 # what gloo and NCCL say in a process whose peer has gone, which has said why

@@ -1,8 +1,6 @@
-"""The choices of each group of options, and settings read back from a file, which may hold any of them."""
+"""The choices of each group of options; plugins (plugins.py) add theirs."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from aloll_cli.models.adapters import Given, Lora
 from aloll_cli.models.decoding import Beam, Greedy, Sample
@@ -10,9 +8,8 @@ from aloll_cli.models.pretrained import Pretrained
 from aloll_cli.models.scratch import Scratch
 from aloll_cli.rewards.base import Reward
 from aloll_cli.runtime.tracking import Off, Wandb
-from aloll_cli.schema import discover, from_plain
+from aloll_cli.schema import discover
 from aloll_cli.settings.reference import AsLoaded, Trained
-from aloll_cli.settings.root import Settings
 from aloll_cli.tasks.base import Task
 from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import All, Priority, Uniform
@@ -32,11 +29,3 @@ GROUPS: dict[str, dict[str, type]] = {
     "generation": {"greedy": Greedy, "beam": Beam, "sample": Sample},
     "tracking": {"off": Off, "wandb": Wandb},
 }
-
-
-def read_settings(file: Path) -> Settings:
-    """The settings that a parent process wrote down as YAML."""
-    import yaml
-
-    settings: Settings = from_plain(Settings, yaml.safe_load(file.read_text()))
-    return settings

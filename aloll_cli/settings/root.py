@@ -59,6 +59,7 @@ class Settings(Runtime):
     ask: bool = field(metadata=OPERATIONAL)
     format: Format = field(metadata=OPERATIONAL)
     output_dir: str = field(metadata=OPERATIONAL)
+    plugins: list[str] = field(metadata=OPERATIONAL)  # the code of their entries is part of every recipe that uses it
 
     def __post_init__(self) -> None:
         check_length(self.updates, self.epochs)

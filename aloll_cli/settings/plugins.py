@@ -1,0 +1,151 @@
+"""Entries from outside: folders and installed packages with variants, tasks, rewards and values of one's own.
+
+A folder of plugins looks like conf/, each YAML file with its Python file beside it:
+
+    mine/
+      variant/softer.py      class Softer(Variant)
+      variant/softer.yaml    defaults: ["/schema/variant/softer@_here_"]
+      reward/short.py  reward/short.yaml  task/notes.py  task/notes.yaml  values/median.py  values/median.yaml
+
+It is read by ``plugins=[mine]``. An installed package with such a folder names it as an entry point of the group
+``aloll.plugins``, and is always read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.base import Reward
+from aloll_cli.schema import from_plain, name_of
+from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.root import Settings
+from aloll_cli.source_code import plugin_packages
+from aloll_cli.tasks.base import Task
+from aloll_cli.values.base import Values
+from aloll_cli.variants.base import Variant
+
+ENTRY_POINTS = "aloll.plugins"
+PACKAGE = "aloll_plugins"  # folders are imported as packages in this one
+BASES: dict[str, type] = {"variant": Variant, "task": Task, "reward": Reward, "values": Values}
+
+
+def load_plugins(folders: Sequence[str]) -> list[Path]:
+    """Read folders of plugins and installed packages of them: their entries join the groups' choices.
+
+    May be called again in one process: folders are read afresh, and what an earlier call added is gone.
+
+    Args:
+        folders: as the user named them.
+
+    Returns:
+        The folders, whose YAML files Hydra is to find.
+
+    Raises:
+        UserError: a folder is not there, a file cannot be imported, or an entry lacks its class or its YAML file.
+    """
+    _forget()
+    found = {_installed(entry.name, entry.value): entry.value for entry in entry_points(group=ENTRY_POINTS)}
+    for name in folders:
+        folder = Path(name).expanduser().resolve()
+        if not folder.is_dir():
+            raise UserError(f"plugins: there is no folder {name}.", "plugins=[FOLDER], with files such as FOLDER/variant/mine.py")
+        if not any((folder / group).is_dir() for group in BASES):
+            raise UserError(f"plugins: {name} has none of the folders {', '.join(BASES)}.", f"{name}/variant/mine.py, say")
+        if folder not in found:
+            found[folder] = _package(folder, taken=set(found.values()))
+    for folder, package in found.items():
+        plugin_packages.add(package)
+        for group in BASES:
+            for file in sorted((folder / group).glob("*.py")):
+                _add(group, file, f"{package}.{group}.{file.stem}")
+    return list(found)
+
+
+def _forget() -> None:
+    """Take back what an earlier call added."""
+    for group in BASES:
+        added = [name for name, cls in GROUPS[group].items() if cls.__module__.startswith(tuple(plugin_packages))]
+        for name in added if plugin_packages else []:
+            del GROUPS[group][name]
+    for module in [name for name in sys.modules if name.startswith(f"{PACKAGE}.")]:
+        del sys.modules[module]
+    plugin_packages.clear()
+
+
+def _package(folder: Path, taken: set[str]) -> str:
+    """A package whose modules are the folder's files."""
+    name = f"{PACKAGE}.{re.sub(r'[^0-9A-Za-z_]', '_', folder.name)}"
+    while name in taken:
+        name += "_"
+    for module, path in ((PACKAGE, []), (name, [str(folder)])):
+        package = ModuleType(module)
+        package.__path__ = path
+        sys.modules[module] = package
+    return name
+
+
+def _installed(name: str, package: str) -> Path:
+    """The folder of an installed package of plugins."""
+    spec = importlib.util.find_spec(package)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    if not places:
+        raise UserError(
+            f"the installed plugin {name} names {package}, which is no package.",
+            f'In its pyproject.toml: [project.entry-points."{ENTRY_POINTS}"] {name} = "PACKAGE"; or uninstall it.',
+        )
+    return Path(places[0])
+
+
+def _add(group: str, file: Path, module: str) -> None:
+    """Import a file; where it has a YAML file or a class of its name, that class is an entry."""
+    name, base = file.stem, BASES[group]
+    expected = "".join(word.capitalize() for word in name.split("_"))
+    imported = _imported(file, module)
+    classes = [c for c in vars(imported).values() if isinstance(c, type) and issubclass(c, base) and c.__module__ == module]
+    entry = next((cls for cls in classes if name_of(cls) == name), None)
+    yaml = file.with_suffix(".yaml")
+    if entry is None:
+        if yaml.exists():
+            there = f"; it defines {', '.join(cls.__name__ for cls in classes)}" if classes else ""
+            raise UserError(f"{file} defines no class {expected}{there}.", f"class {expected}({base.__name__}): …")
+        return  # a file of helpers
+    if not yaml.exists():
+        raise UserError(f"{file} has no {yaml.name} beside it.", f'{yaml}: defaults: ["/schema/{group}/{name}@_here_"]')
+    if name in GROUPS[group]:
+        raise UserError(
+            f"{file}: {group}={name} is there already, in {GROUPS[group][name].__module__}.",
+            "Give the files and the class another name.",
+        )
+    GROUPS[group][name] = entry
+
+
+def _imported(file: Path, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}.", "Correct the file.") from None
+    except Exception as error:  # whatever a user's own module raises
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(file.parent.parent))
+        ]
+        where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else str(file)
+        raise UserError(f"{where}: {type(error).__name__}: {error}.", "Correct the file.") from None
+
+
+def read_settings(file: Path) -> Settings:
+    """The settings that a parent process wrote down as YAML, its plugins read first."""
+    import yaml
+
+    written = yaml.safe_load(file.read_text())
+    load_plugins(written["plugins"])
+    settings: Settings = from_plain(Settings, written)
+    return settings
