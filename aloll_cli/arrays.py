@@ -1,4 +1,4 @@
-"""Names for array types; imported for type checking only."""
+"""Aliases of NumPy array types; imported for type checking only."""
 
 from typing import Any
 

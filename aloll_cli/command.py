@@ -1,4 +1,4 @@
-"""What the user typed, so that a message can say what to type next."""
+"""The command line as typed, from which messages build the command to type next."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Command:
     """One command line.
 
     Attributes:
-        stage: its first word after ``aloll``.
-        arguments: the rest, as the shell passed them.
+        stage: the first word after ``aloll``.
+        arguments: the other arguments, as the shell passed them.
     """
 
     stage: str
@@ -22,5 +22,5 @@ class Command:
         return shlex.join(["aloll", self.stage, *self.arguments])
 
     def but(self, stage: str, *without: str) -> Command:
-        """The same options for another stage, less some arguments."""
+        """The same arguments for another stage, without some of them."""
         return Command(stage, tuple(argument for argument in self.arguments if argument not in without))

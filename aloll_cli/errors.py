@@ -1,10 +1,10 @@
-"""The one kind of error a user sees without a traceback."""
+"""The only kind of error that is shown without a traceback."""
 
 
 class UserError(Exception):
-    """A mistake its author can mend: what is wrong and where, then what to type.
+    """An error that the user can fix: what is wrong and where, then what to type.
 
-    Both parts travel in ``args``, so the error survives pickling (a sweep's launcher sends it between processes).
+    Both parts are kept in ``args``, so the error survives pickling (a sweep's launcher sends it between processes).
     """
 
     def __init__(self, what: str, hint: str = "") -> None:

@@ -1,10 +1,10 @@
-"""Typed configuration: dataclasses declare, YAML assigns, Hydra composes.
+"""Typed configuration: dataclasses declare the options, YAML sets their defaults, Hydra composes them.
 
-Only this module and the command line know Hydra and OmegaConf; everything else receives dataclasses.
+Only the package ``cli`` imports Hydra and OmegaConf; everything else receives dataclasses.
 
-A field is part of a recipe's identity unless it is declared with ``field(metadata=OPERATIONAL)``: such a field (an output
-folder, a batch size of scoring) cannot change the result by more than rounding. A field declared with
-``field(metadata=EXAMPLES)`` decides what is made of the raw rows, but not the rows themselves.
+A field is part of an artifact's recipe, and so of its fingerprint, unless it is declared with ``field(metadata=OPERATIONAL)``.
+Such a field (an output folder, a batch size for scoring) changes results by rounding at most. A field declared with
+``field(metadata=EXAMPLES)`` changes how raw rows become examples, but not the raw rows.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from aloll_cli.source_code import code_identity
 OPERATIONAL: dict[str, Any] = {"identity": False}
 EXAMPLES: dict[str, Any] = {"identity": "examples"}
 
-HUGE = 2**31 - 1  # bounds from here on are those of the machine, not of the option
-LISTED = 12  # options that a message lists; more are left to --help
+HUGE = 2**31 - 1  # a bound this large is a limit of integers, not of the option, and no message mentions it
+LISTED = 12  # most options that a message lists; with more it refers to --help
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The numbers that an option may have, in the usual notation: ``(0, 1]`` is without 0 and with 1."""
+    """The numbers that an option accepts, in interval notation: ``(0, 1]`` excludes 0 and includes 1."""
 
     text: str
     typical: float | None
@@ -47,10 +47,10 @@ class Interval:
         low, high = self._ends()
         above = value >= low if self.text[0] == "[" else value > low
         below = value <= high if self.text[-1] == "]" else value < high
-        return above and below  # NaN is neither
+        return above and below  # both are False for NaN
 
     def against(self, value: float) -> str:
-        """What is wrong with a number outside, as the rest of a sentence."""
+        """What is wrong with a number outside the interval, as the rest of a sentence."""
         low, high = self._ends()
         if math.isnan(value):
             return "must be a number"
@@ -63,7 +63,7 @@ class Interval:
         return {"(0": "must be positive", "[0": "must not be negative"}.get(self.text.split(",")[0], f"must be at least {low:g}")
 
     def proposal(self) -> float | None:
-        """A number inside that a message may propose."""
+        """A number inside the interval that a message can suggest, or None."""
         low, _ = self._ends()
         return low if self.typical is None and self.text[0] == "[" and low > -HUGE else self.typical
 
@@ -73,7 +73,7 @@ class Interval:
 
 
 def numbers(interval: str, typical: float | None = None) -> dict[str, Any]:
-    """Metadata of a field: which numbers it may have, and one that a message may propose."""
+    """Metadata of a field: the interval of accepted numbers, and a typical one that messages suggest."""
     return {"interval": Interval(interval, typical)}
 
 
@@ -89,7 +89,7 @@ def name_of(entry: object) -> str:
 
 
 def discover(package: str, base: type[T]) -> dict[str, type[T]]:
-    """Every entry of a folder of plug-ins: one module, one subclass of ``base`` that carries the module's name."""
+    """Every plug-in of a package: in each module the subclass of ``base`` that is named like the module."""
     entries: dict[str, type[T]] = {}
     for module_info in pkgutil.iter_modules(importlib.import_module(package).__path__):
         module = importlib.import_module(f"{package}.{module_info.name}")
@@ -100,7 +100,7 @@ def discover(package: str, base: type[T]) -> dict[str, type[T]]:
 
 
 def plain(value: Any) -> Any:
-    """A configuration object as YAML and JSON hold it; where a group has several classes the name is kept beside the fields."""
+    """A configuration object as plain YAML/JSON values; of a dataclass, its fields and its name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"name": name_of(value)} | fields
@@ -114,10 +114,10 @@ def plain(value: Any) -> Any:
 
 
 def identity(value: Any, scope: str = "examples") -> Any:
-    """What of a configuration object decides a result.
+    """The part of a configuration object that affects results.
 
     Args:
-        value: a dataclass instance, or what one holds.
+        value: a dataclass instance, or the value of a field.
         scope: "examples" (everything but operational fields) or "rows" (without the fields marked EXAMPLES).
     """
     if isinstance(value, dict):
@@ -131,7 +131,7 @@ def identity(value: Any, scope: str = "examples") -> Any:
 
 
 def fingerprint(recipe: Any) -> str:
-    """Twelve hexadecimal digits of a recipe made of plain values."""
+    """The fingerprint of a recipe of plain values: the first twelve hexadecimal digits of its SHA-256."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -146,7 +146,7 @@ def flatten(recipe: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def from_plain(cls: Any, value: Any) -> Any:
-    """The inverse of :func:`plain`, for a file that this program wrote itself."""
+    """The inverse of :func:`plain`, for files written by this program; the value is not validated."""
     if typing.get_origin(cls) in (typing.Union, types.UnionType):
         choices = [c for c in typing.get_args(cls) if c is not type(None)]
         return None if value is None else from_plain(choices[0], value)
@@ -170,7 +170,7 @@ def _subclasses(cls: Any) -> Iterator[Any]:
 
 
 def unknown_key(key: str, known: list[str]) -> UserError:
-    """The error for a key that no schema declares, with the nearest that one does."""
+    """The error for a key that no schema declares; it suggests the most similar known key."""
     parent = key.rpartition(".")[0]
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     listed = f"Known here: {', '.join(sorted(known))}." if 0 < len(known) <= LISTED else "aloll STAGE --help lists the options."

@@ -1,1 +1,1 @@
-"""Where and how a command runs: processes, terminal, tracking, options that change no result."""
+"""Execution: processes, the terminal, experiment tracking, and options that do not affect results."""

@@ -1,4 +1,4 @@
-"""Options that cannot change a result by more than rounding: how much is said, what is waited for, what runs where."""
+"""Options that change results by rounding at most: processes, memory, waiting, verbosity."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from aloll_cli.schema import COUNT, OPERATIONAL, numbers
 
 
 class Attention(Enum):
-    """Who computes attention."""
+    """The implementation of attention."""
 
-    sdpa = "PyTorch"
-    flash_attention_2 = "the package flash-attn, on a GPU"
-    eager = "plain matrix products"
+    sdpa = "PyTorch's scaled_dot_product_attention"
+    flash_attention_2 = "the package flash-attn; needs a GPU"
+    eager = "plain matrix products in PyTorch"
 
 
 class Upstream(Enum):
-    """What a stage does about artifacts it needs and that are missing."""
+    """What a stage does if an artifact that it needs is missing."""
 
-    make = "make them"
-    require = "refuse, and say which stage makes them"
+    make = "build it"
+    require = "exit with an error that names the stage that builds it"
 
 
 class Busy(Enum):
-    """What a stage does about an artifact that another process is making."""
+    """What a stage does if another process is building an artifact that it needs."""
 
-    wait = "wait for it"
-    refuse = "say who it is, and leave"
+    wait = "wait until it is built"
+    refuse = "exit with an error that names the process"
 
 
 class Verbosity(Enum):
-    """How much is said on stderr."""
+    """How much is logged to stderr."""
 
     quiet = "warnings and errors"
-    normal = "what is made and how far it is"
-    verbose = "versions, times, memory and what libraries say, too"
+    normal = "artifacts and progress, too"
+    verbose = "versions, memory and messages of libraries, too"
 
 
 @dataclass(kw_only=True)
 class Runtime:
-    """Options that cannot change a result by more than rounding."""
+    """Options that change results by rounding at most."""
 
     processes: int = field(metadata=OPERATIONAL | numbers("[1, 1024]"))
     threads: int | None = field(metadata=OPERATIONAL | numbers("[1, 4096]"))

@@ -1,4 +1,4 @@
-"""What a person sees: results on stdout, everything else on stderr."""
+"""Terminal output: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rich.table import Column
 
 from aloll_cli.runtime.options import Verbosity
 
-LINE_EVERY = 15.0  # seconds between progress lines where there is no terminal
-WIDE = 110  # columns of a terminal that has room for a long bar
+LINE_EVERY = 15.0  # seconds between two progress lines if stderr is not a terminal
+WIDE = 110  # columns from which on the progress bar is long
 
 
 class _Results(Console):
-    """What a pipe's reader does not want to see any more is not written, and the work goes on."""
+    """Goes on silently if the reader of a pipe has closed it."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -33,58 +33,58 @@ notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Log:
-    """Says a line on the terminal and, where a file was given, keeps it there with the time."""
+    """Logs lines to the terminal and, with a time stamp, to a file."""
 
     def __init__(self, file: Path | None = None, verbosity: Verbosity = Verbosity.normal, muted: bool = False) -> None:
-        """Say lines.
+        """Open a log.
 
         Args:
-            file: keeps every line, whatever is shown.
+            file: receives every line, regardless of verbosity; None for no file.
             verbosity: which lines are shown.
-            muted: show nothing at all: another process speaks.
+            muted: show nothing, because another process logs the same.
         """
         self._file, self._muted = file, muted
-        self._shows_news = not muted and verbosity is not Verbosity.quiet
+        self._shows_info = not muted and verbosity is not Verbosity.quiet
         self._shows_details = not muted and verbosity is Verbosity.verbose
         self._meter: Meter | None = None
 
     def say(self, line: str) -> None:
-        """One line of news."""
-        self._keep(line)
-        if self._shows_news:
+        """Log a line that is shown at normal verbosity."""
+        self._write(line)
+        if self._shows_info:
             notes.print(escape(line))
 
     def warn(self, line: str) -> None:
-        """Something that the user should look at."""
-        self._keep(f"warning: {line}")
+        """Log a warning, which is always shown."""
+        self._write(f"warning: {line}")
         if not self._muted:
             notes.print(f"[yellow]warning:[/yellow] {escape(line)}")
 
     def detail(self, line: str) -> None:
-        """Something for those who look closely."""
-        self._keep(line)
+        """Log a line that is shown at verbosity=verbose only."""
+        self._write(line)
         if self._shows_details:
             notes.print(f"[dim]{escape(line)}[/dim]")
 
-    def _keep(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         if self._file is not None:
             with self._file.open("a") as stream:
                 stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     @contextmanager
     def progress(self, label: str, total: int, done: int = 0) -> Iterator[Meter]:
-        """A live bar on a terminal; elsewhere a plain line now and then."""
+        """A progress bar on a terminal; elsewhere a plain line every LINE_EVERY seconds."""
         with self._meter_for(label, total, done) as self._meter:
             yield self._meter
 
     def advance(self, count: int) -> None:
-        """Count some more of what progress is shown of."""
+        """Advance the current progress bar."""
         assert self._meter is not None
         self._meter.advance(count)
 
     @contextmanager
     def _meter_for(self, label: str, total: int, done: int) -> Iterator[Meter]:
-        if not self._shows_news:
+        if not self._shows_info:
             yield Meter(label, total, done)
         elif notes.is_terminal and not notes.is_dumb_terminal:
             columns = (
@@ -98,7 +98,7 @@ class Log:
 
 
 class Meter:
-    """Counts what is done; the base class shows nothing."""
+    """Counts what is done and estimates the time left; the base class shows nothing."""
 
     def __init__(self, label: str, total: int, done: int) -> None:
         self.label, self.total, self.done, self._started_at = label, total, done, done
@@ -106,7 +106,7 @@ class Meter:
         self._start = time.monotonic()
 
     def advance(self, count: int = 1, **figures: float) -> None:
-        """Count some more, with running figures to show beside."""
+        """Count some more, with metrics to show next to the count."""
         self.done += count
         self._figures |= figures
         self.show()

@@ -1,4 +1,4 @@
-"""Where training figures are sent, beside metrics.jsonl. Nothing is sent unless asked for."""
+"""Experiment trackers, to which training metrics are sent in addition to metrics.jsonl; none by default."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Warn = Callable[[str], None]
 
 @dataclass(kw_only=True)
 class Tracking(ABC):
-    """A tracker of experiments. One that fails warns once, and training goes on."""
+    """An experiment tracker. If it fails, a warning is logged once and training continues."""
 
     def start(self, name: str, config: dict[str, Any], warn: Warn) -> Send:
-        """Open a run of that name; returns what sends (update, figures)."""
+        """Open a run of that name; returns a function that sends (step, metrics)."""
         try:
             send = self.open(name, config)
-        except Exception as error:  # a tracker's faults are not the run's
-            warn(f"the tracker could not be opened, training goes on without: {error}")
+        except Exception as error:  # a failing tracker must not end a run
+            warn(f"the experiment tracker could not be opened, training continues without it: {error}")
             return lambda update, figures: None
         failed: list[Exception] = []
 
@@ -30,14 +30,14 @@ class Tracking(ABC):
                 send(update, figures)
             except Exception as error:
                 if not failed:
-                    warn(f"the tracker failed, training goes on: {error}")
+                    warn(f"the experiment tracker failed, training continues: {error}")
                 failed.append(error)
 
         return send_or_warn
 
     @abstractmethod
     def open(self, name: str, config: dict[str, Any]) -> Send:
-        """Open a run; may raise whatever the tracker raises."""
+        """Open a run; may raise any exception of the tracker."""
 
 
 @dataclass(kw_only=True)
@@ -49,11 +49,11 @@ class Off(Tracking):
 
 
 class Mode(Enum):
-    """How Weights & Biases is reached."""
+    """The mode of Weights & Biases."""
 
-    online = "as it goes"
-    offline = "kept in a folder, for `wandb sync`"
-    disabled = "not at all"
+    online = "metrics are sent during training"
+    offline = "metrics are kept in a folder, for `wandb sync`"
+    disabled = "nothing is sent or kept"
 
 
 @dataclass(kw_only=True)
@@ -72,7 +72,7 @@ class Wandb(Tracking):
             name=name,
             id=name,
             resume="allow",
-            reinit="finish_previous",  # the reference's run ends where the policy's begins
+            reinit="finish_previous",  # the run of the reference policy ends when that of the policy begins
             config=config,
         )
         return lambda update, figures: run.log(figures, step=update)

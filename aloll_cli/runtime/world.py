@@ -1,6 +1,6 @@
-"""The processes that work on one command together.
+"""The processes that run one command together.
 
-A world of one needs nothing, so that a command that finds everything made never imports torch.
+With one process nothing is imported, so that a command that finds everything cached never imports torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class World(ABC):
-    """How many processes there are, and which one this is."""
+    """The number of processes, and the rank of this one."""
 
     rank: int
     size: int
@@ -31,31 +31,31 @@ class World(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """The device of this process."""
         import torch
 
         return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
     @abstractmethod
     def wait(self) -> None:
-        """Return when every process is here."""
+        """Barrier: return when every process has called this."""
 
     @abstractmethod
     def decide(self, question: Callable[[], bool]) -> bool:
-        """The main process's answer, in every process. An exception of the main process's ends them all."""
+        """The main process's result, in every process. An exception in the main process ends all of them."""
 
     @abstractmethod
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, by rank, in every process; what JSON can hold, tuples as lists."""
+        """All-gather: every process's value, by rank. Values must be JSON-serializable; tuples become lists."""
 
     def agree(self, error: UserError | None) -> None:
-        """Raise, in every process, the first error that any of them met; wait for everyone otherwise."""
+        """Barrier that raises, in every process, the first error of any of them."""
         first = next((found for found in self.gather(None if error is None else error.args) if found is not None), None)
         if first is not None:
             raise error or UserError(*first)
 
     def on_main(self, action: Callable[[], None]) -> None:
-        """Let the main process do something that the others wait for; a UserError of it is raised in every process."""
+        """Run an action in the main process while the others wait; a UserError of it is raised in every process."""
         error = None
         if self.is_main:
             try:
@@ -65,12 +65,12 @@ class World(ABC):
         self.agree(error)
 
     def sum(self, value: float) -> float:
-        """The sum over processes, in every process."""
+        """All-reduce: the sum over processes."""
         return float(sum(self.gather(value)))
 
 
 class Alone(World):
-    """One process."""
+    """A single process."""
 
     rank, size = 0, 1
 
@@ -84,13 +84,13 @@ class Alone(World):
         return [value]
 
 
-class Together(World):
-    """Several processes, joined through accelerate."""
+class Distributed(World):
+    """Several processes, connected by accelerate."""
 
     def __init__(self) -> None:
         from accelerate import PartialState
 
-        # one process may wait for another command's lock, or make something alone, for longer than torch's default limit
+        # one process may wait for another command's lock, or build something alone, for longer than torch's default timeout
         self._state = PartialState(cpu=not _has_gpu(), timeout=timedelta(days=7))
         self.rank, self.size = self._state.process_index, self._state.num_processes
 
@@ -104,19 +104,19 @@ class Together(World):
         import torch
         from accelerate.utils import gather, pad_across_processes
 
-        # as bytes of JSON: accelerate's own gathering of objects would pickle them
+        # as bytes of JSON, because accelerate's gather_object would pickle
         mine = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=self._state.device)
         rows = gather(pad_across_processes(mine, pad_index=ord(" "))[None])
         return [json.loads(bytes(row)) for row in rows.tolist()]  # type: ignore[attr-defined]
 
 
 def current_world() -> World:
-    """The world that the launcher's environment describes."""
-    return Together() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()
+    """The world that the launcher's environment variables describe."""
+    return Distributed() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()
 
 
 def part() -> None:
-    """Leave the others in order: torch's threads would otherwise outlive the process and end it with a complaint."""
+    """Shut down the process group; otherwise torch's threads would outlive the process and end it with a warning."""
     if "torch" in sys.modules:
         from torch import distributed
 
