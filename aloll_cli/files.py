@@ -1,4 +1,4 @@
-"""Small helpers for files: whole or not at all, and known by their content."""
+"""File helpers: atomic writes, checksums, JSON, and messages for a full disk."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ def read_json(file: Path) -> Any:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    beside = file.with_name(f".{file.name}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, file)
+    """Write a file atomically."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all; refuses NaN and infinity, which JSON has not."""
+    """Write a JSON file atomically. Raises ValueError for NaN and infinity, which JSON cannot represent."""
     write_text(file, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def cut_back(file: Path, keep: Callable[[Any], bool]) -> None:
-    """Keep the first lines of a JSON Lines file, as far as they are whole and wanted; replaces the file whole."""
+    """Truncate a JSON Lines file before the first line that is incomplete or that ``keep`` rejects; atomic."""
     kept = []
     for line in file.open(encoding="utf-8") if file.exists() else ():
         if not line.endswith("\n") or not keep(json.loads(line)):
-            break  # a kill may have torn the last line
+            break  # a killed process may have written part of the last line
         kept.append(line)
     write_text(file, "".join(kept))
 
 
 def read_json_lines(file: Path) -> list[Any]:
-    """One value a line; nothing where the file is not there."""
+    """The values of a JSON Lines file, one per line; an empty list if there is no such file."""
     if not file.exists():
         return []
-    with file.open(encoding="utf-8") as lines:  # not splitlines(), which also ends lines at characters that JSON allows
+    with file.open(encoding="utf-8") as lines:  # splitlines() would also split at characters that JSON allows inside strings
         return [json.loads(line) for line in lines]
 
 
-# a full disk, and what else keeps a file from being written where others could
+# errors that mean "disk full", and those that mean "writing is not possible here"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO}
 
 
 def storage_trouble(error: Exception, place: Path | None = None) -> str | None:
-    """What keeps files from being written, in the operating system's words, or None where an error is about something else.
+    """Why files could not be written, as the operating system says it, or None if an error has another cause.
 
-    safetensors and others pass the system's error on as text: ``I/O error: No space left on device (os error 28)``.
+    safetensors and others wrap the system's error as text: ``I/O error: No space left on device (os error 28)``.
 
     Args:
-        error: whatever was raised.
-        place: where we write. What is forbidden elsewhere, such as to read a user's file, is another matter.
+        error: any exception.
+        place: the folder written to. Permission errors elsewhere, such as on reading a user's file, do not count.
     """
     if isinstance(error, OSError) and error.errno:
         number, file = error.errno, error.filename
@@ -80,7 +80,7 @@ def storage_trouble(error: Exception, place: Path | None = None) -> str | None:
 
 
 def full_disk(error: Exception, place: Path) -> UserError | None:
-    """The error to show where files could not be written under a folder, or None where that was not the trouble."""
+    """The error to show if files could not be written under a folder, or None if an error has another cause."""
     trouble = storage_trouble(error, place)
-    hint = "Make room and repeat the command, or choose output_dir=FOLDER."
+    hint = "Free some disk space and repeat the command, or set output_dir=FOLDER."
     return None if trouble is None else UserError(f"{place} cannot be written: {trouble}.", hint)

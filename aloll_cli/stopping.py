@@ -1,4 +1,4 @@
-"""Leaving in order: a signal or the end of the allotted time is noticed where work can be left, between two updates or blocks."""
+"""Graceful shutdown: a signal or the end of max_hours takes effect at the next point from which work can be resumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 
 class Interrupted(BaseException):
-    """Work stopped; the same command goes on. Like KeyboardInterrupt no Exception: it ends a whole sweep."""
+    """Work was stopped and can be resumed. Like KeyboardInterrupt not an Exception, so that it ends a whole sweep."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
@@ -19,17 +19,17 @@ class Interrupted(BaseException):
 
     @classmethod
     def by(cls, number: int) -> Interrupted:
-        """A signal, with the exit code that shells give it."""
+        """The interruption by a signal, with the exit code that shells use for it: 128 + its number."""
         return cls(128 + number, signal.Signals(number).name)
 
 
-TIME_IS_UP = 75  # a worker's exit code: stopped at max_hours
-STARTED = time.monotonic()  # of this process: max_hours counts everything, not one stage alone
+TIME_IS_UP = 75  # exit code of a worker that stopped at max_hours
+STARTED = time.monotonic()  # of this process: max_hours includes start-up and all stages
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopper:
-    """Remembers that somebody asked to stop, while it is entered. The first signal is remembered, the second stops at once."""
+    """Handles SIGINT and SIGTERM while it is entered: the first asks to stop, the second stops immediately."""
 
     def __init__(self, max_hours: float | None) -> None:
         self._deadline = None if max_hours is None else STARTED + 3600 * max_hours
@@ -48,8 +48,8 @@ class Stopper:
             raise Interrupted.by(number)
         self._signal = number
         if os.environ.get("RANK", "0") == "0":
-            # not through a console: the signal may have come in the middle of one of its lines
-            os.write(2, b"\nstopping where work can be left; once more stops at once\n")
+            # not through a console, which the signal may have interrupted in the middle of a line
+            os.write(2, b"\nstopping at the next safe point; a second Ctrl-C or signal stops immediately\n")
 
     @property
     def requested(self) -> bool:
@@ -57,18 +57,18 @@ class Stopper:
         return self._signal is not None or (self._deadline is not None and time.monotonic() > self._deadline)
 
     def interruption(self) -> Interrupted:
-        """Why, with the process's exit code."""
-        return Interrupted(0, "max_hours is over") if self._signal is None else Interrupted.by(self._signal)
+        """The exception to raise: the reason, and the exit code of the process."""
+        return Interrupted(0, "max_hours reached") if self._signal is None else Interrupted.by(self._signal)
 
     def check(self) -> None:
-        """Raises Interrupted where somebody asked to stop."""
+        """Raises Interrupted if a stop was requested."""
         if self.requested:
             raise self.interruption()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends what is done here at once, as Ctrl-C does; a Stopper inside is more patient."""
+    """Within this context SIGTERM and Ctrl-C stop immediately, except inside a Stopper."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise Interrupted.by(number)

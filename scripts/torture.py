@@ -160,7 +160,7 @@ def seconds_of(folder: Path, options: list[str], log: Path) -> dict[str, float]:
 
 def resumed(text: str) -> list[str]:
     """What a log says about going on where a kill had left something."""
-    return re.findall(r"(?:resumes \S+|resumed after update \d+ of \d+|\S.*: resumed, \d+ of \d+ blocks were there)", text)
+    return re.findall(r"(?:resuming  \S+|resumed after step \d+ of \d+|\S.*: resumed with \d+ of \d+ blocks done)", text)
 
 
 def main(arguments: list[str]) -> int:

@@ -128,8 +128,8 @@ def test_a_policys_folder_opens_with_transformers_and_with_peft_and_answers_as_i
     made, store = line(*LORA)
     folder = store.path(made.policy) / "policy"
     assert not (folder / "model.safetensors").exists()
-    evaluated = load_generations(store.path(made.metrics.policy.answers)).column("response").to_pylist()
-    reference = load_generations(store.path(made.metrics.reference.answers)).column("response").to_pylist()
+    evaluated = load_generations(store.path(made.metrics.policy.generations)).column("response").to_pylist()
+    reference = load_generations(store.path(made.metrics.reference.generations)).column("response").to_pylist()
     base = AutoModelForCausalLM.from_pretrained(made.settings.model.path, dtype=torch.float32)
     assert greedy(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), made, store) == evaluated
     assert greedy(PeftModel.from_pretrained(base, folder), made, store) == evaluated
@@ -217,7 +217,7 @@ def test_the_same_bits_come_out_after_a_kill(line, options, folder, tmp_path):
     outputs = [*options, *LORA, f"output_dir={tmp_path / 'outputs'}"]
     quick(tmp_path, "train", *outputs, die_at=r"/policy/.*/\.update-0000004\.tmp$", code=-signal.SIGKILL)
     _, said = quick(tmp_path, "train", *outputs)
-    assert "resumed after update 2 of 4" in said
+    assert "resumed after step 2 of 4" in said
     (killed,) = (tmp_path / "outputs" / "reviews" / "policy").iterdir()
     expected, found = contents(store.path(made.policy)), contents(killed)
     assert found.keys() == expected.keys()
@@ -329,7 +329,7 @@ def test_an_adapter_that_does_not_fit_is_refused(options, folder, tmp_path, trou
     }
     save_file(changed[trouble], file)
     settings = composed(*options, "adapter=pretrained", f"model.adapter={tmp_path / 'other'}")
-    with pytest.raises(UserError, match=r"other is no adapter for this LlamaForCausalLM\."):
+    with pytest.raises(UserError, match=r"other is not an adapter for this LlamaForCausalLM\."):
         opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
 
 
@@ -337,7 +337,7 @@ def test_a_head_that_is_the_embeddings_gets_no_adapter(options, tmp_path):
     gpt2().save_pretrained(tmp_path / "tied")
     tokenizer().save_pretrained(tmp_path / "tied")
     settings = composed(*options, *LORA, f"model.path={tmp_path / 'tied'}", "adapter.targets=[c_attn,lm_head]")
-    with pytest.raises(UserError, match="GPT2LMHeadModel shares the weights of its head and its embeddings"):
+    with pytest.raises(UserError, match="GPT2LMHeadModel ties the weights of its head and its embeddings"):
         opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
 
 
@@ -354,12 +354,12 @@ def test_an_adapter_in_a_pickle_is_refused(options, folder, tmp_path):
     shutil.copytree(folder / "adapter", tmp_path / "old")
     (tmp_path / "old" / "adapter_model.safetensors").rename(tmp_path / "old" / "adapter_model.bin")
     settings = composed(*options, "adapter=pretrained", f"model.adapter={tmp_path / 'old'}")
-    with pytest.raises(UserError, match=r"old has no adapter_model\.safetensors; weights in a pickle"):
+    with pytest.raises(UserError, match=r"old has no adapter_model\.safetensors; pickled weights"):
         opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
 
 
 def test_targets_that_the_model_lacks_are_refused_with_those_that_it_has(options, tmp_path):
     settings = composed(*options, *LORA, "adapter.targets=[q_proj,v_porj]")
-    with pytest.raises(UserError, match=r"adapter\.targets: LlamaForCausalLM has no layers v_porj") as raised:
+    with pytest.raises(UserError, match=r"adapter\.targets: LlamaForCausalLM has no layers named v_porj") as raised:
         opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
     assert "q_proj" in raised.value.args[1]

@@ -11,8 +11,8 @@ import torch
 from tiny import composed, outspoken, reviews, store, write_rows
 
 from aloll_cli.artifacts.data import Data, load_data
-from aloll_cli.artifacts.generation_logps import GenerationLogps, load_answer_logps
-from aloll_cli.artifacts.generations import AnswerTokens, Generations, load_generations
+from aloll_cli.artifacts.generation_logps import GenerationLogps, load_generation_logps
+from aloll_cli.artifacts.generations import Generations, GenerationTokens, load_generations
 from aloll_cli.artifacts.logged_prompts import logged
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.policy_source import LoadedPolicy
@@ -43,7 +43,7 @@ def answered(tmp_path_factory):
 
 
 def tokens_of(answered):
-    return AnswerTokens(answered.answers, SimpleNamespace(path=answered.store.path))
+    return GenerationTokens(answered.answers, SimpleNamespace(path=answered.store.path))
 
 
 def test_the_tokens_of_an_answer_are_kept_as_they_were_given(answered):
@@ -63,7 +63,7 @@ def test_stored_log_probs_of_answers_are_those_of_the_model(answered):
     tokens = tokens_of(answered)
     for policy in answered.models:
         artifact = GenerationLogps(policy, answered.line.tokenizer, answered.answers)
-        logps, counts = load_answer_logps(answered.store.ensure(artifact))
+        logps, counts = load_generation_logps(answered.store.ensure(artifact))
         model = policy.load(
             SimpleNamespace(path=answered.store.path, world=SimpleNamespace(device="cpu"), runtime=composed().runtime)
         )
@@ -78,7 +78,7 @@ def test_stored_log_probs_of_answers_are_those_of_the_model(answered):
 
 def test_the_distance_between_two_models_is_positive_and_that_of_one_to_itself_zero(answered):
     own, other = (
-        load_answer_logps(answered.store.ensure(GenerationLogps(policy, answered.line.tokenizer, answered.answers)))
+        load_generation_logps(answered.store.ensure(GenerationLogps(policy, answered.line.tokenizer, answered.answers)))
         for policy in answered.models
     )
     assert likelihood_figures(own[0], other[0], own[1], 50, answers=2)["kl"]["mean"] > 0.01
@@ -89,7 +89,7 @@ def test_a_model_with_other_tokens_has_no_log_probs_of_the_answers(answered):
     other = Pipeline(composed(*answered.options, "model.vocab_size=300"))
     stranger = LoadedPolicy(other.settings.model, other.tokenizer, seed=1)
     artifact = GenerationLogps(stranger, other.tokenizer, answered.answers)
-    assert load_answer_logps(answered.store.ensure(artifact)) is None
+    assert load_generation_logps(answered.store.ensure(artifact)) is None
 
 
 def raw(*rows):

@@ -73,7 +73,7 @@ def test_earlier_thoughts_are_left_out_as_the_template_does_and_thinking_can_be_
     assert QWEN.decode(found.ids) == rendered(TALK, enable_thinking=False)
     assert found.ids[: len(prompt(TALK).ids)] == prompt(TALK).ids
     assert len(found.ids) > len(prompt(TALK).ids)
-    with pytest.raises(UserError, match=r"the chat template knows no enable_thinking\.\ntask\.chat=template"):
+    with pytest.raises(UserError, match=r"the model's chat template has no option enable_thinking\.\ntask\.chat=template"):
         prompt(TALK[1:], made_by=GEMMAS, chat=Chat.without_thinking)
 
 
@@ -111,9 +111,7 @@ def test_a_chat_that_is_cut_stays_well_formed_and_within_the_limit(limit):
 
 
 def test_a_limit_that_the_template_alone_exceeds_is_refused():
-    needed = (
-        r"task\.max_prompt_tokens=26: the model's chat template writes 27 tokens around a prompt\.\ntask\.max_prompt_tokens=512"
-    )
+    needed = r"task\.max_prompt_tokens=26: the model's chat template alone takes 27 tokens\.\nSet task\.max_prompt_tokens=512"
     with pytest.raises(UserError, match=needed):
         prompt(TALK, 26)
 
@@ -157,10 +155,13 @@ def test_the_template_writes_bos_itself_and_what_it_trims_is_trimmed():
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        (GEMMA, r"chat template refuses turns of system, user, assistant, user: System role not supported\.\ntask\.chat=plain"),
-        ("{{ messages[-1].content }}", r"chat template leaves out turn 1, the system's, of system, user, assistant, user\."),
-        ("{% for m in messages + messages[3:] %}{{ m.content }}{% endfor %}", r"chat template repeats turn 4, the user's"),
-        ("{% for m in messages %}", r"chat template refuses turns of system, .*: Unexpected end of template"),
+        (
+            GEMMA,
+            r"chat template rejects turns with the roles system, user, .*: System role not supported\.\nSet task\.chat=plain",
+        ),
+        ("{{ messages[-1].content }}", r"chat template omits turn 1, by the system, of system, user, assistant, user\."),
+        ("{% for m in messages + messages[3:] %}{{ m.content }}{% endfor %}", r"chat template repeats turn 4, by the user"),
+        ("{% for m in messages %}", r"chat template rejects turns with the roles system, .*: Unexpected end of template"),
     ],
 )
 def test_a_template_that_does_not_show_every_turn_once_is_refused(template, message):
@@ -291,7 +292,7 @@ def test_a_chat_model_trains_on_messages_through_its_template(tmp_path):
         "task.max_prompt_tokens=64", "task.max_response_tokens=12", "values=constant", "updates=3", "eval_every=3",
         "batch_size=4", "optimizer.lr=0.01", "resamples=100", "threads=1",
     )  # fmt: skip
-    assert "chats in the model's template" in said
+    assert "chats use the model's chat template" in said
     (metrics,) = tmp_path.glob("outputs/local/metrics/*/metrics.json")
     assert json.loads(metrics.read_text())["n"] == 2
     (folder,) = tmp_path.glob("outputs/local/policy/*/policy")

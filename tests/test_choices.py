@@ -7,7 +7,7 @@ import pytest
 from tiny import composed, reviews, store
 
 from aloll_cli.artifacts.data import load_data
-from aloll_cli.artifacts.examples import Learned
+from aloll_cli.artifacts.examples import SelectedResponses
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.training_data import noise_shares
 from aloll_cli.errors import UserError
@@ -112,7 +112,7 @@ def test_blocks_of_rows_and_noise_are_what_the_whole_table_gives(tmp_path):
     })  # fmt: skip
     pyarrow.parquet.write_table(rows, tmp_path / "train.parquet", row_group_size=7)
     task = composed("task.path=x", "task.noise=0.3", "task.subsets=[b]", "task.min_reward=20", "task.responses=best").task
-    learned = Learned(tmp_path, "train", task, SimpleNamespace(log=SimpleNamespace(say=lambda text: None)))
+    learned = SelectedResponses(tmp_path, "train", task, SimpleNamespace(log=SimpleNamespace(say=lambda text: None)))
     whole = learned.slice(0, len(learned))
     kept = [i for i in range(100) if rows["subset"][i].as_py() == "b" and rows["stored"][i].as_py() >= 20]
     assert whole.column("id").to_pylist() == [f"train-{i}-0" for i in kept]
@@ -126,8 +126,8 @@ def test_blocks_of_rows_and_noise_are_what_the_whole_table_gives(tmp_path):
 
 def test_the_shares_of_noise_are_told_as_by_hand():
     noise, weights = np.array([True, False, True, False]), np.array([0.0, 1.0, 2.0, 0.0])
-    assert noise_shares(noise, weights) == "50.0% of the responses, 50.0% of those left out, 50.0% of those kept"
+    assert noise_shares(noise, weights) == "50.0% of all responses, 50.0% of the unused ones, 50.0% of the used ones"
     assert noise_shares(noise, np.array([0.0, 1.0, 2.0, 3.0])) == (
-        "50.0% of the responses, 100.0% of those left out, 33.3% of those kept"
+        "50.0% of all responses, 100.0% of the unused ones, 33.3% of the used ones"
     )
-    assert noise_shares(noise, np.ones(4)) == "50.0% of the responses, 50.0% of those kept"
+    assert noise_shares(noise, np.ones(4)) == "50.0% of all responses, 50.0% of the used ones"

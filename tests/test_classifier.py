@@ -239,7 +239,7 @@ def test_a_model_without_a_classifier_or_with_pickled_weights_only_is_refused_by
     ):
         scorer(folder / "causal", "reward.label_name=0")
     (folder / "causal" / "model.safetensors").rename(folder / "causal" / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"causal has no model\.safetensors; weights in a pickle .*\n.*refs/pr/N"):
+    with pytest.raises(UserError, match=r"causal has no model\.safetensors; pickled weights .*\n.*refs/pr/N"):
         scorer(folder / "causal", "reward.label_name=0")
 
 

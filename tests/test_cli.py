@@ -41,7 +41,7 @@ def test_logged_ratings_without_a_scorer_train_and_evaluate_with_a_null_gain(dia
     (file,) = tmp_path.glob("outputs/hha/metrics/*/metrics.json")
     metrics = json.loads(file.read_text())
     assert metrics["gain"] is None
-    assert metrics["gain_why"] == "the reward cannot score new text; reward=fitted gives one that can"
+    assert metrics["gain_why"] == "the reward cannot score new text; reward=fitted can"
     likelihood = metrics["advantage_weighted_log_likelihood"]
     assert likelihood["policy"] > likelihood["reference"]
     assert "gain: null" in out

@@ -34,10 +34,10 @@ def spoil_manifest(file):
 
 
 DAMAGES = {
-    flip: r"{file} was altered \(its checksum differs\)",
+    flip: r"{file} was changed \(its checksum differs\)",
     truncate: r"{file} has \d+ bytes instead of \d+",
     remove: r"{file} is missing",
-    add: r"{stem}9{suffix} does not belong there",
+    add: r"{stem}9{suffix} is not in its manifest",
     spoil_manifest: r"its manifest.json cannot be read",
 }
 KINDS = {
@@ -71,8 +71,8 @@ def test_every_kind_of_artifact_is_refused_by_name_when_it_is_damaged(undisturbe
         what, hint = str(refused.value).splitlines()
         assert what.startswith(f"{folder} is damaged: ")
         stray = file.with_name(f"{file.stem}9{file.suffix}")
-        again = f"Remove it and make it again: rm -r {folder} && aloll run"
-        assert hint == (f"Move it elsewhere, or remove it: rm {stray}" if damage is add else again)
+        again = f"Remove the artifact and build it again: rm -r {folder} && aloll run"
+        assert hint == (f"Move it elsewhere or remove it: rm {stray}" if damage is add else again)
         assert not (root / user.folder).exists()
         assert not any(root.rglob("*.partial"))
         shutil.rmtree(folder)
@@ -90,8 +90,8 @@ def test_the_command_in_the_message_makes_it_again(undisturbed, tmp_path):
     _, said = quick(tmp_path, "evaluate", *SMALL, code=2)
     what, hint = said.strip().splitlines()
     relative = folder.relative_to(tmp_path)
-    assert what == f"aloll evaluate: {relative} is damaged: metrics.json was altered (its checksum differs)."
-    assert hint == f"Remove it and make it again: rm -r {relative} && aloll evaluate {' '.join(SMALL)}"
+    assert what == f"aloll evaluate: {relative} is damaged: metrics.json was changed (its checksum differs)."
+    assert hint == f"Remove the artifact and build it again: rm -r {relative} && aloll evaluate {' '.join(SMALL)}"
     shutil.rmtree(folder)
     quick(tmp_path, "evaluate", *SMALL)
     assert (folder / "metrics.json").read_bytes() == before

@@ -16,14 +16,17 @@ def record(responses: list[str]) -> dict[str, object]:
     [
         (FIRST, None),
         ([*FIRST[:16], *["you are welcome"] * 4], None),  # 17 of 20 differ
-        ([*FIRST[:12], *["you are welcome"] * 8], "one response answers many prompts: 35% repeat another, 0% did before"),
+        (
+            [*FIRST[:12], *["you are welcome"] * 8],
+            "many prompts get the same response: 35% of responses are duplicates",
+        ),
         (
             [f"no no no no no no {i // 5}" for i in range(20)],
-            "the responses repeat themselves: distinct-1 fell from 0.186 to 0.036",
+            "responses are repetitive: distinct-1 fell from 0.186 to 0.036",
         ),
         ([*FIRST[:15], *[""] * 5], "25% of the responses are empty"),
     ],
 )
 def test_what_looks_like_collapse(responses: list[str], said: str | None):
-    found = GeneratedReward(answering=None, prompts=20).collapse(record(FIRST), record(responses))
+    found = GeneratedReward(responder=None, prompts=20).collapse(record(FIRST), record(responses))
     assert found is None if said is None else found.startswith(said)

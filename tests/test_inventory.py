@@ -66,7 +66,7 @@ def test_clean_says_what_nothing_uses_and_removes_it_when_told_to(outputs: Path)
     assert said.count("removed outputs/reviews/") == sum("complete" in line for line in out.splitlines()) > 5
     assert artifact_folders(outputs) == kept
     _, said = quick(outputs.parent, "train", *SMALL, "variant=nll")
-    assert "makes" not in said
+    assert "building" not in said
 
 
 def test_clean_leaves_alone_what_another_command_uses(outputs: Path):
@@ -75,7 +75,7 @@ def test_clean_leaves_alone_what_another_command_uses(outputs: Path):
     before = artifact_folders(outputs)
     other = Presence(outputs / "reviews")
     _, said = quick(outputs.parent, "clean", "ask=false", code=2)
-    assert "another command is using outputs/reviews.\nWait for it, and repeat the command." in said
+    assert "another command is using outputs/reviews.\nWait until it has finished, then repeat the command." in said
     assert artifact_folders(outputs) == before
     del other
     quick(outputs.parent, "clean", "ask=false")
@@ -90,8 +90,8 @@ def test_clean_touches_nothing_where_a_recipe_is_torn(outputs: Path):
     before = artifact_folders(outputs)
     _, said = quick(outputs.parent, "clean", "ask=false", code=2)
     relative = policy.relative_to(outputs.parent)
-    assert f"{relative} has no readable recipe.json, which says what it was made from.\n" in said
-    assert f"If it is not wanted, remove it first: rm -r {relative}" in said
+    assert f"{relative} has no readable recipe.json, so its inputs are unknown.\n" in said
+    assert f"If you do not need it, remove it first: rm -r {relative}" in said
     assert artifact_folders(outputs) == before
 
 

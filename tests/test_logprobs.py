@@ -149,7 +149,7 @@ def test_the_chunked_head_refuses_models_that_scale_or_cap_their_logits_by_name(
     torch.manual_seed(0)
     model = cls(config)
     assert torch.isfinite(batch([([3, 4], [5, 6])]).logps(ResponseLogps(model.eval()))).all()
-    with pytest.raises(UserError, match=rf"{cls.__name__} scales, caps or adapts its logits\.\nmodel\.head=full"):
+    with pytest.raises(UserError, match=rf"{cls.__name__} scales or caps its logits, or .*\.\nmodel\.head=full"):
         ResponseLogps(model, chunked=True)
 
 

@@ -33,7 +33,7 @@ def test_each_killed_in_the_middle_ends_with_the_same_bits(method: str, undistur
     quick(broken, "train", *options, die_at=r"/policy/.*/\.update-0000006\.tmp$", code=-SIGKILL)
     quick(broken, "train", *options)
     (log,) = (broken / "outputs").glob(f"reviews/policy/{method}-*/log.txt")
-    assert "resumed after update 3 of 12" in log.read_text()
+    assert "resumed after step 3 of 12" in log.read_text()
     expected, found = of_policies(whole), of_policies(broken)
     assert found.keys() == expected.keys()
     assert len(found) > 10

@@ -175,7 +175,7 @@ COMMANDS = [
     ("train batch_size=1 processes=2", r"batch_size=1 leaves some of processes=2 without a row"),
     ("train model.hidden_size=30 model.heads=4", r"model.hidden_size=30 is not a multiple of 2 × model.heads=4"),
     ("train model.context=80", r"may take 129 tokens .* the model reads 80\.\ntask.max_prompt_tokens=15"),
-    ("train values=constant values.value=5", r"values.value=5.0: no reward is above 1.0, .*\nvalues.value=null"),
+    ("train values=constant values.value=5", r"values.value=5.0: no reward is above 1.0, .*\nSet values.value=null"),
     ("train task.stop=['']", r"task.stop holds an empty string: every text ends before that\.\ntask.stop=\[\]"),
     ("train generation=beam generation.beams=1", r"generation.beams must lie in \[2, 1024\], got 1\.\ngeneration.beams=2"),
     ("train generation=greedy generation.beams=2", r"generation.beams is no option of .*\nIt belongs to generation=beam"),
@@ -231,10 +231,10 @@ COMMANDS = [
     ("train task.path=empty-folder", r"task.path=empty-folder: the folder holds no train file\.\nName it train.jsonl"),
     ("train task.path=twice", r"task.path=twice: train.jsonl and train.csv are both there\.\nLeave one file for each split"),
     ("train task.path=nested", r"task.path=nested: train.jsonl is no file\.\nPut the train rows into a file"),
-    ("train model=pretrained model.path=empty-folder", r"empty-folder holds no config.json: it is no saved model\.\nName a folder"),
+    ("train model=pretrained model.path=empty-folder", r"empty-folder contains no config.json: it is not a saved model\.\nName a folder"),
     ("train model=pretrained model.path=broken", r"config.json cannot be read: .*\nSave the model again"),
     ("evaluate policy=nowhere", r"policy=nowhere: there is no such folder\.\npolicy=FOLDER with a saved model"),
-    ("evaluate policy=empty-folder", r"empty-folder holds no config.json: it is no saved model"),
+    ("evaluate policy=empty-folder", r"empty-folder contains no config.json: it is not a saved model"),
     ("report runs=[nowhere]", r"runs: nowhere holds no metrics.json\.\nName folders such as outputs/TASK/metrics/"),
     ("report runs=[emp*]", r"runs: empty-folder holds no metrics.json\.\nName folders such as"),
     ("compare runs=[x-*]", r"runs: there is no folder like x-\*\.\nName folders such as"),
@@ -349,7 +349,7 @@ FILES = {
         "half a character": (lines(b'{"prompt": "\\ud800", "response": "y"}\n'), r'field "prompt" holds half of a surrogate pair'),
         "deep nesting": (lines(b'{"prompt": ' + 9999 * b"[" + 9999 * b"]" + b"}\n"), r"line 1: JSON that cannot be read"),
         "an endless number": (lines(b'{"prompt": ' + 9999 * b"9" + b"}\n"), r"line 1: JSON that cannot be read"),
-        "an empty file": (b"", r"rows.jsonl: the train split has no responses\.\nIt has no rows: put some into that file"),
+        "an empty file": (b"", r"rows.jsonl: the train split has no responses\.\nThe file has no rows: add some"),
         "blank lines": (b"\n\n \n", r"rows.jsonl: the train split has no responses"),
         "empty responses": (
             lines(*({"prompt": f"{i}", "response": " "} for i in range(40))), r"no responses\.\nFound: \d+ empty responses left out\.",
@@ -359,7 +359,7 @@ FILES = {
     "rows.csv": {
         "another delimiter": (b"prompt;response\na;b\n", r"rows.csv, line 2: field \"prompt\" is missing; there are 'prompt;response'"),
         "nothing": (b"", r"rows.csv: the train split has no responses"),
-        "a header only": (b"prompt,response\n", r"rows.csv: the train split has no responses\.\nIt has no rows: put some"),
+        "a header only": (b"prompt,response\n", r"rows.csv: the train split has no responses\.\nThe file has no rows: add some"),
         "a column twice": (b"prompt,response,response\na,b,c\n", r'rows.csv: the header has two columns "response"\.\nName each column once'),
         "a row too long": (b"prompt,response\na,b\na,b,c\n", r"rows.csv, line 3: not as many cells as the header has names"),
         "a row too short": (b"prompt,response\na\n", r"rows.csv, line 2: not as many cells"),
@@ -422,7 +422,7 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
         r'no responses\.\nFound: 3 bad rows skipped\. Rows for it say so in the column "part": validation, valid, val, dev\.',
     ),
     "bad rows alone": (
-        3 * [RATED], ["task.on_bad_row=skip"], r"no responses\.\nFound: 3 bad rows skipped\. What is wrong .* under task.on_bad_row=error",
+        3 * [RATED], ["task.on_bad_row=skip"], r"no responses\.\nFound: 3 bad rows skipped\. Set task.on_bad_row=error to see what is wrong",
     ),
     "another column": (
         [{"prompt": "Q", "response": "A", "stars": 3}], ["task.columns.reward=score"], r"Name it: task.columns.reward=stars, or leave",
@@ -493,11 +493,11 @@ def test_a_prompt_in_two_splits(light, tmp_path: Path):
         (["task.responses=best"], r"task.responses=best compares stored rewards, and the data has none\.\ntask.responses=all"),
         (["reward=column", "values=data"], r"or give every row one, in the column that task.columns.reward names"),
         (["reward=fitted"], r"No response of the train split stores a reward to fit on\.|has only \d+ rows to fit on"),
-        (["variant=dpo"], r"no prompt has two responses of unlike reward: .*\ntask.responses=all, or .*=seq"),
-        (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight.*\nNo reward exceeds its V"),
-        (["values=group"], r"values=group needs prompts with several responses, and every prompt has one\.\nvalues=data"),
-        (["values.folds=99"], r"values.folds=99 folds of 4 prompts cannot be made\.\nvalues=constant"),
-        (["upstream=require"], r"is missing, and upstream=require forbids making it\.\nMake it with: aloll \S+ task.path=rows"),
+        (["variant=dpo"], r"no prompt has two responses with different rewards, .*\nSet task.responses=all, or .*=seq"),
+        (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight, so there is no training data\.\nNo reward exceeds its V"),
+        (["values=group"], r"values=group needs prompts with several responses, but every prompt has only one\.\nvalues=data"),
+        (["values.folds=99"], r"values.folds=99 needs at least 99 prompts, and there are 4\.\nvalues=constant"),
+        (["upstream=require"], r"is missing, and upstream=require does not build it\.\nBuild it with: aloll \S+ task.path=rows"),
     ],
 )  # fmt: skip
 def test_a_choice_that_the_data_does_not_allow(tmp_path: Path, options: list[str], message: str):
@@ -514,7 +514,7 @@ def test_a_prompt_with_more_responses_than_can_be_compared(tmp_path: Path):
     options = ["task=local", "task.path=rows.jsonl", "reward=column", "values=constant", "values.value=null", "variant=dpo"]
     fits = [option for option in SMALL if not option.startswith("values.")]
     said = refused(tmp_path, "train", *options, *fits)
-    assert "a prompt has 300 responses, and a method that compares them holds all in memory; 256 at most.\n" in said
+    assert "a prompt has 300 responses; methods that compare the responses to a prompt take 256 at most.\n" in said
     assert "variant=seq" in said
 
 
@@ -531,11 +531,11 @@ def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Pa
     ("kind", "content", "message"),
     [
         ("an unknown type", {"model_type": "nosuch"}, r"model cannot be loaded: .+\nIt must be a causal language model"),
-        ("no type", {"hidden_size": 3}, r"config.json names no model_type"),
+        ("no type", {"hidden_size": 3}, r"config.json has no model_type"),
         (
             "no weights",
             {"model_type": "gpt2"},
-            r"model has no model\.safetensors; weights in a pickle \(pytorch_model\.bin\) are not loaded\.\nName a revision",
+            r"model has no model\.safetensors; pickled weights \(pytorch_model\.bin\) are not loaded\.\nName a converted revision",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value and "model" not in value else "",
@@ -553,7 +553,7 @@ def test_a_folder_that_is_no_model(tmp_path: Path, kind: str, content: dict[str,
 def test_a_name_on_the_hub_without_a_network(light, tmp_path: Path, options: list[str]):
     said = refused(tmp_path, "train", *options)
     assert re.search(
-        r"cannot be had from the hub: the hub cannot be reached, and nothing of that name is cached\.\nName a local folder in its place",
+        r"not available from the hub: the hub cannot be reached, and nothing is cached under this name\.\nName a local folder or another hub name",
         said,
     )
 
@@ -600,7 +600,7 @@ def test_a_full_disk_is_said_in_two_lines_and_costs_only_the_artifact_at_hand(tm
     assert "Traceback" not in said
     what, hint = said.strip().split("\n")[-2:]
     assert re.fullmatch(rf"aloll train: .*{kind}.* cannot be (?:read or )?written: file too large\.", what), what
-    assert re.search("Make room and repeat the command|output_dir=FOLDER|the room on its disk", hint)
+    assert re.search("Free some disk space and repeat the command|output_dir=FOLDER|the room on its disk", hint)
     assert not any(tmp_path.rglob("*.partial"))
     if kind == "reference":
         quick(tmp_path, *options)
@@ -617,7 +617,7 @@ def test_what_another_process_is_making_is_refused_when_asked_to(tmp_path: Path)
     lock = ArtifactLock(tmp_path / "outputs" / "reviews", data.folder)
     assert lock.try_acquire()
     said = refused(tmp_path, "score-rewards", f"task.path={folder}", "busy=refuse")
-    assert f"{data.folder} is being made by process {os.getpid()} on " in said
+    assert f"{data.folder} is being built by process {os.getpid()} on " in said
     assert said.endswith("Wait for it, or let aloll wait: busy=wait")
 
 

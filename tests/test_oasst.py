@@ -203,7 +203,7 @@ def test_a_prompt_with_a_part_that_nobody_says_is_refused_by_row(published):
 def test_a_folder_with_pickled_weights_only_is_refused_by_name(tmp_path):
     path = publish(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"model has no model\.safetensors; weights in a pickle .*\n.*refs/pr/N"):
+    with pytest.raises(UserError, match=r"model has no model\.safetensors; pickled weights .*\n.*refs/pr/N"):
         reward(path).scorer(None)
 
 
@@ -259,5 +259,5 @@ def test_a_line_of_dialogues_with_one_reward_model_for_training_and_another_for_
     )  # fmt: skip
     assert re.search(r"reward \(oasst-rm\) +\d\.\d+", out)
     assert re.search(r"oasst-rm-2\) +\d\.\d+", out)
-    assert re.search(r"32 of 32 texts were too long for it and cut, by \d+ tokens on average, \d+ at most", said)
-    assert re.search(r" 0 of 6 texts were too long for it and cut\n", said)
+    assert re.search(r"32 of 32 texts were too long for the reward and truncated, by \d+ tokens on average and \d+ at most", said)
+    assert re.search(r" 0 of 6 texts were too long for the reward and truncated\n", said)

@@ -138,7 +138,7 @@ def test_a_rollout_is_drawn_every_so_many_updates_and_starts_from_ratios_of_one(
     assert 0 < first["sampled_tokens"] <= 16 * 13
     assert first["kl_reference"] == pytest.approx(0, abs=1e-4)
     assert abs(second["kl_reference"]) > 1e-2
-    assert "log-probs of new responses under the reference: a second model in memory" in log
+    assert "reference policy: a second model in memory" in log
 
 
 def test_the_mean_advantage_of_a_first_pass_is_the_rollouts_reward_above_its_value(trained):
@@ -150,7 +150,7 @@ def test_the_mean_advantage_of_a_first_pass_is_the_rollouts_reward_above_its_val
 @pytest.mark.parametrize("reference", [["reference=pretrained"], TRAINED])  # the model alone; with an adapter of its own
 def test_an_adapter_as_it_was_is_the_reference(trained, reference):
     records, log = trained(*LORA, *reference)
-    assert "the policy's, with its adapter as it was" in log
+    assert "reference policy: the same model with its initial adapter weights" in log
     first, second = (record for record in records if "samples" in record)
     assert first["kl_reference"] == pytest.approx(0, abs=1e-4)
     assert abs(second["kl_reference"]) > 1e-4  # it is on again, and trains
@@ -201,7 +201,7 @@ def source(tmp_path):
 def test_each_response_has_its_own_advantage(source):
     rollouts = source()
     rollouts.prepare(0, ResponseLogps(llama().eval()), Alone())
-    rows, examples, scorer = rollouts.rows, rollouts.answering.examples, rollouts.answering.load_scorer()
+    rows, examples, scorer = rollouts.rows, rollouts.responder.examples, rollouts.responder.load_scorer()
     assert len(rows.responses) == 16
     for row, prompt in enumerate(rollouts._rollout.prompts):
         of_prompt = int(np.flatnonzero(examples.groups[1] == prompt)[0])
@@ -235,7 +235,7 @@ def test_a_stopped_policy_goes_on_with_the_adapter_as_it_was_at_its_start(traine
     overrides = (*LORA, *TRAINED)
     whole, _ = trained(*overrides)
     broken, log = trained(*overrides, stopped_after=3)
-    assert "resumed after update 3 of 6" in log
+    assert "resumed after step 3 of 6" in log
     assert [record["kl_reference"] for record in broken if "samples" in record] == [
         record["kl_reference"] for record in whole if "samples" in record
     ]

@@ -35,10 +35,10 @@ def test_a_line_killed_at_the_worst_moments_ends_with_the_same_bits(undisturbed:
     for name in expected:
         assert found[name] == expected[name], name
     logs = "".join(file.read_text() for file in sorted((tmp_path / "outputs").rglob("log.txt")))
-    resumed = set(re.findall(r"resumed after update (\d+) of 12", logs))
+    resumed = set(re.findall(r"resumed after step (\d+) of 12", logs))
     assert resumed == {"3", "6", "12"}
-    assert re.search(r"resumed, \d+ of \d+ blocks were there", logs)
-    assert "reused" in said
+    assert re.search(r"resumed with \d+ of \d+ blocks done", logs)
+    assert "cached    data/" in said
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -59,7 +59,7 @@ def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: 
 def test_the_end_of_max_hours_is_no_failure(tmp_path: Path):
     _, said = quick(tmp_path, "train", *SMALL, "updates=100000", "eval_every=100000", "max_hours=0.002")
     last = said.strip().splitlines()[-1]
-    assert last.startswith("aloll train: stopped (max_hours is over); what was finished is kept. Go on with: aloll train")
+    assert last.startswith("aloll train: stopped (max_hours reached); what was finished is kept. Go on with: aloll train")
     assert not any(tmp_path.glob("outputs/reviews/policy/*/manifest.json"))
 
 
@@ -115,7 +115,7 @@ sys.addaudithook(hook)
     _, said = quick(tmp_path, "score-rewards", *SMALL, "processes=2", code=2, before=full)
     what, hint = said.strip().splitlines()[-2:]
     assert re.search(r"^aloll score-rewards: outputs/reviews/\S+ cannot be written: no space left on device\.$", what), said
-    assert hint.startswith("Make room and repeat the command")
+    assert hint.startswith("Free some disk space and repeat the command")
     assert "Traceback" not in said
 
 
@@ -154,7 +154,7 @@ def test_what_a_block_counts_itself_is_not_counted_twice(tmp_path: Path):
 def makings(outputs: Path) -> dict[str, list[str]]:
     """How often each artifact was begun and gone on with, by its log."""
     logs = {str(file.parent.relative_to(outputs)): file.read_text() for file in outputs.rglob("log.txt")}
-    return {name: re.findall(r" (makes|resumes) ", text) for name, text in logs.items()}
+    return {name: re.findall(r" (building|resuming) ", text) for name, text in logs.items()}
 
 
 def test_four_processes_at_once_make_each_artifact_once(undisturbed: Path, tmp_path: Path):
@@ -163,9 +163,9 @@ def test_four_processes_at_once_make_each_artifact_once(undisturbed: Path, tmp_p
     said = [process.communicate(timeout=200)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0, 0], said
     begun = makings(tmp_path / "outputs")
-    assert all(moments == ["makes"] for moments in begun.values()), begun
+    assert all(moments == ["building"] for moments in begun.values()), begun
     assert sum(name.startswith("reviews/policy/") for name in begun) == 1
-    assert sum(text.count("makes   ") for text in said) == len(begun)
+    assert sum(text.count("building  ") for text in said) == len(begun)
     expected, found = contents(undisturbed), contents(tmp_path / "outputs")
     shared = expected.keys() & found.keys()
     assert len(shared) > 40
@@ -183,8 +183,8 @@ def test_a_process_that_dies_with_a_lock_does_not_hold_up_the_others(tmp_path: P
     said = [process.communicate(timeout=200)[1] for process in others]
     assert [process.returncode for process in others] == [0, 0, 0], said
     begun = makings(tmp_path / "outputs")
-    assert [moments for name, moments in begun.items() if "/reference/" in name] == [["makes", "resumes"]]
-    assert sum("resumed after update 42 of 60" in text for text in said) == 1
+    assert [moments for name, moments in begun.items() if "/reference/" in name] == [["building", "resuming"]]
+    assert sum("resumed after step 42 of 60" in text for text in said) == 1
     assert sum(f"process {doomed.pid} on " in text for text in said) >= 1
 
 
@@ -194,7 +194,7 @@ def test_the_same_command_again_makes_nothing(undisturbed: Path, tmp_path: Path)
     _, said = quick(tmp_path, "run", *SMALL)
     after = {file: file.stat().st_mtime_ns for file in outputs.rglob("*") if file.is_file() and "/report/" not in str(file)}
     assert after == before
-    assert "makes" not in said
+    assert "building" not in said
 
 
 def test_plan_names_the_option_that_differs(undisturbed: Path):

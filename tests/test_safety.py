@@ -32,7 +32,7 @@ def test_a_line_loads_no_pickle_in_any_of_its_processes_and_writes_no_secret_dow
     options = ["values.folds=2", "processes=2", "tracking=wandb", "tracking.mode=offline", "verbosity=verbose"]
     environment = SECRETS | {"PYTHONPATH": str(tmp_path / "guard"), "WANDB_SILENT": "true"}
     out, said = run(tmp_path, "run", "task.path=rows", *SMALL, *options, **environment)
-    assert "made    metrics/" in said
+    assert "built     metrics/" in said
     assert any(tmp_path.glob("outputs/reviews/report/*.html"))
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert any(file.suffix == ".wandb" for file in files)

@@ -228,8 +228,8 @@ def test_a_head_that_is_no_better_than_a_constant_says_so():
     said = []
     noise = np.random.default_rng(1).random(24)
     Data(**(LEARNED | {"lr": 0.3})).estimate(evidence(states(24), noise, said=said))
-    assert "held-out squared error" in said[0]
-    assert "a constant's" in said[0]
+    assert "value head: held-out MSE" in said[0]
+    assert "(predicting the mean: " in said[0]
     learned = []
     Data(**LEARNED).estimate(evidence(*separable(30), said=learned))
     assert not any("warning" in line for line in learned)
@@ -243,7 +243,7 @@ def test_group_values_are_the_mean_of_the_others_worked_by_hand():
     assert estimate.of("train", logged, slice(0, 6)).tolist() == [4.0, 2.5, 3.5, 2.0, 1.5, 0.0]
     assert estimate.of("train", logged, slice(2, 4)).tolist() == [3.5, 2.0]
     assert estimate.of("validation", LoggedRewards(None, groups), slice(0, 2)).tolist() == [2.5, 2.5]
-    assert said == ["  33.3% of the training prompts have a single response and get the mean reward as their value"]
+    assert said == ["  33.3% of the training prompts have a single response; their value is the mean reward over all responses"]
 
 
 def test_monte_carlo_values_are_the_means_of_the_samples_of_the_prompt_worked_by_hand():
@@ -254,11 +254,11 @@ def test_monte_carlo_values_are_the_means_of_the_samples_of_the_prompt_worked_by
     assert method.estimate(found).of("train", logged, slice(0, 4)).tolist() == [0.5, 0.375, 0.5, 1.0]
     assert method.estimate(found).of("train", logged, slice(1, 3)).tolist() == [0.375, 0.5]
     # sample variances 1/2, 1/32, 0: √(0.17708 / 2) = 0.298
-    assert "standard error of V 0.298" in said[0]
+    assert "2 samples per prompt: standard error of V(x) 0.298" in said[0]
 
 
 def test_group_values_need_a_prompt_with_two_responses():
-    with pytest.raises(UserError, match=r"every prompt has one.*\nvalues=data"):
+    with pytest.raises(UserError, match=r"every prompt has only one.*\nvalues=data"):
         Group().estimate(evidence([], [1.0, 2.0]))
 
 

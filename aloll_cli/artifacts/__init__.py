@@ -1,1 +1,1 @@
-"""What is made: one class in one file each, and the line that connects them (line.py)."""
+"""The artifacts: one class per file, and the pipeline that connects them (pipeline.py)."""

@@ -1,4 +1,4 @@
-"""The raw rows of a task as prompts and responses, before any choice, cut or filter."""
+"""The raw rows of a task as prompts and responses, before selection, truncation and filters."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ CHUNK = 10_000  # responses held as Python objects at a time
 
 
 class Data(Artifact):
-    """Every response of every split, keyed on the rows' content and not on their path."""
+    """All responses of all splits; its fingerprint depends on the content of the rows, not on their path."""
 
     kind, stage = "data", "score-rewards"
-    version = 5  # counts.json tells the rows that were read; a shared prompt may be left out of the later split
+    version = 5  # counts.json holds the number of rows read; a shared prompt may be left out of the later split
     resumes = False
 
     def __init__(self, task: Task) -> None:
@@ -49,7 +49,7 @@ class Data(Artifact):
         return {}
 
     def make(self, job: Job) -> None:
-        """Write ``<split>.parquet`` and counts.json; refuse prompts that two splits share, and splits without a response."""
+        """Write ``<split>.parquet`` and counts.json. Raises UserError for a prompt in two splits and for an empty split."""
         job.world.on_main(lambda: self._write_all(job))
 
     def _write_all(self, job: Job) -> None:
@@ -58,9 +58,9 @@ class Data(Artifact):
             writers = {split: stack.enter_context(_Writer(job.directory, split)) for split in SPLITS}
             for origin in self._origins:
                 self._write(origin, writers, counts)
-        self._part_splits(writers, counts)
+        self._separate_splits(writers, counts)
         for name, counter in counts.items():
-            shown = ", ".join(f"{count} {what}" for what, count in counter.items()) or "nothing"
+            shown = ", ".join(f"{count:,} {what}" for what, count in counter.items()) or "nothing"
             job.log.say(f"  {name}: {shown}")
         for split in SPLITS:
             if not counts[split]["responses"]:
@@ -69,11 +69,11 @@ class Data(Artifact):
 
     @cached_property
     def _origins(self) -> list[str]:
-        """The source's splits that are read: those it shares with us, or its only one."""
+        """The splits of the source that are read: train, validation and test if it has them, or its only one."""
         own = self.source.splits()
         if not {"train", "all"} & set(own):
             raise UserError(
-                f"{self.source.place('train')}: there is no such split, only {', '.join(own)}.", "Choose another data set."
+                f"{self.source.place('train')}: there is no such split; there are: {', '.join(own)}.", "Choose another data set."
             )
         return ["all"] if "all" in own else [split for split in SPLITS if split in own]
 
@@ -99,7 +99,7 @@ class Data(Artifact):
                     counts[split]["empty responses left out"] += 1
 
     def _split(self, record: Record, origin: str) -> str:
-        """Where a record belongs: by its own word or its prompt's hash where the source lacks a split."""
+        """The split of a record: the source's; if the source has only one, the record's own, or by its prompt's hash."""
         if origin not in ("train", "all"):
             return origin
         if record.split is not None and len(self._origins) == 1:
@@ -107,8 +107,8 @@ class Data(Artifact):
         drawn = self.task.split_of(record.prompt)
         return "train" if drawn in self._origins else drawn
 
-    def _part_splits(self, writers: dict[str, _Writer], counts: dict[str, Counter[str]]) -> None:
-        """Leave a prompt that two splits share to the first of them, or refuse it."""
+    def _separate_splits(self, writers: dict[str, _Writer], counts: dict[str, Counter[str]]) -> None:
+        """Remove prompts that two splits share from the later one. Raises UserError unless bad rows are skipped."""
         import numpy as np
 
         for first, second in combinations(SPLITS, 2):
@@ -118,8 +118,8 @@ class Data(Artifact):
                 raise UserError(
                     f"{self.source.place(second)}, row {row}: "
                     f'the prompt "{" ".join(prompt.split())[-60:]}" is in {first} and in {second}.',
-                    "Splits must not share a prompt: remove it from one of them, or leave it out of the later split "
-                    "with task.on_bad_row=skip.",
+                    "Splits must not share a prompt: remove it from one of them, or set task.on_bad_row=skip to leave it out "
+                    "of the later split.",
                 )
             if len(shared):
                 left_out = writers[second].leave_out(shared)
@@ -134,28 +134,28 @@ class Data(Artifact):
         found = ", ".join(f"{count} {what}" for what, count in lost.items())
         hint = f"Found: {found}. " if found else ""
         if not rows:
-            hint += "It has no rows: put some into that file."
+            hint += "The file has no rows: add some."
         elif lost["bad rows skipped"] == rows:
-            hint += "What is wrong with the first of them is said under task.on_bad_row=error"
+            hint += "Set task.on_bad_row=error to see what is wrong with the first of them."
         elif split in self._origins:
-            hint += "Put rows into that file."
+            hint += "Add rows to that file."
         else:
             hint += self.task.how_to_fill(split)
         return UserError(f"{self.source.place(split)}: the {split} split has no responses.", hint)
 
 
 class _Writer:
-    """Writes the responses of one split, a chunk at a time."""
+    """Writes the responses of one split in chunks."""
 
     def __init__(self, directory: Path, split: str) -> None:
-        self._file, self._beside = directory / f"{split}.parquet", directory / f".{split}.parquet.tmp"
+        self._file, self._temporary = directory / f"{split}.parquet", directory / f".{split}.parquet.tmp"
         self._chunk: list[dict[str, Any]] = []
-        self._groups = array("Q")  # the prompts' identities, as numbers: a million rows are to fit in memory
+        self._groups = array("Q")  # ids of the prompts as integers, so that millions of rows fit in memory
 
     def __enter__(self) -> _Writer:
         import pyarrow.parquet as pq
 
-        self._writer = pq.ParquetWriter(self._beside, _schema(), compression="zstd")
+        self._writer = pq.ParquetWriter(self._temporary, _schema(), compression="zstd")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -163,7 +163,7 @@ class _Writer:
             self._flush()
         self._writer.close()
         if kind is None:
-            self._beside.rename(self._file)
+            self._temporary.rename(self._file)
 
     def add(self, name: str, record: Record) -> None:
         self._groups.append(int(record.group, 16))
@@ -177,29 +177,29 @@ class _Writer:
 
     @property
     def groups(self) -> npt.NDArray[np.uint64]:
-        """(N,) the prompts' identities."""
+        """(N,) ids of the prompts."""
         import numpy as np
 
         return np.frombuffer(self._groups, dtype=np.uint64) if self._groups else np.array([], dtype=np.uint64)
 
     def leave_out(self, groups: npt.NDArray[np.uint64]) -> int:
-        """Write the file again without the responses to these prompts; how many there were."""
+        """Rewrite the file without the responses to these prompts; returns how many were left out."""
         import numpy as np
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         kept = ~np.isin(self.groups, groups)
         start = 0
-        with pq.ParquetWriter(self._beside, _schema(), compression="zstd") as writer:
+        with pq.ParquetWriter(self._temporary, _schema(), compression="zstd") as writer:
             for batch in Rows([self._file]).batches():
                 writer.write_table(batch.filter(pa.array(kept[start : start + batch.num_rows])))
                 start += batch.num_rows
-        self._beside.rename(self._file)
+        self._temporary.rename(self._file)
         self._groups = array("Q", self.groups[kept].tobytes())
         return int((~kept).sum())
 
     def find(self, group: int) -> tuple[int, str]:
-        """The first row of a prompt, counted from 1 in its source, and the prompt itself."""
+        """The number of a prompt's first row in its source, counted from 1, and the prompt's text."""
         import pyarrow.parquet as pq
 
         (row, *_) = pq.read_table(self._file, filters=[("group", "=", f"{group:016x}")]).to_pylist()
@@ -207,14 +207,14 @@ class _Writer:
 
 
 def load_data(directory: Path, split: str, columns: list[str] | None = None) -> pa.Table:
-    """The raw responses of a split: id, group, position, parts, response, stored, subset; or some of these columns."""
+    """The raw responses of a split: columns id, group, position, parts, response, stored, subset; or some of them."""
     import pyarrow.parquet as pq
 
     return pq.read_table(directory / f"{split}.parquet", columns=columns)
 
 
 def open_data(directory: Path, split: str, columns: list[str] | None = None) -> Rows:
-    """The same where there may be a million: a few row groups are in memory at a time."""
+    """The same for large tables: only a few row groups are in memory at a time."""
     return Rows([directory / f"{split}.parquet"], columns)
 
 

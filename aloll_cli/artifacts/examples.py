@@ -1,4 +1,4 @@
-"""What the model sees: the chosen responses, tokenised and cut, by split."""
+"""The tokenized examples: the selected prompts and responses of each split, truncated to the token limits."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import IntArray
 
 
-ENCODED = 4096  # rows of a block: encoding is quick, and a million rows are to be a few hundred files
+ENCODED = 4096  # rows per block: encoding is fast, and a million rows should be only a few hundred files
 
 
 class Examples(Artifact):
-    """One row a response: id, group, prompt (whole), turns, prompt_ids, prompt_cut, response (as trained on), response_ids, …"""
+    """One row per response: id, group, prompt (untruncated), turns, prompt_ids, prompt_cut, response (truncated), response_ids"""
 
     kind, stage = "examples", "score-rewards"
-    version = 3  # larger blocks; response_cut, the tokens that a response lost
+    version = 3  # larger blocks; response_cut, the number of tokens cut off a response
     resumes = False
 
     def __init__(self, task: Task, data: Data, tokenizer: Tokenizer) -> None:
@@ -48,32 +48,34 @@ class Examples(Artifact):
         tokenizer = load_tokenizer(job.path(self.tokenizer))
         encoder = Encoder(tokenizer, self.task.max_prompt_tokens, self.task.max_response_tokens, self.task.chat)
         for split in SPLITS:
-            raw = Learned(job.path(self.data), split, self.task, job)
+            raw = SelectedResponses(job.path(self.data), split, self.task, job)
 
-            def encode(start: int, stop: int, raw: Learned = raw) -> pa.Table:
+            def encode(start: int, stop: int, raw: SelectedResponses = raw) -> pa.Table:
                 return encoded(raw.slice(start, stop), encoder, self.task.truncated)
 
-            write_blocks(job, split, len(raw), f"encode {split}", encode, block=ENCODED)
-            _say_counts(job, split, len(raw))
-        self._say_how_chats_are_shown(job)
+            write_blocks(job, split, len(raw), f"tokenize {split}", encode, block=ENCODED)
+            _log_counts(job, split, len(raw))
+        self._log_chat_format(job)
 
-    def _say_how_chats_are_shown(self, job: Job) -> None:
+    def _log_chat_format(self, job: Job) -> None:
         import pyarrow.compute as pc
 
         parts = (batch.column("parts") for batch in open_data(job.path(self.data), "train", ["parts"]).batches())
         is_chat = any(role.null_count < len(role) for role in (pc.struct_field(pc.list_flatten(p), "role") for p in parts))
         templated = pc.any(read_blocks(job.directory / "train", ["templated"]).column("templated")).as_py()
         if templated and self.task.stop:
-            job.log.say(f"  chats in the model's template; answers end before {self.task.stop}, too, unless task.stop=[]")
+            job.log.say(
+                f"  chats use the model's chat template; responses also end before {self.task.stop} (task.stop=[] turns this off)"
+            )
         elif templated:
-            job.log.say("  chats in the model's template")
+            job.log.say("  chats use the model's chat template")
         elif is_chat:
-            why = "task.chat=plain" if self.task.chat is Chat.plain else "the tokenizer has no template"
-            job.log.say(f"  chats as plain text: {why}")
+            why = "task.chat=plain" if self.task.chat is Chat.plain else "the tokenizer has no chat template"
+            job.log.say(f"  chats are plain text ({why})")
 
 
-def learned_rows(raw: pa.Table, task: Task, split: str) -> IntArray:
-    """Numbers of the raw responses that are learned from, in order: of the task's subsets, in its bounds, chosen among those."""
+def selected_rows(raw: pa.Table, task: Task, split: str) -> IntArray:
+    """Indices of the raw responses that the task selects, in order: by subset, by reward bounds, then by task.responses."""
     import numpy as np
 
     kept = np.arange(raw.num_rows)
@@ -84,31 +86,33 @@ def learned_rows(raw: pa.Table, task: Task, split: str) -> IntArray:
     return np.asarray(kept[chosen_rows(raw.take(kept), task.responses)])
 
 
-class Learned:
-    """The responses of a split that the task learns from, with its noise; only the columns that choose are held in memory."""
+class SelectedResponses:
+    """The selected responses of a split, with noise; only the columns needed for selection are kept in memory."""
 
     def __init__(self, directory: Path, split: str, task: Task, job: Job) -> None:
-        """Choose from the data in a directory."""
+        """Select from the data in a directory, and log the counts."""
         import numpy as np
 
         raw = load_data(directory, split, ["id", "group", "position", "stored", "subset"])
-        self._rows = learned_rows(raw, task, split)
+        self._rows = selected_rows(raw, task, split)
         self._noise = np.zeros(len(self._rows), dtype=bool)
         self._raw = open_data(directory, split)
         if len(self) < raw.num_rows:
-            job.log.say(f"  {split}: {len(self)} of {raw.num_rows} responses are learned from")
+            job.log.say(f"  {split}: {len(self):,} of {raw.num_rows:,} responses selected")
         if split == "train" and task.noise:
             ids, groups = (raw.column(name).take(self._rows) for name in ("id", "group"))
             sources = noise_sources(ids.to_pylist(), numbered(groups), task.noise, task.noise_seed)
             self._noise = sources != np.arange(len(self))
             self._foreign = _texts(directory, split, self._rows[sources[self._noise]])
-            job.log.say(f"  train: {self._noise.sum()} of {len(self)} responses replaced by responses to other prompts")
+            job.log.say(
+                f"  train: {self._noise.sum():,} of {len(self):,} responses replaced by responses to other prompts (task.noise)"
+            )
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def slice(self, start: int, stop: int) -> pa.Table:
-        """Raw responses and whether they are noise: of what is stored nothing is known about these."""
+        """Raw responses and whether they are noise; noise has no stored reward."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -125,7 +129,7 @@ class Learned:
 
 
 def _texts(directory: Path, split: str, rows: IntArray) -> pa.ChunkedArray:
-    """Raw responses by their rows, in any order."""
+    """Texts of raw responses by row, in any order."""
     import numpy as np
 
     distinct, places = np.unique(rows, return_inverse=True)
@@ -160,7 +164,7 @@ def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
 
 
 def _turns(parts: pa.ListArray) -> pa.ListArray:
-    """What tasks.base.turns makes of each prompt's parts, in columns."""
+    """The chat turns of each prompt's parts: tasks.base.turns for whole columns."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -178,19 +182,21 @@ def _lists(rows: list[list[int]]) -> pa.ListArray:
 
 
 def _offsets(lengths: Any) -> Any:
-    """(N + 1,) where each of N lists begins, and the last one ends."""
+    """(N + 1,) where each of N lists begins, and where the last one ends."""
     import numpy as np
 
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)], dtype=np.int32)
 
 
-def _say_counts(job: Job, split: str, read: int) -> None:
+def _log_counts(job: Job, split: str, read: int) -> None:
     import pyarrow.compute as pc
 
     table = read_blocks(job.directory / split, ["prompt_cut", "truncated"])
     if not table.num_rows:
-        raise UserError(f"the {split} split has no examples left.", "task.truncated=keep, or another task.path")
+        raise UserError(
+            f"the {split} split has no examples left after selection and truncation.", "task.truncated=keep, or another task.path"
+        )
     cut = pc.sum(pc.greater(table.column("prompt_cut"), 0)).as_py()
     truncated = pc.sum(table.column("truncated")).as_py()
-    dropped = f", {read - table.num_rows} dropped as too long" if read > table.num_rows else ""
-    job.log.say(f"  {split}: {table.num_rows} responses, {cut} with a cut prompt, {truncated} cut themselves{dropped}")
+    dropped = f"; dropped as too long: {read - table.num_rows:,} responses" if read > table.num_rows else ""
+    job.log.say(f"  {split}: {table.num_rows:,} responses; truncated: {cut:,} prompts, {truncated:,} responses{dropped}")

@@ -1,4 +1,4 @@
-"""ln π(y) of a split's logged responses under a policy, for tasks whose reward cannot score new text."""
+"""Log-likelihood of a split's logged responses under a policy, for rewards that cannot score new text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Likelihoods(Artifact):
-    """One row a logged response: id, logp (its sum over tokens), tokens."""
+    """One row per logged response: id, logp (summed over tokens), tokens."""
 
     kind, stage = "likelihoods", "evaluate"
 
@@ -49,10 +49,10 @@ class Likelihoods(Artifact):
             sums = np.array([row.sum(dtype=np.float64) for row in logps])
             return pa.table({"id": examples.ids[start:stop], "logp": sums, "tokens": [len(row) for row in logps]})
 
-        write_blocks(job, "likelihoods", len(examples), f"likelihood of {self.split} responses", compute)
+        write_blocks(job, "likelihoods", len(examples), f"log-likelihood of {self.split} responses", compute)
 
 
 def load_likelihoods(directory: Path) -> tuple[FloatArray, FloatArray]:
-    """(N,) summed log-probs and (N,) tokens."""
+    """(N,) summed log-probs and (N,) token counts."""
     table = read_blocks(directory / "likelihoods")
     return table.column("logp").to_numpy(), table.column("tokens").to_numpy().astype("float64")

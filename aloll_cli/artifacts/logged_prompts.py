@@ -1,4 +1,4 @@
-"""What the data say about the prompts that were answered: logged responses, knowledge, and the part they come from."""
+"""What the data contain for evaluated prompts: logged responses, knowledge, and subsets."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from aloll_cli.settings.choices import References
 if TYPE_CHECKING:
     import pyarrow as pa
 
-OTHER = "other"  # prompts without a subset, where others have one
+OTHER = "other"  # subset of prompts without one, if others have one
 
 
 @dataclass(frozen=True)
 class LoggedPrompts:
-    """One entry a prompt, in the order asked for.
+    """One entry per prompt, in the order of the request.
 
     Attributes:
-        references: logged responses that an answer is held against.
-        knowledge: what the answer should rest on, or None.
-        subsets: the part of the data that the prompt comes from, or None where the data have no parts. A prompt that several
-            parts have belongs to the first that asked it, so that parts share none and add up to the whole.
+        references: logged responses that a generated one is compared with (BLEU, ROUGE).
+        knowledge: text that the response should be based on, or None.
+        subsets: the subset of the data that the prompt comes from, or None if the data have no subsets. A prompt in several
+            subsets counts for the first one, so that subsets are disjoint and add up to the whole.
     """
 
     references: list[list[str]]
@@ -34,8 +34,8 @@ def logged(raw: pa.Table, groups: Sequence[str], which: References) -> LoggedPro
     """Look prompts up.
 
     Args:
-        raw: the rows of a split, as data holds them: before any choice of responses to learn from.
-        groups: (G,) the prompts' identities.
+        raw: the raw rows of a split, before selection.
+        groups: (G,) ids of the prompts.
         which: which logged responses are references.
     """
     rows: dict[str, list[int]] = {group: [] for group in groups}

@@ -1,4 +1,4 @@
-"""The evaluation of one policy beside its reference: metrics.json, and every answer with its rewards (answers.jsonl)."""
+"""The evaluation of a policy and its reference: metrics.json, and all responses with their rewards (answers.jsonl)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.data import Data, load_data
-from aloll_cli.artifacts.generation_logps import GenerationLogps, load_answer_logps
+from aloll_cli.artifacts.generation_logps import GenerationLogps, load_generation_logps
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
 from aloll_cli.artifacts.logged_prompts import LoggedPrompts, logged
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
 
 
 WHY = {
-    "gain": "the reward cannot score new text; reward=fitted gives one that can",
+    "gain": "the reward cannot score new text; reward=fitted can",
     "held_out_gain": "no second reward was named: test_reward=…",
 }
 METHOD = "paired bootstrap over prompts"
-GAINS = {"gain": "reward", "held_out_gain": "test_reward"}  # their keys, and the roles of rewards they are of
+GAINS = {"gain": "reward", "held_out_gain": "test_reward"}  # keys in metrics.json, and the role of their reward
 
 
 class Side:
-    """One of the two policies: its answers, the rewards of these by role, and their log-probs under itself and under π_ref."""
+    """One of the two policies: its responses, their rewards by role, and their log-probs under itself and under π_ref."""
 
     def __init__(
         self,
-        answers: Generations,
+        generations: Generations,
         rewards: dict[str, Rewards],
         likelihoods: Likelihoods | None,
         under_itself: GenerationLogps,
         under_reference: GenerationLogps,
     ) -> None:
-        self.answers, self.rewards, self.likelihoods = answers, rewards, likelihoods
+        self.generations, self.rewards, self.likelihoods = generations, rewards, likelihoods
         self.under_itself, self.under_reference = under_itself, under_reference
 
     def inputs(self, prefix: str) -> dict[str, Artifact]:
-        inputs: dict[str, Artifact] = {f"{prefix}_answers": self.answers}
+        inputs: dict[str, Artifact] = {f"{prefix}_answers": self.generations}
         inputs |= {f"{prefix}_{role}": rewards for role, rewards in self.rewards.items()}
         inputs |= {f"{prefix}_under_itself": self.under_itself, f"{prefix}_under_reference": self.under_reference}
         return inputs | ({f"{prefix}_likelihoods": self.likelihoods} if self.likelihoods else {})
 
 
 class Metrics(Artifact):
-    """What ``evaluate`` leaves."""
+    """The result of ``aloll evaluate``."""
 
     kind, stage = "metrics", "evaluate"
     version = 4
@@ -71,12 +71,12 @@ class Metrics(Artifact):
         """Compare two sides.
 
         Args:
-            about: task, variant, seed, split, reward and test_reward, as metrics.json repeats them.
-            data: the rows, for what they say of the prompts that were answered.
-            policy, reference: the two sides; "reward" and "test_reward" are the roles of their rewards.
+            about: task, variant, seed, split, reward and test_reward, copied to metrics.json.
+            data: the raw rows, for logged responses, knowledge and subsets.
+            policy, reference: the two sides; the roles of their rewards are "reward" and "test_reward".
             weights: A⁺ of the split's logged responses, for rewards that cannot score text.
-            references: which logged responses answers are held against.
-            resamples: of the bootstrap.
+            references: which logged responses generated ones are compared with.
+            resamples: number of bootstrap resamples.
         """
         self.about, self.data, self.policy, self.reference, self.weights = about, data, policy, reference, weights
         self.references, self.resamples = references, resamples
@@ -93,9 +93,9 @@ class Metrics(Artifact):
         job.world.on_main(lambda: self._save(job))
 
     def _save(self, job: Job) -> None:
-        metrics, answers = self._compare(job)
+        metrics, rows = self._compare(job)
         write_json(job.directory / "metrics.json", metrics)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in answers)
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (job.directory / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _compare(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -103,27 +103,29 @@ class Metrics(Artifact):
         from aloll_cli.metrics.text import matched_distinct, text_figures
 
         sides = {"policy": self.policy, "reference": self.reference}
-        tables = {name: load_generations(job.path(side.answers)) for name, side in sides.items()}
+        tables = {name: load_generations(job.path(side.generations)) for name, side in sides.items()}
         texts = {name: table.column("response").to_pylist() for name, table in tables.items()}
         prompts = tables["policy"].column("prompt").to_pylist()
         if not tables["policy"].column("id").equals(tables["reference"].column("id")):
-            raise UserError("the saved policy's tokenizer leaves other prompts than the reference's.", "task.truncated=keep")
+            raise UserError(
+                "the policy's tokenizer drops other prompts as too long than the reference's tokenizer.", "task.truncated=keep"
+            )
         scores = {
             name: {role: load_rewards(job.path(rewards)) for role, rewards in side.rewards.items()}
             for name, side in sides.items()
         }
-        # intervals are over prompts: answers to one prompt are no independent evidence
-        answers = self.policy.answers.generation.answers
-        means = {name: {role: by_prompt(values, answers) for role, values in of_side.items()} for name, of_side in scores.items()}
-        groups = tables["policy"].column("group").to_pylist()[::answers]
+        # intervals are over prompts, because the samples of one prompt are not independent
+        samples = self.policy.generations.generation.samples_per_prompt
+        means = {name: {role: by_prompt(values, samples) for role, values in of_side.items()} for name, of_side in scores.items()}
+        groups = tables["policy"].column("group").to_pylist()[::samples]
         known = logged(load_data(job.path(self.data), self.about["split"]), groups, self.references)
-        metrics: dict[str, Any] = {**self.about, "n": len(groups), "samples": answers, "references": self.references.name}
+        metrics: dict[str, Any] = {**self.about, "n": len(groups), "samples": samples, "references": self.references.name}
         for name, other in (("policy", "reference"), ("reference", "policy")):
             metrics[name] = {role: mean_with_interval(values, self.resamples) for role, values in means[name].items()}
-            metrics[name] |= text_figures(texts[name], self.resamples, answers)
+            metrics[name] |= text_figures(texts[name], self.resamples, samples)
             metrics[name] |= matched_distinct(texts[name], texts[other])
             metrics[name]["ended"] = float(tables[name].column("ended").to_numpy(zero_copy_only=False).mean())
-            metrics[name] |= self._against(known, texts[name]) | self._distance(sides[name], job)
+            metrics[name] |= self._overlap(known, texts[name]) | self._distance(sides[name], job)
         metrics |= self._gains(means)
         metrics |= {f"{key}_why": why for key, why in WHY.items() if metrics[key] is None}
         metrics["by"] = self._by_subset(known.subsets, means) if known.subsets else None
@@ -145,15 +147,15 @@ class Metrics(Artifact):
         return metrics, rows
 
     def _components(self, job: Job, metrics: dict[str, Any]) -> dict[str, Any]:
-        """What each component of the reward gives the two sides, as it gives it, and how that changed."""
+        """The mean of each unweighted component of the reward on both sides, and their differences."""
         from aloll_cli.metrics.intervals import by_prompt, mean_with_interval
 
         found: dict[str, dict[str, FloatArray]] = {}
         for name, side in (("policy", self.policy), ("reference", self.reference)):
             if "reward" in side.rewards:
-                rewards, answers = side.rewards["reward"], side.answers.generation.answers
+                rewards, samples = side.rewards["reward"], side.generations.generation.samples_per_prompt
                 scores = load_components(job.path(rewards), rewards.scored_by.components())
-                found[name] = {part: by_prompt(values, answers) for part, values in scores.items()}
+                found[name] = {part: by_prompt(values, samples) for part, values in scores.items()}
                 figures = {part: mean_with_interval(values, self.resamples) for part, values in found[name].items()}
                 metrics[name]["components"] = figures
         if not found:
@@ -161,24 +163,26 @@ class Metrics(Artifact):
         policy, reference = found["policy"], found["reference"]
         return {"component_gains": {part: self._gain(policy[part] - reference[part]) for part in policy}}
 
-    def _against(self, known: LoggedPrompts, texts: list[str]) -> dict[str, Any]:
-        """What answers share with the logged responses to their prompts, and with the knowledge in these."""
+    def _overlap(self, known: LoggedPrompts, texts: list[str]) -> dict[str, Any]:
+        """Overlap of the responses with the logged ones to their prompts, and with the knowledge in the prompts."""
         from aloll_cli.metrics.overlap import Against, grounding
 
         figures = Against(texts, known.references, self.resamples).figures()
         return figures | grounding(texts, known.knowledge, self.resamples)
 
     def _distance(self, side: Side, job: Job) -> dict[str, Any]:
-        """Perplexity under the reference and the distance to it; None where the two have other tokens."""
+        """Perplexity under the reference and KL to it; None if the two have different vocabularies."""
         from aloll_cli.metrics.intervals import likelihood_figures
 
-        own, under_reference = (load_answer_logps(job.path(logps)) for logps in (side.under_itself, side.under_reference))
+        own, under_reference = (load_generation_logps(job.path(logps)) for logps in (side.under_itself, side.under_reference))
         if own is None or under_reference is None:
             return dict.fromkeys(("perplexity", "kl", "kl_per_token"))
-        return likelihood_figures(own[0], under_reference[0], own[1], self.resamples, side.answers.generation.answers)
+        return likelihood_figures(
+            own[0], under_reference[0], own[1], self.resamples, side.generations.generation.samples_per_prompt
+        )
 
     def _by_subset(self, subsets: list[str], means: dict[str, dict[str, FloatArray]]) -> dict[str, Any]:
-        """The rewards of both sides and their gains on the prompts of each part of the data."""
+        """Rewards of both sides and gains, by subset of the data."""
         import numpy as np
 
         from aloll_cli.metrics.intervals import mean_with_interval
@@ -195,7 +199,7 @@ class Metrics(Artifact):
         return found
 
     def _gains(self, means: dict[str, dict[str, FloatArray]]) -> dict[str, Any]:
-        """The paired gain in each role, of (G,) rewards of the prompts by side and role; None where there is no such role."""
+        """The paired difference in each role, from (G,) mean rewards per prompt by side and role; None without such a reward."""
         policy, reference = means["policy"], means["reference"]
         return {key: self._gain(policy[role] - reference[role]) if role in policy else None for key, role in GAINS.items()}
 
@@ -205,7 +209,7 @@ class Metrics(Artifact):
         return mean_with_interval(differences, self.resamples) | {"method": METHOD, "resamples": self.resamples}
 
     def _likelihood(self, job: Job) -> dict[str, Any]:
-        """Σ A⁺ ln π / Σ A⁺ T of logged responses, and the difference of the two sides, resampled by prompt."""
+        """Σ A⁺ ln π / Σ A⁺ T of logged responses, and the paired difference, with a bootstrap over prompts."""
         import numpy as np
 
         from aloll_cli.metrics.intervals import ratio_with_interval
@@ -221,8 +225,8 @@ class Metrics(Artifact):
             name: np.bincount(prompts, weights=weights * values).astype(np.float64)
             for name, values in {"policy": policy, "reference": reference, "tokens": tokens}.items()
         }
-        told = sums["tokens"] > 0  # prompts without a response of positive weight say nothing
-        gain = ratio_with_interval((sums["policy"] - sums["reference"])[told], sums["tokens"][told], self.resamples)
+        used = sums["tokens"] > 0  # other prompts have no response of positive weight
+        gain = ratio_with_interval((sums["policy"] - sums["reference"])[used], sums["tokens"][used], self.resamples)
         return {
             "policy": float(sums["policy"].sum() / sums["tokens"].sum()),
             "reference": float(sums["reference"].sum() / sums["tokens"].sum()),

@@ -1,4 +1,4 @@
-"""The rewards of a mixture. Each part's scores are an artifact of their own: weights and transforms change the sum alone."""
+"""Mixed rewards. The scores of each part are an artifact of their own: other weights or transforms need no new scoring."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.data import Data, open_data
-from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards, raw_rows, say_figures, score_blocks
+from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards, log_summary, raw_rows, score_blocks
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     from aloll_cli.arrays import FloatArray
 
-SAMPLE = 4096  # rows of the raw train split that a scale is fitted on, at even distances
+SAMPLE = 4096  # evenly spaced rows of the raw train split that a scale is fitted on
 
 
 def scored_by(reward: Reward, data: Data) -> ScoredBy:
-    """A reward with the artifacts that it needs to score."""
+    """A reward with the artifacts that it needs for scoring."""
     return MixedBy(reward, data) if isinstance(reward, Mixed) else ScoredBy(reward, data)
 
 
 class Scaling(Artifact):
-    """Where a reward's scores of training responses lie (scale.json), before noise, filters or cuts."""
+    """Mean, deviation and range of a reward on raw training responses (scale.json), before noise and filters."""
 
     kind, stage = "scale", "score-rewards"
 
@@ -56,15 +56,17 @@ class Scaling(Artifact):
         scale = Scale.of(load_rewards(job.directory))
         if scale.deviation == 0:
             raise UserError(
-                f"{self.name} gives {scale.mean:g} for every training response: there is no scale to fit.",
-                "reward.parts.NAME.transform=none, or leave the part out",
+                f"{self.name} is {scale.mean:g} for every training response, so no scale can be fitted.",
+                "Set reward.parts.NAME.transform=none, or remove the part.",
             )
         write_json(job.directory / "scale.json", asdict(scale))
-        job.log.say(f"  mean {scale.mean:.3f}, s.d. {scale.deviation:.3f}, from {scale.least:.3f} to {scale.greatest:.3f}")
+        job.log.say(
+            f"  mean {scale.mean:.3f}, standard deviation {scale.deviation:.3f}, range {scale.least:.3f} to {scale.greatest:.3f}"
+        )
 
 
 class MixedBy(ScoredBy):
-    """A mixture with what its parts need."""
+    """A mixed reward with the artifacts that its parts need."""
 
     reward: Mixed
 
@@ -82,7 +84,7 @@ class MixedBy(ScoredBy):
         return super().identity() | {"contents": {name: content for name, content in contents.items() if content}}
 
     def scales(self, job: Job) -> dict[str, Scale]:
-        """By part, where its transform is fitted."""
+        """Fitted scales by part."""
         return {name: Scale(**read_json(job.path(scaling) / "scale.json")) for name, scaling in self.scalings.items()}
 
     def scorer(self, job: Job) -> Scorer:
@@ -101,7 +103,7 @@ class MixedBy(ScoredBy):
 
 
 class _MixedScorer(Scorer):
-    """Scores all rows by one part after the other; no two are in memory at a time."""
+    """Scores all rows with one part after another; only one is in memory at a time."""
 
     def __init__(self, reward: Mixed, loads: Mapping[str, Callable[[], Scorer]], scales: Mapping[str, Scale]) -> None:
         self._reward, self._loads, self._scales = reward, loads, scales
@@ -116,7 +118,7 @@ class _MixedScorer(Scorer):
 
 
 class MixedRewards(Rewards):
-    """One row a response: id, what each part gives, reward (the weighted sum of these, transformed)."""
+    """One row per response: id, score of each part, reward (weighted sum of the transformed scores)."""
 
     scored_by: MixedBy
 
@@ -142,5 +144,5 @@ class MixedRewards(Rewards):
             columns = {name: values[start:stop] for name, values in scores.items()}
             return pa.table({"id": ids.slice(start, stop - start)} | columns | {"reward": total[start:stop]})
 
-        write_blocks(job, "rewards", len(ids), f"add {self.table} up", add)
-        say_figures(job)
+        write_blocks(job, "rewards", len(ids), f"combine rewards of {self.table}", add)
+        log_summary(job)

@@ -1,9 +1,9 @@
-"""The one straight line: how the artifacts of a configuration hang together.
+"""The pipeline: which artifacts a configuration consists of, and which are built from which.
 
     data ── tokenizer ── examples ─┬─ reference ─┬─ samples ── their rewards ── values ─┐
-                                   └─ rewards    └─ reference log-probs ────────────────┴─ policy ── answers ── metrics
+                                   └─ rewards    └─ reference log-probs ────────────────┴─ policy ── generations ── metrics
 
-Nothing is made here: these are recipes, and the store makes what is missing.
+Nothing is built here: artifacts are recipes, and the store builds those that are missing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Pipeline:
 
     @cached_property
     def reference(self) -> PolicySource:
-        """π_ref: fine-tuned by NLL and chosen by validation NLL, or the model as it is loaded."""
+        """π_ref: the model as loaded, or fine-tuned with NLL and selected by validation NLL."""
         s = self.settings
         if not isinstance(s.reference, Trained):
             return LoadedPolicy(s.model, self.tokenizer)
@@ -66,12 +66,12 @@ class Pipeline:
         return TrainedPolicy("reference", "train-reference", start, data, training, SelectByLikelihood())
 
     def rewards(self, split: str = "train") -> Rewards:
-        """R of the logged responses of a split."""
+        """Rewards of the logged responses of a split."""
         return self.scored_by.rewards(self.examples, split)
 
     @cached_property
     def samples(self) -> Generations | None:
-        """π_ref's own answers to the prompts that values are estimated on, where they are estimated on such."""
+        """Samples of π_ref that V(x) is estimated from, or None if the method needs none."""
         values = self.settings.values
         if values.sampled_on is None:
             return None
@@ -95,7 +95,7 @@ class Pipeline:
 
     @cached_property
     def selector(self) -> CheckpointSelector:
-        """What the best policy of a run is chosen by."""
+        """What the best checkpoint of a run is selected by."""
         s = self.settings
         if s.reward.scores_text:
             return SelectByReward(self.scored_by, s.generation, s.eval_prompts)
@@ -103,7 +103,7 @@ class Pipeline:
 
     @cached_property
     def policy(self) -> TrainedPolicy:
-        """The policy that ``train`` leaves."""
+        """The policy that ``aloll train`` builds."""
         s = self.settings
         training = TrainingRecipe(
             variant=s.variant, optimizer=s.optimizer, adapter=s.adapter, seed=s.seed, updates=s.updates,
@@ -114,7 +114,7 @@ class Pipeline:
 
     @property
     def training_data(self) -> TrainingData:
-        """What the policy learns from, by the variant's kind."""
+        """The training data that the variant needs."""
         s = self.settings
         if isinstance(s.variant, Online):
             return OnlineResponses(self.examples, s.variant, self.scored_by, self.values, self.reference)
@@ -127,7 +127,7 @@ class Pipeline:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What a policy's evaluation is about, as metrics.json and model cards say it."""
+        """The description of an evaluation, as in metrics.json and model cards."""
         s, test = self.settings, self.test_scored_by
         return {
             "task": name_of(s.task), "variant": name_of(s.variant), "seed": s.seed, "split": s.split.name,
@@ -136,7 +136,7 @@ class Pipeline:
 
     @cached_property
     def metrics(self) -> Metrics:
-        """The evaluation of the policy, or of any saved one (``policy=FOLDER``)."""
+        """The evaluation of the trained policy, or of any saved model (``policy=FOLDER``)."""
         s, about = self.settings, self.about
         policy: PolicySource = self.policy
         examples = self.examples
@@ -148,24 +148,24 @@ class Pipeline:
         return Metrics(about, self.data, *sides, weights, s.references, s.resamples)
 
     def side(self, policy: PolicySource, examples: Examples) -> Side:
-        """A policy's answers with their rewards."""
+        """The responses of a policy, with rewards and log-probs."""
         s = self.settings
-        answers = Generations(policy, examples, s.split.name, s.generation)
+        generations = Generations(policy, examples, s.split.name, s.generation)
         by_role = {"reward": self.scored_by if s.reward.scores_text else None, "test_reward": self.test_scored_by}
-        rewards = {role: by.rewards(answers, "responses") for role, by in by_role.items() if by}
+        rewards = {role: by.rewards(generations, "responses") for role, by in by_role.items() if by}
         likelihoods = None if s.reward.scores_text else Likelihoods(policy, examples, s.split.name)
-        under_itself = GenerationLogps(policy, examples.tokenizer, answers)
-        under_reference = GenerationLogps(self.reference, self.tokenizer, answers)
-        return Side(answers, rewards, likelihoods, under_itself, under_reference)
+        under_itself = GenerationLogps(policy, examples.tokenizer, generations)
+        under_reference = GenerationLogps(self.reference, self.tokenizer, generations)
+        return Side(generations, rewards, likelihoods, under_itself, under_reference)
 
     @cached_property
     def test_scored_by(self) -> ScoredBy | None:
-        """The second reward, which training never sees: the one named, or the reward's own counterpart."""
+        """The second reward, which is not used in training: ``test_reward``, or the held-out counterpart of the reward."""
         reward = self.settings.test_reward or self.settings.reward.held_out()
         return scored_by(reward, self.data) if reward and reward.scores_text else None
 
     def saved_policy(self, folder: str) -> tuple[PolicySource, Examples]:
-        """A model saved by anybody, with the examples as its own tokenizer cuts them."""
+        """A model from any saved folder, with examples that are tokenized by its own tokenizer."""
         if not Path(folder).expanduser().is_dir():
             raise UserError(f"policy={folder}: there is no such folder.", "policy=FOLDER with a saved model: outputs/…/policy")
         model = saved(folder, self.settings.model)

@@ -1,4 +1,4 @@
-"""Policies that are trained here."""
+"""Trained policies."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class TrainingRecipe:
-    """How long and with what a policy is trained."""
+    """The training options of a policy."""
 
     variant: Variant
     optimizer: Adamw
-    adapter: Adapter | None  # None: all weights train
+    adapter: Adapter | None  # None: all weights are trained
     seed: int
     updates: int | None
     epochs: float | None
@@ -44,7 +44,7 @@ class TrainingRecipe:
 
 
 class TrainedPolicy(PolicySource):
-    """A policy trained by one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
+    """A policy trained with one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class TrainedPolicy(PolicySource):
         return self.training.identity() | {"feed": self.data.identity(), "judge": self.selector.identity()}
 
     def inputs(self) -> dict[str, Artifact]:
-        # in the order of cost: a reward that cannot be had is found before π_ref is trained
+        # cheap ones first, so that an unavailable reward is found before π_ref is trained
         selecting = {f"judge_{role}": artifact for role, artifact in self.selector.inputs().items()}
         return {"examples": self.examples} | selecting | self.data.inputs() | {"start": self.start}
 
@@ -86,7 +86,7 @@ class TrainedPolicy(PolicySource):
         return str(job.path(self) / "policy") if self.training.adapter is None else self.start.address(job)
 
     def merged(self, job: Job) -> PreTrainedModel:
-        """The model with its adapter added to its weights, computed in fp32 and left in the model's type."""
+        """The model with its adapter merged into its weights; merged in fp32, then cast to the model's dtype."""
         from torch import nn
 
         model = self.start.load_base(job)
@@ -108,7 +108,7 @@ class TrainedPolicy(PolicySource):
         check_context(model, self.examples)
         if training.adapter is not None:
             training.adapter.prepare(model, training.seed)
-        job.log.say(f"  {shares(model)}")
+        job.log.say(f"  {trainable_parameters(model)}")
         source = self.data.open(job, batches, tokenizer, model)
         Trainer(
             job=job,
@@ -129,15 +129,16 @@ class TrainedPolicy(PolicySource):
         ).run()
 
     def _tracker(self, job: Job) -> Send:
-        """What training figures are sent to; by the main process alone."""
+        """The function that sends metrics to the experiment tracker; only the main process sends any."""
         tracking = job.runtime.tracking if job.world.is_main else Off()
         return tracking.start(Path(self.folder).name, self.recipe, job.log.warn)
 
 
-def shares(model: PreTrainedModel) -> str:
-    """How much of a model trains, in words."""
+def trainable_parameters(model: PreTrainedModel) -> str:
+    """``trainable parameters: 8,704 of 31,840 (27.3%)``."""
     weights: Iterable[Any] = model.parameters()
-    # a quantised weight tells the shape that it stands for
+    # quant_state holds the original shape of a quantized weight
     sizes = [(math.prod((getattr(p, "quant_state", None) or p).shape), p.requires_grad) for p in weights]
-    training, whole = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
-    return f"{training:,} of {whole:,} weights train" if training < whole else f"{whole:,} weights, all of them train"
+    trainable, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+    share = f"{trainable:,} of {total:,} ({trainable / total:.1%})" if trainable < total else f"{total:,} (100%)"
+    return f"trainable parameters: {share}"

@@ -1,4 +1,4 @@
-"""What a language model can be loaded from, and the models that are used as they are."""
+"""Artifacts that a language model can be loaded from, and models that are used as loaded."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class PolicySource(Artifact):
-    """Something that a language model can be loaded from."""
+    """An artifact that a language model can be loaded from."""
 
-    model: Model  # what it goes back to
+    model: Model  # the model that it was fine-tuned from, or is
 
     @property
     def has_adapter(self) -> bool:
-        """Whether an adapter is on it."""
+        """Whether the model has an adapter."""
         return self.model.has_adapter
 
     @abstractmethod
@@ -33,25 +33,25 @@ class PolicySource(Artifact):
         """The model in eval mode, on this process's device.
 
         Args:
-            job: what it is loaded for.
-            in_full: whether all its weights are about to be trained; they are in fp32 then.
+            job: the build that it is loaded for.
+            in_full: load all weights in fp32, because they will be trained.
         """
 
     @abstractmethod
     def load_base(self, job: Job) -> PreTrainedModel:
-        """The model that adapters of policies which start here are put on."""
+        """The base model for adapters that are trained from this policy."""
 
     @abstractmethod
     def address(self, job: Job) -> str:
-        """That model's folder, or its name on the hub."""
+        """The folder or hub name of that base model."""
 
     def place(self, job: Job, in_full: bool = False) -> Placement:
-        """Where to, and in which numbers."""
+        """Device, dtype and attention implementation for loading."""
         return Placement(job.world.device, Dtype.float32 if in_full else self.model.dtype, job.runtime.attn)
 
 
 class LoadedPolicy(PolicySource):
-    """A model as it is loaded, from the hub or a folder: nothing is copied."""
+    """A model as loaded from the hub or a folder, or from scratch; its weights are not copied."""
 
     kind, stage = "base-model", "train-reference"
 
@@ -95,7 +95,7 @@ def placed(model: PreTrainedModel, job: Job) -> PreTrainedModel:
 
 
 def check_context(model: PreTrainedModel, examples: Examples) -> None:
-    """Raises UserError where a prompt and a response together may be longer than the model can read."""
+    """Raises UserError if prompt and response together may exceed the context of the model."""
     context = getattr(model.config, "max_position_embeddings", None)
     needed = examples.task.max_prompt_tokens + examples.task.max_response_tokens + 1
     if context is not None and needed > context:

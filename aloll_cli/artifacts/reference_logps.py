@@ -1,4 +1,4 @@
-"""ln π_ref(y_t) of every training response: constant while a policy trains, so computed once (4 bytes a token)."""
+"""Per-token log-probs of every training response under π_ref; constant in training, so computed once (4 bytes per token)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ReferenceLogps(Artifact):
-    """One row a training response: id, logps (list<float32>, as long as response_ids)."""
+    """One row per training response: id, logps (list<float32>, one per token of response_ids)."""
 
     kind, stage = "reference-logps", "precompute-values"
 
@@ -47,7 +47,7 @@ class ReferenceLogps(Artifact):
             logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_tokens)
             return pa.table({"id": examples.ids[start:stop], "logps": pa.array(logps, type=pa.list_(pa.float32()))})
 
-        write_blocks(job, "logps", len(examples), "log-probs of the reference", compute)
+        write_blocks(job, "logps", len(examples), "reference log-probs", compute)
 
 
 class LogpTable:

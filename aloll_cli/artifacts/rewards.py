@@ -1,4 +1,4 @@
-"""The reward of every response of a table, and the state of rewards that are fitted first."""
+"""Rewards of all responses in a table, and the fitted state of rewards that have one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class FittedReward(Artifact):
-    """What a reward learned from the raw train split, and its skill on the validation split (skill.json)."""
+    """A reward fitted on the raw train split, and its quality on the validation split (skill.json)."""
 
     kind, stage = "fitted-reward", "score-rewards"
     resumes = False
@@ -46,11 +46,11 @@ class FittedReward(Artifact):
         skill = self.reward.fit(train, validation, job.directory)
         write_json(job.directory / "skill.json", skill)
         if skill:
-            job.log.say("  skill on held-out prompts: " + ", ".join(f"{name} {value:.3g}" for name, value in skill.items()))
+            job.log.say("  quality on held-out prompts: " + ", ".join(f"{name} {value:.3g}" for name, value in skill.items()))
 
 
 class ScoredBy:
-    """A reward with the artifact that holds its state, if it has one."""
+    """A reward with the artifact of its fitted state, if it has one."""
 
     def __init__(self, reward: Reward, data: Data) -> None:
         self.reward = reward
@@ -64,30 +64,30 @@ class ScoredBy:
         return {"reward": identity(self.reward)} | ({"content": content} if content else {})
 
     def scorer(self, job: Job) -> Scorer:
-        """Load the reward."""
+        """Load the scorer."""
         return self.reward.scorer(job.path(self.fitted) if self.fitted else None)
 
     def skills(self, job: Job) -> dict[str, dict[str, float]]:
-        """Skill on held-out rows of what predicts stored rewards, by the part of the reward: "" is the whole."""
+        """Quality of fitted rewards on held-out rows, by part of the reward; "" is the whole reward."""
         skill = read_json(job.path(self.fitted) / "skill.json") if self.fitted else {}
         return {"": skill} if skill else {}
 
     def components(self) -> list[str]:
-        """The columns of its tables that hold what its components give."""
+        """The columns with the scores of its components."""
         return [self.reward.label]
 
     def rewards(self, source: Artifact, table: str) -> Rewards:
-        """The rewards of the rows of the folder ``table`` of the artifact ``source``."""
+        """Rewards of the table in the folder ``table`` of the artifact ``source``."""
         return Rewards(self, source, table)
 
 
 class Rewards(Artifact):
-    """One row a response: id, the score, reward (the same), cut (tokens that a scorer with a limit left out)."""
+    """One row per response: id, score, reward (the same), cut (tokens that a scorer with a length limit cut off)."""
 
     kind, stage = "rewards", "score-rewards"
 
     def __init__(self, scored_by: ScoredBy, source: Artifact, table: str) -> None:
-        """Score the rows of the folder ``table`` of the artifact ``source``."""
+        """Rewards of the table in the folder ``table`` of the artifact ``source``."""
         self.scored_by, self.source, self.table = scored_by, source, table
         self.name = f"{scored_by.reward.label}-{table}"
 
@@ -100,17 +100,17 @@ class Rewards(Artifact):
     def make(self, job: Job) -> None:
         source = open_blocks(job.path(self.source) / self.table, [field.name for field in fields(Row)])
         score_blocks(job, self.scored_by, self.table, source.num_rows, lambda start, stop: table_rows(source, start, stop))
-        say_figures(job)
+        log_summary(job)
 
 
 def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: Callable[[int, int], list[Row]]) -> None:
-    """Make the table ``rewards`` of so many rows.
+    """Write the table ``rewards``.
 
     Args:
-        job: what is being made.
+        job: the build.
         scored_by: the reward.
-        what: the rows, for the one who watches.
-        count: how many rows there are.
+        what: name of the rows, for the progress bar.
+        count: number of rows.
         rows_of: (start, stop) → those rows.
     """
     import pyarrow as pa
@@ -125,7 +125,7 @@ def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: 
             table = {"id": [row.id for row in rows], reward.label: scores, "reward": scores}
             return pa.table(table | ({} if cut is None else {"cut": cut}))
 
-        write_blocks(job, "rewards", count, f"score {what} by {reward.label}", score)
+        write_blocks(job, "rewards", count, f"score {what} with {reward.label}", score)
 
     using(lambda: scored_by.scorer(job), write)
 
@@ -137,20 +137,20 @@ def load_rewards(directory: Path) -> FloatArray:
 
 
 def load_components(directory: Path, names: list[str]) -> dict[str, FloatArray]:
-    """(N,) what each component gave, in the order of the rows."""
+    """(N,) score of each component, in the order of the rows."""
     table = read_blocks(directory / "rewards", names)
     return {name: table.column(name).to_numpy() for name in names}
 
 
 def table_rows(table: Rows | pa.Table, start: int, stop: int) -> list[Row]:
-    """Rows of examples or generations as rewards read them."""
+    """Rows of examples or generations as input of a scorer."""
     names = [field.name for field in fields(Row)]
     columns = table.slice(start, stop - start).select(names)
     return [Row(*values) for values in zip(*(columns.column(name).to_pylist() for name in names), strict=True)]
 
 
-def say_figures(job: Job) -> None:
-    """Tell of the rewards that were made: mean and percentiles, and how many texts were cut."""
+def log_summary(job: Job) -> None:
+    """Log mean and percentiles of the rewards, and how many texts were truncated for scoring."""
     import numpy as np
 
     if not job.world.is_main:
@@ -158,15 +158,16 @@ def say_figures(job: Job) -> None:
     table = read_blocks(job.directory / "rewards")
     rewards = table.column("reward").to_numpy()
     low, middle, high = np.percentile(rewards, [5, 50, 95])
-    job.log.say(f"  {len(rewards)} rewards: mean {rewards.mean():.3f}, 5/50/95 % {low:.3f} {middle:.3f} {high:.3f}")
+    percentiles = f"5th/50th/95th percentile {low:.3f}/{middle:.3f}/{high:.3f}"
+    job.log.say(f"  rewards of {len(rewards):,} responses: mean {rewards.mean():.3f}, {percentiles}")
     if "cut" in table.column_names:
         cut = table.column("cut").to_numpy()
-        lost = f", by {cut[cut > 0].mean():.0f} tokens on average, {cut.max()} at most" if cut.any() else ""
-        job.log.say(f"  {(cut > 0).sum()} of {len(cut)} texts were too long for it and cut{lost}")
+        lost = f", by {cut[cut > 0].mean():.0f} tokens on average and {cut.max():,} at most" if cut.any() else ""
+        job.log.say(f"  {(cut > 0).sum():,} of {len(cut):,} texts were too long for the reward and truncated{lost}")
 
 
 def raw_rows(raw: pa.Table) -> list[Row]:
-    """Rows of the raw data as rewards read them."""
+    """Rows of the raw data as input of a scorer."""
     return [
         Row(**row | {"prompt": plain_prompt(parts), "turns": turns(parts)})
         for row in raw.select(["id", "group", "response", "stored", "parts"]).to_pylist()

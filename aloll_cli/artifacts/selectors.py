@@ -1,4 +1,4 @@
-"""What chooses the best checkpoint of a run."""
+"""Checkpoint selection: what evaluations during training measure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.rewards import ScoredBy
-from aloll_cli.artifacts.training_data import ResponseWeights, answering
+from aloll_cli.artifacts.training_data import ResponseWeights, open_responder
 from aloll_cli.models.decoding import Generation
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 class CheckpointSelector:
-    """What a run's evaluations measure."""
+    """A criterion by which the best checkpoint is selected."""
 
     def inputs(self) -> dict[str, Artifact]:
-        """What it needs beside the examples."""
+        """The artifacts it needs besides the examples."""
         return {}
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What decides its verdicts."""
+        """The options that affect its scores."""
 
     @abstractmethod
     def open(self, job: Job, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Evaluator:
-        """Load what it needs."""
+        """Load its inputs."""
 
 
 @dataclass
 class SelectByLikelihood(CheckpointSelector):
-    """Validation log-likelihood: of every response alike, or weighted by its advantage (for rewards that cannot score text)."""
+    """Validation log-likelihood, unweighted, or weighted by advantage (for rewards that cannot score text)."""
 
     weights: ResponseWeights | None = None
 
@@ -55,13 +55,13 @@ class SelectByLikelihood(CheckpointSelector):
 
         table = ExampleTable(job.path(examples) / "validation")
         weights = np.ones(len(table)) if self.weights is None else self.weights.load(job)[1]
-        label = "log-likelihood" if self.weights is None else "advantage-weighted log-likelihood"
+        label = "log-likelihood per token" if self.weights is None else "advantage-weighted log-likelihood per token"
         return Likelihood(table, weights, int(tokenizer.pad_token_id), job.runtime.scoring_batch_tokens, label)
 
 
 @dataclass
 class SelectByReward(CheckpointSelector):
-    """Mean reward of the policy's own answers to a fixed sample of validation prompts."""
+    """Mean reward of responses that the policy generates for a fixed subset of the validation prompts."""
 
     scored_by: ScoredBy
     generation: Generation
@@ -76,5 +76,5 @@ class SelectByReward(CheckpointSelector):
     def open(self, job: Job, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Evaluator:
         from aloll_cli.training.evaluators import GeneratedReward
 
-        answers = answering(job, examples, "validation", tokenizer, self.generation, self.scored_by)
-        return GeneratedReward(answers, self.prompts)
+        responder = open_responder(job, examples, "validation", tokenizer, self.generation, self.scored_by)
+        return GeneratedReward(responder, self.prompts)

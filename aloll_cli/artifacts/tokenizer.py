@@ -11,11 +11,11 @@ from aloll_cli.models.base import Model
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.tasks.base import plain_prompt
 
-TEXTS = 100_000  # responses with their prompts, at most, that a tokenizer is trained on
+TEXTS = 100_000  # most prompts with responses that a tokenizer is trained on
 
 
 class Tokenizer(Artifact):
-    """A folder that ``AutoTokenizer.from_pretrained`` opens."""
+    """A tokenizer in the format of ``AutoTokenizer.from_pretrained``."""
 
     kind, stage = "tokenizer", "train-reference"
     resumes = False
@@ -39,7 +39,7 @@ class Tokenizer(Artifact):
 
 
 def _texts(data: Path) -> Iterator[str]:
-    """The train split's texts; of a large one every second, third, …: as many as TEXTS at most."""
+    """Texts of the train split; of a large one every second, third, … row, at most TEXTS."""
     rows = open_data(data, "train", ["parts", "response"])
     step = -(-rows.num_rows // TEXTS)
     start = 0

@@ -1,4 +1,4 @@
-"""What a policy learns from: logged responses, groups of them, or its own; and the artifacts that each needs."""
+"""Training data of policies: logged responses, groups of them, or rollouts; and the artifacts that each needs."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from aloll_cli.training.sources import Source
 
 
-MOST = 256  # responses to a prompt that are compared with each other
+MAX_GROUP = 256  # responses per prompt, for methods that compare them with each other
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How many units an update draws, and by which seed."""
+    """Units per step, and the seed of their sampling."""
 
     batch_size: int
     seed: int
@@ -44,7 +44,7 @@ class BatchOptions:
 
 @dataclass
 class ResponseWeights:
-    """The signal of a split's responses: 1, R, A⁺ = max(R − V, 0), or A where it is not clamped."""
+    """The weights of a split's responses: 1, R, A⁺ = max(R − V, 0), or A without clamping."""
 
     signal: Signal
     examples: Examples
@@ -74,31 +74,31 @@ class ResponseWeights:
 
 
 class TrainingData(ABC):
-    """What a policy learns from."""
+    """The training data of a policy."""
 
     def __init__(self, examples: Examples) -> None:
         self.examples = examples
 
     @abstractmethod
     def inputs(self) -> dict[str, Artifact]:
-        """What it needs beside the examples."""
+        """The artifacts it needs besides the examples."""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What decides the updates' units, beside the inputs and how they are drawn."""
+        """The options that affect the units, besides the inputs."""
 
     @abstractmethod
     def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
-        """Load it, and tell how much of it can be learned from.
+        """Load the data, and log how much of it is used.
 
         Args:
-            job: what it is loaded for.
-            batches: how units are drawn.
-            tokenizer: the policy's.
-            model: the policy before its first update, which is π_ref.
+            job: the build that it is loaded for.
+            batches: how units are sampled.
+            tokenizer: of the policy.
+            model: the initial policy, which is π_ref.
 
         Raises:
-            UserError: there is nothing to learn from.
+            UserError: no data can be used.
         """
 
     def _train(self, job: Job) -> ExampleTable:
@@ -106,12 +106,12 @@ class TrainingData(ABC):
 
 
 class LoggedResponses(TrainingData):
-    """Logged responses, drawn by their weights."""
+    """Logged responses, sampled by weight."""
 
     def __init__(
         self, weights: ResponseWeights, sampling: Sampling, reference_logps: ReferenceLogps | None, weight_loss: bool = True
     ) -> None:
-        """Without ``weight_loss`` the weights say how often a response is drawn, and every kept one counts the same."""
+        """Without ``weight_loss`` the weights only affect sampling, and all responses of non-zero weight have loss weight 1."""
         super().__init__(weights.examples)
         self.weights, self.sampling, self.reference_logps, self.weight_loss = weights, sampling, reference_logps, weight_loss
 
@@ -119,8 +119,8 @@ class LoggedResponses(TrainingData):
         return self.weights.inputs() | _named("reference_logps", self.reference_logps)
 
     def identity(self) -> dict[str, Any]:
-        told = {"clamp": self.weights.clamp, "weight_loss": self.weight_loss}
-        return {"unit": "response", "sampling": identity(self.sampling)} | told
+        weighting = {"clamp": self.weights.clamp, "weight_loss": self.weight_loss}
+        return {"unit": "response", "sampling": identity(self.sampling)} | weighting
 
     def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         from aloll_cli.training.sampling import BatchSampler
@@ -129,11 +129,11 @@ class LoggedResponses(TrainingData):
         examples = self._train(job)
         rewards, weights = self.weights.load(job)
         frequencies = self.sampling.frequencies(weights)
-        kept = weights != 0  # none is negative unless it is to count as such
-        which = "a positive weight" if self.weights.clamp else "an advantage other than 0"
+        kept = weights != 0  # weights are negative only if clamp=false
+        which = "positive weight" if self.weights.clamp else "non-zero advantage"
         if not kept.any():
-            raise UserError(f"no response has {which}: there is nothing to learn from.", self.weights.signal.remedy)
-        job.log.say(f"  {kept.sum()} of {len(examples)} responses have {which} ({kept.mean():.1%})")
+            raise UserError(f"no response has a {which}, so there is no training data.", self.weights.signal.remedy)
+        job.log.say(f"  {which}: {kept.sum():,} of {len(examples):,} responses ({kept.mean():.1%})")
         if self.examples.task.noise:
             job.log.say(f"  noise: {noise_shares(examples.noise, weights)}")
         counted = weights if self.weight_loss else kept.astype(weights.dtype)
@@ -143,7 +143,7 @@ class LoggedResponses(TrainingData):
 
 
 class RankedGroups(TrainingData):
-    """The logged responses to a prompt, ranked by reward, of prompts that have any of unlike reward."""
+    """Groups of all logged responses to a prompt, ranked by reward, for prompts with responses of different rewards."""
 
     def __init__(self, examples: Examples, rewards: Rewards, reference_logps: ReferenceLogps | None) -> None:
         super().__init__(examples)
@@ -162,28 +162,26 @@ class RankedGroups(TrainingData):
         from aloll_cli.training.sources import LoggedUnits, Rows, ranked
 
         examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
-        members, offsets, preferring = ranked(examples.groups[0], rewards.astype(np.float32))
-        if not preferring.any():
+        members, offsets, used = ranked(examples.groups[0], rewards.astype(np.float32))
+        if not used.any():
             raise UserError(
-                "no prompt has two responses of unlike reward: there is nothing to compare.",
-                "task.responses=all, or a method that takes responses one by one: variant=seq",
+                "no prompt has two responses with different rewards, so none can be compared.",
+                "Set task.responses=all, or choose a method that needs no comparisons: variant=seq",
             )
-        largest = int(np.diff(offsets)[preferring].max())
-        if largest > MOST:
+        largest = int(np.diff(offsets)[used].max())
+        if largest > MAX_GROUP:
             raise UserError(
-                f"a prompt has {largest} responses, and a method that compares them holds all in memory; {MOST} at most.",
-                "A method that takes responses one by one: variant=seq",
+                f"a prompt has {largest} responses; methods that compare the responses to a prompt take {MAX_GROUP} at most.",
+                "Choose a method that needs no comparisons: variant=seq",
             )
-        job.log.say(
-            f"  {preferring.sum()} of {len(preferring)} prompts have responses of unlike reward ({preferring.mean():.1%})"
-        )
-        sampler = BatchSampler(preferring.astype(np.float64), batches.batch_size, batches.seed)  # each equally often
+        job.log.say(f"  prompts with responses of different rewards: {used.sum():,} of {len(used):,} ({used.mean():.1%})")
+        sampler = BatchSampler(used.astype(np.float64), batches.batch_size, batches.seed)  # all equally often
         rows = Rows(examples, np.ones(len(examples)), rewards, _table(job, self.reference_logps))
-        return LoggedUnits(rows, int(preferring.sum()), float(preferring.mean()), members, offsets, sampler)
+        return LoggedUnits(rows, int(used.sum()), float(used.mean()), members, offsets, sampler)
 
 
 class OnlineResponses(TrainingData):
-    """Responses that the policy draws itself while it trains, to prompts of the train split."""
+    """Responses that the policy generates during training for prompts of the train split."""
 
     def __init__(
         self, examples: Examples, variant: Online, scored_by: ScoredBy, values: ValuesArtifact, reference: PolicySource
@@ -204,10 +202,10 @@ class OnlineResponses(TrainingData):
         from aloll_cli.training.rollouts import Rollouts
 
         values, prompts = load_values(job.path(self.values), "train"), self._train(job).groups[0]
-        by_prompt = np.bincount(prompts, values) / np.bincount(prompts)  # values=group tells responses of a prompt apart
+        by_prompt = np.bincount(prompts, values) / np.bincount(prompts)  # values=group differ within a prompt
         plain = Sample(samples=1, seed=batches.seed, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
         return Rollouts(
-            answering=answering(job, self.examples, "train", tokenizer, plain, self.scored_by),
+            responder=open_responder(job, self.examples, "train", tokenizer, plain, self.scored_by),
             variant=self.variant,
             values=by_prompt,
             reference=self._reference(job, model),
@@ -218,20 +216,20 @@ class OnlineResponses(TrainingData):
 
     def _reference(self, job: Job, model: PreTrainedModel) -> ReferenceOf:
         from aloll_cli.models.logprobs import ResponseLogps
-        from aloll_cli.training.rollouts import AsItWas
+        from aloll_cli.training.rollouts import InitialWeights
 
         if has_adapter(model):
-            job.log.say("  log-probs of new responses under the reference: the policy's, with its adapter as it was")
-            return AsItWas(model)
-        job.log.say("  log-probs of new responses under the reference: a second model in memory")
+            job.log.say("  reference policy: the same model with its initial adapter weights")
+            return InitialWeights(model)
+        job.log.say("  reference policy: a second model in memory")
         second = nullcontext(ResponseLogps(self.reference.load(job), self.reference.model.head is Head.chunked))
         return lambda policy: second
 
 
-def answering(
+def open_responder(
     job: Job, examples: Examples, split: str, tokenizer: PreTrainedTokenizerBase, generation: Generation, scored_by: ScoredBy
 ) -> Responder:
-    """How a policy that trains answers a split's prompts, and who scores the answers."""
+    """Generation and scoring of responses to a split's prompts during training."""
     from aloll_cli.training.responding import Responder
 
     return Responder(
@@ -247,8 +245,8 @@ def answering(
 
 
 def noise_shares(noise: BoolArray, weights: FloatArray) -> str:
-    """How much of a data set is noise, and how much of what is left out of it and of what is kept, in words."""
-    parts = {"the responses": noise, "those left out": noise[weights == 0], "those kept": noise[weights != 0]}
+    """The share of noise in all responses, in those of weight 0, and in the others, as text."""
+    parts = {"all responses": noise, "the unused ones": noise[weights == 0], "the used ones": noise[weights != 0]}
     return ", ".join(f"{part.mean():.1%} of {what}" for what, part in parts.items() if len(part))
 
 

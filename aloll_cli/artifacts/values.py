@@ -1,4 +1,4 @@
-"""V(x) for every logged response of every split."""
+"""V(x) of the prompt of every logged response, by split."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class ValuesArtifact(Artifact):
-    """One row a response, by split: id, value."""
+    """One row per response, by split: id, value."""
 
     kind, stage = "values", "precompute-values"
 
     def __init__(
         self, values: Values, reference: PolicySource, examples: Examples, rewards: Rewards, samples: Rewards | None
     ) -> None:
-        """Values from logged training rewards and, where the method asks for them, the rewards of π_ref's samples."""
+        """Values from logged training rewards and, if the method needs them, rewards of samples of π_ref."""
         self.values, self.reference, self.examples, self.rewards, self.samples = values, reference, examples, rewards, samples
         self.name = name_of(values)
 
@@ -66,18 +66,20 @@ class ValuesArtifact(Artifact):
                 values = estimate.of(split, logged[split], slice(start, stop))
                 return pa.table({"id": table.ids[start:stop], "value": values})
 
-            write_blocks(job, split, len(table), f"values of {split}", compute)
+            write_blocks(job, split, len(table), f"values of {split} prompts", compute)
         if job.world.is_main:
             shutil.rmtree(job.directory / "states", ignore_errors=True)
             values = load_values(job.directory, "train")
-            kept = float((rewards > values).mean())
+            positive = float((rewards > values).mean())
             job.log.say(
-                f"  V of {len(values)} responses: mean {values.mean():.3f}, s.d. {values.std():.3f}; A > 0 for {kept:.1%}"
+                f"  V(x) over {len(values):,} training responses: mean {values.mean():.3f}, "
+                f"standard deviation {values.std():.3f}; "
+                f"positive advantage: {positive:.1%} of responses"
             )
 
 
 class _States:
-    """π_ref's last-layer states of prompts; those that something is fitted on are kept in blocks, which survive a kill."""
+    """π_ref's last-layer hidden states of prompts; those that a head is fitted on are stored in blocks, so they are resumable."""
 
     def __init__(self, job: Job, artifact: ValuesArtifact) -> None:
         self._job, self._artifact = job, artifact
@@ -89,7 +91,7 @@ class _States:
         return self._artifact.reference.load(self._job)
 
     def of(self, split: str, prompts: IntArray) -> list[Tensor]:
-        """States (P_i, H) of some of a split's distinct prompts."""
+        """(P_i, H) hidden states of some of a split's unique prompts."""
         from aloll_cli.models.value_head import prompt_states
 
         if split in self._kept:
@@ -100,7 +102,7 @@ class _States:
         return prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_tokens)
 
     def keep(self, split: str) -> None:
-        """Compute and keep the states of all of a split's prompts; every process takes its share."""
+        """Compute and keep the states of all prompts of a split; every process computes its share."""
         import numpy as np
         import pyarrow as pa
         import torch
@@ -111,13 +113,13 @@ class _States:
             return pa.table({"tokens": [len(s) for s in states], "states": flat})
 
         prompts = len(self._examples(split).groups[1])
-        write_blocks(self._job, f"states/{split}", prompts, f"prompt states of {split}", compute)
+        write_blocks(self._job, f"states/{split}", prompts, f"hidden states of {split} prompts", compute)
         table = read_blocks(self._job.directory / "states" / split)
         lengths = table.column("tokens").to_pylist()
         rows = zip(table.column("states"), lengths, strict=True)
         self._kept[split] = [torch.tensor(row.values.to_numpy()).view(tokens, -1) for row, tokens in rows]
 
-    @lru_cache(maxsize=3)  # noqa: B019  the object lives as long as one making
+    @lru_cache(maxsize=3)  # noqa: B019  the object lives as long as one build
     def _examples(self, split: str) -> ExampleTable:
         return ExampleTable(self._job.path(self._artifact.examples) / split)
 

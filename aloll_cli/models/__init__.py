@@ -1,1 +1,1 @@
-"""What can be trained, and what it computes: log-probs and responses."""
+"""Language models: loading, adapters, log-probs, generation."""

@@ -1,4 +1,4 @@
-"""Adapters: a few small matrices that train, while the model's own weights stay as they are."""
+"""Adapters: a few small trainable matrices, while the model's own weights are frozen."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Adapter(ABC):
-    """What is trained in place of a model's own weights."""
+    """A set of parameters that is trained instead of the model's own weights."""
 
     def prepare(self, model: PreTrainedModel, seed: int) -> None:
-        """Put a new adapter on a model, unless it came with one, which is trained further."""
+        """Add a new adapter to a model, unless it has one already, which is then trained further."""
         if not has_adapter(model):
             self.add(model, seed)
         _train_in_fp32(model)
 
     @abstractmethod
     def add(self, model: PreTrainedModel, seed: int) -> None:
-        """Put a new adapter on a model; the seed draws its weights."""
+        """Add a new adapter to a model; its weights are initialized from the seed."""
 
 
 @dataclass(kw_only=True)
 class Lora(Adapter):
-    """LoRA: W + alpha / r · B·A beside each chosen matrix W, with A drawn and B zero at the start (Hu et al. 2021)."""
+    """LoRA: W + alpha / r · B·A for each target matrix W, with random A and B = 0 at the start (Hu et al. 2021)."""
 
     r: int = field(metadata=COUNT)
     alpha: float = field(metadata=numbers("(0, 65536]", 16.0))
@@ -44,7 +44,7 @@ class Lora(Adapter):
 
     def __post_init__(self) -> None:
         if self.targets == []:
-            raise UserError("adapter.targets is empty: there would be nothing to train.", "adapter.targets=null")
+            raise UserError("adapter.targets is empty: there are no parameters to train.", "adapter.targets=null")
 
     def add(self, model: PreTrainedModel, seed: int) -> None:
         import torch
@@ -55,7 +55,7 @@ class Lora(Adapter):
                 raise self._unknown([target], model)
         config = LoraConfig(
             r=self.r,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]  # a factor; peft only says int
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # any number works; peft annotates int
             lora_dropout=self.dropout,
             target_modules=self.targets or "all-linear",
             task_type="CAUSAL_LM",
@@ -74,50 +74,50 @@ class Lora(Adapter):
 
     def _unknown(self, targets: list[str], model: PreTrainedModel) -> UserError:
         layers = {name.rpartition(".")[2] for name, part in model.named_modules() if getattr(part, "weight", None) is not None}
-        what = f"adapter.targets: {type(model).__name__} has no layers {', '.join(targets)}, or none that can be adapted."
+        what = f"adapter.targets: {type(model).__name__} has no layers named {', '.join(targets)}, or LoRA does not support them."
         return UserError(what, f"Its layers: {', '.join(sorted(layers))}.")
 
 
 @dataclass(kw_only=True)
 class Given(Adapter):
-    """The adapter that ``model.adapter`` names, trained further; as it was at the start it is π_ref's."""
+    """The adapter that ``model.adapter`` names, trained further; its initial weights are π_ref's."""
 
     def add(self, model: PreTrainedModel, seed: int) -> None:
-        raise AssertionError("settings.py lets no model without an adapter through")
+        raise AssertionError("settings/checks.py refuses models without an adapter")
 
 
 def has_adapter(model: PreTrainedModel) -> bool:
-    """Whether an adapter is on a model."""
+    """Whether a model has an adapter."""
     return bool(getattr(model, "_hf_peft_config_loaded", False))
 
 
 def attach(model: PreTrainedModel, path: str, revision: str | None = None) -> None:
-    """Put a saved adapter on a model, by folder or hub name, its weights in 32 bits as they were saved.
+    """Load a saved adapter into a model, from a folder or hub name, with weights in fp32.
 
     Raises:
-        UserError: it cannot be had, or does not fit the model.
+        UserError: the adapter is not available, or does not fit the model.
     """
     import torch
     from peft import PeftConfig, load_peft_weights, set_peft_model_state_dict
 
     folder = str(adapter_folder(path, revision))
-    misfit = UserError(f"{path} is no adapter for this {type(model).__name__}.", "Name the model that it was trained on.")
-    with loading(path, "an adapter of peft for this model"):
+    misfit = UserError(f"{path} is not an adapter for this {type(model).__name__}.", "Set model.path to its base model.")
+    with loading(path, "a peft adapter for this model"):
         config = PeftConfig.from_pretrained(folder)
         if getattr(config, "modules_to_save", None) and model.dtype != torch.float32:
             raise UserError(
-                f"{path} holds whole layers ({', '.join(config.modules_to_save)}), which compute in 32 bits only.",
+                f"{path} contains full layers ({', '.join(config.modules_to_save)}), which are supported in fp32 only.",
                 "model.dtype=float32",
             )
         config.inference_mode = False
         try:
             model.add_adapter(config)
-            _train_in_fp32(model)  # before the weights come, which would be rounded to the model's type
+            _train_in_fp32(model)  # before loading the weights, which would be rounded to the model's dtype
             weights = load_peft_weights(folder, device="cpu")
             found: Any = set_peft_model_state_dict(
                 model, {name.removeprefix("base_model.model."): weight for name, weight in weights.items()}
             )
-        except (RuntimeError, ValueError) as error:  # of another size; of other layers
+        except (RuntimeError, ValueError) as error:  # shapes differ; layers are missing
             raise misfit from error
     if found.unexpected_keys or any("lora_" in name for name in found.missing_keys):
         raise misfit
@@ -125,18 +125,18 @@ def attach(model: PreTrainedModel, path: str, revision: str | None = None) -> No
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model's adapter as peft and ``AutoModelForCausalLM.from_pretrained`` open it, always with the same bytes."""
+    """Save a model's adapter in peft's format, deterministically down to the bytes."""
     model.save_pretrained(folder)
     config = read_json(folder / ADAPTER)
-    # peft writes sets of names, in the order of their hashes
+    # peft writes sets of names in hash order, which changes from run to run
     write_json(folder / ADAPTER, {key: sorted(value) if isinstance(value, list) else value for key, value in config.items()})
 
 
 def base_of(folder: Path) -> str | None:
-    """The model that the adapter in a folder belongs to, or None where the folder holds no adapter.
+    """The base model of the adapter in a folder, or None if the folder contains no adapter.
 
     Raises:
-        UserError: the adapter does not say.
+        UserError: the adapter names no base model.
     """
     file = folder / ADAPTER
     if not file.exists():
@@ -146,24 +146,24 @@ def base_of(folder: Path) -> str | None:
     except (ValueError, KeyError, TypeError):
         base = None
     if not isinstance(base, str):
-        raise UserError(f"{file} names no base_model_name_or_path.", "Write the adapter again with peft.")
+        raise UserError(f"{file} has no base_model_name_or_path.", "Save the adapter again with peft.")
     return base
 
 
 def set_base(folder: Path, base: str) -> None:
-    """Let the adapter in a folder belong to a model of that name or place."""
+    """Set the base model of the adapter in a folder, a folder or hub name."""
     write_json(folder / ADAPTER, read_json(folder / ADAPTER) | {"base_model_name_or_path": base})
 
 
 def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """A plain model with a saved adapter added to its weights."""
+    """The model with a saved adapter merged into its weights."""
     from peft import PeftModel
     from transformers.pytorch_utils import Conv1D
 
     if any(getattr(part, "source_cls", None) is Conv1D for part in model.modules()):
-        raise UserError(f"the 4-bit layers of {type(model).__name__} cannot be turned back into whole ones.", "merge=false")
+        raise UserError(f"the 4-bit layers of {type(model).__name__} cannot be converted back to full precision.", "merge=false")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+        warnings.simplefilter("ignore", FutureWarning)  # peft uses a deprecated name of transformers
         plain: Any = PeftModel.from_pretrained(model, str(folder))
     merged: PreTrainedModel = plain.merge_and_unload()
     return merged
@@ -176,10 +176,10 @@ def _train_in_fp32(model: PreTrainedModel) -> None:
 
 
 def _check_ties(model: PreTrainedModel) -> None:
-    """Raises UserError where an adapter of the head would be one of the embeddings, too, or the other way round."""
+    """Raises UserError if an adapter is on tied weights: one on the head would change the embeddings, or vice versa."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     if model.config.get_text_config().tie_word_embeddings and any(isinstance(part, BaseTunerLayer) for part in ends):
-        what = f"{type(model).__name__} shares the weights of its head and its embeddings: an adapter can be on neither."
+        what = f"{type(model).__name__} ties the weights of its head and its embeddings: neither can have an adapter."
         raise UserError(what, "adapter.targets=null")

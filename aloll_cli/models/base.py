@@ -1,4 +1,4 @@
-"""The models: made from a configuration, or any causal language model by name or folder."""
+"""The contract of models: built from scratch, or any causal language model by name or folder."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class Head(Enum):
-    """How the language-model head's log-probs are computed while training."""
+    """How log-probs are computed from the language-model head during training."""
 
-    full = "logits of every response position at once"
-    chunked = "logits of a few positions at a time: less memory, the same gradients; plain linear heads only"
+    full = "logits of all response positions at once"
+    chunked = "logits of a few positions at a time: less memory, same gradients; plain linear heads only"
 
 
 class Dtype(Enum):
-    """In which numbers a model computes."""
+    """The number format that a model computes in."""
 
     float32 = "32 bits"
-    bfloat16 = "16 bits with the range of 32; weights that train are kept in 32"
+    bfloat16 = "16 bits with the range of 32; trainable weights are kept in 32"
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model's weights go, and how they compute.
+    """Device, number format and attention implementation of a model.
 
     Attributes:
         device: of this process.
@@ -47,7 +47,7 @@ class Placement:
 
     @property
     def options(self) -> dict[str, Any]:
-        """As ``from_pretrained`` and configurations take them. Raises UserError where attention cannot be had."""
+        """As keyword arguments of ``from_pretrained``. Raises UserError if the attention implementation is not available."""
         import torch
         from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -58,7 +58,7 @@ class Placement:
 
 @dataclass(kw_only=True)
 class Model(ABC):
-    """A causal language model before any fine-tuning of ours."""
+    """A causal language model before fine-tuning."""
 
     dtype: Dtype
     head: Head = field(metadata=OPERATIONAL)
@@ -66,48 +66,48 @@ class Model(ABC):
     @property
     @abstractmethod
     def label(self) -> str:
-        """A short name for folders."""
+        """A short name, used in folder names."""
 
     @property
     def limit(self) -> int | None:
-        """How many tokens the model reads at most, or None where only its loading tells."""
+        """The context length in tokens, or None if it is only known after loading."""
         return None
 
     @property
     def is_exact(self) -> bool:
-        """Whether it computes the same log-probs again to about 1e-6: in 32 bits throughout."""
+        """Whether recomputed log-probs agree to about 1e-6: in fp32 throughout."""
         return self.dtype is Dtype.float32
 
     @property
     def address(self) -> str:
-        """Its folder, or its name on the hub."""
-        raise AssertionError("a model from scratch is trained whole before anything is put on it")
+        """Its folder or hub name."""
+        raise AssertionError("a model from scratch has no address: adapters are added to the trained reference")
 
     @abstractmethod
     def content(self) -> dict[str, Any]:
-        """What identifies the weights and the tokenizer beyond the options: file hashes, a resolved revision."""
+        """What identifies the weights and the tokenizer besides the options: file hashes, or a resolved revision."""
 
     @property
     def from_scratch(self) -> bool:
-        """Whether its weights are drawn here, and its tokenizer is trained on the raw train split."""
+        """Whether its weights are randomly initialized and its tokenizer is trained on the raw train split."""
         return False
 
     @abstractmethod
     def tokenizer_identity(self) -> dict[str, Any]:
-        """The part of the model's identity that decides its tokenizer."""
+        """The part of the model's identity that determines its tokenizer."""
 
     @abstractmethod
     def tokenizer(self, texts: Iterable[str]) -> PreTrainedTokenizerBase:
-        """The tokenizer; texts are the raw train split's, read only where it is trained."""
+        """The tokenizer; ``texts`` of the raw train split are read only if it is trained."""
 
     @abstractmethod
     def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
-        """The model; the seed matters only where weights are drawn."""
+        """The initial model; the seed matters only for random initialization."""
 
     @property
     def has_adapter(self) -> bool:
-        """Whether it is published with an adapter on it."""
+        """Whether it comes with an adapter (``model.adapter``)."""
         return False
 
     def attach_adapter(self, model: PreTrainedModel) -> None:  # noqa: B027  most have none
-        """Put the adapter on the model that it is published with."""
+        """Load the adapter that the model comes with."""

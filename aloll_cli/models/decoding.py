@@ -1,4 +1,4 @@
-"""How responses are drawn from a policy."""
+"""Decoding: how responses are generated."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Generation:
-    """A way of decoding. The length limit and the stop strings are the task's."""
+    """A decoding strategy. The length limit and the stop strings belong to the task."""
 
     repetition_penalty: float = field(metadata=numbers("(0, 100]", 1.2))
 
     @property
     def sequences(self) -> int:
-        """How many responses to a prompt are followed at a time."""
+        """Sequences per prompt that are decoded in parallel: the number of beams."""
         return 1
 
     @property
-    def answers(self) -> int:
-        """How many responses each prompt gets."""
+    def samples_per_prompt(self) -> int:
+        """Samples per prompt."""
         return 1
 
     def names(self, prompt: str) -> list[str]:
-        """An id for each response to a prompt: the prompt's own, and the same with a number from the second on."""
-        return [prompt, *(f"{prompt}-{number}" for number in range(2, self.answers + 1))]
+        """The id of each sample of a prompt: the prompt's own, and with a number from the second on."""
+        return [prompt, *(f"{prompt}-{number}" for number in range(2, self.samples_per_prompt + 1))]
 
     def processors(self, ids: list[str], step: int, padding: Tensor) -> LogitsProcessorList:
         """Logits processors after which the greatest logit is the token to take.
 
         Args:
-            ids: (B,) names of the rows, which seed their randomness together with the step.
-            step: 0, or the update of the policy while it trains.
-            padding: (B,) how many tokens of padding each prompt begins with: they repeat nothing.
+            ids: (B,) ids of the rows, which seed their random numbers together with the step.
+            step: 0, or the training step of the policy.
+            padding: (B,) number of padding tokens before each prompt, which the repetition penalty ignores.
         """
         from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
@@ -50,12 +50,12 @@ class Generation:
 
 @dataclass(kw_only=True)
 class Greedy(Generation):
-    """The likeliest token at each position."""
+    """The most likely token at each position."""
 
 
 @dataclass(kw_only=True)
 class Beam(Generation):
-    """The likeliest of the responses that a beam search finds, by mean log-prob per token."""
+    """Beam search; the best response by mean log-prob per token."""
 
     beams: int = field(metadata=numbers("[2, 1024]", 2))
 
@@ -66,19 +66,19 @@ class Beam(Generation):
 
 @dataclass(kw_only=True)
 class Sample(Generation):
-    """Sampling from the nucleus of the distribution.
+    """Nucleus sampling (Holtzman et al. 2020).
 
-    A row's random numbers come from (seed, step, its id), whatever batch it is in; policy and reference answer a prompt
-    with the same numbers, so their difference is measured with less noise.
+    The random numbers of a row depend on (seed, step, its id), and not on its batch. Policy and reference use the same numbers
+    for a prompt, which reduces the variance of their difference.
     """
 
-    samples: int = field(metadata=COUNT)  # a prompt
+    samples: int = field(metadata=COUNT)  # per prompt
     seed: int = field(metadata=SEED)
     top_p: float = field(metadata=numbers("(0, 1]", 0.95))
     temperature: float = field(metadata=numbers("(0, 100]", 1.0))
 
     @property
-    def answers(self) -> int:
+    def samples_per_prompt(self) -> int:
         return self.samples
 
     def processors(self, ids: list[str], step: int, padding: Tensor) -> LogitsProcessorList:

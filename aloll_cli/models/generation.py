@@ -1,4 +1,4 @@
-"""Responses of a policy to prompts, with random numbers that belong to the row and not to the batch."""
+"""Generation of responses, with random numbers that depend on the row and not on its batch."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from aloll_cli.models.decoding import Generation
 
 
-class SpelledOut(StoppingCriteria):
-    """Ends a row once its response holds one of some strings."""
+class StopStrings(StoppingCriteria):
+    """Ends a row once its response contains a stop string."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: list[str], start: int) -> None:
-        """Watch what comes from the column ``start`` on."""
+        """``start`` is the column at which responses begin."""
         self._tokenizer, self._strings, self._start = tokenizer, strings, start
-        # a token is a byte at least, but for control tokens and halves of a character at the edge
+        # tokens that may contain the string: at least a byte each, plus a margin for control tokens and split characters
         self._reach = max(len(string.encode()) for string in strings) + 8
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
-        """(B, L) tokens so far → (B,) whether the response holds a string."""
+        """(B, L) tokens so far → (B,) whether the response contains a stop string."""
         rows = input_ids[:, self._start :].tolist()
         found = [self._is_in(row[-self._reach :]) and self._is_in(row) for row in rows]
         return torch.tensor(found, device=input_ids.device)  # type: ignore[return-value]
@@ -45,10 +45,10 @@ class Response:
     """A generated response.
 
     Attributes:
-        text: what it says, before a stop string.
-        ids: the tokens that the model gave, up to the one that ended it or completed a stop string.
+        text: the response, before a stop string.
+        ids: the generated tokens, up to the end token or the one that completed a stop string.
         tokens: how many of them are text.
-        ended: whether the model ended it itself.
+        ended: whether it was finished with an end token or a stop string, rather than cut at the limit.
     """
 
     text: str
@@ -71,17 +71,17 @@ def respond(
     batch_tokens: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> list[Response]:
-    """One response to each prompt, in order. Prompts are sorted by length within the call to save padding.
+    """Generate one response per prompt, in order. Prompts are sorted by length within the call to save padding.
 
     Args:
         model: a causal LM in eval mode.
         prompts: (N,) token ids of each prompt.
-        ids: (N,) names, which seed each row's randomness.
-        step: what seeds it beside the name.
-        max_tokens: the limit on a response's tokens.
-        stop: the text ends before the first of these strings, and nothing is generated behind it.
-        batch_tokens: tokens at a time, padding and what may be generated included; moves results by rounding only.
-        advance: told how many responses are there whenever some more are.
+        ids: (N,) ids, which seed the random numbers of each row.
+        step: seeds them together with the id.
+        max_tokens: limit on the tokens of a response.
+        stop: the text ends before the first of these strings, and generation stops there.
+        batch_tokens: tokens per batch, including padding and new tokens; changes results by rounding only.
+        advance: called with the number of new responses after each batch.
     """
     responses: dict[int, Response] = {}
     ends = end_tokens(model, tokenizer)
@@ -95,7 +95,7 @@ def respond(
             num_beams=generation.sequences,
             max_new_tokens=max_tokens,
             logits_processor=generation.processors([ids[i] for i in chosen], step, (mask == 0).sum(dim=1)),
-            stopping_criteria=[SpelledOut(tokenizer, stop, input_ids.shape[1])] if stop else [],
+            stopping_criteria=[StopStrings(tokenizer, stop, input_ids.shape[1])] if stop else [],
             eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
         )
@@ -106,7 +106,7 @@ def respond(
 
 
 def _response(new: list[int], tokenizer: PreTrainedTokenizerBase, ends: list[int], stop: list[str]) -> Response:
-    """What a row of new tokens says; behind its end there may be padding."""
+    """The response in a row of new tokens, which may end with padding."""
     tokens = new[: next((i for i, token in enumerate(new) if token in ends), len(new))]
     if _first(stop, _text(tokens, tokenizer)) is None:
         ended = len(tokens) < len(new)
@@ -121,5 +121,5 @@ def _text(tokens: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _first(strings: list[str], text: str) -> int | None:
-    """Where the first of some strings begins in a text, or None."""
+    """The position of the first stop string in a text, or None."""
     return min((text.index(string) for string in strings if string in text), default=None)

@@ -1,4 +1,4 @@
-"""Sampling with random numbers that belong to the row and not to the batch."""
+"""Sampling with random numbers that depend on the row and not on its batch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-RANKED = 1024  # tokens that are ranked at first; a draw hardly ever falls behind them
+RANKED = 1024  # most likely tokens that are sorted first; a sample is hardly ever another token
 
 
 class InverseCdf(LogitsProcessor):
-    """Turns sampling into taking the greatest logit: keeps, for each row, the token where its CDF passes the row's number.
+    """Inverse-CDF sampling: keeps, for each row, the token at which its CDF passes the row's uniform random number.
 
-    Tokens are ranked by probability first, so that two policies that answer with the same numbers tend to agree. The CDF is
-    that of the nucleus: the fewest tokens, from the likeliest on, that have a probability of ``top_p`` together
-    (Holtzman et al. 2020).
+    Tokens are sorted by probability, so that two policies that use the same random numbers tend to pick the same tokens. The CDF
+    is that of the nucleus: the fewest most likely tokens with a total probability of ``top_p`` (Holtzman et al. 2020).
     """
 
     def __init__(self, seed: int, step: int, ids: list[str], top_p: float = 1.0) -> None:
@@ -34,20 +33,20 @@ class InverseCdf(LogitsProcessor):
         return torch.full_like(scores, float("-inf")).scatter_(1, taken, 0.0)  # type: ignore[return-value]
 
     def _take(self, probabilities: torch.Tensor, uniform: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, 1) the tokens at which the numbers (B, 1) fall, and (B,) whether the ``count`` likeliest suffice to tell."""
-        ranked, tokens = _likeliest(probabilities, count)
+        """(B, 1) sampled tokens for the numbers (B, 1), and (B,) whether the ``count`` most likely tokens were enough."""
+        ranked, tokens = _most_likely(probabilities, count)
         cumulative, last = ranked.cumsum(dim=-1), count - 1
-        nucleus = torch.searchsorted(cumulative, torch.full_like(uniform, self._top_p))  # where its last token stands
+        nucleus = torch.searchsorted(cumulative, torch.full_like(uniform, self._top_p))  # index of its last token
         mass = cumulative.gather(1, nucleus.clamp(max=last)) if self._top_p < 1 else torch.ones_like(uniform)
         place = torch.searchsorted(cumulative, uniform * mass, right=True)
         needed = torch.maximum(nucleus, place) if self._top_p < 1 else place
-        # of the least likely ones that are ranked, others as likely may be missing
+        # tokens as likely as the last sorted one may be missing, so that ties with it are not certain
         certain = (ranked > ranked[:, -1:]).sum(dim=-1, keepdim=True)
         return tokens.gather(1, place.clamp(max=last)), (needed < certain)[:, 0]
 
 
-def _likeliest(probabilities: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, count) the greatest probabilities of each row, falling, and their tokens; of equal ones the lower id comes first."""
+def _most_likely(probabilities: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, count) the highest probabilities of each row, descending, and their tokens; ties by token id."""
     if count == probabilities.shape[-1]:
         return probabilities.sort(dim=-1, descending=True, stable=True)
     tokens = probabilities.topk(count, dim=-1, sorted=False).indices.sort(dim=-1).values

@@ -1,4 +1,4 @@
-"""ln π(y_t | x, y_<t): one module for policy, reference and every loss."""
+"""ln π(y_t | x, y_<t) of response tokens: one module for policy, reference and all losses."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from aloll_cli.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CHUNK = 128  # positions whose logits exist at a time under the chunked head
-BENDING = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # options that keep logits from being linear
+CHUNK = 128  # positions per chunk of the chunked head
+NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # options that make logits non-linear or scale them
 
 
 class ResponseLogps(nn.Module):
     """Per-token log-probs of responses under a causal language model.
 
-    Prompts are padded on the left and responses on the right, so that the last T + 1 positions of every row hold all that
-    is needed; positions count unmasked tokens. Logits are made for response positions only, and normalised in fp32.
+    Prompts are padded on the left and responses on the right, so that the last T + 1 positions of every row are sufficient.
+    Position ids count unmasked tokens. Logits are computed for response positions only, and normalized in fp32.
     """
 
     def __init__(self, model: PreTrainedModel, chunked: bool = False, recompute: bool = False) -> None:
@@ -30,8 +30,8 @@ class ResponseLogps(nn.Module):
 
         Args:
             model: a causal language model.
-            chunked: make the logits of a few positions at a time; refused where the model's head is not plain.
-            recompute: compute layers again for the backward pass instead of keeping what they computed.
+            chunked: compute logits of a few positions at a time. Raises UserError unless the head is plainly linear.
+            recompute: gradient checkpointing: recompute layers in the backward pass instead of storing activations.
         """
         super().__init__()
         self.model = model
@@ -42,23 +42,23 @@ class ResponseLogps(nn.Module):
             model.activation_checkpointing_enable({"use_reentrant": False})
 
     def set_to_train(self, dropout: bool) -> None:
-        """Get ready for a backward pass, with or without dropout."""
+        """Switch to training mode, with or without dropout."""
         self.train(dropout)
         for part in self.modules() if self._recompute else ():
             if isinstance(part, GradientCheckpointingLayer):
                 if not dropout and any("dropout" in name and isinstance(p, float) and p > 0 for name, p in vars(part).items()):
                     raise UserError(
-                        f"gradient_checkpointing=true: {type(part).__name__} would drop out where a ratio is taken.",
+                        f"gradient_checkpointing=true: {type(part).__name__} applies dropout, which must be off here.",
                         "gradient_checkpointing=false",
                     )
-                part.training = True  # what such a layer asks; its parts' dropout has switches of its own
+                part.training = True  # such a layer recomputes in training mode only; its dropout modules keep their own mode
 
     def forward(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> Tensor:
         """Log-probs of the responses' tokens.
 
         Args:
-            prompt_ids, prompt_mask: (B, P) tokens and 1 where they are real, padding on the left, at least one real a row.
-            response_ids, response_mask: (B, T) the same, padding on the right.
+            prompt_ids, prompt_mask: (B, P) token ids and 1 at real tokens, padded on the left, at least one real token per row.
+            response_ids, response_mask: (B, T) the same, padded on the right.
 
         Returns:
             (B, T) fp32, ≤ 0, exactly 0 at padding.
@@ -94,10 +94,11 @@ class ResponseLogps(nn.Module):
 
     @torch.no_grad()
     def _probe(self) -> None:
-        """Refuse models whose logits are not a plain linear function of the last hidden state."""
+        """Raises UserError unless logits are a plain linear function of the last hidden state."""
         name, config, head = type(self.model).__name__, self.model.config.get_text_config(), self.model.get_output_embeddings()
-        refusal = UserError(f"model.head=chunked: {name} scales, caps or adapts its logits.", "model.head=full")
-        changes = [getattr(config, key, None) for key in BENDING]
+        what = f"model.head=chunked: {name} scales or caps its logits, or has an adapter on its head."
+        refusal = UserError(what, "model.head=full")
+        changes = [getattr(config, key, None) for key in NOT_PLAIN]
         if any(change not in (None, 1) for change in changes) or type(head) is not nn.Linear:
             raise refusal
         device = self.model.device
@@ -110,7 +111,7 @@ class ResponseLogps(nn.Module):
         full = self(ids, ones, ids, ones)
         self._chunked = True
         self.model.train(was_training)
-        # logits that the model itself rounds to 16 bits differ from those of 32 by so much
+        # logits rounded to 16 bits by the model differ from fp32 ones by this much
         tolerance = 1e-4 if self.model.dtype == torch.float32 else 2e-2
         if not torch.allclose(chunked, full, atol=tolerance, rtol=tolerance):
             raise refusal

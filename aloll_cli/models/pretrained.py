@@ -1,4 +1,4 @@
-"""Any causal language model of transformers, by its name on the hub or as a folder."""
+"""Any causal language model of transformers, by hub name or folder."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class Quantization(Enum):
-    """How the weights of linear layers are stored while only an adapter trains."""
+    """How the frozen weights of linear layers are stored while an adapter is trained."""
 
-    nf4 = "4 bits each, by bitsandbytes (Dettmers et al. 2023)"
+    nf4 = "4 bits per weight, by bitsandbytes (Dettmers et al. 2023)"
 
 
 @dataclass(kw_only=True)
 class Pretrained(Model):
-    """Any causal language model of transformers, by its name on the hub or as a local folder; perhaps with an adapter."""
+    """Any causal language model of transformers, by hub name or local folder, optionally with an adapter."""
 
-    path: str = field(metadata=OPERATIONAL)  # its content is what counts
+    path: str = field(metadata=OPERATIONAL)  # the recipe contains hashes of its files instead
     revision: str | None = field(metadata=OPERATIONAL)
     adapter: str | None = field(metadata=OPERATIONAL)
     adapter_revision: str | None = field(metadata=OPERATIONAL)
@@ -39,7 +39,7 @@ class Pretrained(Model):
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise UserError("model.path is empty.", "model.path=FOLDER, or a name on the hub")
+            raise UserError("model.path is empty.", "Set model.path=FOLDER, or a hub name.")
         self.path = expanded(self.path)
         self.adapter = None if self.adapter is None else expanded(self.adapter)
 
@@ -70,7 +70,7 @@ class Pretrained(Model):
         if tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer of {self.path} has no end-of-sequence token.", "Choose another model.path.")
         if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token  # padding is masked wherever it occurs
+            tokenizer.pad_token = tokenizer.eos_token  # padding is always masked
         return tokenizer
 
     def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
@@ -81,12 +81,12 @@ class Pretrained(Model):
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, **options)
         if self.quantization is None and getattr(model, "is_quantized", False):
             raise UserError(
-                f"{self.path} is stored in few bits, which cannot be trained.",
-                "The model it was made from, with model.quantization=nf4",
+                f"{self.path} is stored quantized, which cannot be trained.",
+                "Set model.path to the original model, and model.quantization=nf4.",
             )
         parts: Iterable[Any] = model.modules()
         for part in parts:
-            # on some CPUs bitsandbytes would round the scales to bf16 for good when it first answers without gradients
+            # on some CPUs bitsandbytes would round the scales to bf16 permanently in the first forward pass without gradients
             if hasattr(part, "support_avx512bf16_for_cpu"):
                 part.support_avx512bf16_for_cpu = False
         return with_plain_decoding(model, tokenizer)
@@ -117,7 +117,7 @@ class Pretrained(Model):
 
 
 def saved(folder: str, like: Model) -> Pretrained:
-    """A model saved by anybody, whole or as an adapter with the name of its base, which computes like another model."""
+    """A model from any saved folder, complete or an adapter that names its base model, with the dtype of another model."""
     base = base_of(Path(folder).expanduser())
     of_a_base = like if base is not None and isinstance(like, Pretrained) else None
     return Pretrained(
@@ -134,9 +134,9 @@ def saved(folder: str, like: Model) -> Pretrained:
 
 
 def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The model without the decoding options it was published with: answers are draws from π, as ``generation=`` says.
+    """The model without its published decoding options, such as top_k: only ``generation=`` applies.
 
-    What ends an answer stays: the published tokens, the tokenizer's EOS, and what its chat template puts behind an answer.
+    The end tokens stay: the published ones, the tokenizer's EOS, and the one of the chat template.
     """
     from transformers import GenerationConfig
 
@@ -147,7 +147,7 @@ def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What ends a response: the tokenizer's EOS, the published tokens, and what the chat template puts behind an answer."""
+    """The tokens that end a response: the tokenizer's EOS, the published ones, and the one of the chat template."""
     published: int | list[int] | None = model.generation_config.eos_token_id if model.generation_config else None
     more = published if isinstance(published, list) else [published]
     return list(dict.fromkeys(token for token in [tokenizer.eos_token_id, *more, chat_end(tokenizer)] if token is not None))

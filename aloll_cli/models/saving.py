@@ -1,4 +1,4 @@
-"""Policies and tokenizers as folders that transformers opens."""
+"""Saving and loading of policies and tokenizers in the format of transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_policy(directory: Path, place: Placement) -> PreTrainedModel:
-    """A policy that was saved whole."""
+    """Load a policy that was saved with all its weights."""
     from transformers import AutoModelForCausalLM
 
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, **place.options)
@@ -21,7 +21,7 @@ def load_policy(directory: Path, place: Placement) -> PreTrainedModel:
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a policy whole, or its adapter where it has one, as transformers opens it."""
+    """Save a policy, or only its adapter if it has one, in the format of transformers."""
     if has_adapter(model):
         save_adapter(model, folder)
     else:
@@ -30,7 +30,7 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """A saved tokenizer."""
+    """Load a tokenizer."""
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)

@@ -1,4 +1,4 @@
-"""A small Llama made here, with a tokenizer trained on the data."""
+"""A small randomly initialized Llama, with a tokenizer trained on the data."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
 @dataclass(kw_only=True)
 class Scratch(Model):
-    """A Llama from scratch with a byte-level BPE tokenizer of its own, trained on the train split."""
+    """A Llama from scratch, with a byte-level BPE tokenizer trained on the train split."""
 
-    vocab_size: int = field(metadata=numbers("[300, 2147483647]", 1024))  # 256 bytes and some
+    vocab_size: int = field(metadata=numbers("[300, 2147483647]", 1024))  # 256 bytes, special tokens and merges
     hidden_size: int = field(metadata=COUNT)
     intermediate_size: int = field(metadata=COUNT)
     layers: int = field(metadata=COUNT)

@@ -1,6 +1,6 @@
-"""V(x): attention pooling over the frozen reference's last-layer states of a prompt, after Baheti et al. 2024.
+"""The value head V(x): attention pooling over the frozen reference's last-layer hidden states of a prompt (Baheti et al. 2024).
 
-The states are constants, so the language model runs once for each prompt and the head is trained from what is kept.
+The hidden states are constant, so the language model runs once per prompt and the head is trained on the stored states.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ValueHead(nn.Module):
         self.attention = nn.MultiheadAttention(hidden, heads, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden, 1)
-        # an unbounded reward is standardised by these
+        # an unbounded reward is standardized with these
         self.register_buffer("shift", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
         self._is_bounded = bool(np.isfinite(lo) and np.isfinite(hi))
@@ -56,7 +56,7 @@ class ValueHead(nn.Module):
 
     @torch.no_grad()
     def start_at(self, targets: Tensor, weights: Tensor) -> None:
-        """Start from the best constant: the weighted mean of the targets."""
+        """Initialize the head so that it predicts about the weighted mean of the targets."""
         mean = (targets * weights).sum() / weights.sum()
         self.linear.weight.mul_(0.1)
         if self._is_bounded:
@@ -69,9 +69,9 @@ class ValueHead(nn.Module):
 
 @torch.inference_mode()
 def prompt_states(model: PreTrainedModel, prompts: Sequence[IntArray], pad: int, batch_tokens: int) -> list[Tensor]:
-    """Last-layer states of each prompt, (P_i, H) fp32 on the CPU, from a model in eval mode.
+    """Last-layer hidden states of each prompt, (P_i, H) fp32 on the CPU, from a model in eval mode.
 
-    Prompts are sorted by length to save padding; padding takes no part.
+    Prompts are sorted by length to save padding, which is masked.
     """
     states: dict[int, Tensor] = {}
     for chosen in by_tokens([len(prompt) for prompt in prompts], batch_tokens):
@@ -100,13 +100,13 @@ def predict(head: ValueHead, states: Sequence[Tensor], batch_size: int = 256) ->
 
 @dataclass(frozen=True)
 class Fit:
-    """Heads fitted by k folds, and how well they do on the prompts they did not see.
+    """Cross-fitted heads and their error on held-out prompts.
 
     Attributes:
-        heads: one a fold, which did not see that fold's prompts.
+        heads: one per fold, fitted without the prompts of that fold.
         folds: (N,) the fold of each prompt.
         epoch: the number of epochs with the lowest held-out error.
-        error, constant_error: held-out mean squared error of the heads, and of the training folds' mean.
+        error, constant_error: held-out MSE of the heads, and of predicting the mean of the training folds.
     """
 
     heads: list[ValueHead]
@@ -142,8 +142,8 @@ def train_head(
 
     Args:
         states: N prompts' states, (P_i, H).
-        targets, weights: (N,) mean reward of each prompt's responses, and how many there are.
-        after_epoch: called with each epoch's number (0 before any) and the head as it then is.
+        targets, weights: (N,) mean reward of each prompt's responses, and their number.
+        after_epoch: called with the number of each epoch (0 before the first) and the current head.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
@@ -164,7 +164,7 @@ def train_head(
 
 
 def cross_fit(states: Sequence[Tensor], targets: FloatArray, weights: FloatArray, options: HeadOptions, k: int) -> Fit:
-    """Fit k heads, each without one fold of the prompts, for the number of epochs that is best on held-out prompts."""
+    """Fit k heads, each without one fold of the prompts, for the number of epochs with the lowest held-out error."""
     y, w = (torch.tensor(a, dtype=torch.float32) for a in (targets, weights))
     folds = np.random.default_rng(options.seed).permutation(len(states)) % k
     curve = np.zeros(options.epochs + 1)
@@ -180,7 +180,7 @@ def cross_fit(states: Sequence[Tensor], targets: FloatArray, weights: FloatArray
         mean = np.average(targets[seen], weights=weights[seen])
         constant += float((weights[unseen] * (mean - targets[unseen]) ** 2).sum())
     epoch, total = int(curve.argmin()), float(weights.sum())
-    # trained again rather than kept: a copy for each epoch would not fit for wide models
+    # trained again, because copies of the heads of every epoch would not fit into memory for wide models
     heads = [
         train_head([states[i] for i in np.flatnonzero(folds != f).tolist()], y[folds != f], w[folds != f], options, epoch)
         for f in range(k)

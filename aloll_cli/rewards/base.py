@@ -61,7 +61,7 @@ class Reward(ABC):
     Sorting, batching, resuming and checking for NaN are the work of the driver (scoring.py), not of a reward.
     """
 
-    version: ClassVar[int] = 1  # raised where its code gives other results: what was built by the old code is not used then
+    version: ClassVar[int] = 1  # to be increased when a change of the code changes results
 
     @property
     def label(self) -> str:

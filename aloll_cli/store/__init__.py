@@ -1,1 +1,1 @@
-"""How what is made is kept: artifacts, locks, manifests, tables, the hub."""
+"""Storage: artifacts, locks, manifests, tables, the hub."""

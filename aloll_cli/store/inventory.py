@@ -1,4 +1,4 @@
-"""What lies under an output folder, read from the folders alone: what each artifact is, and which others were made from it."""
+"""The artifacts in an output folder: their states, sizes, and which were built from which."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from aloll_cli.store.locks import ArtifactLock
 from aloll_cli.store.manifest import damage_of
 
 FOLDER = re.compile(r"(?P<name>.+)-(?P<fingerprint>[0-9a-f]{12})(?P<partial>\.partial)?")
-RESULTS = ("policy", "metrics")  # kinds that are wanted for themselves; the others serve them
+RESULTS = ("policy", "metrics")  # kinds that users want to keep; the others are intermediate results
 
 
 class State(Enum):
-    """How far an artifact is; the values are what a person reads."""
+    """The state of an artifact; the values are what is shown."""
 
     complete = "complete"
     interrupted = "interrupted"
-    busy = "being made"
+    busy = "in progress"
     damaged = "damaged"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One artifact's folder.
+    """The folder of one artifact.
 
     Attributes:
         root: the task's folder, ``outputs/<task>``.
-        path: the artifact's.
+        path: the artifact's folder.
         kind: policy, values, …
-        name: with the fingerprint.
-        fingerprint: of its recipe.
-        state: how far it is.
-        bytes: of all its files.
-        age: seconds since one of them was last written.
-        inputs: the fingerprints of what it is made from, directly; None where its recipe cannot be read.
+        name: the folder's name, which ends with the fingerprint.
+        fingerprint: hash of its recipe.
+        state: complete, interrupted, in progress or damaged.
+        bytes: total size of its files.
+        age: seconds since a file was last written.
+        inputs: fingerprints of its direct inputs; None if its recipe cannot be read.
     """
 
     root: Path
@@ -58,14 +58,14 @@ class Entry:
     inputs: frozenset[str] | None
 
     def lock(self) -> ArtifactLock:
-        """The right to make it, or to remove it."""
+        """The lock that building or removing it needs."""
         return ArtifactLock(self.root, f"{self.kind}/{self.name}")
 
 
 def entries(output_dir: Path) -> list[Entry]:
-    """Every artifact under ``output_dir/<task>/<kind>/``, by task, kind and name; whatever else lies there is nobody's.
+    """Every artifact under ``output_dir/<task>/<kind>/``, by task, kind and name; other files are ignored.
 
-    What another process renames or removes meanwhile is left out.
+    Artifacts that another process renames or removes meanwhile are left out.
     """
     found = []
     for root in sorted(output_dir.glob("*")):
@@ -77,7 +77,7 @@ def entries(output_dir: Path) -> list[Entry]:
 
 
 def users(found: list[Entry]) -> dict[str, list[Entry]]:
-    """By fingerprint, the artifacts that were made from it directly, or are about to be."""
+    """By fingerprint, the artifacts that have it as a direct input, complete or not."""
     using: dict[str, list[Entry]] = {entry.fingerprint: [] for entry in found}
     for entry in found:
         for needed in entry.inputs or ():
@@ -86,10 +86,10 @@ def users(found: list[Entry]) -> dict[str, list[Entry]]:
 
 
 def unused(found: list[Entry]) -> list[Entry]:
-    """What no policy and no evaluation was made from, and nothing that is being made needs.
+    """Unreferenced artifacts: neither policies nor evaluations nor in progress, nor inputs of such, directly or not.
 
     Raises:
-        UserError: the recipe of one of those cannot be read, so that nobody knows what it needs.
+        UserError: the recipe of a referenced artifact cannot be read, so that its inputs are unknown.
     """
     by_fingerprint = {entry.fingerprint: entry for entry in found}
     left = [entry for entry in found if entry.kind in RESULTS or entry.state is State.busy]
@@ -97,8 +97,8 @@ def unused(found: list[Entry]) -> list[Entry]:
     while left:
         entry = left.pop()
         if entry.inputs is None:
-            hint = f"If it is not wanted, remove it first: {shlex.join(['rm', '-r', str(entry.path)])}"
-            raise UserError(f"{entry.path} has no readable recipe.json, which says what it was made from.", hint)
+            hint = f"If you do not need it, remove it first: {shlex.join(['rm', '-r', str(entry.path)])}"
+            raise UserError(f"{entry.path} has no readable recipe.json, so its inputs are unknown.", hint)
         used.add(entry.fingerprint)
         left += [by_fingerprint[name] for name in entry.inputs - used if name in by_fingerprint]
     return [entry for entry in found if entry.fingerprint not in used]
@@ -122,7 +122,7 @@ def _entry(root: Path, path: Path, found: re.Match[str]) -> Entry:
 
 
 def _recipe(file: Path, digits: str) -> dict[str, Any] | None:
-    """An artifact's recipe, or None where it is torn, altered or not there."""
+    """An artifact's recipe, or None if it is incomplete, altered or missing."""
     try:
         recipe: dict[str, Any] = read_json(file)
     except (OSError, ValueError):
@@ -154,7 +154,7 @@ def age(seconds: float) -> str:
 
 
 def table(found: list[Entry], everything: list[Entry]) -> Iterator[str]:
-    """Lines of text: one for each task, one for each artifact of it; ``everything`` says who uses them."""
+    """Lines of text: one per task and one per artifact; ``everything`` is where their users are looked up."""
     using = users(everything)
     rows = [
         (entry.kind, entry.name, entry.state.value, size(entry.bytes), age(entry.age), _counted(using[entry.fingerprint]))
@@ -171,7 +171,7 @@ def table(found: list[Entry], everything: list[Entry]) -> Iterator[str]:
 
 
 def _row(cells: tuple[str, ...], widths: list[int]) -> str:
-    right = (3, 4)  # sizes and ages
+    right = (3, 4)  # the columns of sizes and ages
     padded = [
         cell.rjust(width) if i in right else cell.ljust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]

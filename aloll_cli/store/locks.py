@@ -1,7 +1,7 @@
-"""Who is making what: one lock file an artifact, in ``outputs/<task>/.locks/``.
+"""Locks: one file per artifact in ``outputs/<task>/.locks/``, held by the process that builds the artifact.
 
-The files stay: removing one that another process has just opened would let two processes hold "the" lock. Every lock ends
-with the process that holds it, however that ends.
+The files are never removed: removing one that another process has just opened would let two processes hold the lock. The
+operating system releases a lock when its process ends, however that happens.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ FOLDER = ".locks"
 
 
 class ArtifactLock:
-    """The right to make one artifact."""
+    """The lock of one artifact."""
 
     def __init__(self, root: Path, folder: str) -> None:
-        """Of the artifact ``folder`` of the task folder ``root``."""
+        """The lock of the artifact ``folder`` in the task folder ``root``."""
         self._name = _folder(root) / folder.replace("/", "-")
         self._file = self._name.with_name(f"{self._name.name}.lock")
         self._holder = self._name.with_name(f"{self._name.name}.holder")
         self._lock = FileLock(self._file)
 
-    def try_acquire(self, patience: float = 0) -> bool:
-        """Take the lock if nobody has it for so many seconds. Raises UserError where there is no place to write."""
+    def try_acquire(self, timeout: float = 0) -> bool:
+        """Acquire the lock within so many seconds; returns whether it was. Raises UserError if the folder is not writable."""
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=patience)
+            self._lock.acquire(timeout=timeout)
             self._holder.write_text(f"process {os.getpid()} on {os.uname().nodename}")
         except Timeout:
             return False
         except OSError as error:
-            raise _no_place(error, self._file.parents[1]) from None
+            raise _not_writable(error, self._file.parents[1]) from None
         return True
 
     def is_held(self) -> bool:
-        """Whether somebody is making the artifact now."""
+        """Whether a process is building the artifact now."""
         if not self._file.exists():
             return False
         try:
@@ -53,35 +53,35 @@ class ArtifactLock:
             return True
 
     def holder(self) -> str:
-        """The process that has it, as far as it has said so."""
+        """The process that holds the lock, if it is known."""
         try:
             return self._holder.read_text() or "another process"
-        except FileNotFoundError:  # it has just ended
+        except FileNotFoundError:  # the process has just released it
             return "another process"
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self._holder.unlink(missing_ok=True)
         self._lock.release()
 
 
 class Presence:
-    """Tells others, as long as the process lives, that it may use any artifact of a task's folder."""
+    """A shared lock on a task's folder while the process lives: ``aloll clean`` must not remove what it may be reading."""
 
     def __init__(self, root: Path) -> None:
-        with suppress(OSError):  # a folder that cannot be written to cannot be cleaned either; making will complain
+        with suppress(OSError):  # nothing can be removed from a read-only folder; building will raise the error
             self._stream = _open_presence(root)
             fcntl.flock(self._stream, fcntl.LOCK_SH)
 
 
 @contextmanager
 def alone_in(root: Path) -> Iterator[None]:
-    """Nobody else uses the artifacts of a task's folder while this lasts. Raises UserError where somebody does."""
+    """An exclusive lock on a task's folder. Raises UserError if another process uses it."""
     with _open_presence(root) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another command is using {root}.", "Wait for it, and repeat the command.") from None
+            raise UserError(f"another command is using {root}.", "Wait until it has finished, then repeat the command.") from None
         yield
 
 
@@ -94,6 +94,6 @@ def _folder(root: Path) -> Path:
     return root / FOLDER
 
 
-def _no_place(error: OSError, root: Path) -> UserError:
+def _not_writable(error: OSError, root: Path) -> UserError:
     reason = (error.strerror or str(error)).lower()
     return UserError(f"output_dir: {error.filename or _folder(root)} cannot be written: {reason}.", "output_dir=FOLDER")

@@ -1,4 +1,4 @@
-"""What a finished artifact consists of: manifest.json lists every file with its size and checksum."""
+"""manifest.json: every file of a complete artifact with its size and checksum."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NOT_LISTED = ("manifest.json", "log.txt")
 
 
 def files_of(directory: Path) -> list[Path]:
-    """Every file that a manifest lists, in order."""
+    """Every file that a manifest lists, sorted."""
     files = (file for file in directory.rglob("*") if file.is_file())
     return sorted(file for file in files if str(file.relative_to(directory)) not in NOT_LISTED)
 
 
 def write_manifest(directory: Path) -> None:
-    """Sizes and checksums of every file; the last file to be written."""
+    """Write size and checksum of every file; this must be the last file of an artifact."""
     files = {
         str(file.relative_to(directory)): {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files_of(directory)
     }
@@ -27,11 +27,11 @@ def write_manifest(directory: Path) -> None:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with a finished artifact.
+    """What is wrong with a complete artifact.
 
     Attributes:
-        what: in words.
-        stray: a file that is too many, where that is all.
+        what: a description.
+        stray: the unexpected file, if that is what is wrong.
     """
 
     what: str
@@ -39,7 +39,7 @@ class Damage:
 
 
 def damage_of(directory: Path, contents: bool = True) -> Damage | None:
-    """What is wrong with a finished artifact's files, or None; without contents, their sizes alone are looked at."""
+    """What is wrong with the files of a complete artifact, or None; without ``contents`` only sizes are checked."""
     try:
         listed = {
             name: (entry["bytes"], entry["sha256"])
@@ -54,8 +54,8 @@ def damage_of(directory: Path, contents: bool = True) -> Damage | None:
         if file.stat().st_size != size:
             return Damage(f"{name} has {file.stat().st_size} bytes instead of {size}")
         if contents and sha256(file) != checksum:
-            return Damage(f"{name} was altered (its checksum differs)")
+            return Damage(f"{name} was changed (its checksum differs)")
     for file in files_of(directory):
-        if str(file.relative_to(directory)) not in listed and not file.name.startswith("."):  # as file systems leave some
-            return Damage(f"{file.relative_to(directory)} does not belong there", file)
+        if str(file.relative_to(directory)) not in listed and not file.name.startswith("."):  # hidden files of the system
+            return Damage(f"{file.relative_to(directory)} is not in its manifest", file)
     return None

@@ -1,8 +1,8 @@
-"""Artifacts, and the store that makes them like make does: what is there is reused, what is missing is made.
+"""Artifacts, and the store that builds the missing ones, like make.
 
-An artifact lives in ``outputs/<task>/<kind>/<name>-<fingerprint>/``. The fingerprint is a hash of its recipe, known before
-anything runs: its kind and version, its identity, and the recipes of its inputs. It is made in a folder ending in
-``.partial``, continued there if interrupted, and appears by one rename after ``manifest.json``, the last file, was written.
+An artifact is a folder ``outputs/<task>/<kind>/<name>-<fingerprint>/``. The fingerprint is a hash of its recipe, which is known
+before anything runs: its kind and version, its identity, and the recipes of its inputs. It is built in a folder that ends in
+``.partial``, where an interrupted build is resumed. After ``manifest.json``, the last file, was written the folder is renamed.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ from aloll_cli.stopping import Stopper
 from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import damage_of, write_manifest
 
-POLL = 0.2  # seconds between two looks at a lock
+POLL = 0.2  # seconds between two attempts to acquire a lock
 
 
 class Artifact(ABC):
-    """Something that is made once from a recipe."""
+    """A folder of files that is built once from a recipe."""
 
     kind: str
     version: ClassVar[int] = 1
 
-    resumes: ClassVar[bool] = True  # whether an interrupted making goes on where it stood, or starts again
+    resumes: ClassVar[bool] = True  # whether an interrupted build is resumed; otherwise it starts again
 
-    name: str  # what a person reads in the folder's name
-    stage: str  # the command that makes it
+    name: str  # the readable part of the folder's name
+    stage: str  # the command that builds it
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What decides the result, beside the inputs; plain values."""
+        """Everything besides the inputs that affects the result, as plain values."""
 
     @abstractmethod
     def inputs(self) -> dict[str, Artifact]:
-        """What must be there before, by the role it plays."""
+        """The artifacts that it is built from, by role."""
 
     @abstractmethod
     def make(self, job: Job) -> None:
-        """Write the files into ``job.directory``, or continue where an interrupted run left it."""
+        """Write the files into ``job.directory``, or resume an interrupted build there."""
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
-        """All that decides the result, as plain nested values."""
+        """Everything that affects the result, as nested plain values."""
         inputs = {role: artifact.recipe for role, artifact in self.inputs().items()}
         return {"kind": self.kind, "version": self.version, "identity": self.identity(), "inputs": inputs}
 
@@ -75,15 +75,15 @@ class Artifact(ABC):
 
 @dataclass(frozen=True)
 class Job:
-    """One making of an artifact.
+    """One build of an artifact.
 
     Attributes:
-        directory: where the files go.
+        directory: where the files are written.
         store: where the inputs are.
-        runtime: options that cannot change the result.
-        world: the processes that work together.
+        runtime: options that do not affect the result.
+        world: the processes of this command.
         log: the terminal and the artifact's log file.
-        stopper: knows whether to stop where work can be left.
+        stopper: whether a stop was requested.
     """
 
     directory: Path
@@ -104,36 +104,36 @@ class Store:
     def __init__(
         self, root: Path, runtime: Runtime, world: World, stopper: Stopper, command: Command, config: dict[str, Any]
     ) -> None:
-        """Open the folder ``root``; nothing is made yet.
+        """Open the folder ``root``; nothing is built yet.
 
         Args:
             root: ``outputs/<task>``.
-            runtime: options that cannot change a result.
-            world: the processes that work together.
-            stopper: knows whether to stop where work can be left.
+            runtime: options that do not affect results.
+            world: the processes of this command.
+            stopper: whether a stop was requested.
             command: what the user typed, for messages.
-            config: the configuration as plain values, kept beside what is made.
+            config: the configuration as plain values, saved with every artifact.
         """
         self.root, self.runtime, self.world, self.stopper, self.command = root, runtime, world, stopper, command
         self._config = config
         self.log = self._log_to(None)
         self._verified: set[str] = set()
-        self._presence: Presence | None = None  # keeps aloll clean away
+        self._presence: Presence | None = None  # prevents aloll clean from removing inputs
 
     def path(self, artifact: Artifact) -> Path:
         """Where an artifact is, or will be."""
         return self.root / artifact.folder
 
     def ensure(self, artifact: Artifact, wanted: bool = True) -> Path:
-        """Make an artifact unless it is there, and before it whatever it needs.
+        """Build an artifact and the inputs it needs, unless they are cached.
 
         Args:
-            artifact: what to make.
-            wanted: whether the stage asked for it, rather than something downstream (``upstream=require`` refuses those).
+            artifact: what to build.
+            wanted: whether the stage asked for it itself, and not as an input, which ``upstream=require`` refuses to build.
 
         Raises:
-            UserError: an artifact is damaged, missing where ``upstream=require``, or in other hands where ``busy=refuse``.
-            Interrupted: somebody asked to stop.
+            UserError: an artifact is damaged, missing under ``upstream=require``, or locked under ``busy=refuse``.
+            Interrupted: a stop was requested.
         """
         if artifact.fingerprint in self._verified:
             return self.path(artifact)
@@ -142,26 +142,26 @@ class Store:
         if not self.world.decide(lambda: self.is_complete(artifact)):
             if self.runtime.upstream is Upstream.require and not wanted:
                 raise UserError(
-                    f"{artifact.folder} is missing, and upstream=require forbids making it.",
-                    f"Make it with: {self.command.but(artifact.stage, 'upstream=require')}",
+                    f"{artifact.folder} is missing, and upstream=require does not build it.",
+                    f"Build it with: {self.command.but(artifact.stage, 'upstream=require')}",
                 )
-            # inputs of inputs too: making may read them, and what is altered must not be used
+            # inputs of inputs, too: building may read them, and damaged files must not be used
             for needed in upstream(artifact):
                 self.ensure(needed, wanted=False)
             with self._lock(artifact):
                 if self.world.decide(lambda: not self.is_complete(artifact)):
-                    self._make(artifact)
+                    self._build(artifact)
                     self._verified.add(artifact.fingerprint)
                     return self.path(artifact)
-        self.log.say(f"reused  {artifact.folder}")
+        self.log.say(f"cached    {artifact.folder}")
         self._verified.add(artifact.fingerprint)
         return self.path(artifact)
 
     def is_complete(self, artifact: Artifact) -> bool:
-        """Whether an artifact is there and whole.
+        """Whether an artifact is there and complete.
 
         Raises:
-            UserError: it is there, but a file is missing, truncated, altered or too many.
+            UserError: it is there, but a file is missing, truncated, changed or unexpected.
         """
         directory = self.path(artifact)
         if not directory.exists():
@@ -170,30 +170,30 @@ class Store:
         if damage is None:
             return True
         if damage.stray is not None:
-            hint = f"Move it elsewhere, or remove it: {shlex.join(['rm', str(damage.stray)])}"
+            hint = f"Move it elsewhere or remove it: {shlex.join(['rm', str(damage.stray)])}"
         else:
-            hint = f"Remove it and make it again: {shlex.join(['rm', '-r', str(directory)])} && {self.command}"
+            hint = f"Remove the artifact and build it again: {shlex.join(['rm', '-r', str(directory)])} && {self.command}"
         raise UserError(f"{directory} is damaged: {damage.what}.", hint)
 
-    def _make(self, artifact: Artifact) -> None:
+    def _build(self, artifact: Artifact) -> None:
         if self.world.decide(lambda: self.stopper.requested):
             raise self.stopper.interruption()
         directory = self.path(artifact)
         partial = directory.with_name(directory.name + ".partial")
         start = time.monotonic()
         self.world.wait()
-        goes_on = artifact.resumes and partial.exists()
+        resuming = artifact.resumes and partial.exists()
         self.world.wait()
         try:
             if self.world.is_main:
-                if not goes_on:
+                if not resuming:
                     shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True, exist_ok=True)
                 write_text(partial / "recipe.json", json.dumps(artifact.recipe, indent=1, sort_keys=True))
                 write_text(partial / "config.yaml", _yaml(self._config))
             self.world.wait()
             log = self._log_to(partial / "log.txt")
-            log.say(f"{'resumes' if goes_on else 'makes  '} {artifact.folder}")
+            log.say(f"{'resuming' if resuming else 'building'}  {artifact.folder}")
             artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
             self.world.wait()
             if self.world.is_main:
@@ -208,8 +208,8 @@ class Store:
         if self.world.is_main:
             os.rename(partial, directory)
         self.world.wait()
-        self.log.say(f"made    {artifact.folder}")
-        self.log.detail(f"        in {time.monotonic() - start:.1f} s; {_peak_memory():,} MiB of memory at most until here")
+        self.log.say(f"built     {artifact.folder} in {time.monotonic() - start:.1f} s")
+        self.log.detail(f"          peak memory so far: {_peak_memory():,} MiB")
 
     def _log_to(self, file: Path | None) -> Log:
         is_main = self.world.is_main
@@ -220,14 +220,14 @@ class Store:
 
     @contextmanager
     def _main_lock(self, artifact: Artifact) -> Iterator[None]:
-        """Saves work only: it is the rename that commits."""
+        """The lock prevents duplicate work; correctness rests on the rename alone."""
         lock = ArtifactLock(self.root, artifact.folder)
-        if not lock.try_acquire(patience=POLL):
+        if not lock.try_acquire(timeout=POLL):
             if self.runtime.busy is Busy.refuse:
                 raise UserError(
-                    f"{artifact.folder} is being made by {lock.holder()}.", "Wait for it, or let aloll wait: busy=wait"
+                    f"{artifact.folder} is being built by {lock.holder()}.", "Wait for it, or let aloll wait: busy=wait"
                 )
-            self.log.say(f"waits   {artifact.folder}: {lock.holder()} is making it")
+            self.log.say(f"waiting   {artifact.folder}: {lock.holder()} is building it")
             while not lock.try_acquire():
                 self.stopper.check()
                 time.sleep(POLL)
@@ -238,7 +238,7 @@ class Store:
 
 
 def upstream(artifact: Artifact) -> list[Artifact]:
-    """Every artifact that one is made from, directly or not, each once and after its own inputs."""
+    """Every artifact that one is built from, directly or not, each once and after its own inputs."""
     found: dict[str, Artifact] = {}
     for needed in artifact.inputs().values():
         found |= {before.fingerprint: before for before in upstream(needed)} | {needed.fingerprint: needed}
@@ -246,18 +246,18 @@ def upstream(artifact: Artifact) -> list[Artifact]:
 
 
 def _tidy(partial: Path) -> None:
-    """Leave of a failed making what the next one can go on with: whole blocks and whole checkpoints; or nothing."""
+    """Clean up after a failed build: keep complete blocks and checkpoints, which can be resumed; or remove everything."""
     if any(partial.rglob("part-*.parquet")) or any(partial.glob("checkpoints/update-*")):
         for stale in [*partial.rglob(".*.tmp")]:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
         return
     shutil.rmtree(partial, ignore_errors=True)
-    with suppress(OSError):  # other artifacts are in there
+    with suppress(OSError):  # not empty: other artifacts of this kind
         partial.parent.rmdir()
 
 
 def _peak_memory() -> int:
-    """MiB that this process had at most so far."""
+    """Peak memory of this process so far, in MiB."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

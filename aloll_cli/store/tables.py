@@ -1,8 +1,8 @@
 """Tables keyed by example id: Parquet in blocks of a fixed number of rows.
 
-A block is written beside and renamed whole, so what is there is complete: it is the unit of resuming and of sharing work
-between processes. Where rows are computed in another order than that of the table, blocks hold them as they were computed,
-and their column ``place`` says where each belongs.
+Blocks are written atomically, so every existing block is complete. A block is the unit of resuming and of sharing work between
+processes. If rows are computed in another order than that of the table, blocks hold them in the order of computation and a
+column ``place`` with the position of each row in the table.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import IntArray
     from aloll_cli.store.store import Job
 
-BLOCK = 256  # rows; part of the artifacts' formats
+BLOCK = 256  # rows; part of the file format of artifacts
 
 
 def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[int, int], pa.Table], block: int = BLOCK) -> None:
-    """Make a table block by block, leaving alone the blocks that an interrupted run left.
+    """Write a table block by block; blocks of an interrupted run are kept.
 
     Args:
-        job: what is being made; the table becomes the folder ``name`` in its directory.
-        name: the folder.
-        rows: how many rows the table has.
-        label: what progress is called.
-        compute: (start, stop) → the table of those rows; may count them by ``job.log.advance`` while it goes.
-        block: rows of a block; more of them where rows cost little.
+        job: the build; the table becomes the folder ``name`` in its directory.
+        name: of the folder.
+        rows: number of rows of the table.
+        label: of the progress bar.
+        compute: (start, stop) → the table of those rows; may count them with ``job.log.advance`` meanwhile.
+        block: rows per block; larger for rows that are cheap to compute.
 
     Raises:
-        UserError: the first error that any process met.
-        Interrupted: somebody asked to stop; what is there is kept.
+        UserError: the first error of any process.
+        Interrupted: a stop was requested; finished blocks are kept.
     """
     folder = job.directory / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,11 +47,11 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
     mine = [i for i in range(len(starts)) if i % job.world.size == job.world.rank]
     left = [i for i in mine if not _part(folder, i).exists()]
     if len(left) < len(mine):
-        job.log.say(f"  {label}: resumed, {len(mine) - len(left)} of {len(mine)} blocks were there")
+        job.log.say(f"  {label}: resumed with {len(mine) - len(left)} of {len(mine)} blocks done")
     error: UserError | None = None
     stopped = False
-    there = rows - sum(min(block, rows - starts[i]) for i in left)
-    with job.log.progress(label, rows, there) as meter, _unsearched():
+    done = rows - sum(min(block, rows - starts[i]) for i in left)
+    with job.log.progress(label, rows, done) as meter, _frozen_garbage_collector():
         try:
             for i in left:
                 if stopped := job.stopper.requested:
@@ -67,13 +67,13 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
             if error is None:
                 raise
     job.world.agree(error)
-    if any(job.world.gather(stopped)):  # by one process's clock perhaps
+    if any(job.world.gather(stopped)):  # max_hours may have passed in one process only
         raise job.stopper.interruption()
 
 
 @contextmanager
-def _unsearched() -> Iterator[None]:
-    """Spares the garbage collector what is there already, a million objects of libraries: a fifth of the time of encoding."""
+def _frozen_garbage_collector() -> Iterator[None]:
+    """Hides existing objects, a million of libraries, from the garbage collector; this saves a fifth of the encoding time."""
     gc.freeze()
     try:
         yield
@@ -82,16 +82,16 @@ def _unsearched() -> Iterator[None]:
 
 
 def write_table(file: Path, table: pa.Table) -> None:
-    """Write one Parquet file whole or not at all."""
+    """Write one Parquet file atomically."""
     import pyarrow.parquet as pq
 
-    beside = file.with_name(f".{file.name}.tmp")
-    pq.write_table(table, beside, compression="zstd")
-    os.replace(beside, file)
+    temporary = file.with_name(f".{file.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    os.replace(temporary, file)
 
 
 def read_blocks(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The whole table of a folder of blocks, its rows in their places; of some columns only where they are named."""
+    """The table in a folder of blocks, with its rows in order; all columns, or those named."""
     import pyarrow as pa
 
     table = pa.concat_tables([_read(part, columns) for part in _parts(folder)])
@@ -101,7 +101,7 @@ def read_blocks(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def open_blocks(folder: Path, columns: Sequence[str]) -> Rows | pa.Table:
-    """The same a few blocks at a time, where the rows lie in their places; both have ``num_rows`` and ``slice``."""
+    """The same table, read a few blocks at a time if its rows are stored in order; both have ``num_rows`` and ``slice``."""
     import pyarrow.parquet as pq
 
     parts = _parts(folder)
@@ -109,10 +109,10 @@ def open_blocks(folder: Path, columns: Sequence[str]) -> Rows | pa.Table:
 
 
 class Rows:
-    """The rows of Parquet files, one file after another, of which a few row groups are in memory at a time."""
+    """The rows of one or more Parquet files; only a few row groups are in memory at a time."""
 
     def __init__(self, files: Sequence[Path], columns: Sequence[str] | None = None) -> None:
-        """Open files; columns: those to read, all of them where none is named."""
+        """Open files; ``columns`` are those to read, None for all."""
         import numpy as np
         import pyarrow.parquet as pq
 
@@ -131,7 +131,7 @@ class Rows:
         return int(self._starts[-1])
 
     def slice(self, start: int, length: int) -> pa.Table:
-        """Some rows in order."""
+        """``length`` rows from ``start`` on."""
         import numpy as np
         import pyarrow as pa
 
@@ -141,7 +141,7 @@ class Rows:
         return pa.concat_tables(self._read.values()).slice(start - int(self._starts[first]), length)
 
     def take(self, rows: IntArray) -> pa.Table:
-        """Rows by their numbers, at least one, which ascend; a row group of them is in memory at a time."""
+        """Rows by index, at least one and in ascending order; one row group is in memory at a time."""
         import numpy as np
         import pyarrow as pa
 
@@ -153,7 +153,7 @@ class Rows:
         return pa.concat_tables(pieces)
 
     def batches(self) -> Iterator[pa.Table]:
-        """All rows, a row group at a time."""
+        """All rows, one row group at a time."""
         for i in range(len(self._groups)):
             yield self._group(i)
 

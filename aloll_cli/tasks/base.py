@@ -148,7 +148,7 @@ class Task(ABC):
     chat: Chat = field(metadata=EXAMPLES)
     stop: list[str] = field(metadata=EXAMPLES)  # generated text ends before the first of these
 
-    version: ClassVar[int] = 1  # raised where its code gives other results: what was built by the old code is not used then
+    version: ClassVar[int] = 1  # to be increased when a change of the code changes results
 
     hub: ClassVar[str | None] = None
     hub_revision: ClassVar[str | None] = None  # where another branch than the default one is read

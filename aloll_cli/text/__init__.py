@@ -1,1 +1,1 @@
-"""From text to tokens."""
+"""Tokenization: prompts, chat templates, encoding."""

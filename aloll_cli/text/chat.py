@@ -1,7 +1,7 @@
-"""Chats as a tokenizer's template shows them: control tokens come from the template, never from what somebody said.
+"""Chat templates, applied so that control tokens come from the template only, never from the text of a turn.
 
-The template is rendered with a mark in each turn's place and cut at the marks; the pieces between them, the same for every
-chat of these roles, are tokenised with their control tokens, and what was said is tokenised apart, without any.
+The template is rendered with a marker in place of each turn's text and split at the markers. The pieces between markers, which
+are the same for all chats with these roles, are tokenized with control tokens, and the texts of the turns without them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from aloll_cli.text.tokens import Pieces
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MARK = "\ue000{}\ue001"  # of Unicode's private use: no template's text holds it, and none trims it
+MARK = "\ue000{}\ue001"  # private-use characters, which no template contains or strips
 MARKS = re.compile("\ue000(\\d+)\ue001")
-DATE = "26 Jul 2024"  # for templates that ask for today's: the same recipe gives the same tokens on any day
+DATE = "26 Jul 2024"  # for templates that insert today's date: a recipe must give the same tokens on any day
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What a template writes around n turns.
+    """The text of a template around n turns.
 
     Attributes:
-        texts: (n + 1,) before, between and behind what was said, the opening of the answer included.
-        ids: (n + 1,) their tokens.
-        order: (n,) the turn that stands in each gap.
+        texts: (n + 1,) texts before, between and after the turns, including the header of the response.
+        ids: (n + 1,) their token ids.
+        order: (n,) index of the turn in each gap.
     """
 
     texts: list[str]
@@ -38,11 +38,11 @@ class Skeleton:
     order: list[int]
 
     def filled(self, said: Sequence[str]) -> str:
-        """The chat as text."""
+        """The chat as text, given the text of each turn."""
         return "".join(chain.from_iterable(zip_longest(self.texts, (said[turn] for turn in self.order), fillvalue="")))
 
     def filled_ids(self, said: Sequence[list[int]]) -> list[int]:
-        """The chat as tokens."""
+        """The chat as token ids, given those of each turn."""
         pieces = chain.from_iterable(zip_longest(self.ids, (said[turn] for turn in self.order), fillvalue=[]))
         return [token for piece in pieces for token in piece]
 
@@ -51,34 +51,35 @@ class ChatTemplate:
     """The chat template of a tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, thinking: bool) -> None:
-        """Raises UserError where the template is to be told of thinking and knows no such thing."""
+        """Raises UserError if thinking is to be turned off and the template has no option for it."""
         self._tokenizer, self._pieces = tokenizer, Pieces(tokenizer)
         self._options: dict[str, Any] = {"date_string": DATE} | ({} if thinking else {"enable_thinking": False})
         if not thinking and "enable_thinking" not in str(tokenizer.chat_template):
-            raise UserError("task.chat=without_thinking: the chat template knows no enable_thinking.", "task.chat=template")
+            what = "task.chat=without_thinking: the model's chat template has no option enable_thinking."
+            raise UserError(what, "task.chat=template")
         self._skeletons: dict[tuple[str, ...], Skeleton] = {}
 
     def skeleton(self, roles: tuple[str, ...]) -> Skeleton:
-        """What the template writes around turns of these roles, up to the beginning of the assistant's answer.
+        """The text around turns with these roles, up to the start of the assistant's response.
 
         Raises:
-            UserError: it refuses such turns, or does not show each of them once.
+            UserError: the template rejects such turns, or does not render each of them exactly once.
         """
         if roles not in self._skeletons:
             self._skeletons[roles] = self._skeleton(roles, opened=True)
         return self._skeletons[roles]
 
     def shown(self, roles: tuple[str, ...], texts: Sequence[str]) -> list[str]:
-        """What the template makes of each turn's text by itself: trimmed, say, or without an earlier answer's thoughts."""
+        """Each turn's text as the template renders it: stripped, for example, or without the thoughts of earlier responses."""
         skeleton = self.skeleton(roles)
         if self._rendered(roles, texts, opened=True) == skeleton.filled(texts):
             return list(texts)
         return [self._alone(skeleton, roles, turn, text) for turn, text in enumerate(texts)]
 
     def end(self) -> int | None:
-        """The control token that follows what the assistant said, or None where none does."""
-        behind = self._skeleton(("user", "assistant"), opened=False).ids[-1]
-        for token in behind:
+        """The control token after an assistant turn, or None if there is none."""
+        after = self._skeleton(("user", "assistant"), opened=False).ids[-1]
+        for token in after:
             if token in self._tokenizer.all_special_ids or self._is_control(token):
                 return token
             if str(self._tokenizer.decode([token])).strip():
@@ -94,18 +95,18 @@ class ChatTemplate:
         texts, order = pieces[::2], [int(turn) for turn in pieces[1::2]]
         for turn, role in enumerate(roles):
             if order.count(turn) != 1:
-                what = "leaves out" if turn not in order else "repeats"
-                raise _refusal(f"{what} turn {turn + 1}, the {role}'s, of {_listed(roles)}")
+                what = "omits" if turn not in order else "repeats"
+                raise _refusal(f"{what} turn {turn + 1}, by the {role}, of {_listed(roles)}")
         within = [i > 0 for i in range(len(texts))]
         return Skeleton(texts, self._pieces.ids(texts, within, control=True), order)
 
     def _alone(self, skeleton: Skeleton, roles: tuple[str, ...], turn: int, text: str) -> str:
-        """One turn's text among marks; as it was said where the template writes something else around it because of it."""
+        """One turn's text as rendered; unchanged if the template renders other text around it because of it."""
         marks = _marks(roles)
-        before, behind = skeleton.filled(marks).split(marks[turn])
+        before, after = skeleton.filled(marks).split(marks[turn])
         found = self._rendered(roles, [*marks[:turn], text, *marks[turn + 1 :]], opened=True)
-        fits = found.startswith(before) and found.endswith(behind) and len(found) >= len(before) + len(behind)
-        return found[len(before) : len(found) - len(behind)] if fits else text
+        fits = found.startswith(before) and found.endswith(after) and len(found) >= len(before) + len(after)
+        return found[len(before) : len(found) - len(after)] if fits else text
 
     def _rendered(self, roles: tuple[str, ...], texts: Sequence[str], opened: bool) -> str:
         from jinja2 import TemplateError
@@ -113,18 +114,18 @@ class ChatTemplate:
         turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
         try:
             return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened, **self._options))
-        except (TemplateError, ValueError, TypeError) as error:  # templates are other people's code
+        except (TemplateError, ValueError, TypeError) as error:  # a template may raise anything of these
             reason = " ".join(str(error).split())[:200].rstrip(".")
-            raise _refusal(f"refuses turns of {_listed(roles)}: {reason}") from error
+            raise _refusal(f"rejects turns with the roles {_listed(roles)}: {reason}") from error
 
 
 def chat_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The control token that a chat model puts behind an answer; None where there is no template, or none of its own."""
+    """The control token that ends a response of a chat model; None without a template, or if it has no such token."""
     if tokenizer.chat_template is None:
         return None
     try:
         return ChatTemplate(tokenizer, thinking=True).end()
-    except UserError:  # a template for other turns: its own rendering will say so
+    except UserError:  # the template rejects these roles; rendering a chat will raise the error
         return None
 
 
@@ -137,4 +138,4 @@ def _listed(roles: Sequence[str]) -> str:
 
 
 def _refusal(what: str) -> UserError:
-    return UserError(f"the model's chat template {what}.", "task.chat=plain, or another model")
+    return UserError(f"the model's chat template {what}.", "Set task.chat=plain, or choose another model.")

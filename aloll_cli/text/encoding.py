@@ -1,4 +1,4 @@
-"""From text to tokens: prompts, responses with the token that ends them, and padding."""
+"""Encoding of prompts and responses, and padding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedResponse:
-    """Token ids of a response, with the token that ends it where it was not cut; their text; how many tokens were cut off."""
+    """Token ids of a response, with the end token unless it was truncated; their text; how many tokens were cut off."""
 
     ids: list[int]
     text: str
@@ -33,7 +33,7 @@ class EncodedResponse:
 
 
 class Encoder:
-    """Prompt and response are tokenised apart; text never becomes a control token."""
+    """Tokenizes prompts and responses separately; text never becomes a control token."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int, max_response_tokens: int, chat: Chat) -> None:
         self._tokenizer, self._pieces, self._max_response = tokenizer, Pieces(tokenizer), max_response_tokens
@@ -43,10 +43,10 @@ class Encoder:
         self._templated = Templated(tokenizer, max_prompt_tokens, thinking) if through_template else None
 
     def prompts(self, prompts: Sequence[Sequence[PartDict]]) -> list[Prompt]:
-        """Encode prompts, each a list of parts (fields of tasks.base.Part), cut to the limit."""
+        """Encode prompts, each a list of parts (fields of tasks.base.Part), truncated to the limit."""
         renderings = [self._templated if self._templated and is_chat(parts) else self._plain for parts in prompts]
         texts = [rendering.texts(parts) for rendering, parts in zip(renderings, prompts, strict=True)]
-        # a template always begins the chat itself
+        # a template starts the chat itself
         within = [
             rendering is not self._plain or i > 0
             for rendering, prompt in zip(renderings, texts, strict=True)
@@ -59,7 +59,7 @@ class Encoder:
         ]
 
     def responses(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[EncodedResponse]:
-        """Encode the responses to prompts: cut on the right, or whole with the token that ends them."""
+        """Encode the responses to prompts: truncated on the right, or complete with the end token."""
         encoded = []
         for text, ids, prompt in zip(texts, self._pieces.ids(texts, [True] * len(texts)), prompts, strict=True):
             cut = max(len(ids) - self._max_response, 0)

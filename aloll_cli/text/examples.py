@@ -36,7 +36,7 @@ class ExampleTable:
 
     @cached_property
     def groups(self) -> tuple[IntArray, IntArray]:
-        """(N,) which distinct prompt a row has, and (G,) the first row of each distinct prompt, in order of appearance."""
+        """(N,) index of each row's unique prompt, and (G,) the first row of each unique prompt, in order of appearance."""
         import numpy as np
 
         codes = numbered(self.table.column("group"))
@@ -44,13 +44,13 @@ class ExampleTable:
 
     @cached_property
     def prompt_names(self) -> list[str]:
-        """(G,) the identity of each distinct prompt, in order of appearance."""
+        """(G,) the id of each unique prompt, in order of appearance."""
         names: list[str] = self.table.column("group").take(self.groups[1]).to_pylist()
         return names
 
     @cached_property
     def noise(self) -> BoolArray:
-        """(N,) whether a response was replaced by one to another prompt."""
+        """(N,) whether the response was replaced by one to another prompt (task.noise)."""
         noise: BoolArray = self.table.column("noise").to_numpy()
         return noise
 
@@ -63,11 +63,11 @@ class ExampleTable:
         return self._tokens("response_ids", row)
 
     def prompt_lengths(self) -> IntArray:
-        """(N,) tokens of each prompt."""
+        """(N,) number of tokens of each prompt."""
         return self._lengths("prompt_ids")
 
     def response_lengths(self) -> IntArray:
-        """(N,) tokens of each response."""
+        """(N,) number of tokens of each response."""
         return self._lengths("response_ids")
 
     @cached_property

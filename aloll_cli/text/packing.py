@@ -1,4 +1,4 @@
-"""Batches of rows of unlike length, with little padding."""
+"""Batches of rows of different lengths, with little padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def longest_first(lengths: Sequence[int] | IntArray) -> IntArray:
-    """Indices of rows by falling length, equal ones as they come: what does not fit into memory fails at once."""
+    """Indices of rows by decreasing length, ties in order: if a batch does not fit into memory, the first one fails."""
     import numpy as np
 
     return np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
@@ -21,10 +21,10 @@ def by_tokens(lengths: Sequence[int] | IntArray, budget: int) -> list[IntArray]:
 
     Args:
         lengths: (N,) tokens of each row.
-        budget: of a batch; a row longer than that is a batch of its own.
+        budget: tokens per batch; a longer row becomes a batch of its own.
 
     Returns:
-        Indices of each batch's rows, the longest first. All N occur once.
+        Indices of the rows of each batch, longest first. Each of the N rows occurs once.
     """
     order, batches, start = longest_first(lengths), [], 0
     while start < len(order):

@@ -1,4 +1,4 @@
-"""A prompt's parts as tokens, cut to a limit: as plain text, or through a chat template."""
+"""Rendering of prompts as token ids, truncated to a limit: as plain text, or with a chat template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PartDict = dict[str, Any]  # the fields of tasks.base.Part
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of a prompt, how many were cut off to fit, the token that ends a response, and whether a template was used."""
+    """Token ids of a prompt, how many were cut off, the end token of responses, and whether a template was used."""
 
     ids: list[int]
     cut: int
@@ -27,19 +27,19 @@ class Prompt:
 
 
 class Rendering(ABC):
-    """A way to show a prompt."""
+    """A way to render a prompt."""
 
     @abstractmethod
     def texts(self, parts: Sequence[PartDict]) -> list[str]:
-        """The texts to tokenise, in which nothing becomes a control token."""
+        """The texts to tokenize, without control tokens."""
 
     @abstractmethod
     def prompt(self, parts: Sequence[PartDict], ids: list[list[int]]) -> Prompt:
-        """The prompt from the tokens of those texts, cut to the limit."""
+        """The prompt, given the token ids of those texts, truncated to the limit."""
 
 
 class Plain(Rendering):
-    """Parts one after another behind BOS; they give way token by token from the left, in their order."""
+    """BOS and the parts one after another. Over-long prompts lose tokens from the left of each part, in drop order."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: int) -> None:
         self._eos, self._limit = int(tokenizer.eos_token_id), limit
@@ -54,11 +54,11 @@ class Plain(Rendering):
         excess = sum(map(len, ids)) - (self._limit - len(self._bos))
         ids, cut = _shortened(parts, ids, excess)
         whole = self._bos + [token for tokens in ids for token in tokens]
-        return Prompt(whole or [self._eos], cut, self._eos, templated=False)  # a model needs one token to start from
+        return Prompt(whole or [self._eos], cut, self._eos, templated=False)  # a model needs at least one token
 
 
 class Templated(Rendering):
-    """Turns in a chat template. Whole turns give way, then what was said in those that must stay, from the left."""
+    """A chat template. Over-long chats drop their oldest turns, then tokens from the left of the turns that must stay."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: int, thinking: bool) -> None:
         self._template, self._limit = ChatTemplate(tokenizer, thinking), limit
@@ -77,24 +77,24 @@ class Templated(Rendering):
         length = self._length(turns, ids)
         if length > self._limit:
             raise UserError(
-                f"task.max_prompt_tokens={self._limit}: the model's chat template writes {length} tokens around a prompt.",
-                "task.max_prompt_tokens=512, or task.chat=plain",
+                f"task.max_prompt_tokens={self._limit}: the model's chat template alone takes {length} tokens.",
+                "Set task.max_prompt_tokens=512, or task.chat=plain.",
             )
         tokens = self._template.skeleton(_roles(turns)).filled_ids(ids)
         return Prompt(tokens, whole - length, self._end, templated=True)
 
     def _without_oldest(self, turns: list[PartDict], ids: list[list[int]]) -> tuple[list[PartDict], list[list[int]]]:
-        """Turns that may give way, but never the last, go until the rest fits and does not begin with the assistant."""
+        """Drop turns, never the last one, until the rest fits and does not start with the assistant."""
         kept = list(range(len(turns)))
-        going = [i for i in _giving(turns) if turns[i]["drop"] is not None and i != kept[-1]]
+        droppable = [i for i in _drop_order(turns) if turns[i]["drop"] is not None and i != kept[-1]]
 
         def left() -> tuple[list[PartDict], list[list[int]]]:
             return [turns[i] for i in kept], [ids[i] for i in kept]
 
-        while going and self._length(*left()) > self._limit:
-            kept.remove(going.pop(0))
-            while going and _answers_nobody(left()[0]):
-                kept.remove(going.pop(0))
+        while droppable and self._length(*left()) > self._limit:
+            kept.remove(droppable.pop(0))
+            while droppable and _starts_with_assistant(left()[0]):
+                kept.remove(droppable.pop(0))
         return left()
 
     def _length(self, turns: list[PartDict], ids: list[list[int]]) -> int:
@@ -102,12 +102,12 @@ class Templated(Rendering):
 
 
 def is_chat(parts: Sequence[PartDict]) -> bool:
-    """Whether a prompt is made of turns, and not of plain text."""
+    """Whether a prompt consists of chat turns, and not of plain text."""
     return bool(parts) and all(part["role"] is not None for part in parts)
 
 
 def _turns(parts: Sequence[PartDict]) -> list[PartDict]:
-    """The turns of a chat without the empty one that opens the answer, which a template writes itself."""
+    """The turns of a chat without the empty last one of the assistant, which the template adds itself."""
     opens = parts[-1]["role"] == "assistant" and not parts[-1]["text"]
     return list(parts[:-1] if opens else parts)
 
@@ -116,22 +116,22 @@ def _roles(turns: Sequence[PartDict]) -> tuple[str, ...]:
     return tuple(turn["role"] for turn in turns)
 
 
-def _answers_nobody(turns: Sequence[PartDict]) -> bool:
-    """Whether the assistant speaks first, which some templates refuse."""
+def _starts_with_assistant(turns: Sequence[PartDict]) -> bool:
+    """Whether the first turn is the assistant's, which some templates reject."""
     return next((turn["role"] for turn in turns if turn["role"] != "system"), None) == "assistant"
 
 
-def _giving(parts: Sequence[PartDict]) -> list[int]:
-    """In which order parts give way: by their own order, then the oldest first; those that must stay last."""
+def _drop_order(parts: Sequence[PartDict]) -> list[int]:
+    """The order in which parts are dropped or truncated: by ``drop``, then oldest first; those that must stay come last."""
     return sorted(range(len(parts)), key=lambda i: (parts[i]["drop"] is None, parts[i]["drop"] or 0, i))
 
 
 def _shortened(parts: Sequence[PartDict], ids: list[list[int]], excess: int) -> tuple[list[list[int]], int]:
-    """The parts' tokens without those that give way, from the left, and how many did."""
+    """The parts' token ids after cutting ``excess`` tokens from the left, and how many were cut."""
     ids, cut = list(ids), 0
     if excess <= 0:
         return ids, cut
-    for i in _giving(parts):
+    for i in _drop_order(parts):
         if excess <= cut:
             break
         gone = len(ids[i]) if parts[i]["whole"] else min(excess - cut, len(ids[i]))

@@ -1,4 +1,4 @@
-"""Pieces of text as tokens, to be put together by us."""
+"""Token ids of pieces of text that are concatenated afterwards."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BATCH = 512  # texts; more at once cost a fifth more, since all that is known of every token is held until the last
-GUARD = "\ue000"  # of Unicode's private use: no token of any vocabulary begins or ends with it
+BATCH = 512  # texts per call; more take a fifth longer, because the details of all tokens are kept until the call ends
+GUARD = "\ue000"  # a private-use character, which no token of a vocabulary starts or ends with
 
 
 class Pieces:
-    """Tokenises pieces of a text; those within it go without the space that tokenizers such as Llama 2's put before a text."""
+    """Tokenizes pieces of a text, without the leading space that tokenizers such as Llama 2's add, except at the start."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -28,13 +28,13 @@ class Pieces:
 
         Args:
             texts: (N,) the pieces.
-            within: (N,) whether something stands before a piece.
-            control: whether control tokens are read as such; if not, they are text like any other.
+            within: (N,) whether a piece follows another one.
+            control: whether control tokens are recognized; otherwise they are ordinary text.
         """
         if not texts:
             return []
         given = [self._guard * inner + text for text, inner in zip(texts, within, strict=True)]
-        distinct = list(dict.fromkeys(given))  # several responses to a prompt repeat it
+        distinct = list(dict.fromkeys(given))  # a prompt is repeated for each of its responses
         ids_of = dict(zip(distinct, self._plain_ids(distinct, control), strict=True))
         if not self._guard:
             return [ids_of[text] for text in given]
@@ -50,7 +50,7 @@ class Pieces:
 
 
 def _fast(tokenizer: PreTrainedTokenizerBase) -> Any | None:
-    """The Rust tokenizer behind one of transformers, a third faster to ask itself, or None where a class adds to its work."""
+    """The Rust tokenizer, a third faster if called directly; None if the Python class adds steps of its own."""
     from transformers import PreTrainedTokenizerFast
 
     if not isinstance(tokenizer, PreTrainedTokenizerFast):

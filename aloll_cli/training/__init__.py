@@ -1,1 +1,1 @@
-"""The training loop and what it draws from."""
+"""The training loop, its batches, checkpoints and evaluations."""

@@ -25,7 +25,7 @@ class Tokens(Protocol):
         """Token ids of a row's prompt."""
 
     def response_ids(self, row: int) -> IntArray:
-        """Token ids of a row's response, at least one."""
+        """Token ids of a row's response, at least one token."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def token_batch(examples: Tokens, rows: Sequence[int], pad: int, device: Any) ->
 
 
 def padded(rows: Sequence[Float32Array], device: Any) -> Tensor:
-    """(B, T) fp32, ragged rows padded on the right with 0."""
+    """(B, T) fp32: rows of different lengths, padded with 0 on the right."""
     width = max(len(row) for row in rows)
     array = np.zeros((len(rows), width), dtype=np.float32)
     for i, row in enumerate(rows):
@@ -61,7 +61,7 @@ def padded(rows: Sequence[Float32Array], device: Any) -> Tensor:
 
 @torch.inference_mode()
 def batch_logps(module: ResponseLogps, examples: Tokens, rows: Sequence[int], pad: int, batch_tokens: int) -> list[Float32Array]:
-    """Log-probs of the responses' own tokens for each row, in order; sorted by length within the call to save padding."""
+    """Per-token log-probs of the response of each row, in order; sorted by length within the call to save padding."""
     lengths = [len(examples.prompt_ids(row)) + len(examples.response_ids(row)) for row in rows]
     logps: dict[int, Float32Array] = {}
     for chosen in by_tokens(lengths, batch_tokens):

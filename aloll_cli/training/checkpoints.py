@@ -1,4 +1,4 @@
-"""Checkpoints of training: safetensors and JSON, never pickle, each written beside and renamed whole."""
+"""Training checkpoints: safetensors and JSON, never pickle, written atomically."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 def folders(root: Path) -> dict[int, Path]:
-    """The complete checkpoints, by the number of updates they stand after, oldest first."""
+    """The complete checkpoints by step, oldest first."""
     return {int(path.name.removeprefix("update-")): path for path in sorted(root.glob("update-*")) if path.is_dir()}
 
 
 def write_folder(root: Path, update: int, write: Any) -> Path:
-    """Let ``write(folder)`` fill ``update-<n>``, which appears by one rename."""
-    final, beside = root / f"update-{update:07d}", root / f".update-{update:07d}.tmp"
-    for stale in (beside, final):
+    """Create ``update-<step>`` atomically; ``write(folder)`` writes its files."""
+    final, temporary = root / f"update-{update:07d}", root / f".update-{update:07d}.tmp"
+    for stale in (temporary, final):
         if stale.exists():
             shutil.rmtree(stale)
-    beside.mkdir(parents=True)
-    write(beside)
-    beside.rename(final)
+    temporary.mkdir(parents=True)
+    write(temporary)
+    temporary.rename(final)
     return final
 
 
 def keep_folders(root: Path, updates: set[int]) -> None:
-    """Remove every folder but those of some updates, and whatever a kill left half-written or half-removed."""
+    """Remove all folders except those of some steps, and incomplete ones that a killed process left."""
     for update, folder in folders(root).items():
         if update not in updates:
             folder.rename(root / f".update-{update:07d}.tmp")
@@ -39,7 +39,7 @@ def keep_folders(root: Path, updates: set[int]) -> None:
 
 
 def save_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """The weights that train, and the optimizer's state of each."""
+    """Save the trainable weights and the optimizer's state of each."""
     from safetensors.torch import save_file
 
     weights = _trained(module)
@@ -48,7 +48,7 @@ def save_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Opt
     for name, weight in weights.items():
         for key, value in optimizer.state[weight].items():
             if hasattr(value, "contiguous"):
-                # 8-bit states share one table, which safetensors would refuse to write twice
+                # 8-bit states share one table, and safetensors refuses to write the same memory twice
                 tensors[f"{name}/{key}"] = value.clone() if value.data_ptr() in places else value.contiguous()
                 places.add(value.data_ptr())
             else:
@@ -58,7 +58,7 @@ def save_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Opt
 
 
 def load_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """The inverse of :func:`save_state`, in place. The options of the optimizer's groups are the configuration's."""
+    """Load what :func:`save_state` wrote, in place. Optimizer options such as lr are not loaded; the configuration sets them."""
     from safetensors.torch import load_file
 
     weights = _trained(module)
@@ -73,7 +73,7 @@ def load_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Opt
 
 
 def _placed(tensor: torch.Tensor, weight: torch.nn.Parameter, optimizer: Any) -> torch.Tensor:
-    """Where the optimizer wants it: a step that is counted in a tensor on the CPU, pages of a paged one in pages."""
+    """A state tensor where the optimizer expects it: step counts on the CPU, states of a paged optimizer in paged memory."""
     if tensor.ndim == 0:
         return tensor
     if getattr(optimizer, "is_paged", False) and tensor.shape == weight.shape:

@@ -1,4 +1,4 @@
-"""What a run is judged by while it trains, and what its best policy is chosen by: a score, higher is better."""
+"""Evaluations during training: a validation score, higher is better, by which the best checkpoint is selected."""
 
 from __future__ import annotations
 
@@ -22,22 +22,26 @@ if TYPE_CHECKING:
 
 
 class Evaluator(ABC):
-    """Judges a policy on validation data."""
+    """Evaluates a policy on validation data."""
 
-    label: str  # what the score is called
+    label: str  # name of the score
 
     @abstractmethod
     def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
-        """A record with "score" and whatever else is worth keeping, from a module in eval mode; every process calls it."""
+        """A record with "score" and other metrics. The module is in eval mode; every process must call this."""
+
+    def describe(self, record: dict[str, Any]) -> str:
+        """The metrics of a record besides its score, as text."""
+        return ""
 
     def collapse(self, first: dict[str, Any], record: dict[str, Any]) -> str | None:
-        """What looks like collapse when a record is held against the one before training, in plain words."""
+        """A sign of collapse in a record compared with ``first``, that of the initial policy; None if there is none."""
         return None
 
 
 @dataclass
 class Likelihood(Evaluator):
-    """Weighted mean log-likelihood per token of the logged validation responses: weights 1 (NLL) or A⁺."""
+    """Weighted mean log-likelihood per token of the logged validation responses, with weights 1 (NLL) or A⁺."""
 
     examples: ExampleTable
     weights: FloatArray
@@ -49,7 +53,9 @@ class Likelihood(Evaluator):
         rows = np.flatnonzero(self.weights > 0)
         lengths = self.examples.response_lengths()
         if not len(rows):
-            raise UserError("no validation response has a positive advantage, to judge the policy by.", "values=constant")
+            raise UserError(
+                "no validation response has a positive advantage, so checkpoints cannot be compared.", "values=constant"
+            )
         mine = rows[longest_first(lengths[rows])][world.rank :: world.size]
         logps = batch_logps(module, self.examples, mine.tolist(), self.pad, self.batch_tokens)
         total = float(sum(row.sum(dtype=np.float64) * self.weights[i] for i, row in zip(mine, logps, strict=True)))
@@ -58,45 +64,49 @@ class Likelihood(Evaluator):
 
 @dataclass
 class GeneratedReward(Evaluator):
-    """Mean reward of the policy's own answers to a fixed sample of validation prompts."""
+    """Mean reward of responses that the policy generates for a fixed subset of the validation prompts."""
 
-    answering: Responder
+    responder: Responder
     prompts: int
     label: str = "reward"
 
     def sample(self) -> list[int]:
-        """The rows whose prompts are answered: the same ones at every evaluation, drawn by the prompts' hashes."""
-        first, names = self.answering.examples.groups[1], self.answering.examples.prompt_names
+        """Rows of the prompts of that subset, the same at every evaluation: those with the smallest hashes."""
+        first, names = self.responder.examples.groups[1], self.responder.examples.prompt_names
         chosen = sorted(range(len(first)), key=names.__getitem__)[: self.prompts]
         return sorted(int(first[i]) for i in chosen)
 
     def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
-        groups = self.answering.examples.table.column("group")
-        asked = [(name, row) for row in self.sample() for name in self.answering.generation.names(groups[row].as_py())]
+        groups = self.responder.examples.table.column("group")
+        asked = [(name, row) for row in self.sample() for name in self.responder.generation.names(groups[row].as_py())]
         mine = asked[world.rank :: world.size]
-        responses, scores = self.answering.answer(module, mine, update, world)
+        responses, scores = self.responder.respond(module, mine, update, world)
         gathered = world.gather(
             [(name, response.text, score) for (name, _), response, score in zip(mine, responses, scores.tolist(), strict=True)]
         )
-        answers = sorted(answer for part in gathered for answer in part)
-        texts = [text for _, text, _ in answers]
+        every = sorted(scored for part in gathered for scored in part)
+        texts = [text for _, text, _ in every]
         lengths = [len(text.split()) for text in texts]
         return {
-            "score": float(np.mean([score for *_, score in answers])),
+            "score": float(np.mean([score for *_, score in every])),
             "length": float(np.mean(lengths)),
             "empty": float(np.mean([length == 0 for length in lengths])),
             "distinct_1": distinct(texts, 1),
             "responses": texts,
         }
 
+    def describe(self, record: dict[str, Any]) -> str:
+        length, empty = f"{record['length']:.1f} words per response", f"{record['empty']:.1%} empty"
+        return f"{length}  {empty}  distinct-1 {record['distinct_1']:.3f}"
+
     def collapse(self, first: dict[str, Any], record: dict[str, Any]) -> str | None:
         count = min(len(words(texts)) for texts in (first["responses"], record["responses"]))
         before, after = (distinct(texts, 1, first_words=count) for texts in (first["responses"], record["responses"]))
         if after < before / 2:
-            return f"the responses repeat themselves: distinct-1 fell from {before:.3f} to {after:.3f} at equal numbers of words"
+            return f"responses are repetitive: distinct-1 fell from {before:.3f} to {after:.3f} at equal numbers of words"
         before, after = different(first["responses"]), different(record["responses"])
         if after < 0.75 * before:
-            return f"one response answers many prompts: {1 - after:.0%} repeat another, {1 - before:.0%} did before training"
+            return f"many prompts get the same response: {1 - after:.0%} of responses are duplicates, initially {1 - before:.0%}"
         if record["empty"] > max(0.2, 2 * first["empty"]):
             return f"{record['empty']:.0%} of the responses are empty"
         return None

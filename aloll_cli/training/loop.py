@@ -1,4 +1,4 @@
-"""The training loop. It knows no method by name: a source gives units, a variant a loss for each, and that is all."""
+"""The training loop. It is independent of methods: a source provides units of data, a variant their losses."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from aloll_cli.training.optimizers import Adamw
 
 
-# of |ln ρ| / √T between stored reference and policy before the first update, by whether both compute in 32 bits throughout
+# largest accepted |ln ρ| / √T between stored reference log-probs and initial policy, by whether both compute in fp32 throughout
 START_TOLERANCE = {True: 1e-4, False: 0.05}
-BLOWN_UP = 100.0  # a mean ratio beyond this is reported
+BLOWN_UP = 100.0  # a mean importance ratio above this is warned of
 
 
 @dataclass
 class Trainer:
-    """One run: takes units, steps, evaluates, keeps checkpoints, and leaves ``policy/``.
+    """One training run: steps, evaluations, checkpoints, and in the end the selected checkpoint as ``policy/``.
 
-    A resumed run starts at its last checkpoint with metrics and evaluations cut back to it, and ends with the bits of an
-    undisturbed one: all randomness is a function of seeds and update numbers.
+    A resumed run starts from its last checkpoint, with metrics and evaluations truncated to it. Resuming is bitwise reproducible,
+    because all randomness is a function of seeds and step numbers.
     """
 
     job: Job
@@ -66,7 +66,7 @@ class Trainer:
     _has_warned: bool = False
 
     def run(self) -> None:
-        """Train from the last checkpoint, or from the start, to the end."""
+        """Train to the end, from the last checkpoint if there is one."""
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         optimizer = self.optimizer_options.build(self.module.parameters())
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
@@ -91,12 +91,12 @@ class Trainer:
             self._finish()
 
     def _update(self, update: int) -> dict[str, Any]:
-        """One optimizer step on the units of an update; every process works on its share."""
+        """One training step; every process computes the gradients of its share of the units."""
         start = time.perf_counter()
         prepared = self._prepare(update)
-        # only a model that keeps its dropout on draws from this
+        # seeds dropout, the only random numbers that a model draws
         torch.manual_seed((self.seed * 1_000_003 + update) * 64 + self.job.world.rank)
-        self.module.set_to_train(dropout=not self.variant.needs_behaviour)  # it is off where a ratio is taken
+        self.module.set_to_train(dropout=not self.variant.needs_behaviour)  # off for importance ratios
         units, rows = self.source.units(update), self.source.rows
         drawn = np.concatenate(units)
         longest = [rows.lengths[unit].max() for unit in units]
@@ -111,9 +111,9 @@ class Trainer:
         for number, chosen in enumerate(micro):
             last = number == len(micro) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                with self._numbers():
+                with self._precision():
                     loss, figures = self._loss(chosen, mean_length)
-                # the mean is over the units of the whole update; DDP averages over processes
+                # the mean is over all units of the step; DDP averages over processes
                 self.accelerator.backward(loss.sum() / len(units) * self.job.world.size)
             for name, values in figures.items():
                 sums[name] = sums.get(name, 0.0) + float(values.sum())
@@ -132,16 +132,16 @@ class Trainer:
 
     def _prepare(self, update: int) -> dict[str, float]:
         self.module.eval()
-        with self._numbers():
+        with self._precision():
             return self.source.prepare(update, self.module, self.job.world)
 
-    def _numbers(self) -> Any:
-        """In which numbers everything but the weights that train is computed."""
+    def _precision(self) -> Any:
+        """The precision of everything except the trainable weights."""
         half = self.computes.dtype is Dtype.bfloat16
         return torch.autocast(self.accelerator.device.type, torch.bfloat16) if half else nullcontext()
 
     def _loss(self, units: list[IntArray], mean_length: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """(U,) losses of some units, and figures of each or of each response."""
+        """(U,) losses of some units, and metrics per unit or per response."""
         device = self.accelerator.device
         rows, chosen = self.source.rows, np.concatenate(units)
         tokens = token_batch(rows.responses, chosen.tolist(), int(self.tokenizer.pad_token_id), device)
@@ -166,14 +166,14 @@ class Trainer:
     def _check_finite(self, figures: dict[str, Any]) -> None:
         if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
             raise UserError(
-                f"update {figures['update']}: the loss is {figures['loss']} and the gradient's norm {figures['grad_norm']}.",
-                "Try a smaller optimizer.lr" + (", or clip the ratios: variant.clip=0.9" if self._is_unclipped else "."),
+                f"step {figures['update']}: the loss is {figures['loss']} and the gradient norm {figures['grad_norm']}.",
+                "Try a smaller optimizer.lr" + (", or clip importance ratios: variant.clip=0.9" if self._is_unclipped else "."),
             )
         if figures.get("ratio", 1.0) > BLOWN_UP and not self._has_warned:
             self._has_warned = True
             self.job.log.warn(
-                f"update {figures['update']}: the mean ratio π/π_ref is {figures['ratio']:.0f}: the policy is leaving its data; "
-                "a smaller optimizer.lr or fewer updates keep it closer (said once)"
+                f"step {figures['update']}: the mean importance ratio π/π_ref is {figures['ratio']:.0f}: the policy moves away "
+                "from the data; use a smaller optimizer.lr or fewer updates (logged once)"
             )
 
     @property
@@ -181,42 +181,42 @@ class Trainer:
         return vars(self.variant).get("clip", 1.0) is None
 
     def _check_start(self) -> None:
-        """Stored log-probs must be those of this policy: ratios start at 1."""
+        """The initial policy must reproduce the stored reference log-probs, so that importance ratios start at 1."""
         rows = self.source.stored
         if rows is None or rows.behaviour is None:
             return
         self.module.set_to_train(dropout=False)
         chosen, pad = range(min(64, len(rows.responses))), int(self.tokenizer.pad_token_id)
-        with self._numbers():
+        with self._precision():
             logps = batch_logps(self.module, rows.responses, chosen, pad, self.job.runtime.scoring_batch_tokens)
         differences = [row - rows.behaviour.row(i) for i, row in zip(chosen, logps, strict=True)]
         off = float(np.median([abs(row.sum()) / math.sqrt(len(row)) for row in differences]))
-        self.job.log.say(f"  stored reference against the policy before training: median |ln ρ|/√T = {off:.1e}")
         if off > START_TOLERANCE[self.computes.is_exact]:
             raise UserError(
-                f"the stored reference log-probs are not this policy's: median |ln ρ|/√T = {off:.1e}.",
+                f"the initial policy does not reproduce the stored reference log-probs: median |ln ρ|/√T = {off:.1e}.",
                 "Leave out gradient_checkpointing=true and attn=…; if that does not help, remove outputs/…/reference-logps.",
             )
+        self.job.log.say(f"  check: the initial policy reproduces the reference log-probs (median |ln ρ|/√T = {off:.1e})")
 
     def _evaluate(self, update: int) -> dict[str, float]:
-        """CheckpointSelector the policy; keep its weights while they are the best so far."""
+        """Evaluate the policy; save its weights if they are the best so far."""
         self.module.eval()
-        with self._numbers():
+        with self._precision():
             record = {"update": update, **self.evaluator.evaluate(self.module, update, self.job.world)}
         if not self.job.world.is_main:
             return {}
         records = [*self._evaluations(), record]
         self._record("evaluations.jsonl", record)
-        shown = "  ".join(f"{k} {v:.4f}" for k, v in record.items() if k not in ("update", "score", "responses"))
-        self.job.log.say(f"  update {update:5d}  {self.evaluator.label} {record['score']:.4f}  {shown}")
+        score = f"validation {self.evaluator.label} {record['score']:.4f}"
+        self.job.log.say(f"  step {update:5d}  {score}  {self.evaluator.describe(record)}".rstrip())
         if warning := self.evaluator.collapse(records[0], record):
-            self.job.log.warn(f"update {update}: {warning}")
+            self.job.log.warn(f"step {update}: {warning}")
         if update and self.chosen(records) == update:
             write_folder(self._candidates, update, self._save_policy)
         return {self.evaluator.label: record["score"]}
 
     def chosen(self, records: list[dict[str, Any]]) -> int:
-        """The update whose policy is kept, of the evaluations so far: a pure function of their records."""
+        """The step of the selected checkpoint, a pure function of the evaluations so far."""
         trained = [record for record in records if record["update"]]
         best: dict[str, Any] = max(trained, key=lambda r: (r["score"], -r["update"])) if self.select_best else trained[-1]
         return int(best["update"])
@@ -233,14 +233,14 @@ class Trainer:
         self.source.save(folder)
 
     def _prune(self) -> None:
-        """Keep the last checkpoints, and the candidate that each of them would go on with."""
+        """Keep the last checkpoints, and the candidate for ``policy/`` that resuming from each of them needs."""
         kept = sorted(folders(self._checkpoints))[-self.job.runtime.keep_checkpoints :]
         keep_folders(self._checkpoints, set(kept))
         past = [[record for record in self._evaluations() if record["update"] <= k] for k in kept]
         keep_folders(self._candidates, {self.chosen(records) for records in past if records[-1]["update"]})
 
     def _resume(self) -> int:
-        """Load the last checkpoint and cut the records back to it; returns the number of updates done."""
+        """Load the last checkpoint and truncate the records to it; returns the number of steps done."""
         found = folders(self._checkpoints)
         done = max(found, default=0)
         if self.job.world.is_main:
@@ -253,20 +253,22 @@ class Trainer:
         if done:
             load_state(found[done], self.module, self.optimizer.optimizer)
             self.source.load(found[done])
-            self.job.log.say(f"  resumed after update {done} of {self.updates}")
+            self.job.log.say(f"  resumed after step {done} of {self.updates}")
         return done
 
     def _finish(self) -> None:
-        """Leave ``policy/``; may be called again where a kill interrupted it."""
+        """Rename the selected candidate to ``policy/``; may be repeated after a kill."""
         records, policy = self._evaluations(), self.job.directory / "policy"
         best = self.chosen(records)
         if not policy.exists():
             self._prune()
             folders(self._candidates)[best].rename(policy)
         shutil.rmtree(self._candidates)
-        self.job.log.say(f"  policy: the one after update {best} of {self.updates}")
-        if max(record["score"] for record in records) == records[0]["score"]:
-            self.job.log.warn(f"no evaluation reached the {self.evaluator.label} before training; try a smaller optimizer.lr")
+        label, scores = f"validation {self.evaluator.label}", {record["update"]: record["score"] for record in records}
+        which = "best" if self.select_best else "last"
+        self.job.log.say(f"  {which} checkpoint: step {best} of {self.updates} ({label} {scores[best]:.4f})")
+        if max(scores.values()) == scores[0]:
+            self.job.log.warn(f"no checkpoint beats the initial policy ({label} {scores[0]:.4f}); try a smaller optimizer.lr")
 
     def _save_policy(self, folder: Path) -> None:
         save_policy(self.module.model, self.tokenizer, folder)
@@ -291,7 +293,7 @@ class Trainer:
 
 
 def updates_for(updates: int | None, epochs: float | None, kept_units: int, batch_size: int) -> int:
-    """The number of updates: as given, or so many passes over the kept units."""
+    """The number of training steps: as given, or so many epochs over the units used."""
     if updates is not None:
         return updates
     assert epochs is not None

@@ -1,4 +1,4 @@
-"""Optimizers and their schedules. The learning rate is a pure function of the update's number."""
+"""Optimizers and learning-rate schedules. The learning rate is a pure function of the step."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class Schedule(Enum):
     """The learning rate after the warm-up."""
 
-    constant = "lr"
-    linear = "from lr down to 0"
-    cosine = "from lr down to 0, along a half cosine"
+    constant = "stays at lr"
+    linear = "decays linearly from lr to 0"
+    cosine = "decays from lr to 0 along a half cosine"
 
 
 @dataclass(kw_only=True)
 class Adamw:
-    """AdamW; the learning rate follows a schedule that counts updates, never micro-batches."""
+    """AdamW; the learning-rate schedule counts training steps, not micro-batches."""
 
     lr: float = field(metadata=numbers("(0, 10]", 3e-4))
     betas: list[float] = field(metadata=numbers("[0, 1)", 0.9))
@@ -35,14 +35,14 @@ class Adamw:
     warmup_updates: int = field(metadata=numbers("[0, 2147483647]"))
     eight_bit: bool
     paged: bool
-    max_grad_norm: float | None = field(metadata=numbers("(0, inf)", 1.0))  # gradients are scaled down to it; null: are not
+    max_grad_norm: float | None = field(metadata=numbers("(0, inf)", 1.0))  # null: no gradient clipping
 
     def __post_init__(self) -> None:
         if len(self.betas) != 2:
             raise UserError(f"optimizer.betas must be two numbers, got {self.betas}.", "optimizer.betas=[0.9,0.999]")
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of some parameters."""
+        """The optimizer for the trainable ones of some parameters."""
         trained = [p for p in parameters if p.requires_grad]
         b1, b2 = self.betas
         options: dict[str, Any] = {"lr": self.lr, "betas": (b1, b2), "eps": self.eps, "weight_decay": self.weight_decay}
@@ -58,7 +58,7 @@ class Adamw:
         return built
 
     def lr_at(self, update: int, updates: int) -> float:
-        """The learning rate of an update (0 first) of so many."""
+        """The learning rate at step ``update``, counted from 0, of ``updates`` steps."""
         if update < self.warmup_updates:
             return self.lr * (update + 1) / self.warmup_updates
         progress = (update - self.warmup_updates) / max(1, updates - self.warmup_updates)

@@ -1,4 +1,4 @@
-"""Answers of a policy that is being trained, with their rewards."""
+"""Generation and scoring of responses during training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from aloll_cli.errors import UserError
-from aloll_cli.models.generation import Response, respond
+from aloll_cli.models.generation import Response
+from aloll_cli.models.generation import respond as generate
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.scoring import checked_scores, using
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Responder:
-    """How prompts are answered, and who scores the answers; the scorer is in memory while it scores only."""
+    """Generates responses to prompts and scores them; the scorer is in memory only while it scores."""
 
     examples: ExampleTable
     tokenizer: PreTrainedTokenizerBase
@@ -37,33 +38,33 @@ class Responder:
     reward: Reward
     load_scorer: Callable[[], Scorer]
 
-    def answer(
+    def respond(
         self, module: ResponseLogps, prompts: Sequence[tuple[str, int]], step: int, world: World
     ) -> tuple[list[Response], FloatArray]:
-        """One response to each of this process's prompts, and (N,) rewards.
+        """Generate one response to each of this process's prompts; returns them and their (N,) rewards.
 
         Args:
             module: the policy, in eval mode.
-            prompts: (N,) names, which seed the responses together with the step, and rows of examples.
-            step: the update.
-            world: every process calls this, and any one's error is everyone's.
+            prompts: (N,) ids, which seed the random numbers together with the step, and rows of examples.
+            step: the training step.
+            world: every process must call this; an error of one process is raised in all.
         """
         rows = [self.examples.table.slice(row, 1).to_pylist()[0] for _, row in prompts]
         names = [name for name, _ in prompts]
-        responses = respond(
+        responses = generate(
             module.model, self.tokenizer, [np.array(row["prompt_ids"]) for row in rows], names,
             self.generation, step=step, max_tokens=self.max_tokens, stop=self.stop, batch_tokens=self.batch_tokens,
         )  # fmt: skip
-        answered = [
+        scored = [
             Row(name, row["group"], row["prompt"], response.text, turns=row["turns"])
             for name, row, response in zip(names, rows, responses, strict=True)
         ]
         scores, error = np.zeros(0), None
         try:
-            if answered:
-                # a policy may compute in 16 bits; a reward says itself what it computes in
+            if scored:
+                # the policy may compute in bf16 by autocast; a reward model has its own dtype
                 with torch.autocast(module.model.device.type, enabled=False):
-                    scores = using(self.load_scorer, lambda scorer: checked_scores(self.reward, scorer, answered))
+                    scores = using(self.load_scorer, lambda scorer: checked_scores(self.reward, scorer, scored))
         except UserError as found:
             error = found
         world.agree(error)

@@ -1,4 +1,4 @@
-"""Responses that a policy draws while it trains, and what is learned from each before the next are drawn."""
+"""Rollouts: responses that the policy generates during training and then learns from (PPO)."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ FILE = "rollout.safetensors"
 
 @dataclass(frozen=True)
 class Rollout:
-    """N responses and what is learned from them, as they stand in a checkpoint.
+    """N generated responses with rewards and advantages, as saved in a checkpoint.
 
     Attributes:
-        prompts: (N,) rows of the examples whose prompts were answered.
-        tokens: (M,) ids of all responses, one after the other.
-        offsets: (N + 1,) where each begins.
+        prompts: (N,) rows of the examples with the prompts.
+        tokens: (M,) token ids of all responses, concatenated.
+        offsets: (N + 1,) where each response begins.
         logps: (M,) fp32 ln π_old of these tokens.
         rewards, advantages: (N,)
-        order: (E, N) in which order each pass takes the responses.
+        order: (E, N) the order of the responses in each epoch.
     """
 
     prompts: IntArray
@@ -85,43 +85,43 @@ class RolloutLogps:
         return self.logps[self.offsets[index] : self.offsets[index + 1]]
 
 
-ReferenceOf = Callable[["ResponseLogps"], AbstractContextManager["ResponseLogps"]]  # of the policy that trains
+ReferenceOf = Callable[["ResponseLogps"], AbstractContextManager["ResponseLogps"]]  # policy → π_ref
 
 
-class AsItWas:
-    """A model with the weights that train as they are now, whatever they become: π_ref, where only an adapter trains."""
+class InitialWeights:
+    """Temporarily restores the trainable weights of now in a model: π_ref, if only an adapter is trained."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._weights = [(weight, weight.detach().clone()) for weight in model.parameters() if weight.requires_grad]
 
     @contextmanager
     def __call__(self, module: ResponseLogps) -> Iterator[ResponseLogps]:
-        self._exchange()
+        self._swap()
         try:
             yield module
         finally:
-            self._exchange()
+            self._swap()
 
-    def _exchange(self) -> None:
+    def _swap(self) -> None:
         for weight, other in self._weights:
             weight.data, other.data = other.data, weight.data
 
 
 @dataclass
 class Rollouts(Source):
-    """BatchSampler a rollout from the policy every so many updates, which then learn from it, each response once a pass.
+    """Generates a rollout every few steps; these steps learn from it, from each response once per epoch.
 
     Attributes:
-        answering: how prompts are answered, and who scores the answers.
-        variant: what tells the size of a rollout, the passes over it, and its advantages.
-        values: (G,) V_ref of each distinct prompt.
-        reference: makes the policy's module π_ref's for a while, or stands another in.
-        batch_size: responses an update; the rollout's size is a multiple of it.
-        pad: the id to pad with.
-        seed: of which prompts are answered, in which order they are learned from; the answers' own is the decoding's.
+        responder: generates and scores responses.
+        variant: its rollout size, epochs per rollout, and advantages.
+        values: (G,) V_ref of each unique prompt.
+        reference: policy module → a context with the module of π_ref.
+        batch_size: responses per step; the rollout size is a multiple of it.
+        pad: the padding token id.
+        seed: of the choice and order of prompts; the decoding has its own seed.
     """
 
-    answering: Responder
+    responder: Responder
     variant: Online
     values: FloatArray
     reference: ReferenceOf
@@ -129,16 +129,16 @@ class Rollouts(Source):
     pad: int
     seed: int
     kept = None
-    _begins: int | None = field(init=False, default=None)  # with which update the rollout that is there does
+    _begins: int | None = field(init=False, default=None)  # step at which the current rollout begins
     _figures: dict[str, float] = field(init=False, default_factory=dict)
 
     @property
     def kept_units(self) -> int:  # type: ignore[override]
-        """As many responses as there are prompts are a pass over the data, each learned from as often as the variant says."""
-        return len(self.answering.examples.groups[1]) * self.variant.epochs
+        """Units per epoch over the data: one response per prompt, each used ``variant.epochs`` times."""
+        return len(self.responder.examples.groups[1]) * self.variant.epochs
 
     def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
-        """Draw the rollout that begins with this update, if one does and it is not there yet."""
+        """Generate a rollout if one begins at this step and does not exist yet."""
         if update % self._updates:
             return {}
         if update != self._begins:
@@ -162,26 +162,26 @@ class Rollouts(Source):
 
     @property
     def _updates(self) -> int:
-        """How many learn from one rollout."""
+        """Training steps per rollout."""
         return self.variant.epochs * self.variant.rollout_size // self.batch_size
 
     def _draw(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
         random, size = philox(self.seed, update), self.variant.rollout_size
-        first, ids = self.answering.examples.groups[1], self.answering.examples.table.column("id")
+        first, ids = self.responder.examples.groups[1], self.responder.examples.table.column("id")
         prompts = random.choice(len(first), size, replace=len(first) < size)
         chosen = first[prompts]
         order = np.stack([random.permutation(size) for _ in range(self.variant.epochs)])
         mine = list(range(size))[world.rank :: world.size]
         asked = [(f"{ids[int(chosen[i])].as_py()}/{i}", int(chosen[i])) for i in mine]
-        responses, rewards = self.answering.answer(module, asked, update, world)
+        responses, rewards = self.responder.respond(module, asked, update, world)
         tokens = [response.ids for response in responses]
-        rows = RolloutResponses(self.answering.examples, chosen[mine], *_flat(tokens))
+        rows = RolloutResponses(self.responder.examples, chosen[mine], *_flat(tokens))
         old = self._logps(module, rows)
         with self.reference(module) as reference:
             log_ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._logps(reference, rows), strict=True)]
         advantages = self.variant.advantages(rewards, np.array(log_ratios), self.values[prompts[mine]])
-        answers = zip(mine, tokens, [row.tolist() for row in old], rewards.tolist(), advantages.tolist(), log_ratios, strict=True)
-        every = sorted(answer for part in world.gather(list(answers)) for answer in part)
+        own = zip(mine, tokens, [row.tolist() for row in old], rewards.tolist(), advantages.tolist(), log_ratios, strict=True)
+        every = sorted(row for part in world.gather(list(own)) for row in part)
         _, tokens, logps, rewards_of, advantages_of, log_ratios = map(list, zip(*every, strict=True))
         flat = np.array([value for row in logps for value in row], dtype=np.float32)
         self._learn_from(Rollout(chosen, *_flat(tokens), flat, np.array(rewards_of), np.array(advantages_of), order))
@@ -192,14 +192,14 @@ class Rollouts(Source):
 
     def _learn_from(self, rollout: Rollout) -> None:
         self._rollout = rollout
-        responses = RolloutResponses(self.answering.examples, rollout.prompts, rollout.tokens, rollout.offsets)
+        responses = RolloutResponses(self.responder.examples, rollout.prompts, rollout.tokens, rollout.offsets)
         self.rows = Rows(responses, rollout.advantages, rollout.rewards, RolloutLogps(rollout.logps, rollout.offsets))
 
     def _logps(self, module: ResponseLogps, rows: RolloutResponses) -> list[Float32Array]:
-        return batch_logps(module, rows, range(len(rows)), self.pad, self.answering.batch_tokens)
+        return batch_logps(module, rows, range(len(rows)), self.pad, self.responder.batch_tokens)
 
 
 def _flat(tokens: list[list[int]]) -> tuple[IntArray, IntArray]:
-    """(M,) ids of N responses one after the other, and (N + 1,) where each begins."""
+    """(M,) token ids of N responses, concatenated, and (N + 1,) where each begins."""
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in tokens], dtype=np.int64)])
     return np.array([token for row in tokens for token in row], dtype=np.int64), offsets

@@ -1,4 +1,4 @@
-"""Where the units of an update come from: logged responses, one by one or in groups; or a rollout (rollouts.py)."""
+"""Sources of training data: logged responses, individually or in groups by prompt; or rollouts (rollouts.py)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Responses(Tokens, Protocol):
-    """Prompts and responses by row, with the lengths of all."""
+    """Prompts and responses by row, with their lengths."""
 
     def __len__(self) -> int: ...
 
     def prompt_lengths(self) -> IntArray:
-        """(N,) tokens of each prompt."""
+        """(N,) number of tokens of each prompt."""
 
     def response_lengths(self) -> IntArray:
-        """(N,) tokens of each response."""
+        """(N,) number of tokens of each response."""
 
 
 class Logps(Protocol):
@@ -40,13 +40,13 @@ class Logps(Protocol):
 
 @dataclass
 class Rows:
-    """N responses with all that is constant while updates learn from them.
+    """N responses with everything about them that is constant during training.
 
     Attributes:
-        responses: their tokens.
-        weights: (N,) what the variant weights them by: 1, R, A⁺ or A.
-        rewards: (N,) R, or zeros where the variant needs none.
-        behaviour: ln π of every token under the policy that ratios are taken to, where the variant takes any.
+        responses: their token ids.
+        weights: (N,) the weights of the variant: 1, R, A⁺ or A.
+        rewards: (N,) R, or zeros if the variant needs none.
+        behaviour: log-probs of every token under the behaviour policy, the denominator of importance ratios; None if not needed.
     """
 
     responses: Responses
@@ -56,22 +56,22 @@ class Rows:
 
     @cached_property
     def response_lengths(self) -> IntArray:
-        """(N,) tokens of each response."""
+        """(N,) number of tokens of each response."""
         return self.responses.response_lengths()
 
     @cached_property
     def lengths(self) -> IntArray:
-        """(N,) tokens of each prompt and response together."""
+        """(N,) number of tokens of prompt and response together."""
         return self.responses.prompt_lengths() + self.response_lengths
 
 
 class Source(ABC):
-    """What a policy learns from, update by update.
+    """The training data of a policy, in units of which a loss is taken: a response, or the responses to a prompt.
 
     Attributes:
-        rows: what the units of the present update are made of.
-        kept_units: how many units a pass over the data has.
-        kept: their share of all units: the leftover lunch; None where units are made and none is left out.
+        rows: the responses that units refer to at the current step.
+        kept_units: number of units per epoch.
+        kept: the share of data used, those units of all; None for rollouts, which leave nothing out.
     """
 
     rows: Rows
@@ -80,19 +80,19 @@ class Source(ABC):
 
     @property
     def stored(self) -> Rows | None:
-        """Rows that are there before the first update, whose behaviour policy is the one that training starts from."""
+        """Rows that exist before the first step, with the initial policy as behaviour policy; None for rollouts."""
         return None
 
     def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
-        """Get ready for an update of a policy in eval mode; every process calls it. Returns figures to log."""
+        """Prepare a step; the policy is in eval mode, and every process must call this. Returns metrics to log."""
         return {}
 
     @abstractmethod
     def units(self, update: int) -> list[IntArray]:
-        """The rows of each unit of an update: a pure function of the seed and the update, once that is prepared."""
+        """The rows of each unit of a step: a pure function of the seed and the step, after ``prepare``."""
 
-    def save(self, folder: Path) -> None:  # noqa: B027  what is logged changes with no update
-        """Write what the next updates need, beside a checkpoint."""
+    def save(self, folder: Path) -> None:  # noqa: B027  logged data has no state
+        """Add the state that the next steps need to a checkpoint."""
 
     def load(self, folder: Path) -> None:  # noqa: B027
         """The inverse of :meth:`save`."""
@@ -100,12 +100,12 @@ class Source(ABC):
 
 @dataclass
 class LoggedUnits(Source):
-    """Units of logged responses, drawn with replacement.
+    """Units of logged responses, sampled with replacement.
 
     Attributes:
-        members: (M,) rows, those of a unit side by side.
-        offsets: (U + 1,) where each unit begins among them.
-        sampler: draws the units of a step.
+        members: (M,) rows, ordered by unit.
+        offsets: (U + 1,) where each unit begins in ``members``.
+        sampler: samples the units of a step.
     """
 
     rows: Rows
@@ -124,19 +124,19 @@ class LoggedUnits(Source):
 
 
 def one_by_one(count: int) -> tuple[IntArray, IntArray]:
-    """Members and offsets of units that are one response each."""
+    """Members and offsets of units of one response each."""
     return np.arange(count), np.arange(count + 1)
 
 
 def ranked(groups: IntArray, rewards: Float32Array) -> tuple[IntArray, IntArray, BoolArray]:
-    """Members and offsets of units that are the responses to a prompt, and which of these have a preference.
+    """Members and offsets of units of all responses to a prompt, and which units have different rewards.
 
     Args:
-        groups: (N,) which of G prompts each response answers.
+        groups: (N,) index of the prompt of each response, out of G.
         rewards: (N,) in the precision in which losses compare them.
 
     Returns:
-        (N,) members by falling reward, equal ones as they come; (G + 1,) offsets; (G,) whether a group's rewards differ.
+        (N,) members by decreasing reward, ties in order; (G + 1,) offsets; (G,) whether a group's rewards differ.
     """
     members = np.lexsort((-rewards, groups))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(groups))])
@@ -145,7 +145,7 @@ def ranked(groups: IntArray, rewards: Float32Array) -> tuple[IntArray, IntArray,
 
 
 def packed(units: list[IntArray], most: int) -> list[list[IntArray]]:
-    """Units in order, in batches of at most so many rows; none is split, and a larger one is a batch of its own."""
+    """Units in order, in micro-batches of at most ``most`` rows; a unit is never split, even if it is larger."""
     batches: list[list[IntArray]] = []
     room = 0
     for unit in units:

@@ -1,1 +1,1 @@
-"""Ways of estimating V(x), one a file."""
+"""Estimators of V(x), one per file."""

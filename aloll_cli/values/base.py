@@ -1,4 +1,4 @@
-"""Ways of estimating V(x) = E_{y ~ π_ref} R(x, y), the baseline of the advantage."""
+"""The contract of estimators of V(x) = E_{y ~ π_ref} R(x, y), the baseline of the advantage."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class LoggedRewards:
     """The logged responses of one split.
 
     Attributes:
-        rewards: (N,) their rewards, or None where the split has not been scored.
-        groups: (N,) which of G prompts each answers.
+        rewards: (N,) their rewards, or None if the split has not been scored.
+        groups: (N,) index of the prompt of each, out of G.
     """
 
     rewards: FloatArray | None
@@ -34,14 +34,14 @@ class LoggedRewards:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What values may be estimated from.
+    """The data that values can be estimated from.
 
     Attributes:
         range: (lo, hi) of the reward.
         train: the logged training responses with their rewards.
-        sample_rewards: (M, k) rewards of π_ref's k own answers to each of a split's M prompts, where the method asked for them.
-        states: (split, which of its distinct prompts) → π_ref's last-layer states of those.
-        say: tells the user a line.
+        sample_rewards: (M, k) rewards of k samples of π_ref for each of a split's M prompts, if the method needs them.
+        states: (split, indices of its unique prompts) → π_ref's last-layer hidden states of those prompts.
+        say: logs a line.
     """
 
     range: tuple[float, float]
@@ -53,39 +53,39 @@ class Evidence:
 
 @dataclass(kw_only=True)
 class Values(ABC):
-    """One way of estimating V(x)."""
+    """A method of estimating V(x)."""
 
-    version: ClassVar[int] = 1  # raised where its code gives other results: what was built by the old code is not used then
-    splits: ClassVar[tuple[str, ...]] = SPLITS  # those it knows values of; a reward that scores text asks for training's alone
+    version: ClassVar[int] = 1  # to be increased when a change of the code changes results
+    splits: ClassVar[tuple[str, ...]] = SPLITS  # that it estimates V for; a reward that scores text needs the train split only
 
     @property
     def sampled_on(self) -> str | None:
-        """The split whose prompts π_ref must have answered, and its answers been scored, or None."""
+        """The split whose prompts need scored samples of π_ref, or None."""
         return None
 
     def sampling(self, generation: Generation) -> Generation:
-        """How π_ref answers these, where policies are judged by answers drawn by ``generation``."""
+        """How these samples are generated; ``generation`` is the decoding used in evaluation."""
         return generation
 
     @property
     def fitted_on(self) -> str | None:
-        """The split whose prompts' states something is fitted on, or None."""
+        """The split whose prompt states a head is fitted on, or None."""
         return None
 
     def check(self, bounds: tuple[float, float]) -> None:  # noqa: B027  most have nothing to check
-        """Raises UserError where no reward within these bounds (lo, hi) could exceed the values."""
+        """Raises UserError if no reward within these bounds (lo, hi) could exceed the values."""
 
     def check_prompts(self, count: int) -> None:  # noqa: B027
-        """Raises UserError where so many prompts are too few to fit anything on."""
+        """Raises UserError if so many prompts are too few to fit on."""
 
     @abstractmethod
     def estimate(self, evidence: Evidence) -> Estimate:
-        """Fit whatever is fitted."""
+        """Estimate V(x), fitting a head if the method has one."""
 
 
 class Estimate(ABC):
-    """Fitted values."""
+    """An estimate of V(x)."""
 
     @abstractmethod
     def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
-        """V for some of a split's logged responses."""
+        """V of the prompts of some of a split's logged responses, one per response."""

@@ -24,15 +24,15 @@ class _Constant(Estimate):
 
 @dataclass(kw_only=True)
 class Constant(Values):
-    """The same value for every prompt: the one given, or the mean logged training reward."""
+    """The same value for every prompt: the one given, or the mean reward of the logged training responses."""
 
     value: float | None
 
     def check(self, bounds: tuple[float, float]) -> None:
         if self.value is not None and self.value >= bounds[1]:
             raise UserError(
-                f"values.value={self.value}: no reward is above {bounds[1]}, so that no advantage would be positive.",
-                "values.value=null, for the mean training reward",
+                f"values.value={self.value}: no reward is above {bounds[1]}, so no advantage would be positive.",
+                "Set values.value=null to use the mean training reward.",
             )
 
     def estimate(self, evidence: Evidence) -> Estimate:

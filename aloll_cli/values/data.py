@@ -1,4 +1,4 @@
-"""The same head, fitted on the logged rewards."""
+"""A value head fitted on the logged rewards."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aloll_cli.values.base import Estimate, Evidence
-from aloll_cli.values.fitting import HeadEstimate, Learned
+from aloll_cli.values.fitting import FittedValues, HeadEstimate
 
 if TYPE_CHECKING:
     pass
 
 
 @dataclass(kw_only=True)
-class Data(Learned):
-    """The head cross-fitted by prompt on the logged rewards: π_ref imitates the data, so E_D R ≈ E_ref R. Needs no scorer."""
+class Data(FittedValues):
+    """A value head cross-fitted by prompt on logged rewards; no scorer is needed. π_ref imitates the data, so E_D R ≈ E_ref R."""
 
     @property
     def fitted_on(self) -> str | None:

@@ -1,4 +1,4 @@
-"""A value head fitted by k folds, which ``head`` and ``data`` share."""
+"""Cross-fitting of a value head, shared by ``head`` and ``data``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Learned(Values):
-    """A value head on the reference's prompt states (models/value_head.py), the number of epochs chosen by k folds."""
+class FittedValues(Values):
+    """A value head on π_ref's prompt states (models/value_head.py); k-fold cross-validation selects the number of epochs."""
 
     lr: float = field(metadata=numbers("(0, 10]", 1e-3))
     epochs: int = field(metadata=COUNT)  # at most
@@ -33,23 +33,25 @@ class Learned(Values):
 
     def check_prompts(self, count: int) -> None:
         if count < self.folds:
-            raise UserError(f"values.folds={self.folds} folds of {count} prompts cannot be made.", "values=constant")
+            raise UserError(
+                f"values.folds={self.folds} needs at least {self.folds} prompts, and there are {count}.", "values=constant"
+            )
 
     def fit(self, states: list[Tensor], targets: FloatArray, counts: FloatArray, evidence: Evidence) -> Fit:
-        """Cross-fit heads and report their error beside the best constant's."""
+        """Cross-fit heads and log their held-out MSE next to that of predicting the mean."""
         from aloll_cli.models.value_head import cross_fit
 
         fit = cross_fit(states, targets, counts, self.options(evidence.range), self.folds)
         evidence.say(
-            f"  value head: held-out squared error {fit.error:.5f} after {fit.epoch} epochs, "
-            f"a constant's {fit.constant_error:.5f} ({len(states)} prompts, {self.folds} folds)"
+            f"  value head: held-out MSE {fit.error:.5f} after {fit.epoch} {'epoch' if fit.epoch == 1 else 'epochs'} "
+            f"(predicting the mean: {fit.constant_error:.5f}; {len(states):,} prompts, {self.folds} folds)"
         )
         if fit.error >= fit.constant_error:
-            evidence.say("  warning: the value head is no better than a constant; consider values=constant")
+            evidence.say("  warning: the value head predicts rewards no better than their mean does; consider values=constant")
         return fit
 
     def options(self, bounds: tuple[float, float]) -> Any:
-        """As value_head takes them."""
+        """The options of models/value_head.py."""
         from aloll_cli.models.value_head import HeadOptions
 
         lo, hi = bounds
@@ -58,7 +60,7 @@ class Learned(Values):
 
 @dataclass(frozen=True)
 class HeadEstimate(Estimate):
-    """Heads on prompt states: on the prompts they were fitted on, each head speaks for the fold it did not see."""
+    """Predictions of value heads; for the prompts they were fitted on, that of the head which did not see the prompt."""
 
     heads: list[Any]
     states: States

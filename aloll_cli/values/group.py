@@ -29,12 +29,14 @@ class _LeaveOneOut(Estimate):
 
 @dataclass(kw_only=True)
 class Group(Values):
-    """The mean reward of the other logged responses to the prompt; where there is none, the mean of all."""
+    """The mean reward of the other logged responses to the prompt; without any, the mean over all responses."""
 
     def estimate(self, evidence: Evidence) -> Estimate:
         assert evidence.train.rewards is not None
         single = float(np.mean(np.bincount(evidence.train.groups) == 1))
-        evidence.say(f"  {single:.1%} of the training prompts have a single response and get the mean reward as their value")
+        evidence.say(
+            f"  {single:.1%} of the training prompts have a single response; their value is the mean reward over all responses"
+        )
         if single == 1:
-            raise UserError("values=group needs prompts with several responses, and every prompt has one.", "values=data")
+            raise UserError("values=group needs prompts with several responses, but every prompt has only one.", "values=data")
         return _LeaveOneOut(float(evidence.train.rewards.mean()))

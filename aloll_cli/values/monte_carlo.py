@@ -1,4 +1,4 @@
-"""The mean reward of fresh samples."""
+"""The mean reward of new samples of π_ref."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class _ByPrompt(Estimate):
 
 @dataclass(kw_only=True)
 class MonteCarlo(Values):
-    """The mean reward of π_ref's own fresh samples to each training prompt: no model of V, and so no error but noise."""
+    """The mean reward of new samples of π_ref for each training prompt: an unbiased estimate, only sampling noise."""
 
-    samples: int = field(metadata=COUNT)  # a prompt
+    samples: int = field(metadata=COUNT)  # per prompt
     seed: int = field(metadata=SEED)
     top_p: float = field(metadata=numbers("(0, 1]", 1.0))
     temperature: float = field(metadata=numbers("(0, 100]", 1.0))
@@ -48,6 +48,6 @@ class MonteCarlo(Values):
         means = evidence.sample_rewards.mean(axis=1)
         if self.samples > 1:
             noise = np.sqrt(evidence.sample_rewards.var(axis=1, ddof=1).mean() / self.samples)
-            error = f"standard error of V {noise:.3f}, s.d. over prompts {means.std():.3f}"
-            evidence.say(f"  {self.samples} samples a prompt: {error}")
+            error = f"standard error of V(x) {noise:.3f}, standard deviation over prompts {means.std():.3f}"
+            evidence.say(f"  {self.samples} samples per prompt: {error}")
         return _ByPrompt(means)

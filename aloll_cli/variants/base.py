@@ -88,7 +88,7 @@ class Batch:
 class Variant(ABC):
     """One method of learning from reward-labelled responses; what it takes one loss of, its unit, is told by its base class."""
 
-    version: ClassVar[int] = 1  # raised where its code gives other results: what was built by the old code is not used then
+    version: ClassVar[int] = 1  # to be increased when a change of the code changes results
 
     drift: ClassVar[tuple[str, str]] = ("ratio", "kl")  # what the distance to the behaviour policy is logged as
 
