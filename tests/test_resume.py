@@ -90,7 +90,7 @@ def test_a_signal_at_the_end_of_a_job_ends_the_sweep(undisturbed: Path, tmp_path
     shutil.copytree(undisturbed, tmp_path / "outputs")
     signalled = SIGNAL_AT.format(name=".html.tmp", number=int(signal.SIGINT))
     _, said = quick(tmp_path, "run", *SMALL, "-m", "seed=1,2", code=130, before=signalled)
-    assert "report  outputs/reviews/report/seq-s1-" in said
+    assert "report    outputs/reviews/report/seq-s1-" in said
     assert "seq-s2" not in said
 
 
@@ -199,9 +199,19 @@ def test_the_same_command_again_makes_nothing(undisturbed: Path, tmp_path: Path)
 
 def test_plan_names_the_option_that_differs(undisturbed: Path):
     out, _ = quick(undisturbed.parent, "plan", *SMALL, "optimizer.lr=1e-4")
-    assert "differs from seq-s1-" in out
-    assert "optimizer.lr: 0.0003 → 0.0001" in out
-    assert out.count("make ") == out.count("differs from")
+    lines = out.splitlines()
+    policy = next(i for i, line in enumerate(lines) if line.startswith("build   policy/seq-s1-"))
+    assert lines[policy + 1].strip() == "optimizer.lr: 0.0003 → 0.0001"
+    assert out.count(" → ") == 1
+    assert re.search(r"^10 cached, 6 to build, 0 to resume; options are compared with metrics/seq-s1-test-\w+$", lines[-1])
+    assert out.count("cached ") == 11
+
+
+def test_plan_names_each_option_once_however_deep_the_recipes_are(undisturbed: Path):
+    out, _ = quick(undisturbed.parent, "plan", *SMALL, "model.layers=2", "reference.optimizer.lr=0.5", "optimizer.lr=0.5")
+    changes = [line.strip() for line in out.splitlines() if " → " in line]
+    assert changes == ["model.layers: 1 → 2", "reference.optimizer.lr: 0.001 → 0.5", "optimizer.lr: 0.0003 → 0.5"]
+    assert sum(line.startswith("build ") for line in out.splitlines()) > 10
 
 
 def test_a_run_stopped_with_one_process_goes_on_with_two(undisturbed: Path, tmp_path: Path):
