@@ -103,17 +103,17 @@ def test_nothing_but_empty_responses_has_length_zero():
     assert figures["empty"] == 1.0
 
 
-def test_one_answer_to_many_prompts_is_counted_once():
+def test_a_response_to_many_prompts_is_counted_once():
     assert text_figures(["Thank you.", "a", "Thank you. ", "thank you.", "a"], 10)["different"] == 3 / 5
 
 
-def test_values_of_several_answers_are_averaged_by_prompt():
+def test_values_of_several_responses_are_averaged_by_prompt():
     assert by_prompt(np.array([1.0, 2.0, 6.0, 5.0]), 2).tolist() == [1.5, 5.5]
     assert by_prompt(np.array([1.0, 2.0]), 1).tolist() == [1.0, 2.0]
     assert by_prompt(np.array([1.0, np.nan, np.nan, np.nan]), 2).tolist() == [1.0]
 
 
-def test_the_same_answer_twice_is_no_more_evidence_than_once():
+def test_the_same_response_twice_is_no_more_evidence_than_once():
     once = np.random.default_rng(4).normal(size=50)
     assert bootstrap(by_prompt(np.repeat(once, 3), 3), 100) == pytest.approx(bootstrap(once, 100))
     texts = [text for text in TEXTS for _ in range(3)]
@@ -134,7 +134,7 @@ def test_the_distance_to_the_reference_and_the_perplexity_under_it_worked_by_han
         np.array(values) for values in ([-2.0, -3.0, -1.0, -4.0], [-4.0, -3.0, -3.0, -6.0], [2.0, 4.0, 1.0, 9])
     )
     figures = likelihood_figures(logps, ref_logps, tokens, 100, answers=2)
-    # differences 2, 0 and 2, 2: 1 and 2 a prompt; 6 in 16 tokens; 16 nats in 16 tokens
+    # differences 2, 0 and 2, 2: 1 and 2 per prompt; 6 in 16 tokens; 16 nats in 16 tokens
     assert figures["kl"]["mean"] == pytest.approx(1.5)
     assert figures["kl"]["ci95"] == pytest.approx([1.0, 2.0])
     assert figures["kl_per_token"]["mean"] == pytest.approx(6 / 16)

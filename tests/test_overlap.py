@@ -58,7 +58,7 @@ def test_bleu_is_that_of_the_library():
     assert found["ci95"][0] < expected < found["ci95"][1]
 
 
-def test_bleu_of_several_answers_is_that_of_a_corpus_that_repeats_the_references():
+def test_bleu_of_several_responses_is_that_of_a_corpus_that_repeats_the_references():
     answers = [text for text in ANSWERS for _ in range(2)]
     answers[1] = "The mat sat on a cat."
     references = [refs[:1] for refs in REFERENCES]

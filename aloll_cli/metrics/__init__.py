@@ -1,1 +1,1 @@
-"""Figures of texts and of arrays."""
+"""Metrics of generated text, and bootstrap confidence intervals."""

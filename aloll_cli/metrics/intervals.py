@@ -1,4 +1,4 @@
-"""Bootstrap intervals: means and ratios over prompts. Pure: arrays in, numbers out."""
+"""Bootstrap confidence intervals of means and ratios over prompts. Pure functions: arrays in, numbers out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def bootstrap(values: FloatArray, resamples: int, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean of N values (one a prompt), resampled with replacement."""
+    """95% percentile interval of the mean of N values (one per prompt), resampled with replacement."""
     rng = np.random.default_rng(seed)
     means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
     lo, hi = percentiles(means)
@@ -20,12 +20,12 @@ def bootstrap(values: FloatArray, resamples: int, seed: int = 0) -> tuple[float,
 
 
 def percentiles(values: FloatArray) -> list[float]:
-    """The middle 95 % of a figure's values over resamples: ``[lo, hi]``."""
+    """The 2.5th and 97.5th percentile of a statistic's values over the resamples: ``[lo, hi]``."""
     return [float(bound) for bound in np.percentile(values, [2.5, 97.5])]
 
 
 def resampled_sums(rows: FloatArray, resamples: int, seed: int = 0) -> FloatArray:
-    """(resamples, k) sums of (N, k) rows (one a prompt), resampled with replacement."""
+    """(resamples, k) sums of (N, k) rows (one per prompt), resampled with replacement."""
     rng = np.random.default_rng(seed)
     return np.array([rows[rng.integers(0, len(rows), len(rows))].sum(axis=0) for _ in range(resamples)])
 
@@ -36,7 +36,7 @@ def mean_with_interval(values: FloatArray, resamples: int) -> dict[str, Any]:
 
 
 def ratio_with_interval(tops: FloatArray, bottoms: FloatArray, resamples: int) -> dict[str, Any]:
-    """Σ tops / Σ bottoms of (N,) values (one a prompt) with its interval: a mean of tokens, say, where prompts have several."""
+    """Σ tops / Σ bottoms of (N,) values (one per prompt) with its interval, for example a mean per token."""
     sums = resampled_sums(np.stack([tops, bottoms], axis=1), resamples)
     return {"mean": float(tops.sum() / bottoms.sum()), "ci95": percentiles(sums[:, 0] / sums[:, 1])}
 
@@ -44,19 +44,19 @@ def ratio_with_interval(tops: FloatArray, bottoms: FloatArray, resamples: int) -
 def likelihood_figures(
     logps: FloatArray, ref_logps: FloatArray, tokens: FloatArray, resamples: int, answers: int = 1
 ) -> dict[str, Any]:
-    """How likely a policy's own answers are under the reference, and how far the policy is from it on them.
+    """Perplexity of a policy's own responses under the reference, and the KL divergence from it estimated on them.
 
     Args:
-        logps: (N,) ln π(y) of the policy's answers under itself, those to a prompt together.
-        ref_logps: (N,) the same under the reference.
-        tokens: (N,) how many tokens each has, the one that ends it included.
-        resamples: of the bootstrap over prompts.
-        answers: how many each prompt has.
+        logps: (N,) ln π(y) of the policy's responses under the policy, responses to the same prompt adjacent.
+        ref_logps: (N,) the same responses' ln π_ref(y) under the reference.
+        tokens: (N,) tokens per response, including the end-of-sequence token.
+        resamples: number of bootstrap resamples over prompts.
+        answers: responses per prompt.
 
     Returns:
-        ``perplexity``: exp(−Σ ln π_ref / Σ T). ``kl``: the mean of ln π(y) − ln π_ref(y), nats an answer, which estimates
-        KL(π‖π_ref) where answers are drawn from π itself (top_p 1, temperature 1, no penalty); for other decoding it is the
-        log-ratio on the answers that were given. ``kl_per_token``: Σ (ln π − ln π_ref) / Σ T.
+        ``perplexity``: exp(−Σ ln π_ref / Σ T). ``kl``: the mean of ln π(y) − ln π_ref(y) in nats per response. It estimates
+        KL(π‖π_ref) if responses are plain samples from π (top_p 1, temperature 1, no repetition penalty); with other decoding
+        it is the mean log-ratio of the generated responses. ``kl_per_token``: Σ (ln π − ln π_ref) / Σ T.
     """
     sums = {
         name: values.reshape(-1, answers).sum(axis=1)
@@ -71,7 +71,10 @@ def likelihood_figures(
 
 
 def by_prompt(values: FloatArray, answers: int) -> FloatArray:
-    """(G,) the mean of each prompt's values, of (G · answers,) values in the order of the prompts; NaN are left out."""
+    """Mean per prompt, (G,), of (G · answers,) values in the order of the prompts.
+
+    NaN values are ignored; prompts that have only NaN are dropped.
+    """
     rows = values.reshape(-1, answers)
     found = rows[~np.isnan(rows).all(axis=1)]
     means: FloatArray = np.nanmean(found, axis=1)

@@ -1,6 +1,6 @@
-"""What answers share with other texts: with logged responses to the same prompt, and with the knowledge they should rest on.
+"""Overlap of generated responses with logged responses (BLEU, ROUGE) and with given knowledge (coverage, density).
 
-Pure: texts in, numbers out.
+Pure functions: texts in, numbers out.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from aloll_cli.arrays import FloatArray
 
-ROUGES = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}  # as the library calls them, and as we do
+ROUGES = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}  # rouge-score's names: ours
 
 
 @dataclass(frozen=True)
 class Against:
-    """Answers beside the logged responses to the same prompts.
+    """Generated responses with the logged responses to the same prompts, for BLEU and ROUGE.
 
     Attributes:
-        answers: (G · k,) those to a prompt together.
-        references: (G,) one logged response or several to each prompt.
-        resamples: of the bootstrap over prompts.
+        answers: (G · k,) generated responses, k per prompt, those to the same prompt adjacent.
+        references: (G,) one or more logged responses per prompt.
+        resamples: number of bootstrap resamples over prompts.
     """
 
     answers: Sequence[str]
@@ -47,23 +47,23 @@ class Against:
         return list(zip((answer.strip() for answer in self.answers), references, strict=True))
 
     def figures(self) -> dict[str, Any]:
-        """BLEU of the corpus (0 to 100) and mean ROUGE-1, -2 and -L (0 to 1), each with its interval."""
+        """Corpus BLEU (0 to 100) and mean ROUGE-1, ROUGE-2 and ROUGE-L (0 to 1), each with its interval."""
         return {"bleu": self.bleu()} | self.rouge()
 
     def bleu(self) -> dict[str, Any]:
-        """sacrebleu's corpus BLEU, with the interval from whole corpora of resampled prompts (Koehn 2004)."""
+        """Corpus BLEU of sacrebleu; the interval is from corpora of resampled prompts (Koehn 2004)."""
         from sacrebleu.metrics.bleu import BLEU
 
-        bleu = BLEU(effective_order=True)  # asked for by sentence, but only counts are taken from there
+        bleu = BLEU(effective_order=True)  # sentence_score expects it; only the counts of its result are used
         counts = np.array([_counts(bleu.sentence_score(answer, references)) for answer, references in self._pairs])
         of_prompts = counts.reshape(len(self.references), self._each, -1).sum(axis=1)
         resampled = [_corpus_bleu(bleu, sums) for sums in resampled_sums(of_prompts, self.resamples)]
         return {"mean": _corpus_bleu(bleu, counts.sum(axis=0)), "ci95": percentiles(np.array(resampled))}
 
     def rouge(self) -> dict[str, Any]:
-        """F of ROUGE-1, -2 and -L, stemmed, against the closest of several references; means over prompts.
+        """F1 of ROUGE-1, ROUGE-2 and ROUGE-L with stemming, against the best-matching reference; means over prompts.
 
-        rouge-score knows the letters a to z and digits alone: text in other scripts scores 0.
+        rouge-score keeps only the letters a to z and digits: text in other scripts scores 0.
         """
         from rouge_score.rouge_scorer import RougeScorer
 
@@ -76,7 +76,7 @@ class Against:
 
 
 def _counts(score: BLEUScore) -> list[int]:
-    """Matching n-grams and all n-grams for n = 1 … 4, words of the answer and of the reference nearest in length."""
+    """Matching and total n-grams for n = 1 … 4, then the words of the response and of the reference closest in length."""
     return [*score.counts, *score.totals, score.sys_len, score.ref_len]
 
 
@@ -87,16 +87,16 @@ def _corpus_bleu(bleu: BLEU, sums: FloatArray) -> float:
 
 
 def grounding(answers: Sequence[str], knowledge: Sequence[str | None], resamples: int) -> dict[str, Any]:
-    """Extractive coverage and density of answers, means over prompts with knowledge and an answer that is not empty.
+    """Extractive coverage and density: means over prompts that have knowledge and at least one non-empty response.
 
     Args:
-        answers: (G · k,) those to a prompt together.
-        knowledge: (G,) what they should rest on, None where there is nothing.
-        resamples: of the bootstrap over prompts.
+        answers: (G · k,) generated responses, k per prompt, those to the same prompt adjacent.
+        knowledge: (G,) the text that the responses should be based on; None for prompts without one.
+        resamples: number of bootstrap resamples over prompts.
 
     Returns:
-        Coverage Σ|f| / |y| in [0, 1] and density Σ|f|² / |y| of the fragments f that an answer y copies, each None where no
-        prompt has knowledge.
+        Coverage Σ|f| / |y| in [0, 1] and density Σ|f|² / |y|, where f are the fragments that a response y copies from the
+        knowledge. None for both if no prompt has knowledge.
     """
     each = len(answers) // len(knowledge)
     found = np.full((len(answers), 2), np.nan)
@@ -113,10 +113,10 @@ def grounding(answers: Sequence[str], knowledge: Sequence[str | None], resamples
 
 
 def fragments(answer: Sequence[str], source: Sequence[str]) -> list[int]:
-    """Lengths of the pieces that an answer shares with a source, found greedily (Grusky et al. 2018, figure 3).
+    """Lengths of the fragments that a response shares with a source, found greedily (Grusky et al. 2018, figure 3).
 
-    From left to right each token of the answer begins the longest piece that it can; within the source the search goes on
-    behind a match, as in the published algorithm.
+    Going left to right, the longest match that starts at the response's current token is a fragment. In the source the
+    search continues after each match, as in the published algorithm.
     """
     lengths, i = [], 0
     while i < len(answer):
@@ -134,5 +134,5 @@ def fragments(answer: Sequence[str], source: Sequence[str]) -> list[int]:
 
 
 def _tokens(text: str) -> list[str]:
-    """Lower-cased words, and each punctuation mark by itself."""
+    """Lower-cased words; each punctuation mark is a token of its own."""
     return re.findall(r"\w+|[^\w\s]", text.lower())

@@ -1,4 +1,4 @@
-"""Figures of a set of responses, and intervals for them. Pure: texts and arrays in, numbers out."""
+"""Length and diversity of a set of responses, with intervals. Pure functions: texts in, numbers out."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from aloll_cli.metrics.intervals import by_prompt, mean_with_interval
 
 
 def words(texts: Sequence[str]) -> list[str]:
-    """Lower-cased words of all texts in order, split at white space."""
+    """Lower-cased words of all texts in order, split at whitespace."""
     return [word for text in texts for word in text.lower().split()]
 
 
 def distinct(texts: Sequence[str], n: int, first_words: int | None = None) -> float:
-    """distinct-n: unique n-grams / all n-grams over all responses, none across two responses; in [0, 1], 0 where there are none.
+    """distinct-n: unique n-grams / all n-grams of all responses, in [0, 1]; 0 if there are no n-grams.
+
+    An n-gram never spans two responses.
 
     Args:
-        texts: the responses, in an order that two sides share.
-        n: length of the n-grams, in lower-cased white-space words.
-        first_words: count only so many words from the beginning (distinct-n falls as a corpus grows).
+        texts: responses, in the same prompt order for both sides of a comparison.
+        n: length of the n-grams, in lower-cased words split at whitespace.
+        first_words: use only the first so many words of the corpus, because distinct-n falls as a corpus grows.
     """
     grams: list[tuple[str, ...]] = []
     left = first_words
@@ -35,12 +37,12 @@ def distinct(texts: Sequence[str], n: int, first_words: int | None = None) -> fl
 
 
 def different(texts: Sequence[str]) -> float:
-    """The share of responses that are left when equal ones count once; in (0, 1]. It shows one answer to many prompts."""
+    """Unique responses / all responses, in (0, 1]. A low value means that many prompts get the same response."""
     return len({text.strip() for text in texts}) / len(texts)
 
 
 def distinct_per_word(texts: Sequence[str], n: int) -> float:
-    """The other formula in use: case-sensitive, split at single spaces, unique n-grams / all WORDS."""
+    """The other formula for distinct-n in use: unique n-grams / all words; case-sensitive, split at single spaces."""
     split = [text.split(" ") for text in texts]
     grams = {gram for tokens in split for gram in zip(*(tokens[i:] for i in range(n)), strict=False)}
     total = sum(map(len, split))
@@ -48,12 +50,12 @@ def distinct_per_word(texts: Sequence[str], n: int) -> float:
 
 
 def text_figures(texts: Sequence[str], resamples: int, answers: int = 1) -> dict[str, Any]:
-    """Length (words of non-empty responses, a mean over prompts), shares of empty and of different ones, both distinct-n.
+    """Length (mean words of non-empty responses), shares of empty and of unique responses, and both kinds of distinct-n.
 
     Args:
-        texts: responses, those to a prompt together.
-        resamples: of the bootstrap over prompts.
-        answers: how many responses each prompt has.
+        texts: responses, those to the same prompt adjacent.
+        resamples: number of bootstrap resamples over prompts.
+        answers: responses per prompt.
     """
     lengths = np.array([len(text.split()) for text in texts], dtype=np.float64)
     spoken = by_prompt(np.where(lengths > 0, lengths, np.nan), answers)
@@ -69,6 +71,6 @@ def text_figures(texts: Sequence[str], resamples: int, answers: int = 1) -> dict
 
 
 def matched_distinct(texts: Sequence[str], other: Sequence[str]) -> dict[str, float]:
-    """distinct-n of the first M words of texts, M being the number of words of the smaller side."""
+    """distinct-n of the first M words of ``texts``, where M is the word count of the smaller of the two sides."""
     count = min(len(words(texts)), len(words(other)))
     return {f"distinct_{n}_matched": distinct(texts, n, first_words=count) for n in (1, 2, 3)}
