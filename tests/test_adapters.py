@@ -207,7 +207,7 @@ def test_a_merged_export_is_the_same_policy_and_its_card_says_what_it_is(line, t
     card = (tmp_path / "exported" / "README.md").read_text()
     metrics = json.loads((store.path(made.metrics) / "metrics.json").read_text())
     low, high = metrics["gain"]["ci95"]
-    assert f"{metrics['gain']['mean']:+.3f}, 95 % interval [{low:.3f}, {high:.3f}]" in card
+    assert f"{metrics['gain']['mean']:+.3f}, 95% confidence interval [{low:.3f}, {high:.3f}]" in card
     for said in ("`seq`", "`reviews`", "`vader`", made.policy.fingerprint, made.reference.folder):
         assert said.strip("`") in card
 

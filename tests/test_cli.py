@@ -35,7 +35,7 @@ def dialogues(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_logged_ratings_without_a_scorer_train_and_evaluate_with_a_null_gain(dialogues: Path, tmp_path: Path):
+def test_logged_ratings_without_a_scorer_train_and_evaluate_without_a_gain(dialogues: Path, tmp_path: Path):
     options = ["task=hha", f"task.path={dialogues}", *SMALL, "reward=column", "values=data"]
     out, said = quick(tmp_path, "evaluate", *options)
     (file,) = tmp_path.glob("outputs/hha/metrics/*/metrics.json")
@@ -44,7 +44,7 @@ def test_logged_ratings_without_a_scorer_train_and_evaluate_with_a_null_gain(dia
     assert metrics["gain_why"] == "the reward cannot score new text; reward=fitted can"
     likelihood = metrics["advantage_weighted_log_likelihood"]
     assert likelihood["policy"] > likelihood["reference"]
-    assert "gain: null" in out
+    assert "gain: not available" in out
     assert "advantage-weighted log-likelihood" in said
     assert not any(tmp_path.glob("outputs/hha/rewards/column-responses*"))
 

@@ -68,23 +68,23 @@ def cells(out: str, heading: str) -> dict[str, str]:
     raise AssertionError(f"no column {heading}:\n{out}")
 
 
-def test_without_a_name_every_run_that_was_judged_alike_is_taken(aloll):
+def test_by_default_every_run_with_the_same_split_and_rewards_is_compared(aloll):
     for seed in (1, 2):
         write("nll", seed, 0.4 + seed / 10)
         write("seq", seed, 0.5 + seed / 10)
     write("kl", options={"reward": {"name": "length"}}, metrics={"reward": "length"})
     write("wbc", metrics={"split": "validation"})
     out, err = aloll("compare")
-    assert "4 runs: mean [95 % interval]" in out
-    assert all(len(line) <= 80 for line in out.split("gain: in reward")[0].splitlines())
+    assert "4 runs: mean [95% confidence interval]" in out
+    assert all(len(line) <= 80 for line in out.split("gain: mean reward")[0].splitlines())
     assert cells(out, "seed") == {"nll": "1,2", "seq": "1,2"}
     assert cells(out, "gain") == {"nll": "+0.150 [0.150, 0.150]", "seq": "+0.250 [0.250, 0.250]"}
     assert cells(out, "gain by seed") == {"nll": "+0.100 to +0.200", "seq": "+0.200 to +0.300"}
     assert cells(out, "vs nll") == {"nll": "-", "seq": "+0.100 [0.100, 0.100]"}
     assert cells(out, "tokens trained on") == {"nll": "1,500", "seq": "1,500"}
-    assert re.search(r"left out 2 that were judged otherwise or on other prompts: kl-s1-test-\w+, wbc-s1-test-", err)
+    assert re.search(r"left out 2, because the rewards, split or prompts differ: kl-s1-test-\w+, wbc-s1-test-", err)
     page = Path("outputs/reviews/report/compare.html")
-    assert "nll gain in reward +0.150; seq gain in reward +0.250." in page.read_text()
+    assert "nll reward gain +0.150; seq reward gain +0.250." in page.read_text()
     assert json.loads(page.with_suffix(".json").read_text())["methods"][1]["difference"]["by_seed"] == pytest.approx([0.1, 0.1])
 
 
@@ -93,11 +93,11 @@ def test_of_runs_on_different_prompts_those_of_the_majority_remain(aloll):
     write("nll")
     write("seq")
     out, err = aloll("compare")
-    assert set(cells(out, "words")) == {"nll", "seq"}
-    assert "left out 1 that were judged otherwise or on other prompts: kl-s1-test-" in err
+    assert set(cells(out, "length (words)")) == {"nll", "seq"}
+    assert "left out 1, because the rewards, split or prompts differ: kl-s1-test-" in err
 
 
-def test_patterns_are_expanded_and_what_was_interrupted_is_no_run(aloll):
+def test_patterns_are_expanded_and_interrupted_evaluations_are_no_runs(aloll):
     first = write("nll")
     shutil.copytree(write("seq"), first.with_name("seq-s9-test-0123456789ab.partial"))
     write("seq", 2)
@@ -109,7 +109,7 @@ def test_patterns_are_expanded_and_what_was_interrupted_is_no_run(aloll):
     assert "3 runs" in aloll("report", "runs=[outputs/*/metrics/*]")[0]
 
 
-def test_runs_may_be_held_against_a_folder_that_is_not_among_them(aloll):
+def test_runs_may_be_compared_with_a_folder_that_is_not_among_them(aloll):
     write("seq", 1, 0.75)
     other = write("kl", 1, 0.5, root="elsewhere")
     out, _ = aloll("compare", f"against={other}")
@@ -122,8 +122,8 @@ def test_the_choice_of_an_option_is_shown_with_its_scores(aloll):
         write("seq", 1, 0.9 - lr, lr, scores=(0.0, score))
     out, _ = aloll("compare", "best_of=optimizer.lr")
     assert cells(out, "optimizer.lr") == {"nll": "0.1", "seq": "0.2"}
-    assert cells(out, "validation") == {"nll": "0.400", "seq": "0.400"}
-    assert "seq: optimizer.lr=0.2 has the best validation reward, 0.400 (optimizer.lr=0.1 0.300)." in out
+    assert cells(out, "validation score") == {"nll": "0.400", "seq": "0.400"}
+    assert "seq: optimizer.lr=0.2 has the best validation reward, 0.400 (optimizer.lr=0.1: 0.300)." in out
     assert aloll("compare", "best_of=[optimizer.lr]")[0] == out
 
 
@@ -146,22 +146,22 @@ def test_a_job_of_a_sweep_reports_on_itself_and_its_end_chooses(undisturbed, tmp
     shutil.copytree(undisturbed, tmp_path / "outputs")
     sweep = ["run", "-m", *SMALL, "optimizer.lr=0.0001,0.0003", "best_of=optimizer.lr", "against=seq"]
     out, err = quick(tmp_path, *sweep)
-    assert err.count("report  outputs/reviews/report/seq-s1-test-") == 2
-    assert "1 run: mean [95 % interval]" in out
+    assert err.count("report    outputs/reviews/report/seq-s1-test-") == 2
+    assert "1 run: mean [95% confidence interval]" in out
     assert "has the best validation reward" in out
 
 
 MISTAKES = {
-    "against=kll": r"against=kll: none of the runs is of that variant, and there is no such folder\.\nVariants here: nll, seq\.",
-    "against=nowhere/x": r"against: nowhere/x holds no metrics\.json\.\nName folders such as",
-    "against=outputs/reviews/metrics/*": r"against=outputs/reviews/metrics/\* names 2 folders\.\nagainst=FOLDER",
+    "against=kll": r"against=kll: no run has this variant, and no such folder exists\.\nVariants of the runs: nll, seq\.",
+    "against=nowhere/x": r"against: nowhere/x has no metrics\.json\.\nName metrics folders such as",
+    "against=outputs/reviews/metrics/*": r"against=outputs/reviews/metrics/\* matches 2 folders\.\nName one folder",
     "best_of=optimizer.rl": r'there is no option "optimizer\.rl" under "optimizer"\.\nDid you mean optimizer\.lr\?',
-    "best_of=optimizer.lr": r"best_of=optimizer\.lr: these runs do not differ in it\.",
-    "split=validation": r"holds no evaluation on the validation split under reward=vader\.\naloll run -m variant=nll,seq",
-    "runs=[outputs/reviews/metrics/nll*]": r"nll-s1-test-\w+ is the only evaluated run: there is nothing to hold it against",
-    "runs=[outputs/*/metrics/*,hha/metrics/*]": r"has task=reviews, kl-s1-test-\w+ has task=hha\.\nName runs of one task",
-    "runs=[outputs/*/metrics/*,others/metrics/*]": r"kl-s1-test-\w+ answered different prompts\.\nName runs whose prompts",
-    "runs=[old]": r"old is another version's of aloll\.\nMake it again with aloll evaluate",
+    "best_of=optimizer.lr": r"best_of=optimizer\.lr: all runs have the same value of this option\.",
+    "split=validation": r"no evaluation on the validation split with reward=vader\.\nMake two with aloll run -m variant=nll,seq",
+    "runs=[outputs/reviews/metrics/nll*]": r"nll-s1-test-\w+ is the only evaluated run: there is no other run to compare it with",
+    "runs=[outputs/*/metrics/*,hha/metrics/*]": r"has task=reviews, kl-s1-test-\w+ has task=hha\.\nName runs with the same task",
+    "runs=[outputs/*/metrics/*,others/metrics/*]": r"kl-s1-test-\w+ were evaluated on different prompts\.\nName runs with",
+    "runs=[old]": r"old was written by another version of aloll\.\nRebuild it with aloll evaluate",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What is one method, what it is held against, and what the figures of several seeds are, by hand."""
+"""Grouping runs by method, choosing baselines, and estimates over several seeds, worked by hand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_figure_of_two_seeds_is_a_mean_whose_interval_is_over_prompts():
     assert found["by_seed"] == pytest.approx([0.6, 0.4])
 
 
-def test_the_interval_does_not_tell_the_chance_of_seeds():
+def test_the_interval_excludes_seed_variance():
     found = estimates({"gain": [np.array([0.1, 0.1]), np.array([0.5, 0.5])]}, RESAMPLES)["gain"]
     assert found["ci95"] == pytest.approx([0.3, 0.3])
     assert found["by_seed"] == pytest.approx([0.1, 0.5])
@@ -88,7 +88,7 @@ def test_runs_that_no_option_tells_apart_are_told_by_their_fingerprints(tmp_path
     assert {method.setting for method in methods(runs)} == {f"fingerprint={run.fingerprint}" for run in runs}
 
 
-def test_runs_on_other_data_are_methods_of_their_own_and_are_held_against_their_like(tmp_path):
+def test_runs_on_other_data_are_methods_of_their_own_and_are_compared_on_the_same_data(tmp_path):
     kinds = [("nll", "old", 0.2), ("nll", "new", 0.5), ("seq", "old", 0.8), ("seq", "new", 0.6)]
     runs = [evaluated(tmp_path, variant, 1, {"a": reward}, data=data) for variant, data, reward in kinds]
     found = compared(runs)
@@ -107,10 +107,10 @@ def test_what_cannot_change_a_result_makes_no_baseline_nearer(tmp_path):
     assert differences(compared([fast, slow, seq]))["seq optimizer.lr=0.01"] == pytest.approx(0.8)
 
 
-def test_values_that_judge_by_their_own_weights_are_not_chosen_from(tmp_path):
+def test_best_of_refuses_values_that_weight_the_likelihood_differently(tmp_path):
     likelihood = {"advantage_weighted_log_likelihood": {"policy": -1.0, "reference": -2.0, "gain": None}}
     runs = [evaluated(tmp_path, "seq", 1, options={"values": {"name": name}}, metrics=likelihood) for name in ("data", "group")]
-    with pytest.raises(UserError, match=r"best_of: seq-s1-test-\w+ and seq-s1-test-\w+ were judged differently\."):
+    with pytest.raises(UserError, match=r"best_of: seq-s1-test-\w+ and seq-s1-test-\w+ differ in their prompts or rewards\."):
         compared(runs, best_of=["values"])
 
 
@@ -136,7 +136,7 @@ def test_a_method_of_one_run_has_the_figures_of_its_evaluation(tmp_path):
     assert row.against is None
 
 
-def test_methods_are_held_against_nll_by_prompt_whatever_the_order(tmp_path):
+def test_methods_are_compared_with_nll_by_prompt_whatever_the_order(tmp_path):
     runs = [
         evaluated(tmp_path, "seq", 1, {"a": 0.9, "b": 0.5}),
         evaluated(tmp_path, "seq", 2, {"b": 0.5, "a": 0.7}),
@@ -151,7 +151,7 @@ def test_methods_are_held_against_nll_by_prompt_whatever_the_order(tmp_path):
     assert compared(runs).heading == "vs nll"
 
 
-def test_what_was_judged_otherwise_is_not_held_against_it(tmp_path):
+def test_runs_with_other_rewards_or_prompts_are_not_compared(tmp_path):
     runs = [
         evaluated(tmp_path, "nll", 1, {"a": 0.5}),
         evaluated(tmp_path, "seq", 1, {"a": 0.9}),
@@ -170,19 +170,19 @@ def test_of_several_baselines_the_one_with_most_options_in_common_is_taken(tmp_p
     assert differences(comparison)["seq optimizer.lr=0.1"] == pytest.approx(0.8)
 
 
-def test_without_nll_methods_are_held_against_the_first(tmp_path):
+def test_without_nll_methods_are_compared_with_the_first(tmp_path):
     comparison = compared([evaluated(tmp_path, name, 1, {"a": reward}) for name, reward in (("kl", 0.5), ("seq", 0.75))])
     assert comparison.heading == "vs kl"
     assert differences(comparison) == {"kl": None, "seq": 0.25}
 
 
-def test_methods_are_held_against_the_variant_or_the_run_that_is_named(tmp_path):
+def test_methods_are_compared_with_the_variant_or_the_run_that_is_named(tmp_path):
     runs = [evaluated(tmp_path, name, 1, {"a": reward}) for name, reward in (("nll", 0.5), ("kl", 0.6), ("seq", 0.75))]
     assert differences(compared(runs, "kl")) == {"nll": -0.1, "kl": None, "seq": 0.15}
     assert differences(compared(runs, runs[2])) == {"nll": -0.25, "kl": -0.15, "seq": None}
     faster = [*runs, evaluated(tmp_path, "seq", 1, {"a": 0.9}, lr=0.1)]
     assert compared(faster, runs[2]).heading == "vs seq optimizer.lr=0.001"
-    with pytest.raises(UserError, match=r"against=kll: none of the runs is of that variant.*\nVariants here: nll, kl, seq\."):
+    with pytest.raises(UserError, match=r"against=kll: no run has this variant.*\nVariants of the runs: nll, kl, seq\."):
         compared(runs, "kll")
 
 
@@ -199,8 +199,8 @@ def test_the_best_value_of_an_option_is_chosen_on_validation_data_alone(tmp_path
     seq, nll = comparison.methods
     assert (seq.name, seq.validation, nll.validation) == ("seq optimizer.lr=0.2", pytest.approx(0.5), 0.1)
     assert [(rival.name, rival.validation) for rival in seq.rivals] == [("seq optimizer.lr=0.1", pytest.approx(0.4))]
-    assert "seq: optimizer.lr=0.2 has the best validation reward, 0.500 (optimizer.lr=0.1 0.400)." in caveats(comparison)
-    assert ("validation", [pytest.approx(0.5), 0.1], "") in columns(comparison)
+    assert "seq: optimizer.lr=0.2 has the best validation reward, 0.500 (optimizer.lr=0.1: 0.400)." in caveats(comparison)
+    assert ("validation score", [pytest.approx(0.5), 0.1], "") in columns(comparison)
     assert as_plain(comparison)["methods"][0]["rivals"][0]["options"] == {"optimizer.lr": 0.1}
 
 
@@ -210,10 +210,10 @@ def test_a_value_is_chosen_by_the_seeds_that_all_values_have(tmp_path):
     comparison = compared(runs, best_of=["optimizer.lr"])
     (seq,) = comparison.methods
     assert (seq.setting, seq.seeds, seq.validation) == ("optimizer.lr=0.1", [1, 2], 0.5)
-    others = "(optimizer.lr=0.2 0.400; optimizer.lr=0.3 0.300)"
+    others = "(optimizer.lr=0.2: 0.400; optimizer.lr=0.3: 0.300)"
     assert f"seq: optimizer.lr=0.1 has the best validation reward over seed 1, 0.500 {others}." in caveats(comparison)
     apart = [runs[0], evaluated(tmp_path, "seq", 2, lr=0.2, scores=(0.0, 0.4))]
-    said = "seq: optimizer.lr=0.1 has the best validation reward, 0.500 (optimizer.lr=0.2 0.400 over seed 2)."
+    said = "seq: optimizer.lr=0.1 has the best validation reward, 0.500 (optimizer.lr=0.2: 0.400 over seed 2)."
     assert said in caveats(compared(apart, best_of=["optimizer.lr"]))
 
 
@@ -241,10 +241,16 @@ def test_a_run_that_keeps_its_last_policy_has_the_last_score(tmp_path):
     ("option", "message"),
     [
         ("optimizer.lrr", r'best_of: there is no option "optimizer\.lrr" under "optimizer"\.\nDid you mean optimizer\.lr\?'),
-        ("reward", r"best_of=reward: these runs do not differ in it\.\nBeside variant and seed they differ in: optimizer\.lr\."),
-        ("seed", r"best_of=seed: that is what is compared, not what is chosen\.\nbest_of=optimizer\.lr"),
-        ("variant", r"best_of=variant: that is what is compared"),
-        ("optimizer.lr", r"best_of: kl-s1-test-\w+ has no validation scores: .*\nMake it again with aloll train"),
+        (
+            "reward",
+            r"best_of=reward: all runs have the same value .*\.\nBesides variant and seed they differ in: optimizer\.lr",
+        ),
+        (
+            "seed",
+            r"best_of=seed: variants and seeds are compared, not selected\.\nName an option, for example best_of=optimizer\.lr",
+        ),
+        ("variant", r"best_of=variant: variants and seeds are compared"),
+        ("optimizer.lr", r"best_of: kl-s1-test-\w+ has no validation scores: .*\nTrain it again with aloll train"),
     ],
 )
 def test_an_option_that_cannot_be_chosen_says_why(tmp_path, option, message):
@@ -257,21 +263,23 @@ def test_costs_are_sums_over_updates_and_means_over_seeds(tmp_path):
     runs = [evaluated(tmp_path, "seq", seed) for seed in (1, 2)]
     runs[1].updates[0]["samples"] = 24
     found = {heading: figures for heading, figures, _ in costs(compared(runs))}
-    assert found == {"updates": [3], "tokens trained on": [1500], "seconds": [7.5], "samples drawn": [12]}
-    assert [heading for heading, *_ in costs(compared(runs[:1]))] == ["updates", "tokens trained on", "seconds"]
+    assert found == {"steps": [3], "tokens trained on": [1500], "training seconds": [7.5], "generated samples": [12]}
+    assert [heading for heading, *_ in costs(compared(runs[:1]))] == ["steps", "tokens trained on", "training seconds"]
     assert costs(compared([evaluated(tmp_path, "kl", curves=False)])) == []
 
 
-def test_the_words_under_a_table_say_how_seeds_were_paired(tmp_path):
+def test_the_notes_under_a_table_say_how_seeds_were_paired(tmp_path):
     kinds = [("nll", 1), ("nll", 2), ("seq", 2), ("seq", 3), ("kl", 4), ("wbc", 1), ("wbc", 2)]
     said = caveats(compared([evaluated(tmp_path, variant, seed) for variant, seed in kinds]))
     assert "seq vs nll: paired over seed 2." in said
-    assert "kl vs nll: no seed in both, so mean against mean." in said
+    assert "kl vs nll: no shared seed; the means over seeds are compared." in said
     assert not any("wbc" in line for line in said)
-    assert any("bootstrap over prompts of each prompt's mean over seeds. What another seed would bring" in line for line in said)
+    assert any(
+        "bootstrap over prompts, of each prompt's mean over seeds; the interval excludes seed variance" in line for line in said
+    )
 
 
-def test_the_held_out_reward_is_estimated_and_drawn_beside_the_reward(tmp_path):
+def test_the_held_out_reward_is_estimated_and_drawn_like_the_reward(tmp_path):
     runs = [evaluated(tmp_path, "nll", 1, {"a": 0.5}), evaluated(tmp_path, "seq", 1, {"a": 0.9})]
     for run, reward in zip(runs, (0.2, 0.6), strict=True):
         for row in run.answers:
@@ -280,5 +288,5 @@ def test_the_held_out_reward_is_estimated_and_drawn_beside_the_reward(tmp_path):
     found = comparison.rows[1].estimates
     assert found["held_out_gain"]["mean"] == pytest.approx(0.5)
     assert found["held_out_difference"]["mean"] == pytest.approx(0.4)
-    assert {"held-out gain", "held-out vs nll"} <= {heading for heading, *_ in columns(comparison)}
-    assert "seq gain in reward +0.500, held-out gain +0.500." in render(comparison)
+    assert {"held-out reward gain", "held-out vs nll"} <= {heading for heading, *_ in columns(comparison)}
+    assert "seq reward gain +0.500, held-out reward gain +0.500." in render(comparison)

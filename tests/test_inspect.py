@@ -70,7 +70,7 @@ def test_noise_and_what_chooses_examples_are_told(capsys, tmp_path, rows):
         "subsets": None, "min_reward": None, "max_reward": None, "responses": "first", "truncated": "keep", "noise": 0.2,
     }  # fmt: skip
     assert {split: of["noise"] for split, of in found["splits"].items()} == {"train": 5, "validation": 0, "test": 0}
-    assert "by task.responses=first, task.truncated=keep, task.noise=0.2" in told(capsys, tmp_path, *options)
+    assert "selected by task.responses=first, task.truncated=keep, task.noise=0.2" in told(capsys, tmp_path, *options)
 
 
 def test_every_component_of_a_mixture_has_its_figures(capsys, tmp_path, rows):

@@ -1,4 +1,4 @@
-"""What lies under outputs/: shown, cleaned up, exported."""
+"""The artifacts under outputs/: listed, cleaned up, exported."""
 
 import shutil
 from pathlib import Path
@@ -43,21 +43,21 @@ def test_every_artifact_is_shown_with_its_state_and_its_users(outputs: Path):
     assert sum(" damaged " in line for line in out.splitlines()) == 1
 
 
-def test_clean_keeps_results_and_all_that_they_were_made_from(outputs: Path):
+def test_clean_keeps_results_and_all_that_they_were_built_from(outputs: Path):
     assert unused(entries(outputs)) == []
     out, said = quick(outputs.parent, "clean", "ask=false")
     assert out == ""
-    assert "nothing is unused" in said
+    assert "no unreferenced artifacts" in said
 
 
-def test_clean_says_what_nothing_uses_and_removes_it_when_told_to(outputs: Path):
+def test_clean_lists_unreferenced_artifacts_and_removes_them_when_told_to(outputs: Path):
     for kind in ("policy", "metrics"):
         shutil.rmtree(outputs / "reviews" / kind)
     quick(outputs.parent, "train", *SMALL, "variant=nll")
     served = {"data", "tokenizer", "examples", "base-model", "reference", "policy"}  # what nll is made from
     kept = {folder for folder in artifact_folders(outputs) if folder.parent.name in served}
     out, said = quick(outputs.parent, "clean")
-    assert "nothing was removed. Without a question: aloll clean ask=false" in said
+    assert "nothing was removed. To remove without asking: aloll clean ask=false" in said
     assert artifact_folders(outputs) > kept
     for folder in artifact_folders(outputs):
         assert (folder.name in out) == (folder not in kept), folder
@@ -117,7 +117,7 @@ def test_export_writes_the_policys_weights_and_tokenizer(outputs: Path):
     assert all((mine[name] == theirs[name]).all() for name in mine)
     assert len(AutoTokenizer.from_pretrained(exported)) == 400
     _, said = quick(outputs.parent, "export", *SMALL, "to=exported/model", code=2)
-    assert "to=exported/model is there already, and is not an empty folder." in said
+    assert "to=exported/model exists and is not an empty folder." in said
 
 
 def test_sizes_and_ages_are_short():

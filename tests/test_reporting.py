@@ -1,4 +1,4 @@
-"""Reports: the numbers in tables and page, what is compared with what, and that a model's text stays text."""
+"""Reports: numbers in tables and on the page, comparisons, and that model output stays text."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def test_the_comparison_shows_means_margins_and_the_paired_gain_as_plain_ascii(t
     row = next(line for line in table if line.startswith("reward (vader)"))
     assert row.split() == ["reward", "(vader)", "0.700", "+/-0.110", "0.400", "+/-0.000", "+0.300", "[0.100,", "0.500]"]
     assert next(line for line in table if line.startswith("distinct-1 matched")).split()[2:] == ["0.500", "0.500"]
-    assert "gain +0.300 [0.100, 0.500], paired bootstrap over 2 prompts: the policy's answers score higher" in out
-    assert "held-out gain: null (no second reward was named: test_reward=...)" in out
+    assert "gain +0.300 [0.100, 0.500], paired bootstrap over 2 prompts: the policy's responses score higher" in out
+    assert "held-out reward gain: not available (no second reward was named: test_reward=...)" in out
 
 
 @pytest.mark.parametrize(
     ("interval", "verdict"),
-    [([0.1, 0.2], "score higher than"), ([-0.2, -0.1], "score lower than"), ([-0.1, 0.1], "cannot be told apart")],
+    [([0.1, 0.2], "score higher than"), ([-0.2, -0.1], "score lower than"), ([-0.1, 0.1], "no significant difference between")],
 )
 def test_the_verdict_follows_the_interval(tmp_path, capsys, interval, verdict):
     metrics = load_run(write_run(tmp_path)).metrics
@@ -95,10 +95,10 @@ def test_a_missing_gain_says_why_and_the_likelihood_stands_in(tmp_path, capsys):
     show_answers(run.answers)
     show_methods(compared([run, load_run(without_scorer(tmp_path, seed=2))]))
     out = capsys.readouterr().out
-    assert out.count("gain: null (the reward cannot score new text)") == 2
+    assert out.count("gain: not available (the reward cannot score new text)") == 2
     assert re.search("policy +rather good", out)
     assert re.search(r"weighted log-lik\. +-1\.250 +-1\.450 +\+0\.200 \[0\.100, 0\.300\]", out)
-    assert "nats a token: policy -1.250, reference -1.450, gain +0.200 [0.100, 0.300]" in out
+    assert "nats per token: policy -1.250, reference -1.450, gain +0.200 [0.100, 0.300]" in out
 
 
 def test_a_fitted_reward_is_called_a_proxy_with_its_skill(tmp_path, capsys):
@@ -106,17 +106,18 @@ def test_a_fitted_reward_is_called_a_proxy_with_its_skill(tmp_path, capsys):
     lone = SKILL | {"pairs": 0, "pair_accuracy": float("nan")}
     metrics |= {"reward": "fitted", "test_reward": "other", "proxy_skill": {"reward": SKILL, "test_reward": lone}}
     show_comparison(metrics, tmp_path)
-    first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("under a proxy reward:")]
+    first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("proxy reward:")]
     assert "the reward (fitted)" in first
-    assert "40 held-out responses R2 0.412, rank correlation 0.633, pair accuracy 0.720 of 25 pairs" in first
+    assert "40 held-out responses: R2 0.412, rank correlation 0.633, pair accuracy 0.720 over 25 pairs" in first
     assert "the held-out reward (other)" in second
-    assert "pair accuracy unknown" in second
+    assert "pair accuracy not available (no prompt has two responses)" in second
     metrics["proxy_skill"] = {"reward": {"held_out_rows": 1, "pairs": 0}}
     show_comparison(metrics, tmp_path)
-    assert "1 held-out responses R2 unknown, rank correlation unknown, pair accuracy unknown" in capsys.readouterr().out
+    missing = "R2 not available, rank correlation not available, pair accuracy not available"
+    assert f"1 held-out responses: {missing}" in capsys.readouterr().out
 
 
-def test_answers_are_never_read_as_markup_and_control_characters_are_shown(capsys, columns):
+def test_responses_are_never_read_as_markup_and_control_characters_are_shown(capsys, columns):
     hostile = "[bold]loud[/bold] [/nothing] \x1b[31mred\x9b \u202eback \ud800 " + "word " * 60
     sides = {side: {"response": hostile, "reward": 0.25, "test_reward": 0.5} for side in ("policy", "reference")}
     show_answers([{"prompt": "p" * 500 + " the end", **sides}])
@@ -156,18 +157,18 @@ def with_subsets(root: Path, variant: str = "seq") -> Path:
     return folder
 
 
-def test_figures_against_references_and_parts_of_the_data_fit_the_table(tmp_path, capsys, columns):
+def test_metrics_against_references_and_of_subsets_fit_the_table(tmp_path, capsys, columns):
     show_comparison(load_run(with_subsets(tmp_path)).metrics, tmp_path)
     out = capsys.readouterr().out
     tables = out.split("gain +0.100")[0]
     assert max(map(len, tables.splitlines())) <= min(columns, 80)
     rows = {re.split(r" {2,}", line)[0]: re.split(r" {2,}", line.rstrip())[1:] for line in tables.splitlines()}
     assert rows["ROUGE-L"] == ["3.250 +/-0.500", "3.000 +/-0.500"]
-    assert rows["KL a token"] == ["8.250 +/-0.500", "8.000 +/-0.500"]
+    assert rows["KL per token (nats)"] == ["8.250 +/-0.500", "8.000 +/-0.500"]
     assert rows["helpful-rejection-sampled (1234)"] == ["0.125", "0.500", "-0.375 [-0.475, -0.275]"]
-    assert {"reward on", "harmless-base (1234)", "BLEU", "coverage", "density", "perplexity"} <= rows.keys()
-    assert "held-out on" not in out
-    assert "BLEU, ROUGE: against the best logged response to each prompt" in " ".join(out.split())
+    assert {"reward by subset", "harmless-base (1234)", "BLEU", "coverage", "density", "perplexity"} <= rows.keys()
+    assert "held-out reward by subset" not in out
+    assert "BLEU, ROUGE: compared with the best logged response to each prompt" in " ".join(out.split())
 
 
 def test_figures_that_do_not_apply_are_not_shown(tmp_path, capsys):
@@ -175,25 +176,25 @@ def test_figures_that_do_not_apply_are_not_shown(tmp_path, capsys):
     for side in ("policy", "reference"):
         metrics[side] |= dict.fromkeys(("coverage", "density", "perplexity", "kl", "kl_per_token"))
     show_comparison(metrics | {"by": None}, tmp_path)
-    assert not re.search("coverage|perplexity|KL|BLEU|reward on", capsys.readouterr().out)
+    assert not re.search("coverage|perplexity|KL|BLEU|by subset", capsys.readouterr().out)
 
 
-def test_runs_are_compared_by_part_and_by_their_distance_to_the_reference(tmp_path, capsys, columns):
+def test_runs_are_compared_by_subset_and_by_their_kl_to_the_reference(tmp_path, capsys, columns):
     show_methods(compared([load_run(with_subsets(tmp_path, "nll")), load_run(write_run(tmp_path, "seq"))]))
     out = capsys.readouterr().out
     assert "gain, harmless-base" in out
     assert "+0.125 [0.025, 0.225]" in out
     assert "8.250 [7.500, 8.500]" in out
-    assert "KL a token: mean ln(policy / reference)" in " ".join(out.split())
+    assert "KL per token: mean of ln(policy / reference)" in " ".join(out.split())
     assert max(len(line) for table in ruled(out.replace("interval]\n", "interval]\n\n")) for line in table) <= columns
 
 
-def test_the_page_shows_parts_of_the_data(tmp_path):
+def test_the_page_shows_subsets_of_the_data(tmp_path):
     page = page_about([with_subsets(tmp_path)], tmp_path / "page.html")
-    assert "Parts of the data" in page.text
+    assert "Each subset of the data" in page.text
     assert "helpful‑rejection‑sampled (1234)" in page.text
     assert "ROUGE‑L" in page.text
-    assert "Parts of the data" not in page_about([write_run(tmp_path, "kl")], tmp_path / "other.html").text
+    assert "Each subset of the data" not in page_about([write_run(tmp_path, "kl")], tmp_path / "other.html").text
 
 
 def test_load_run_finds_the_curves_by_the_recipe_and_does_without(tmp_path):
@@ -213,11 +214,11 @@ def test_the_table_of_runs_fits_its_width_and_holds_every_figure(tmp_path, capsy
     out = capsys.readouterr().out
     assert out.isascii()
     tables = ruled(out.replace("interval]\n", "interval]\n\n"))
-    assert len(tables) == (1 if columns == 200 else 2)
+    assert len(tables) == (1 if columns == 200 else 3)
     assert all(len(line) <= columns for table in tables for line in table)
     assert all(table[0].startswith("variant") for table in tables)
     assert "vs nll" in out
-    assert "held-out gain" not in out
+    assert "held-out reward gain" not in out
     cells = [
         cell for table in tables for line in table if line.startswith("ref_free") for cell in re.split(r" {2,}", line.strip())
     ]
@@ -226,7 +227,7 @@ def test_the_table_of_runs_fits_its_width_and_holds_every_figure(tmp_path, capsy
     assert f"+0.333 [{low}, {high}]" in cells
     assert any(cell.startswith("0.833 [") for cell in cells)
     assert any(cell.startswith("+0.433 [") for cell in cells)
-    # words, distinct-1 as a share of the reference's, different answers of three, the responses kept
+    # length, distinct-1 ratio, unique responses of three, share of data used
     assert {"2.000", "1.000", "0.333", "0.468"} <= set(cells)
 
 
@@ -278,12 +279,12 @@ def test_the_page_asks_for_nothing_from_outside(tmp_path, count):
     assert "default-src 'none'" in str(policy)
 
 
-def test_the_page_of_one_run_holds_figures_curves_answers_and_configuration(tmp_path):
+def test_the_page_of_one_run_shows_metrics_curves_responses_and_configuration(tmp_path):
     folder = write_run(tmp_path, metrics={"reward": "fitted", "proxy_skill": {"reward": SKILL}})
     page = page_about([folder], tmp_path / "page.html")
     gain = load_run(folder).metrics["gain"]
     assert page.text.count(f"{gain['mean']:+.3f}") >= 3  # as headline, in the table, in the sentence under it
-    assert "under a proxy reward: the reward (fitted)" in page.text
+    assert "proxy reward: the reward (fitted)" in page.text
     titles = ("Validation score", "Training loss", "Distance to the reference", "Importance ratio", "Clipped ratios")
     assert all(title in page.text for title in titles)
     assert page.text.count("rather good") == page.text.count("rather bad") == len(REWARDS)
@@ -294,12 +295,12 @@ def test_the_page_of_one_run_holds_figures_curves_answers_and_configuration(tmp_
     drawn = [found for tag, found in page.tags if tag == "svg" and found.get("role") == "img"]
     assert len(drawn) == len(titles)
     assert all(found["aria-label"] for found in drawn)
-    assert "Validation score by update: seq s1 from 0.000 to 0.300." in page.text
+    assert "Validation score by training step: seq s1 from 0.000 to 0.300." in page.text
     ids = [found["id"] for _, found in page.tags if "id" in found]
     assert len(set(re.findall(r"#(m[0-9a-f]{10})", page.source)) - set(ids)) == 0
 
 
-def test_what_only_some_updates_log_is_drawn_over_those(tmp_path):
+def test_what_only_some_steps_log_is_drawn_over_those(tmp_path):
     folder = write_run(tmp_path, "ppo")
     (file,) = tmp_path.glob("policy/*/metrics.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
@@ -307,8 +308,8 @@ def test_what_only_some_updates_log_is_drawn_over_those(tmp_path):
         row["sampled_reward"] = reward
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = page_about([folder, write_run(tmp_path, "seq")], tmp_path / "page.html")
-    assert "Reward while it trains by update: ppo s1 from 0.250 to 0.750." in page.text
-    assert "Rollouts' distance" not in page.text
+    assert "Rollout reward by training step: ppo s1 from 0.250 to 0.750." in page.text
+    assert "Rollout KL" not in page.text
 
 
 def test_the_page_of_several_runs_holds_the_paired_difference(tmp_path):
@@ -318,7 +319,7 @@ def test_the_page_of_several_runs_holds_the_paired_difference(tmp_path):
     assert "vs nll" in page.text
     # (0.1 − 0.1 + 0) / 3 = 0, and 0.5 − 0.4 = 0.1 over the reference
     assert "+0.000" in page.text
-    assert "Gain over the reference: nll gain in reward +0.100; seq gain in reward +0.100." in page.text
+    assert "Gain over the reference: nll reward gain +0.100; seq reward gain +0.100." in page.text
     assert page.text.count("so so") == len(REWARDS)
 
 
@@ -326,9 +327,9 @@ def test_the_page_does_without_curves_and_without_a_scorer(tmp_path):
     folders = [without_scorer(tmp_path, seed) for seed in (1, None)]
     page = page_about(folders, tmp_path / "page.html")
     assert "Trainer" not in page.text
-    assert "gain: null (the reward cannot score new text" in page.text
+    assert "gain: not available (the reward cannot score new text" in page.text
     assert "weighted log‑lik. gain" in page.text
-    assert "gain: null" in page_about(folders[:1], tmp_path / "one.html").text
+    assert "gain: not available" in page_about(folders[:1], tmp_path / "one.html").text
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):

@@ -1,1 +1,1 @@
-"""Evaluated runs: read, grouped by method, compared."""
+"""Evaluated runs: load them, group them by method, compare the methods."""

@@ -1,8 +1,8 @@
-"""Runs held against each other: which of them are one method, and how methods differ, paired by prompt and by seed.
+"""Compare methods: mean rewards, gains over the reference and differences to a baseline, paired by prompt and by seed.
 
-Runs that differ in nothing but their seed are one method, and its figures are means over seeds. An interval is a bootstrap over
-prompts of each prompt's mean over seeds: it tells the chance of the prompts. The chance of training is in the spread of the
-seeds' own means, which stand beside it.
+Runs that differ only in their seed are one method; its values are means over seeds. A confidence interval is a bootstrap over
+prompts of each prompt's mean over seeds. It covers the sampling of prompts and excludes seed variance. ``by_seed`` holds the
+mean of each seed, whose spread shows the seed variance.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from aloll_cli.metrics.intervals import percentiles, resampled_sums
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
-BASELINE = "nll"  # the variant that others are held against, unless somebody says otherwise
-ESTIMATES = {  # by the role of a reward: what is estimated under it, of policies, to the reference, and to another policy
+BASELINE = "nll"  # the variant that others are compared with by default
+ESTIMATES = {  # by role of the reward: names of the mean reward, of the gain over the reference, of the difference to a baseline
     "reward": ("reward", "gain", "difference"),
     "test_reward": ("held_out_reward", "held_out_gain", "held_out_difference"),
 }
@@ -33,12 +33,12 @@ Seed = TypeVar("Seed", bound=Hashable)
 
 @dataclass(frozen=True)
 class Row:
-    """A method with its figures.
+    """A method with its estimates: one row of a comparison table.
 
     Attributes:
-        method: whose they are.
-        against: the method it is held against; None where it is a baseline itself, or nothing fits.
-        estimates: by the names in ESTIMATES, see :func:`estimates`; what does not apply is not there.
+        method: the method.
+        against: the baseline that it is compared with; None if it is a baseline itself, or if no baseline is comparable.
+        estimates: by the names in ESTIMATES, see :func:`estimates`; estimates that do not apply are absent.
     """
 
     method: Method
@@ -47,17 +47,17 @@ class Row:
 
     @property
     def paired_seeds(self) -> list[int | None]:
-        """Those that both have, over which the difference is; where there are none, it is mean against mean."""
+        """Seeds that both methods have, over which the difference is paired. If empty, means over seeds are compared."""
         return [seed for seed in self.method.seeds if self.against is not None and seed in self.against.seeds]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods beside each other.
+    """A table of methods.
 
     Attributes:
-        rows: one a method.
-        best_of: the options whose values validation has chosen.
+        rows: one per method.
+        best_of: the options whose values were selected by validation score.
     """
 
     rows: list[Row]
@@ -73,7 +73,7 @@ class Comparison:
 
     @property
     def is_single(self) -> bool:
-        """Whether there was one run alone: nothing beside it, and nothing that it was preferred to."""
+        """Whether there is only one run, and no other was dropped in favour of it by ``best_of``."""
         return len(self.runs) == 1 and not self.methods[0].rivals
 
     @property
@@ -83,22 +83,23 @@ class Comparison:
 
     @property
     def heading(self) -> str:
-        """With what the differences are, for the head of a column."""
+        """``vs nll``: what the differences are to, as the heading of a column."""
         names = {row.against.variant: row.against.name for row in self.rows if row.against}
         variants = [row.method.variant for row in self.rows if row.against]
         return "vs " + ", ".join(name if variant in variants else variant for variant, name in names.items())
 
 
 def compared(runs: Sequence[Run], against: str | Run | None = None, best_of: Sequence[str] = ()) -> Comparison:
-    """Hold runs against each other, method by method.
+    """Group runs by method and compare the methods.
 
     Args:
-        runs: in the order of the table; one that is named twice counts once.
-        against: a variant's name, or one of the runs, whose method is meant; None: nll, or the first method where there is none.
-        best_of: of methods that differ in these options alone, the one with the best validation score stays.
+        runs: in the order of the table; duplicates are dropped.
+        against: the baseline: a variant's name, or one of the runs, for that run's method. None: nll, or the first method if
+            there is no nll.
+        best_of: of methods that differ only in these options, keep the one with the best validation score.
 
     Raises:
-        UserError: nothing has the name, or nothing is to be chosen or to be chosen by.
+        UserError: no run matches ``against``, or ``best_of`` names an option that cannot be selected.
     """
     found = methods(runs)
     chosen = best(found, best_of) if best_of else found
@@ -108,8 +109,8 @@ def compared(runs: Sequence[Run], against: str | Run | None = None, best_of: Seq
         partners = [None, *(_nearest(method, chosen[:1]) for method in chosen[1:])]
     pairs = list(zip(chosen, partners, strict=True))
     estimated: dict[Method, dict[str, dict[str, Any]]] = {method: {} for method in chosen}
-    for group in _judged_alike(chosen):
-        # all at once: they see the same resamples of the same prompts
+    for group in _comparable(chosen):
+        # all at once, so that all use the same resamples of the same prompts
         prompts, resamples = group[0].runs[0].prompts, max(run.resamples for method in group for run in method.runs)
         series = {(m, name): values for m, other in pairs if m in group for name, values in _series(m, other, prompts).items()}
         for (method, name), estimate in estimates(series, resamples).items():
@@ -122,21 +123,21 @@ def _baselines(found: Sequence[Method], against: str | Run | None) -> list[Metho
     if isinstance(against, Run):
         own = [method for method in found if any(run.name == against.name for run in method.runs)]
         if not own:
-            what = f"against: {against.name} is not in the table: validation preferred another value of what best_of names."
-            raise UserError(what, f"against={against.variant}, or leave best_of out.")
+            what = f"against: {against.name} is not in the table: best_of= selected a run with another value of the option."
+            raise UserError(what, f"Use against={against.variant}, or leave out best_of=.")
         return own
     baselines = [method for method in found if method.variant == (BASELINE if against is None else against)]
     if against is not None and not baselines:
         there = ", ".join(dict.fromkeys(method.variant for method in found))
         raise UserError(
-            f"against={against}: none of the runs is of that variant, and there is no such folder.",
-            f"Variants here: {there}. Or against=FOLDER with a run's metrics.",
+            f"against={against}: no run has this variant, and no such folder exists.",
+            f"Variants of the runs: {there}. Or name the metrics folder of a run: against=FOLDER.",
         )
     return baselines
 
 
 def _nearest(method: Method, baselines: Sequence[Method]) -> Method | None:
-    """Of the baselines that were judged alike, the one from the same data and reference, of most options and seeds in common."""
+    """The comparable baseline that shares the most with a method: data and reference first, then options, then seeds."""
     mine = method.runs[0]
 
     def nearness(other: Method) -> tuple[int, int, int]:
@@ -149,8 +150,8 @@ def _nearest(method: Method, baselines: Sequence[Method]) -> Method | None:
     return max(alike, key=nearness, default=None)
 
 
-def _judged_alike(found: Sequence[Method]) -> list[list[Method]]:
-    """Methods in groups that answered the same prompts and were judged by the same rewards."""
+def _comparable(found: Sequence[Method]) -> list[list[Method]]:
+    """Group methods by prompts and rewards: only methods of one group can be compared."""
     groups: list[list[Method]] = []
     for method in found:
         alike = next((group for group in groups if method.runs[0].is_comparable(group[0].runs[0])), None)
@@ -159,7 +160,7 @@ def _judged_alike(found: Sequence[Method]) -> list[list[Method]]:
 
 
 def _series(method: Method, other: Method | None, prompts: Sequence[str]) -> dict[str, list[FloatArray]]:
-    """What is estimated of a method: for each figure that there is (G,) values of the prompts, one array a seed."""
+    """The data of each estimate of a method, by the names in ESTIMATES: (G,) values of G prompts, one array per seed."""
     found: dict[str, list[FloatArray]] = {}
     for role, (rewards, gain, difference) in ESTIMATES.items():
         mine = {run.seed: run.by_prompt(prompts, role) for run in method.runs}
@@ -173,7 +174,7 @@ def _series(method: Method, other: Method | None, prompts: Sequence[str]) -> dic
 
 
 def paired(mine: Mapping[Seed, FloatArray], others: Mapping[Seed, FloatArray]) -> list[FloatArray]:
-    """Differences of (G,) values of the same prompts: seed by seed where both have it, else to the others' mean."""
+    """Differences of (G,) values of the same prompts: seed by seed over shared seeds; if none is shared, to the others' mean."""
     if shared := [seed for seed in mine if seed in others]:
         return [mine[seed] - others[seed] for seed in shared]
     mean = np.mean(list(others.values()), axis=0)
@@ -181,14 +182,14 @@ def paired(mine: Mapping[Seed, FloatArray], others: Mapping[Seed, FloatArray]) -
 
 
 def estimates(series: Mapping[Name, Sequence[FloatArray]], resamples: int) -> dict[Name, dict[str, Any]]:
-    """Means over seeds and prompts with 95 % percentile intervals, all from the same resamples of the prompts.
+    """Means over seeds and prompts with 95% percentile intervals, all from the same resamples of the prompts.
 
     Args:
-        series: for each name (G,) values of G prompts, one array a seed.
-        resamples: of the bootstrap.
+        series: for each name (G,) values of G prompts, one array per seed.
+        resamples: number of bootstrap resamples over prompts.
 
     Returns:
-        ``{"mean": …, "ci95": [lo, hi], "by_seed": [one mean a seed]}`` by name.
+        ``{"mean": …, "ci95": [lo, hi], "by_seed": [one mean per seed]}`` by name.
     """
     if not series:
         return {}

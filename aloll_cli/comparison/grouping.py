@@ -1,4 +1,4 @@
-"""Which runs are one method, what sets methods apart, and which value of an option validation prefers."""
+"""Group runs by method, find the options in which methods differ, and select option values by validation score."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from aloll_cli.comparison.runs import Run
 from aloll_cli.errors import UserError
 from aloll_cli.schema import unknown_key
 
-MADE_OF = ("data", "reference")  # another seed of a policy changes neither
+MADE_OF = ("data", "reference")  # inputs that do not depend on the policy's seed
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """Runs that differ in nothing but their seed.
+    """Runs that differ only in their seed.
 
     Attributes:
-        told: the options that tell it from others beside its variant: ``{"optimizer.lr": 0.001}``.
-        runs: one a seed.
-        rivals: what it was preferred to for its validation score, the nearest first.
-        judged: those of its runs whose seeds all its rivals have; empty: all runs.
+        told: the options, besides the variant, in which it differs from other methods: ``{"optimizer.lr": 0.001}``.
+        runs: one per seed.
+        rivals: methods with a lower validation score that ``best_of`` dropped in favour of it, the best of them first.
+        judged: the runs whose seeds all rivals share, which its validation score is over; empty: all runs.
     """
 
     told: dict[str, Any]
@@ -42,17 +42,17 @@ class Method:
 
     @property
     def seed(self) -> str:
-        """Its seeds as one would type them; a policy that was saved elsewhere has none."""
+        """Its seeds, ``1,2``; empty for an external policy (``policy=FOLDER``)."""
         return _seeds(self.runs)
 
     @property
     def judged_over(self) -> str:
-        """The seeds of its validation score, as one would type them."""
+        """The seeds that its validation score is over, ``1,2``."""
         return _seeds(self.judged or self.runs)
 
     @property
     def setting(self) -> str:
-        """What tells it from others, as one would type it: ``optimizer.lr=0.001``."""
+        """The options in which it differs from other methods, as on the command line: ``optimizer.lr=0.001``."""
         return typed(self.told)
 
     @property
@@ -61,35 +61,35 @@ class Method:
 
     @property
     def validation(self) -> float | None:
-        """The mean over the seeds that it is judged by of what their policies were kept for, on validation data."""
+        """Mean validation score over the runs in ``judged``; None if a run has no validation score."""
         scores = [run.validation for run in self.judged or self.runs]
         return None if None in scores else fmean(score for score in scores if score is not None)
 
     def cost(self, of: str) -> float | None:
-        """The mean over seeds of updates, tokens, seconds or samples; None for a policy that was not trained here."""
+        """Mean over seeds of a training cost, see :meth:`Run.cost`; None for a policy that was not trained here."""
         mean: float | None = over_seeds([run.cost(of) for run in self.runs])
         return mean
 
 
 def methods(runs: Sequence[Run]) -> list[Method]:
-    """Runs that differ in nothing but their seed, together: variants in the order of the runs, then by their options' values."""
+    """Group runs that differ only in their seed: variants in the order of the runs, then sorted by option values."""
     distinct = list({run.name: run for run in runs}.values())
     by_options = list(zip(settings_apart([run.options for run in distinct]), distinct, strict=True))
     together: list[Method] = []
     for alike in _grouped(by_options):
-        # what no option tells: rows were added to a file, say
+        # no option shows these differences, for example rows that were added to a file
         apart = [role for role in MADE_OF if len({run.made_of.get(role) for _, run in alike}) > 1]
         for group in _grouped([(told | {role: run.made_of.get(role) for role in apart}, run) for told, run in alike]):
             if len({run.seed for _, run in group}) == len(group):
                 together.append(Method(group[0][0], tuple(sorted((run for _, run in group), key=lambda run: run.seed or 0))))
-            else:  # an older version's work, say
+            else:  # several runs of one seed, for example of an older version
                 together += [Method(told | {"fingerprint": run.fingerprint}, (run,)) for told, run in group]
     variants = list(dict.fromkeys(method.variant for method in together))
     return sorted(together, key=lambda m: (variants.index(m.variant), [_rank(value) for value in m.told.values()]))
 
 
 def _grouped(told: Sequence[tuple[dict[str, Any], Run]]) -> list[list[tuple[dict[str, Any], Run]]]:
-    """Runs of one variant that are told apart by nothing, together."""
+    """Group runs by variant and distinguishing options."""
     groups: dict[tuple[str, str], list[tuple[dict[str, Any], Run]]] = {}
     for options, run in told:
         groups.setdefault((run.variant, typed(options)), []).append((options, run))
@@ -97,19 +97,19 @@ def _grouped(told: Sequence[tuple[dict[str, Any], Run]]) -> list[list[tuple[dict
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:
-    """Numbers by size, then everything else by its name."""
+    """Sort key: numbers by size, then everything else by name."""
     is_number = isinstance(value, int | float)
     return (not is_number, float(value) if is_number else 0.0, str(value))
 
 
 def best(found: Sequence[Method], options: Sequence[str]) -> list[Method]:
-    """Of methods that differ in some options alone, the one with the highest validation score; never a look at the test split.
+    """Of methods that differ only in some options, keep the one with the highest validation score; test scores are not used.
 
-    Where one has more seeds than another, the score is that of the seeds which all have: a value may be chosen by one seed
-    and only then be given more.
+    If methods have different seeds, the scores are over the seeds that all share. So a value can be selected with one seed
+    and more seeds be run for that value only.
 
     Raises:
-        UserError: no run has such an option, all have the same value, or there is no score to choose by.
+        UserError: no run has such an option, all have the same value, or a run has no validation score.
     """
     keys = chosen_keys(options, [run.options for method in found for run in method.runs])
     groups: dict[tuple[str, str], list[Method]] = {}
@@ -124,15 +124,15 @@ def _best_of(group: list[Method]) -> Method:
         return group[0]
     for method in group[1:]:
         if not method.runs[0].is_comparable(group[0].runs[0]):
-            what = f"best_of: {group[0].runs[0].name} and {method.runs[0].name} were judged differently."
-            raise UserError(what, "Choose among runs of one task, split and reward; leave best_of out to see them all.")
+            what = f"best_of: {group[0].runs[0].name} and {method.runs[0].name} differ in their prompts or rewards."
+            raise UserError(what, "Use best_of= with runs of the same task, split and reward, or leave it out to see all runs.")
     shared = set.intersection(*(set(method.seeds) for method in group))
     group = [replace(method, judged=tuple(run for run in method.runs if run.seed in shared)) for method in group]
     scored = [(method.validation, method) for method in group]
     for score, method in scored:
         if score is None:
-            what = f"best_of: {method.runs[0].name} has no validation scores: its policy was trained elsewhere, or is gone."
-            raise UserError(what, "Make it again with aloll train …, or name other runs=[…].")
+            what = f"best_of: {method.runs[0].name} has no validation scores: its policy was trained elsewhere or was removed."
+            raise UserError(what, "Train it again with aloll train …, or name other runs with runs=[FOLDER,…].")
     first, *others = sorted(scored, key=lambda pair: pair[0] or 0.0, reverse=True)
     return replace(first[1], rivals=tuple(method for _, method in others))
 
@@ -142,10 +142,10 @@ def _seeds(runs: Sequence[Run]) -> str:
 
 
 def chosen_keys(options: Sequence[str], configurations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The dotted keys of options or groups whose values may be chosen from.
+    """The dotted keys of the options or groups that ``best_of`` names.
 
     Raises:
-        UserError: no configuration has such an option, or all have the same value.
+        UserError: no configuration has such an option, all have the same value, or it is the seed or the variant.
     """
     told = dict.fromkeys(key for one in settings_apart(configurations) for key in one)
     known = {key for one in configurations for key in one}
@@ -155,26 +155,29 @@ def chosen_keys(options: Sequence[str], configurations: Sequence[Mapping[str, An
 def _key(option: str, known: set[str], told: Sequence[str]) -> str:
     key = option if option in known else f"{option}.name"
     if key in ("seed", "variant.name"):
-        raise UserError(f"best_of={option}: that is what is compared, not what is chosen.", "best_of=optimizer.lr")
+        raise UserError(
+            f"best_of={option}: variants and seeds are compared, not selected.",
+            "Name an option, for example best_of=optimizer.lr.",
+        )
     if key not in known:
         what, hint = unknown_key(option, sorted(known)).args
         raise UserError(f"best_of: {what}", hint)
     if key not in told:
         differing = ", ".join(map(option_of, told)) or "nothing"
-        hint = f"Beside variant and seed they differ in: {differing}."
-        raise UserError(f"best_of={option}: these runs do not differ in it.", hint)
+        hint = f"Besides variant and seed they differ in: {differing}."
+        raise UserError(f"best_of={option}: all runs have the same value of this option.", hint)
     return key
 
 
 def settings_apart(configurations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The options that tell each configuration, ``{"optimizer.lr": 0.001}``, from the others beside variant and seed."""
+    """For each configuration, the options besides variant and seed in which any of them differ: ``{"optimizer.lr": 0.001}``."""
     keys = dict.fromkeys(key for one in configurations for key in one)
     told = [key for key in keys if sets_apart(key) and _differs(key, configurations)]
     return [{key: one[key] for key in told if key in one} for one in configurations]
 
 
 def sets_apart(key: str) -> bool:
-    """Whether an option may be what tells methods apart: it can change a result, and has no column of its own."""
+    """Whether an option may distinguish methods: it can change a result, and no column of its own shows it."""
     return key not in {"stage", "name", "seed", "variant.name"} and key.split(".")[0] not in _operational()
 
 
@@ -186,7 +189,7 @@ def _operational() -> set[str]:
 
 
 def _differs(key: str, configurations: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether they disagree on an option; options of a group's choice are held against those of the same choice only."""
+    """Whether configurations differ in an option; options of a group are compared only within the same choice of the group."""
     group, _, last = key.rpartition(".")
     values: dict[str, set[str]] = {}
     for one in configurations:
@@ -197,22 +200,22 @@ def _differs(key: str, configurations: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def typed(told: Mapping[str, Any]) -> str:
-    """Options as one would type them."""
+    """Options as on the command line: ``optimizer.lr=0.001 values=head``."""
     return " ".join(f"{option_of(key)}={shown(value)}" for key, value in told.items())
 
 
 def shown(value: Any) -> str:
-    """An option's value as one would type it."""
+    """An option's value as on the command line."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def option_of(key: str) -> str:
-    """A dotted key as one would type it: a group by its own name."""
+    """A dotted key as on the command line: ``values.name`` is ``values``."""
     return key.removesuffix(".name")
 
 
 def over_seeds(figures: Sequence[Any]) -> Any:
-    """One figure for several runs: the figure itself for one run, else the mean of their means; None where one lacks it."""
+    """One value for several runs: the value itself for one run, else the mean of their means; None if a run has no value."""
     if any(figure is None for figure in figures):
         return None
     if len(figures) == 1:

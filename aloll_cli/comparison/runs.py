@@ -1,4 +1,4 @@
-"""Evaluated runs as reports read them: figures, answers, curves, costs, and what the figures of one mean."""
+"""Evaluated runs as reports read them: metrics, generated responses, training curves, costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
 
-ROLES = {"reward": "gain", "test_reward": "held_out_gain"}  # the roles of rewards, and the keys of their gains
+ROLES = {"reward": "gain", "test_reward": "held_out_gain"}  # role of a reward: key of its gain in metrics.json
 LIKELIHOOD = "advantage_weighted_log_likelihood"
 
 
@@ -25,15 +25,15 @@ class Run:
     """One evaluated policy.
 
     Attributes:
-        name: the name of its folder of metrics.
-        metrics: metrics.json.
-        answers: answers.jsonl, one row a response.
-        updates: what training logged at each update; empty for a policy that was not trained here.
-        evaluations: the validation score at some updates, likewise.
-        score: what that score is.
-        keeps_best: whether its policy is the one with the best score, or the last.
+        name: name of its metrics folder.
+        metrics: content of metrics.json.
+        answers: content of answers.jsonl, one row per generated response.
+        updates: what training logged, one row per training step; empty for a policy that was not trained here.
+        evaluations: validation scores, one row per evaluation; empty for a policy that was not trained here.
+        score: what the validation score measures, such as ``reward``.
+        keeps_best: whether the policy is the checkpoint with the best validation score (else the last one).
         yaml: the resolved configuration.
-        made_of: folders of what the figures come from, by role.
+        made_of: folder names of the artifacts that the metrics come from, by role.
     """
 
     name: str
@@ -61,31 +61,33 @@ class Run:
 
     @property
     def label(self) -> str:
-        """Variant and seed: ``seq s1``; a policy that was saved elsewhere has no seed."""
+        """Variant and seed, ``seq s1``; the variant alone for an external policy (``policy=FOLDER``)."""
         return self.variant if self.seed is None else f"{self.variant} s{self.seed}"
 
     @property
     def kept(self) -> float | None:
-        """The share of the training data's units, responses or prompts, that updates learn from."""
+        """The share of the training data, of responses or of prompts, that training uses; None if it is not known."""
         return self.updates[-1].get("kept") if self.updates else None
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """The resolved configuration with dotted keys."""
+        """The resolved configuration, flattened to dotted keys."""
         import yaml
 
         return flatten(yaml.safe_load(self.yaml))
 
     @property
     def validation(self) -> float | None:
-        """The validation score that its policy was kept with; None for one that was not trained here."""
+        """Validation score of the checkpoint that is the policy; None for a policy that was not trained here."""
         scores = [record["score"] for record in self.evaluations if record["update"]]
         return None if not scores else float(max(scores) if self.keeps_best else scores[-1])
 
     def cost(self, of: str) -> float | None:
-        """What training took: updates, tokens that it trained on, seconds, samples that it drew and their tokens.
+        """A cost of training; None for a policy that was not trained here.
 
-        None for a policy that was not trained here. Seconds leave out evaluations and checkpoints.
+        Args:
+            of: ``updates`` (training steps), ``tokens`` trained on, ``seconds`` (without evaluations and checkpoints),
+                ``samples`` generated during training, or ``sampled_tokens``.
         """
         if not self.updates:
             return None
@@ -93,16 +95,22 @@ class Run:
 
     @property
     def resamples(self) -> int:
-        """Of the bootstrap that its own intervals are from; 0 where nothing scored its answers."""
+        """Bootstrap resamples of its own intervals; 0 if its responses have no rewards."""
         return max((self.metrics[gain]["resamples"] for gain in ROLES.values() if self.metrics[gain]), default=0)
 
     @cached_property
     def prompts(self) -> list[str]:
-        """Those that were answered, in order."""
+        """The evaluation prompts, in order."""
         return list(dict.fromkeys(row["prompt"] for row in self.answers))
 
     def by_prompt(self, prompts: Sequence[str], role: str, side: str = "policy") -> FloatArray:
-        """(G,) mean rewards of a side's answers to each of G prompts; (0,) where nothing scores them in this role."""
+        """(G,) mean reward per prompt of one side's responses; (0,) if they have no rewards in this role.
+
+        Args:
+            prompts: the G prompts.
+            role: ``reward`` or ``test_reward``.
+            side: ``policy`` or ``reference``.
+        """
         import numpy as np
 
         rewards: dict[str, list[float]] = {}
@@ -113,23 +121,23 @@ class Run:
 
     @property
     def judges(self) -> list[str]:
-        """The groups of options that it is judged by: the rewards; and the values, where the likelihood is weighted by A⁺."""
+        """The option groups that define its metrics: the rewards, and the values if a likelihood is weighted by A⁺."""
         return ["reward", "test_reward", *(["values"] if self.metrics.get(LIKELIHOOD) else [])]
 
     @cached_property
     def judged_by(self) -> dict[str, Any]:
-        """What a comparison must not change: what judges, with its options, and the prompts."""
+        """What must be equal for two runs to be comparable: task, split, rewards with their options, and prompts."""
         about = {key: self.metrics[key] for key in ("task", "split", "reward", "test_reward")}
         options = {key: value for group in self.judges for key, value in options_of(self, group).items()}
         return about | options | {"prompts": frozenset(self.prompts)}
 
     def is_comparable(self, other: Run) -> bool:
-        """Whether both answered the same prompts and were judged by the same rewards."""
+        """Whether both were evaluated on the same prompts with the same rewards."""
         return self.judged_by == other.judged_by
 
 
 def load_run(folder: Path) -> Run:
-    """Read a folder of metrics, and the curves of its policy where it was trained here."""
+    """Load a run from its metrics folder, with the training curves of its policy if the policy was trained here."""
     inputs = read_json(folder / "recipe.json")["inputs"]
     answers = inputs["policy_answers"]["inputs"]
     made_of = {
@@ -153,7 +161,7 @@ def load_run(folder: Path) -> Run:
 
 
 def _folder(root: Path, recipe: dict[str, Any]) -> Path:
-    """Where an artifact with this recipe is, or would be if it were here."""
+    """The folder of the artifact with this recipe, whether it exists or not."""
     kind, digits = str(recipe["kind"]), fingerprint(recipe)
     return next((root / kind).glob(f"*-{digits}"), root / kind / f"{kind}-{digits}")
 

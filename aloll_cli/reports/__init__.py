@@ -1,1 +1,1 @@
-"""What a person reads: tables, pages, model cards."""
+"""Output for people: terminal tables, HTML pages, model cards."""

@@ -1,4 +1,4 @@
-"""Methods side by side: the columns of tables, the words under them, and the same for programs."""
+"""Comparison tables of methods: the columns, the notes under them, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -12,25 +12,31 @@ from aloll_cli.comparison.runs import LIKELIHOOD, Run
 from aloll_cli.reports.figures import KL, proxies, several_components
 from aloll_cli.reports.text import number
 
-INTERVALS = "95 % intervals: bootstrap over prompts of each prompt's mean over seeds"
-
-SHARES = (
-    "distinct-1 share: of the reference's, in equally many words. different: of all answers, an answer to many prompts "
-    "counting once. kept: of all responses for training those with positive weight (any but 0 "
-    "under clamp=false); of all prompts those with a preference, for methods that compare."
+INTERVALS = (
+    "95% confidence intervals: bootstrap over prompts, of each prompt's mean over seeds; the interval excludes seed variance"
 )
+
+NOTES = {  # by heading of the column
+    "distinct-1 ratio": "the policy's distinct-1 divided by the reference's, over equally many words.",
+    "unique responses": "share of the responses that remain if duplicates count once.",
+    "share of data used": (
+        "share of the training responses with positive weight (with any weight other than 0 if clamp=false); "
+        "for variants that compare responses, share of the prompts with responses of different rewards."
+    ),
+    "training seconds": "evaluations and checkpoints are excluded.",
+}
 COSTS = {
-    "updates": "updates", "tokens": "tokens trained on", "seconds": "seconds", "samples": "samples drawn",
-    "sampled_tokens": "their tokens",
+    "updates": "steps", "tokens": "tokens trained on", "seconds": "training seconds", "samples": "generated samples",
+    "sampled_tokens": "generated tokens",
 }  # fmt: skip
 
-# heading, one figure a method, and how it is shown: "+" where it is a difference, "," where it counts. A figure is a number,
-# a mean with its interval, the least and the greatest of the seeds' own means, or None
+# heading, one value per method, and its format: "+" for differences, "," for counts. A value is a number, a mean with its
+# interval, the lowest and highest mean of a seed, or None
 Column = tuple[str, list[Any], str]
 
 
 def columns(comparison: Comparison) -> list[Column]:
-    """What sets methods side by side; no column that is empty."""
+    """The columns of a comparison table, without empty ones."""
     rows, runs = comparison.rows, comparison.runs
     parts = dict.fromkeys(part for run in runs for part in run.metrics.get("by") or {})
     components = dict.fromkeys(part for run in runs for part in several_components(run.metrics))
@@ -39,23 +45,23 @@ def columns(comparison: Comparison) -> list[Column]:
         ("gain", _estimated(rows, "gain"), "+"),
         (comparison.heading, _estimated(rows, "difference"), "+"),
         *((f"{part} gain", _measured(rows, partial(_of_component, part)), "+") for part in components),
-        ("held-out gain", _estimated(rows, "held_out_gain"), "+"),
+        ("held-out reward gain", _estimated(rows, "held_out_gain"), "+"),
         (f"held-out {comparison.heading}", _estimated(rows, "held_out_difference"), "+"),
         ("gain by seed", [_spread(row) for row in rows], "+"),
-        ("validation", [row.method.validation if comparison.best_of else None for row in rows], ""),
+        ("validation score", [row.method.validation if comparison.best_of else None for row in rows], ""),
         ("weighted log-lik. gain", _measured(rows, lambda run: (run.metrics.get(LIKELIHOOD) or {}).get("gain")), "+"),
-        ("words", _measured(rows, lambda run: run.metrics["policy"]["length"]["mean"]), ""),
-        ("distinct-1 share", _measured(rows, distinct_share), ""),
-        ("different", _measured(rows, lambda run: run.metrics["policy"]["different"]), ""),
-        ("KL a token", _measured(rows, lambda run: run.metrics["policy"].get("kl_per_token")), ""),
-        ("kept", _measured(rows, lambda run: run.kept), ""),
+        ("length (words)", _measured(rows, lambda run: run.metrics["policy"]["length"]["mean"]), ""),
+        ("distinct-1 ratio", _measured(rows, distinct_share), ""),
+        ("unique responses", _measured(rows, lambda run: run.metrics["policy"]["different"]), ""),
+        ("KL per token", _measured(rows, lambda run: run.metrics["policy"].get("kl_per_token")), ""),
+        ("share of data used", _measured(rows, lambda run: run.kept), ""),
         *((f"gain, {part}", _measured(rows, partial(_in_part, part)), "+") for part in parts),
     ]
     return [column for column in found if any(figure is not None for figure in column[1])]
 
 
 def costs(comparison: Comparison) -> list[Column]:
-    """What training took, a mean over seeds; samples only where some were drawn."""
+    """Training costs as means over seeds, without those that are 0 for all methods."""
     found = {heading: [method.cost(of) for method in comparison.methods] for of, heading in COSTS.items()}
     return [(heading, figures, ",") for heading, figures in found.items() if any(figures)]
 
@@ -69,7 +75,7 @@ def _measured(rows: Sequence[Row], of: Callable[[Run], Any]) -> list[Any]:
 
 
 def _spread(row: Row) -> tuple[float, float] | None:
-    """From the least to the greatest of several seeds' gains."""
+    """The lowest and the highest gain of a seed; None for one seed."""
     by_seed = row.estimates["gain"]["by_seed"] if "gain" in row.estimates else []
     return (min(by_seed), max(by_seed)) if len(by_seed) > 1 else None
 
@@ -83,46 +89,52 @@ def _in_part(part: str, run: Run) -> Any:
 
 
 def distinct_share(run: Run) -> float | None:
-    """The policy's distinct-1 as a share of the reference's, both of equally many words."""
+    """The policy's distinct-1 divided by the reference's, over equally many words; None if the reference's is 0."""
     policy, reference = (run.metrics[side]["distinct_1_matched"] for side in ("policy", "reference"))
     return policy / reference if reference else None
 
 
-def caveats(comparison: Comparison) -> list[str]:
-    """What must be said under the figures of methods: how they are meant, why one is missing, which rewards are proxies."""
+def caveats(comparison: Comparison, more: Sequence[Column] = ()) -> list[str]:
+    """The notes under a comparison table: what columns mean, why a value is missing, which rewards are proxies.
+
+    Args:
+        comparison: the methods.
+        more: columns of the table besides those of :func:`columns`.
+    """
     runs = comparison.runs
-    said = ["gain: in reward, to the reference; vs: to another policy. Both are paired by prompt."]
-    if any(len(method.runs) > 1 for method in comparison.methods):
-        said.append(f"{INTERVALS}. What another seed would bring is not in them: see gain by seed.")
+    said = ["gain: mean reward minus the reference's; vs: mean reward minus another policy's. Both are paired by prompt."]
+    by_seed = any(len(method.runs) > 1 for method in comparison.methods)
+    said.append(f"{INTERVALS}.{' gain by seed: lowest to highest gain of a seed.' if by_seed else ''}")
     if len({id(row.against) for row in comparison.rows if row.against}) > 1:
-        said.append(f"{comparison.heading}: of several, the one that shares most options.")
+        said.append(f"{comparison.heading}: there are several; each method is compared with the one that shares most options.")
     said += [_pairing(row, row.against) for row in comparison.rows if row.against and row.against.seeds != row.method.seeds]
     said += [_choice(method) for method in comparison.methods if method.rivals]
-    said += [f"gain: null ({run.metrics['gain_why']})" for run in runs if run.metrics["gain"] is None]
+    said += [f"gain: not available ({run.metrics['gain_why']})" for run in runs if run.metrics["gain"] is None]
     said += [line for run in runs for line in proxies(run.metrics)]
-    said.append(SHARES)
+    headings = [heading for heading, *_ in [*columns(comparison), *more]]
+    said += [f"{heading}: {note}" for heading, note in NOTES.items() if heading in headings]
     said += [KL for run in runs if run.metrics["policy"].get("kl_per_token") is not None]
     return list(dict.fromkeys(said))
 
 
 def _pairing(row: Row, other: Method) -> str:
-    """By which seeds a method is paired with one that has others."""
+    """Over which seeds a method is paired with a baseline that has other seeds."""
     shared = ", ".join(map(str, row.paired_seeds))
-    how = f"paired over seed {shared}" if shared else "no seed in both, so mean against mean"
+    how = f"paired over seed {shared}" if shared else "no shared seed; the means over seeds are compared"
     return f"{row.method.name} vs {other.name}: {how}."
 
 
 def _choice(method: Method) -> str:
-    """Which values of options validation preferred to which, with the scores of all."""
+    """The option values that were selected, with the validation scores of all candidates."""
     (first, best), *others = [(one, number(one.validation or 0.0)) for one in (method, *method.rivals)]
     over = f" over seed {first.judged_over}" if first.judged_over != first.seed else ""
     seeds = {one: f" over seed {one.judged_over}" if one.judged_over != first.judged_over else "" for one in method.rivals}
-    scores = "; ".join(f"{rival.setting} {score}{seeds[rival]}" for rival, score in others)
+    scores = "; ".join(f"{rival.setting}: {score}{seeds[rival]}" for rival, score in others)
     return f"{first.variant}: {first.setting} has the best validation {first.runs[0].score}{over}, {best} ({scores})."
 
 
 def as_plain(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as JSON holds it."""
+    """The comparison as plain values for JSON."""
     about = ("task", "split", "reward", "test_reward", "n")
     first, *others = [run.metrics for run in comparison.runs]
     return {

@@ -1,4 +1,4 @@
-"""The figures of one evaluated run as rows of a table, and what they mean in words."""
+"""The metrics of one evaluated run as table rows, and sentences that explain them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from typing import Any
 from aloll_cli.comparison.runs import LIKELIHOOD, ROLES
 from aloll_cli.reports.text import interval, number
 
-KL = "KL a token: mean ln(policy / reference) of the policy's own answers, in nats; KL itself where they are plain samples"
+KL = (
+    "KL per token: mean of ln(policy / reference) over the tokens of the policy's own responses, in nats. "
+    "It estimates the KL divergence if responses are plain samples (temperature 1, top_p 1, no repetition penalty)."
+)
+
+INTERVALS = "Intervals: 95% bootstrap confidence intervals over prompts; the interval excludes seed variance."
+MATCHED = "distinct-1 matched: over equally many words of policy and reference, because distinct-1 falls as texts grow longer."
 
 
 def comparison(metrics: dict[str, Any]) -> list[tuple[str, Any, Any, Any]]:
-    """Rows of figures: name, policy, reference, paired gain. A figure is a number, a mean with its interval, or None."""
+    """Table rows: name, policy, reference, paired gain. A value is a number, a mean with its interval, or None."""
     policy, reference = metrics["policy"], metrics["reference"]
     rows = [
         (f"{title} ({metrics[role]})", policy[role], reference[role], metrics[ROLES[role]])
-        for role, title in (("reward", "reward"), ("test_reward", "held-out"))
+        for role, title in (("reward", "reward"), ("test_reward", "held-out reward"))
         if role in policy
     ]
     rows[1:1] = [
@@ -25,16 +31,19 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, Any, Any, Any]]:
     if found := metrics.get(LIKELIHOOD):
         rows.append(("weighted log-lik.", found["policy"], found["reference"], found["gain"]))
     names = {
-        "length": "length (words)", "empty": "empty", "different": "different",
-        "distinct_1": "distinct-1", "distinct_1_matched": "distinct-1 matched", "ended": "ended",
+        "length": "length (words)", "empty": "empty responses", "different": "unique responses",
+        "distinct_1": "distinct-1", "distinct_1_matched": "distinct-1 matched", "ended": "finished with EOS",
         "bleu": "BLEU", "rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L",
-        "coverage": "coverage", "density": "density", "perplexity": "perplexity", "kl_per_token": "KL a token",
+        "coverage": "coverage", "density": "density", "perplexity": "perplexity", "kl_per_token": "KL per token (nats)",
     }  # fmt: skip
     return rows + [(name, policy[key], reference[key], None) for key, name in names.items() if policy.get(key) is not None]
 
 
 def comparison_by_subset(metrics: dict[str, Any]) -> dict[str, list[tuple[str, Any, Any, Any]]]:
-    """Such rows for each part of the data, its name with the number of its prompts, by reward; empty where there are no parts."""
+    """Such rows for each subset of the data, ``name (number of prompts)``, by the heading of a reward's table.
+
+    Empty if the data has no subsets.
+    """
     by = metrics.get("by") or {}
     apart = {
         title: [
@@ -42,44 +51,45 @@ def comparison_by_subset(metrics: dict[str, Any]) -> dict[str, list[tuple[str, A
             for name, found in by.items()
             if role in found["policy"]
         ]
-        for role, title in (("reward", "reward on"), ("test_reward", "held-out on"))
+        for role, title in (("reward", "reward by subset"), ("test_reward", "held-out reward by subset"))
     }
     return {title: rows for title, rows in apart.items() if rows}
 
 
 def several_components(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The paired gain of each component, where the reward has more than one."""
+    """The paired gain of each component of the reward; empty if there is only one."""
     gains: dict[str, Any] = metrics.get("component_gains") or {}
     return gains if len(gains) > 1 else {}
 
 
 def conclusions(metrics: dict[str, Any]) -> list[str]:
-    """What the figures mean, in plain words: the gain under each reward, or why there is none."""
-    names = {"gain": "gain", "held_out_gain": "held-out gain"}
+    """Sentences about the metrics: the gain under each reward, or why there is none, and what the rows mean."""
+    names = {"gain": "gain", "held_out_gain": "held-out reward gain"}
     said = [
         f"{names[key]} {interval(metrics[key], '+')}, {_bootstrap(metrics)}: {_verdict(metrics[key])} under {metrics[role]}."
         if metrics[key]
-        else f"{names[key]}: null ({metrics[f'{key}_why']})"
+        else f"{names[key]}: not available ({metrics[f'{key}_why']})"
         for role, key in ROLES.items()
     ]
     if found := metrics.get(LIKELIHOOD):
         said.append(
-            f"advantage-weighted log-likelihood of the logged {metrics['split']} responses, nats a token: policy "
+            f"advantage-weighted log-likelihood of the logged {metrics['split']} responses, nats per token: policy "
             f"{number(found['policy'])}, reference {number(found['reference'])}, gain {interval(found['gain'], '+')}"
         )
     return said + proxies(metrics) + _meanings(metrics)
 
 
 def _meanings(metrics: dict[str, Any]) -> list[str]:
-    """What figures with short names are, those that there are."""
+    """Explanations of the rows that are present."""
     policy = metrics["policy"]
     logged = {"best": "the best logged response", "all": "all logged responses"}
-    return [
+    return [INTERVALS] + [
         meaning
         for key, meaning in {
-            "bleu": f"BLEU, ROUGE: against {logged.get(metrics.get('references', ''))} to each prompt",
-            "coverage": "coverage, density: what answers copy from the knowledge in their prompts",
-            "perplexity": "perplexity: of each side's answers under the reference",
+            "distinct_1_matched": MATCHED,
+            "bleu": f"BLEU, ROUGE: compared with {logged.get(metrics.get('references', ''))} to each prompt.",
+            "coverage": "coverage, density: how much responses copy from the knowledge in their prompts.",
+            "perplexity": "perplexity: of each side's responses under the reference policy.",
             "kl_per_token": KL,
         }.items()
         if policy.get(key) is not None
@@ -87,14 +97,14 @@ def _meanings(metrics: dict[str, Any]) -> list[str]:
 
 
 def proxies(metrics: dict[str, Any]) -> list[str]:
-    """How far rewards that were fitted on the data can be trusted."""
+    """How well rewards that were fitted on the data predict held-out rewards."""
     titles = {"reward": "the reward", "test_reward": "the held-out reward"}
     said = []
     for key, skill in (metrics["proxy_skill"] or {}).items():
         role, _, part = key.partition(".")
-        name = f"{part}, a part of {titles[role]}," if part else f"{titles[role]} ({metrics[role]})"
+        name = f"{part}, a component of {titles[role]}," if part else f"{titles[role]} ({metrics[role]})"
         said.append(
-            f"under a proxy reward: {name} was fitted on the data; on {skill['held_out_rows']} held-out responses {_skill(skill)}"
+            f"proxy reward: {name} was fitted on the data; on {skill['held_out_rows']} held-out responses: {_skill(skill)}"
         )
     return said
 
@@ -102,9 +112,10 @@ def proxies(metrics: dict[str, Any]) -> list[str]:
 def _skill(skill: dict[str, Any]) -> str:
     if "accuracy" in skill:
         auc = f", AUC {number(skill['auc'])}" if "auc" in skill else ""
-        return f"accuracy {number(skill['accuracy'])} (label 1 is {number(skill['share_of_1'])} of them){auc}"
-    pairs = f"{number(skill['pair_accuracy'])} of {skill['pairs']} pairs" if skill["pairs"] else "unknown (no prompt has two)"
-    r2, correlation = (number(skill[name]) if name in skill else "unknown" for name in ("r2", "rank_correlation"))
+        return f"accuracy {number(skill['accuracy'])} (share of label 1: {number(skill['share_of_1'])}){auc}"
+    lone = "not available (no prompt has two responses)"
+    pairs = f"{number(skill['pair_accuracy'])} over {skill['pairs']} pairs" if skill["pairs"] else lone
+    r2, correlation = (number(skill[name]) if name in skill else "not available" for name in ("r2", "rank_correlation"))
     return f"R² {r2}, rank correlation {correlation}, pair accuracy {pairs}"
 
 
@@ -115,5 +126,5 @@ def _bootstrap(metrics: dict[str, Any]) -> str:
 def _verdict(gain: dict[str, Any]) -> str:
     lo, hi = gain["ci95"]
     if lo <= 0 <= hi:
-        return "policy and reference cannot be told apart"
-    return f"the policy's answers score {'higher' if lo > 0 else 'lower'} than the reference's"
+        return "no significant difference between policy and reference"
+    return f"the policy's responses score {'higher' if lo > 0 else 'lower'} than the reference's"

@@ -1,4 +1,4 @@
-"""What a model will see of a data set, in figures and in three examples."""
+"""What a model will see of a data set: statistics and three examples."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 BINS = 10  # of a histogram
 SHOWN = 3  # examples
-CHOICE = ("subsets", "min_reward", "max_reward", "responses", "truncated", "noise")  # options: what becomes an example
+CHOICE = ("subsets", "min_reward", "max_reward", "responses", "truncated", "noise")  # options that select the examples
 UNCUT = 2**31 - 1
 
 
 def inspected(
     data: Path, examples: Path, rewards: dict[str, Path], scored_by: ScoredBy, task: Task, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
-    """What ``aloll inspect`` tells, as plain values.
+    """What ``aloll inspect`` shows, as plain values for JSON.
 
     Args:
-        data: the folder of the raw rows.
-        examples: of the examples.
-        rewards: of the rewards of each split; empty where the stored ones are to be told.
-        scored_by: what gave them.
+        data: folder of the raw rows.
+        examples: folder of the encoded examples.
+        rewards: folder of the rewards by split; empty to use the stored rewards.
+        scored_by: the reward that they come from.
         task: the task.
-        tokenizer: the one that the examples were encoded with.
+        tokenizer: the tokenizer that the examples were encoded with.
     """
     return {
         "rows": read_json(data / "counts.json"),
         "choice": {name: _plain(getattr(task, name)) for name in CHOICE},
         "splits": {split: _split(data, examples, split) for split in SPLITS},
-        "shared_prompts": 0,  # the rows are refused where there are any
+        "shared_prompts": 0,  # splits that share a prompt are an error before this
         "rewards": {split: _rewards(examples / split, rewards.get(split), scored_by) for split in SPLITS},
         "examples": _shown(data, examples / "train", task, tokenizer),
     }
@@ -59,7 +59,7 @@ def _plain(value: Any) -> Any:
 
 
 def _split(data: Path, examples: Path, split: str) -> dict[str, Any]:
-    """Counts, cuts and lengths of one split's examples."""
+    """Counts, truncation and token lengths of one split's examples."""
     columns = ("prompt_ids", "prompt_cut", "response", "response_ids", "response_cut", "group", "noise")
     names = ("prompt", "response", "prompt_cut", "response_cut", "noise", "key", "group")
     figures: dict[str, list[Any]] = {name: [] for name in names}
@@ -75,7 +75,7 @@ def _split(data: Path, examples: Path, split: str) -> dict[str, Any]:
     count = len(found["key"])
     return {
         "examples": count,
-        "left_out": open_data(data, split, ["position"]).num_rows - count,  # not chosen, or dropped as too long
+        "left_out": open_data(data, split, ["position"]).num_rows - count,  # not selected, or dropped as too long
         "prompts": len(np.unique(found["group"])),
         "noise": int(found["noise"].sum()),
         "duplicates": count - len(np.unique(found["key"])),
@@ -98,18 +98,18 @@ def _hashes(texts: list[str]) -> Any:
 
 
 def _cuts(cut: IntArray) -> dict[str, Any]:
-    """How many lost tokens; how many tokens those lost on average and at most."""
+    """Number of truncated texts, and the mean and maximum of the tokens removed from them."""
     lost = cut[cut > 0]
     return {"count": len(lost), "mean": float(lost.mean()) if len(lost) else 0.0, "max": int(cut.max())}
 
 
 def percentiles(values: FloatArray | IntArray) -> dict[str, float]:
-    """Smallest, largest and what lies between, by percent."""
+    """The PERCENTILES of values by their percent; "0" is the minimum and "100" the maximum."""
     return {str(p): float(value) for p, value in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)}
 
 
 def _rewards(examples: Path, rewards: Path | None, scored_by: ScoredBy) -> dict[str, Any]:
-    """Of the reward, and of each component where there are several: mean, percentiles and a histogram."""
+    """Distribution of the reward, and of each component if there are several; of the stored rewards if ``rewards`` is None."""
     if rewards is None:
         stored = read_blocks(examples, ["stored"]).column("stored").drop_null().to_numpy()
         return {"stored": _distribution(stored)} if len(stored) else {}
@@ -127,7 +127,10 @@ def _distribution(values: FloatArray) -> dict[str, Any]:
 
 
 def _shown(data: Path, examples: Path, task: Task, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """Three examples as the model reads them: the first, and the first whose prompt and whose response were cut, if any."""
+    """Three examples as the model sees them: the first, the first with a cut prompt and the first with a cut response.
+
+    If nothing was cut, or these coincide, the next rows take their places.
+    """
     cuts = read_blocks(examples, ["prompt_cut", "response_cut"])
     with_cut = [np.flatnonzero(cuts.column(name).to_numpy())[:1] for name in ("prompt_cut", "response_cut")]
     rows = list(dict.fromkeys([0, *map(int, np.concatenate(with_cut)), *range(min(SHOWN, cuts.num_rows))]))[:SHOWN]
@@ -148,7 +151,7 @@ def _shown(data: Path, examples: Path, task: Task, tokenizer: PreTrainedTokenize
 
 
 def marked(ids: list[int], uncut: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Tokens as text, control tokens included, with a mark wherever some of the uncut ones are missing."""
+    """Tokens as text, including control tokens, with a mark where tokens of ``uncut`` are missing."""
     text = ""
     for kind, first, last, start, stop in SequenceMatcher(None, uncut, ids, autojunk=False).get_opcodes():
         text += _mark(last - first) if kind in ("delete", "replace") else ""
@@ -161,7 +164,7 @@ def _mark(count: int) -> str:
 
 
 def _raw(data: Path, ids: list[str]) -> dict[str, dict[str, Any]]:
-    """The raw rows of some responses of the train split."""
+    """Raw rows of the train split by response id."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

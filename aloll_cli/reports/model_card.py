@@ -1,4 +1,4 @@
-"""The model card of an exported policy: what it is, what it was trained on and by, and how much better it became."""
+"""The model card of an exported policy: what it is, how it was trained, and its evaluation."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from aloll_cli.variants.base import Online, Pointwise, Signal
 if TYPE_CHECKING:
     from aloll_cli.artifacts.policy import TrainedPolicy
 
-# of a recipe; the rest is in the recipe's own file
+# options of the recipe that the card lists; recipe.json has all
 SHOWN = ("adapter.", "optimizer.", "sampling.", "variant.", "batch_size", "epochs", "updates", "seed", "select_best")
 
 
 def model_card(policy: TrainedPolicy, about: dict[str, Any], metrics: dict[str, Any] | None, base: str | None) -> str:
-    """Markdown with the header that hubs read.
+    """Markdown with the YAML header that model hubs read.
 
     Args:
-        policy: what is exported.
-        about: task, variant, seed, split, reward and test_reward, as metrics.json has them.
-        metrics: of the policy, where it was evaluated.
-        base: the model that the exported adapter belongs to; None where the weights are whole.
+        policy: the exported policy.
+        about: task, variant, seed, split, reward and test_reward, as in metrics.json.
+        metrics: content of metrics.json; None if the policy was not evaluated.
+        base: the model that the exported adapter belongs to; None if full weights are exported.
     """
     variant = policy.training.variant
     is_alol = isinstance(variant, Pointwise) and variant.signal is Signal.advantage
@@ -41,16 +41,16 @@ def model_card(policy: TrainedPolicy, about: dict[str, Any], metrics: dict[str, 
         f"{(type(variant).__doc__ or '').strip().splitlines()[0]}"
     )
     use = (
-        "`transformers.AutoModelForCausalLM.from_pretrained` opens this folder."
+        "Load it with `transformers.AutoModelForCausalLM.from_pretrained`."
         if base is None
-        else f"An adapter for `{base}`: `transformers.AutoModelForCausalLM.from_pretrained` opens it, and so does peft."
+        else f"This is an adapter for `{base}`. Load it with `transformers.AutoModelForCausalLM.from_pretrained` or with peft."
     )
     rows = [("fingerprint", policy.fingerprint), *_lineage(policy), *_options(policy.identity())]
     rows += [(f"model.{key}", str(value)) for key, value in identity(policy.model).items() if value not in (None, False)]
     table = ["| | |", "|---|---|", *(f"| {name} | `{value}` |" for name, value in rows)]
-    better = ["## How much better", "", *_gains(about, metrics)]
+    evaluation = ["## Evaluation", "", *_gains(about, metrics)]
     title = f"# {about['task']}, {about['variant']}, seed {about['seed']}"
-    return "\n".join([*header, "---", "", title, "", text, "", use, "", *better, "", "## Recipe", "", *table, ""])
+    return "\n".join([*header, "---", "", title, "", text, "", use, "", *evaluation, "", "## Recipe", "", *table, ""])
 
 
 def _gains(about: dict[str, Any], metrics: dict[str, Any] | None) -> list[str]:
@@ -59,20 +59,20 @@ def _gains(about: dict[str, Any], metrics: dict[str, Any] | None) -> list[str]:
     lines = []
     for key, reward in (("gain", about["reward"]), ("held_out_gain", about["test_reward"])):
         gain = metrics[key]
-        name = key.replace("_", "-").replace("-gain", " gain")
+        name = {"gain": "reward gain", "held_out_gain": "held-out reward gain"}[key]
         if gain is None:
-            lines.append(f"- {name}: none ({metrics[f'{key}_why']})")
+            lines.append(f"- {name}: not available ({metrics[f'{key}_why']})")
         else:
             low, high = gain["ci95"]
-            lines.append(f"- {name} under `{reward}`: {gain['mean']:+.3f}, 95 % interval [{low:.3f}, {high:.3f}]")
+            lines.append(f"- {name} (`{reward}`): {gain['mean']:+.3f}, 95% confidence interval [{low:.3f}, {high:.3f}]")
     sides = ", ".join(f"{side} {metrics[side]['reward']['mean']:.3f}" for side in ("policy", "reference") if metrics["gain"])
     lines += [f"- mean reward: {sides}"] if sides else []
-    how = f"; {METHOD}" if metrics["gain"] else ""
-    return [*lines, f"- on {metrics['n']} {metrics['split']} prompts, against the model before this training{how}"]
+    how = f"; {METHOD}; the interval excludes seed variance" if metrics["gain"] else ""
+    return [*lines, f"- on {metrics['n']} {metrics['split']} prompts, compared with the model before this training{how}"]
 
 
 def _lineage(policy: TrainedPolicy) -> list[tuple[str, str]]:
-    """What it was made from, by role."""
+    """The artifacts that the policy was built from: role and folder."""
     return [(role.replace("_", " "), artifact.folder) for role, artifact in policy.inputs().items()]
 
 

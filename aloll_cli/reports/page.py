@@ -1,4 +1,4 @@
-"""One HTML page about evaluated runs: self-contained, offline, and the same bytes for the same runs."""
+"""One HTML page about evaluated runs: self-contained, works offline, the same bytes for the same runs."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ANSWERS = 10  # prompts shown
-SHOWN = 2000  # characters of a prompt's end and of a response
-POINTS = 80  # of a training curve; each is the mean of the updates up to the next
-# mid-tones that stand out on white and on black, told apart by colour-blind readers; beyond eight they start again
+ANSWERS = 10  # prompts whose responses are shown
+SHOWN = 2000  # characters shown of the end of a prompt and of the beginning of a response
+POINTS = 80  # at most, per training curve; each is the mean of consecutive training steps
+# mid-tones with contrast on white and on black, safe for colour-blind readers; after eight they repeat
 COLOURS = ("#3d85c6", "#d9822b", "#2f9e77", "#c0579a", "#8474cf", "#c9a227", "#d1495b", "#5f9ea0")
 MARKERS = "osD^vPX*"
 GREY = "#888888"
-REM = 6.2  # of the page an inch of a figure, so that its text is as large as the page's
+REM = 6.2  # per inch of a figure, so that its text has the size of the page's text
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "aloll", "svg.fonttype": "none", "font.size": 11, "text.color": GREY, "axes.labelcolor": GREY,
     "xtick.color": GREY, "ytick.color": GREY, "axes.edgecolor": GREY, "axes.spines.top": False, "axes.spines.right": False,
     "axes.spines.left": False, "ytick.major.size": 0, "grid.color": GREY, "grid.alpha": 0.25, "grid.linewidth": 0.6,
     "axes.grid": True, "axes.grid.axis": "y", "axes.formatter.useoffset": False, "text.parse_math": False,
 }  # fmt: skip
-GAINS = {"gain": "gain in reward", "held_out_gain": "held-out gain"}  # what is drawn of methods
-FIGURES = {  # what training logs, and how a reader knows it
-    "loss": ("Training loss", "Variants weight their losses differently: compare shapes, not heights."),
-    "kl": ("Distance to the reference", "½ (ln π − ln π_ref)² of the batch's tokens, summed over a response."),
-    "ratio": ("Importance ratio", "Mean π / π_ref of a token; 1 where the policy is still the reference."),
-    "clip_fraction": ("Clipped ratios", "Share of ratios that clipping changed."),
-    "pair_accuracy": ("Pairs in order", "Share of a prompt's pairs of responses that the variant ranks by their rewards."),
-    "sampled_reward": ("Reward while it trains", "Mean reward of each rollout's responses."),
-    "kl_reference": ("Rollouts' distance to the reference", "Mean ln π − ln π_ref of its responses, in nats a response."),
+GAINS = {"gain": "reward gain", "held_out_gain": "held-out reward gain"}  # estimate: axis label
+FIGURES = {  # key of a logged quantity: title and explanation of its plot
+    "loss": ("Training loss", "Variants weight the loss differently: compare the shapes of curves, not their levels."),
+    "kl": ("Distance to the reference", "½ (ln π − ln π_ref)² on the batch's tokens, summed over each response."),
+    "ratio": ("Importance ratio", "Mean π / π_ref per token; 1 means that the policy equals the reference policy."),
+    "clip_fraction": ("Clipped ratios", "Share of the importance ratios that were clipped."),
+    "pair_accuracy": ("Pair accuracy", "Share of a prompt's response pairs that are ranked in the order of their rewards."),
+    "sampled_reward": ("Rollout reward", "Mean reward of the responses of each rollout."),
+    "kl_reference": ("Rollout KL to the reference", "Mean ln π − ln π_ref of each rollout's responses, in nats per response."),
 }  # fmt: skip
 
-Drawn = tuple[Run, str, int]  # a run, its name, and the look that all runs of its kind share
+Drawn = tuple[Run, str, int]  # a run, its name, and the index of its method, which sets colour and marker
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run's line in a plot."""
+    """One run's curve in a plot."""
 
     name: str
     x: list[float]
@@ -63,7 +63,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn figure with its heading, an explanation, and how wide it may become where it stands alone."""
+    """A drawn figure with its title and explanation, and its maximum width in rem if it is not part of the grid."""
 
     title: str
     note: str
@@ -72,7 +72,7 @@ class Plot:
 
 
 def write_page(found: Comparison, page: Path) -> None:
-    """Write the page about one run or several, whole or not at all; about several, their comparison as JSON beside it."""
+    """Write the page about one or more runs atomically; for several runs, also their comparison as JSON, ``page.json``."""
     text = render(found)
     page.parent.mkdir(parents=True, exist_ok=True)
     write_text(page, text)
@@ -102,7 +102,7 @@ def render(found: Comparison) -> str:
         by_subset=comparison_by_subset(runs[0].metrics),
         conclusions=conclusions(runs[0].metrics),
         columns=[*columns(found), *costs(found)],
-        caveats=caveats(found),
+        caveats=caveats(found, costs(found)),
         gains=None if found.is_single else _gains(found.rows),
         plots=_plots(drawn),
         legend=[(method.name, _colour(look)) for look, method in enumerate(found.methods)] if len(found.rows) > 1 else [],
@@ -118,18 +118,18 @@ def _title(found: Comparison) -> str:
 
 
 def _common(runs: list[Run]) -> dict[str, Any]:
-    """What all runs have in common, of the facts worth a sentence; None where they differ."""
+    """Task, split, rewards and number of prompts, for the page's header; None where runs differ."""
     keys = ("task", "split", "reward", "test_reward", "n")
     return {key: runs[0].metrics[key] if len({run.metrics[key] for run in runs}) == 1 else None for key in keys}
 
 
 def _number(value: float, sign: str = "", like: float | None = None) -> str:
-    """A number as it is printed: with a minus sign, not a hyphen."""
+    """A number with a minus sign instead of a hyphen."""
     return number(value, sign, like).replace("-", "−")
 
 
 def _answers(found: Comparison) -> list[dict[str, Any]]:
-    """Some prompts at even distances, with the reference's answer and that of the first run of each method."""
+    """Evenly spaced prompts, with the response of the reference and of the first run of each method."""
     shown = {method.name: {row["prompt"]: row for row in method.runs[0].answers} for method in found.methods}
     first, *others = shown.values()
     prompts = [prompt for prompt in first if all(prompt in rows for rows in others)]
@@ -142,14 +142,14 @@ def _answers(found: Comparison) -> list[dict[str, Any]]:
 
 
 def _plots(runs: list[Drawn]) -> list[Plot]:
-    """The learning curves that there are."""
+    """Plots of the validation score and of each logged quantity that a run has."""
     scores = " / ".join(dict.fromkeys(run.score for run, *_ in runs if run.evaluations))
     validation = [
         Line(name, [r["update"] for r in run.evaluations], [r["score"] for r in run.evaluations], look)
         for run, name, look in runs
         if run.evaluations
     ]
-    plots = [_curves("Validation score", f"Mean {scores} on validation prompts, by update.", validation, MARKERS)]
+    plots = [_curves("Validation score", f"Mean {scores} on validation prompts by training step.", validation, MARKERS)]
     for key, (title, note) in FIGURES.items():
         lines = [_smoothed(name, run.updates, key, look) for run, name, look in runs if any(key in r for r in run.updates)]
         plots.append(_curves(title, note, lines, ""))
@@ -157,7 +157,7 @@ def _plots(runs: list[Drawn]) -> list[Plot]:
 
 
 def _smoothed(name: str, updates: list[dict[str, Any]], key: str, look: int) -> Line:
-    """At most POINTS means of consecutive updates, of those that logged the figure."""
+    """At most POINTS means of consecutive training steps, over those that logged the quantity."""
     import numpy as np
 
     logged = np.array([[r["update"], r[key]] for r in updates if key in r], dtype=float)
@@ -167,7 +167,7 @@ def _smoothed(name: str, updates: list[dict[str, Any]], key: str, look: int) -> 
 
 
 def _curves(title: str, note: str, lines: list[Line], markers: str) -> Plot | None:
-    """Lines over updates, or None where there are none."""
+    """A plot of curves over training steps, or None if there are no curves."""
     if not lines:
         return None
 
@@ -176,13 +176,13 @@ def _curves(title: str, note: str, lines: list[Line], markers: str) -> Plot | No
         for line in lines:
             marker = markers[line.look % len(markers)] if markers else ""
             axes.plot(line.x, line.y, color=_colour(line.look), linewidth=1.4, alpha=0.9, marker=marker, markersize=4)
-        axes.set_xlabel("update")
+        axes.set_xlabel("training step")
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", integer=True)
         axes.margins(x=0.02)
 
     told = "; ".join(f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}" for line in lines)
-    return Plot(title, note, _svg(draw, (4.8, 2.8), f"{title} by update: {told}."))
+    return Plot(title, note, _svg(draw, (4.8, 2.8), f"{title} by training step: {told}."))
 
 
 def _colour(look: int) -> str:
@@ -190,7 +190,7 @@ def _colour(look: int) -> str:
 
 
 def _gains(rows: list[Row]) -> Plot | None:
-    """Every method's gain on one scale: its mean with the interval, and each seed's own mean beneath."""
+    """A plot of every method's gain: the mean with its interval, and the mean of each seed below."""
     panels = {title: name for name, title in GAINS.items() if any(name in row.estimates for row in rows)}
     if not panels:
         return None
@@ -226,7 +226,7 @@ def _draw_estimate(axes: Axes, place: int, estimate: dict[str, Any], colour: str
 
 
 def _svg(draw: Callable[[Figure], None], inches: tuple[float, float], told: str) -> Markup:
-    """An inline SVG with transparent background, sized by its place; ``told`` is what a screen reader says."""
+    """An inline SVG with transparent background that fills its container; ``told`` is the text for screen readers."""
     import matplotlib as mpl
     from markupsafe import Markup
     from matplotlib.figure import Figure
@@ -237,7 +237,7 @@ def _svg(draw: Callable[[Figure], None], inches: tuple[float, float], told: str)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = file.getvalue()
-    # the prologue, the metadata and the global style do not belong inside a page, and names would come twice
+    # a page cannot hold the prologue, the metadata and a global style, and ids of several figures would collide
     for unwanted in (r"^.*?(?=<svg)", r"<metadata>.*?</metadata>", r"<defs>\s*<style.*?</defs>", r' id="[a-z]+_\d+"'):
         svg = re.sub(unwanted, "", svg, flags=re.DOTALL)
     opening = Markup('<svg role="img" aria-label="{}"').format(told)

@@ -1,4 +1,4 @@
-"""Evaluated runs on the terminal: tables on stdout that fit 80 columns, in plain ASCII where nobody watches."""
+"""Terminal tables on stdout: they fit 80 columns, and are plain ASCII if stdout is not a terminal."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
     from aloll_cli.comparison.differences import Comparison
 
-WIDEST = 110  # columns; longer lines of text are hard to read
+WIDEST = 110  # columns of running text; longer lines are hard to read
 PROMPT_SHOWN, RESPONSE_SHOWN = 160, 600  # characters
 BAR = 40  # characters of the longest bar of a histogram
-GAP = 2  # columns between two figures
+GAP = 2  # columns between two cells
 
-Cells = tuple[str, list[str]]  # a heading and one cell a row
+Cells = tuple[str, list[str]]  # a heading and one cell per row
 
 
 def show_comparison(metrics: dict[str, Any], folder: Path) -> None:
-    """The figures of one policy beside its reference's, and what they mean."""
+    """Print the metrics of a policy and of its reference, with sentences that explain them."""
     _say(f"\n{_who(metrics)} on {metrics['n']} {metrics['split']} prompts of {metrics['task']}")
     _show_sides("", comparison(metrics), _with_margin)
     for title, apart in comparison_by_subset(metrics).items():
         _say("")
-        _show_sides(title, apart, _mean)  # names of parts are long
+        _show_sides(title, apart, _mean)  # names of subsets are long
     for sentence in conclusions(metrics):
         _say(sentence)
-    results.print(_line(f"figures: {folder / 'metrics.json'}"))  # never broken, so that it can be copied
+    results.print(_line(f"metrics: {folder / 'metrics.json'}"))  # never wrapped, so that it can be copied
 
 
 def _show_sides(about: str, rows: list[tuple[str, Any, Any, Any]], shown: Callable[[Any], Text]) -> None:
     table = _table()
-    for heading in (about, "policy", "reference", "gain [95 % interval]"):
-        table.add_column(_line(heading), justify="left" if heading == about else "right")
+    for heading in (about, "policy", "reference", "gain [95% interval]"):
+        table.add_column(_line(heading), justify="left" if heading == about else "right", no_wrap=heading != about)
     for name, policy, reference, gain in rows:
         table.add_row(_line(name), shown(policy), shown(reference), _gain(gain))
     results.print(table, soft_wrap=False)
 
 
 def show_answers(rows: list[dict[str, Any]]) -> None:
-    """Answers of policy and reference to the same prompts, with their rewards."""
+    """Print the responses of policy and reference to the same prompts, with their rewards."""
     roles = {
         role: name for role, name in (("reward", "reward"), ("test_reward", "held-out")) if rows and role in rows[0]["policy"]
     }
@@ -66,8 +66,13 @@ def show_answers(rows: list[dict[str, Any]]) -> None:
 
 
 def show_methods(found: Comparison, more: Sequence[Column] = ()) -> None:
-    """Methods beside each other, each with its paired difference to a baseline, and with more columns where they are wanted."""
-    _say(f"\n{found.counted}: mean [95 % interval]")
+    """Print a comparison table: one row per method, each with its paired difference to a baseline.
+
+    Args:
+        found: the methods.
+        more: columns to add.
+    """
+    _say(f"\n{found.counted}: mean [95% confidence interval]")
     naming = _naming(found.methods)
     figures = [(heading, [_cell(figure, sign) for figure in row]) for heading, row, sign in [*columns(found), *more]]
     for chosen in _packed(naming, figures, results.width):
@@ -78,12 +83,12 @@ def show_methods(found: Comparison, more: Sequence[Column] = ()) -> None:
             table.add_row(*map(_line, cells))
         results.print(table, soft_wrap=False)
         _say("")
-    for sentence in caveats(found):
+    for sentence in caveats(found, more):
         _say(sentence)
 
 
 def show_inspection(found: dict[str, Any]) -> None:
-    """What the model will see: three examples, then figures of rows, tokens and rewards."""
+    """Print what the model will see: three examples, then statistics of rows, tokens and rewards."""
     for example in found["examples"]:
         stored = "" if example["stored"] is None else f", stored reward {number(example['stored'])}"
         _say(f"\n{example['id']}{stored}" + (", noise: a response to another prompt" if example["noise"] else ""))
@@ -98,9 +103,9 @@ def show_inspection(found: dict[str, Any]) -> None:
     splits = found["splits"]
     figures = ("examples", "left_out", "noise", "prompts", "duplicates")
     _grid("examples", splits, {name.replace("_", " "): [str(splits[s][name]) for s in splits] for name in figures})
-    _say("  by " + ", ".join(f"task.{name}={value}" for name, value in found["choice"].items() if value is not None))
+    _say("  selected by " + ", ".join(f"task.{name}={value}" for name, value in found["choice"].items() if value is not None))
     cuts = {f"{side} cut": [_cut(splits[s][f"{side}_cut"]) for s in splits] for side in ("prompts", "responses")}
-    _grid("cut to fit: how many (tokens lost: mean, most)", splits, cuts)
+    _grid("cut to the maximum length: count (tokens removed: mean, max)", splits, cuts)
     for side in ("prompt", "response"):
         spread = [splits[s][f"{side}_tokens"] for s in splits]
         _grid(f"{side} tokens, percentiles", splits, {p: [f"{row[p]:.0f}" for row in spread] for p in spread[0]})
@@ -110,11 +115,13 @@ def show_inspection(found: dict[str, Any]) -> None:
         columns = {p: [number(row["percentiles"][p]) for row in rewards.values()] for p in points}
         columns = {"mean": [number(row["mean"]) for row in rewards.values()]} | columns
         _grid(f"reward {name}, percentiles", rewards, columns)
-        _histogram(rewards["train"]["histogram"] if "train" in rewards else next(iter(rewards.values()))["histogram"])
+        split = "train" if "train" in rewards else next(iter(rewards))
+        _say(f"\nreward {name}, histogram of {split}: lower edge of the bin, count")
+        _histogram(rewards[split]["histogram"])
 
 
 def _grid(title: str, rows: Iterable[str], columns: dict[str, list[str]]) -> None:
-    """A table with a row for each split."""
+    """Print a table with one row per split."""
     _say(f"\n{title}")
     table = _table()
     for heading in ("", *columns):
@@ -129,7 +136,7 @@ def _cut(cut: dict[str, Any]) -> str:
 
 
 def _histogram(histogram: dict[str, Any]) -> None:
-    """A bar for each bin of a distribution."""
+    """Print one bar per bin, after the lower edge of the bin."""
     counts, low, high = histogram["counts"], histogram["from"], histogram["to"]
     width = (high - low) / len(counts)
     for place, count in enumerate(counts):
@@ -138,11 +145,16 @@ def _histogram(histogram: dict[str, Any]) -> None:
 
 
 def show_rewards(scores: dict[str, dict[str, FloatArray]], folders: list[Path]) -> None:
-    """Where rewards lie: scores of each split's responses by what gave them, the reward itself first."""
+    """Print the distribution of rewards.
+
+    Args:
+        scores: by split, then by name of the reward or component, (N,) rewards of the responses; the reward itself first.
+        folders: the artifacts that hold them.
+    """
     import numpy as np
 
     table = _table()
-    for index, heading in enumerate(("reward", "split", "n", "mean", "s.d.", "least", "5 %", "median", "95 %", "greatest")):
+    for index, heading in enumerate(("reward", "split", "n", "mean", "std", "min", "5%", "median", "95%", "max")):
         table.add_column(_line(heading), justify="left" if index < 2 else "right")
     for name in next(iter(scores.values())):
         for split, values in ((split, found[name]) for split, found in scores.items()):
@@ -154,7 +166,7 @@ def show_rewards(scores: dict[str, dict[str, FloatArray]], folders: list[Path]) 
 
 
 def _naming(methods: list[Method]) -> list[Cells]:
-    """The columns that tell methods apart; one that says nothing is left out."""
+    """The columns that identify methods: variant, seed and the options that differ; empty ones are left out."""
     found = [("variant", [method.variant for method in methods]), ("seed", [method.seed for method in methods])]
     for key in dict.fromkeys(key for method in methods for key in method.told):
         found.append((option_of(key), [shown(method.told[key]) if key in method.told else "" for method in methods]))
@@ -162,7 +174,7 @@ def _naming(methods: list[Method]) -> list[Cells]:
 
 
 def _packed(naming: list[Cells], figures: list[Cells], width: int) -> list[list[Cells]]:
-    """As many columns a table as fit a width; every further table names the rows again."""
+    """Split columns into tables that fit a width; each table repeats the columns that name the rows."""
     tables = [list(naming)]
     for column in figures:
         if _width([*tables[-1], column]) > width and len(tables[-1]) > len(naming):
@@ -179,7 +191,7 @@ def _table() -> Table:
     return Table(box=RULED, padding=(0, GAP - 1, 0, 0), show_edge=False, pad_edge=False, collapse_padding=True)
 
 
-# one rule under the headings, the same everywhere: a table that was piped into a file is read in any editor
+# one rule under the headings, in ASCII: a table that was piped into a file can be read in any editor
 RULED = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 
@@ -198,7 +210,7 @@ def _cell(figure: Any, sign: str = "") -> str:
 
 
 def _with_margin(figure: Any) -> Text:
-    """A mean and half the width of its interval, or a number alone."""
+    """A mean ± half the width of its interval, or a number alone."""
     if not isinstance(figure, dict):
         return _line(number(figure))
     mean, (lo, hi) = figure["mean"], figure["ci95"]
@@ -230,10 +242,10 @@ def _ascii(text: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    """What a terminal's encoding lacks is escaped, instead of ending the program."""
+    """Escape characters that the terminal's encoding lacks, instead of raising an error."""
     return text.encode(results.encoding, "backslashreplace").decode(results.encoding)
 
 
 def _say(text: str) -> None:
-    """A line of text, wrapped on a terminal and left whole in a pipe."""
+    """Print a line of text, wrapped on a terminal, not wrapped in a pipe."""
     results.print(_line(text), soft_wrap=not results.is_terminal)

@@ -1,29 +1,29 @@
-"""Figures and texts as a person reads them."""
+"""Format numbers, intervals and model output for people."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# what would move a terminal's cursor, reorder text or not encode: C0 and C1 but for the newline, line separators, bidirectional
-# overrides, halves of surrogate pairs
+# characters that move a terminal's cursor, reorder text or cannot be encoded: C0 and C1 except the newline, line separators,
+# bidirectional overrides, lone surrogates
 HIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def number(value: float, sign: str = "", like: float | None = None) -> str:
-    """Four digits or so: three decimals below 10, two below 100, then one.
+    """About four significant digits: three decimals below 10, two below 100, one from there on.
 
     Args:
-        value: what to show.
-        sign: "+" shows the plus.
-        like: the number whose decimals to use, where several belong together.
+        value: the number to format.
+        sign: "+" to show a plus sign.
+        like: use the number of decimals of this number, so that a mean and its interval agree.
     """
     size = abs(value if like is None else like)
     return f"{value:{sign}.{3 if size < 10 else 2 if size < 100 else 1}f}"
 
 
 def counted(value: float) -> str:
-    """A count in few characters: ``61,234``, then ``1.23 M``."""
+    """A count in few characters: ``61,234``; from a million on ``1.23 M``."""
     for size, unit in ((1e9, " G"), (1e6, " M")):
         if value >= size:
             return f"{value / size:.3g}{unit}"
@@ -31,17 +31,17 @@ def counted(value: float) -> str:
 
 
 def interval(figure: dict[str, Any], sign: str = "") -> str:
-    """``0.305 [0.271, 0.340]``: a mean and its 95 % interval."""
+    """``0.305 [0.271, 0.340]``: a mean and its 95% interval."""
     mean, (lo, hi) = figure["mean"], figure["ci95"]
     return f"{number(mean, sign)} [{number(lo, like=mean)}, {number(hi, like=mean)}]"
 
 
 def visible(text: str, limit: int | None = None) -> str:
-    """A model's text with control characters shown as escapes, cut to a number of characters."""
+    """Model output with control characters escaped, cut after ``limit`` characters."""
     cut = text if limit is None or len(text) <= limit else text[:limit].rstrip() + " ..."
     return HIDDEN.sub(lambda found: found.group().encode("unicode_escape").decode(), cut)
 
 
 def ending(prompt: str, limit: int) -> str:
-    """The end of a prompt, which is what a response answers."""
+    """The last ``limit`` characters of a prompt: the part that a response follows."""
     return prompt if len(prompt) <= limit else "... " + prompt[-limit:].lstrip()

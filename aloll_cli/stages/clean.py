@@ -1,4 +1,4 @@
-"""Remove what nothing uses, after saying what."""
+"""Remove unreferenced artifacts, after listing them and asking."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Policies and evaluations stay, interrupted ones too, with all that they were made from; ``ask=false`` does not ask.
+    """List the unreferenced artifacts, ask (unless ``ask=false``) and remove them.
+
+    Policies and evaluations are kept, also interrupted ones, with every artifact that they were built from.
 
     Raises:
-        UserError: another command works in the folder of one of the tasks.
+        UserError: another command is using the folder of one of the tasks.
     """
     if not store.world.is_main:
         return
@@ -32,11 +34,12 @@ def run(settings: Settings, store: Store) -> None:
     for empty in _empty_folders(output_dir / ".sweeps"):
         empty.rmdir()
     if not doomed:
-        store.log.say("nothing is unused: every artifact is a policy or an evaluation, or one was made from it")
+        store.log.say("no unreferenced artifacts: each one is a policy or an evaluation, or one was built from it")
         return
     total = size(sum(entry.bytes for entry in doomed))
-    if settings.ask and not _agreed(f"Remove these {len(doomed)} ({total})? [y/N] "):
-        store.log.say(f"nothing was removed. Without a question: {store.command.but('clean')} ask=false")
+    if settings.ask and not _agreed(f"Remove {len(doomed)} unreferenced artifacts ({total})? [y/N] "):
+        said = f"{len(doomed)} unreferenced artifacts ({total}); nothing was removed"
+        store.log.say(f"{said}. To remove without asking: {store.command.but('clean')} ask=false")
         return
     for entry in _removed(doomed, output_dir, store.stopper):
         store.log.say(f"removed {entry.path}: {size(entry.bytes)}")
@@ -50,19 +53,19 @@ def _agreed(question: str) -> bool:
 
 
 def _removed(doomed: list[Entry], output_dir: Path, stopper: Stopper) -> Iterator[Entry]:
-    """Remove artifacts one by one, and tell of each."""
+    """Remove artifacts one by one; yields each after its removal."""
     for root in dict.fromkeys(entry.root for entry in doomed):
         with alone_in(root):
             for left_by_a_kill in root.glob("*/.*.removed"):
                 shutil.rmtree(left_by_a_kill)
-            still = {entry.path for entry in unused(entries(output_dir))}  # a command may have come and gone meanwhile
+            still = {entry.path for entry in unused(entries(output_dir))}  # another command may have run in the meantime
             for entry in (entry for entry in doomed if entry.root == root and entry.path in still):
                 stopper.check()
                 lock = entry.lock()
                 if not lock.try_acquire():
-                    raise UserError(f"{entry.path} is being made by {lock.holder()}.", "Wait for it, and repeat the command.")
+                    raise UserError(f"{entry.path} is being built by {lock.holder()}.", "Wait for it, and repeat the command.")
                 try:
-                    # gone at once for everybody else, whenever this is killed
+                    # the rename is atomic: if this is killed, no other command sees a half-removed artifact
                     shutil.rmtree(entry.path.rename(entry.path.with_name(f".{entry.path.name}.removed")))
                 finally:
                     lock.release()
@@ -70,7 +73,7 @@ def _removed(doomed: list[Entry], output_dir: Path, stopper: Stopper) -> Iterato
 
 
 def _empty_folders(root: Path) -> list[Path]:
-    """The folders in which sweeps left nothing, the deepest first."""
+    """The folders under ``root``, deepest first, if sweeps left no file in any of them; else none."""
     if not root.is_dir() or any(file.is_file() for file in root.rglob("*")):
         return []
     return [*sorted((folder for folder in root.rglob("*") if folder.is_dir()), reverse=True), root]

@@ -1,4 +1,4 @@
-"""Hold any evaluated run against any other: one table of methods, and a page."""
+"""Compare evaluated runs: a table with one row per method, and an HTML page."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from aloll_cli.settings.choices import Format
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
 
-NAMED = 3  # of the runs that are left out
+NAMED = 3  # at most, of the runs that are left out
 
 
 def run(settings: Settings, store: Store) -> None:
-    """The runs of ``runs=[FOLDER,…]``, or all under ``output_dir`` that this configuration would judge alike.
+    """Compare the runs of ``runs=[FOLDER,…]``, or all under ``output_dir`` with this configuration's task, split and rewards.
 
-    Runs that differ in nothing but their seed are one row. ``against=`` says what rows are held against, ``best_of=`` which
-    options validation chooses; ``format=json`` prints the same as one JSON object.
+    Runs that differ only in their seed are one row. ``against=`` sets the baseline, ``best_of=`` the options whose values are
+    selected by validation score; ``format=json`` prints the same as one JSON object.
 
     Raises:
-        UserError: there is nothing to compare, or it was not judged alike.
+        UserError: there is only one run or none, or the runs cannot be compared.
     """
     if not store.world.is_main:
         return
@@ -39,8 +39,8 @@ def run(settings: Settings, store: Store) -> None:
     found = comparison(settings, runs)
     require_alike(found.runs)
     if found.is_single:
-        what = f"{found.runs[0].name} is the only evaluated run: there is nothing to hold it against."
-        raise UserError(what, "aloll run -m variant=nll,seq makes others; runs=[FOLDER,…] names them.")
+        what = f"{found.runs[0].name} is the only evaluated run: there is no other run to compare it with."
+        raise UserError(what, "Make others with aloll run -m variant=nll,seq, or name them with runs=[FOLDER,…].")
     if settings.format is Format.json:
         results.print(Text(json.dumps(as_plain(found), indent=1)))
     else:
@@ -49,5 +49,5 @@ def run(settings: Settings, store: Store) -> None:
     write_page(found, page)
     if others:
         names = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")
-        store.log.say(f"left out {len(others)} that were judged otherwise or on other prompts: {names}")
-    store.log.say(f"report  {page}, and {page.with_suffix('.json').name} for programs")
+        store.log.say(f"left out {len(others)}, because the rewards, split or prompts differ: {names}")
+    store.log.say(f"report    {page} (as JSON: {page.with_suffix('.json').name})")

@@ -1,4 +1,4 @@
-"""Answer the test prompts with policy and reference, and compare."""
+"""Generate responses to the test prompts with policy and reference, and compare them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from aloll_cli.reports.tables import show_answers, show_comparison
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
 
-PAIRS = 3
+PAIRS = 3  # prompts whose responses are shown
 
 
 def run(settings: Settings, store: Store) -> float | None:
-    """Make the metrics and show them; returns the mean gain, or None where no scorer exists."""
+    """Build the metrics and print them; returns the mean gain, or None if the reward cannot score generated text."""
     directory = store.ensure(Pipeline(settings).metrics)
     metrics = read_json(directory / "metrics.json")
     if store.world.is_main:

@@ -1,4 +1,4 @@
-"""Write a policy where one wants it, with a model card."""
+"""Write a policy to a folder, with a model card."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from aloll_cli.store.store import Job, Store, upstream
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Make the policy and write it to ``to=FOLDER``, as ``from_pretrained`` opens it: merged, or its adapter (``merge=false``).
+    """Build the policy and write it to ``to=FOLDER`` for ``from_pretrained``: merged, or as an adapter (``merge=false``).
 
     Raises:
-        UserError: no folder was named, there is something in it, or it cannot be written.
+        UserError: no folder was named, it is not empty, or it cannot be written.
     """
     if settings.to is None:
         raise UserError("export needs a folder to write to.", f"{store.command} to=FOLDER")
     folder = Path(settings.to).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"to={settings.to} is there already, and is not an empty folder.", "to=FOLDER that is new")
+        raise UserError(f"to={settings.to} exists and is not an empty folder.", f"Name a new folder: to={settings.to}-2")
     if settings.policy is not None:
         raise UserError(
-            f"policy={settings.policy} is saved already; export writes the configuration's own.", "Leave policy= out."
+            f"policy={settings.policy}: export writes the policy that this configuration trains, not a saved one.",
+            "Leave out policy=.",
         )
     line = Pipeline(settings)
     policy = line.policy
@@ -51,15 +52,17 @@ def run(settings: Settings, store: Store) -> None:
             set_base(beside, str(base.resolve()) if base.is_dir() else str(base))
         write_text(beside / "README.md", model_card(policy, line.about, figures, base_of(beside)))
         for file in beside.iterdir():
-            file.chmod((beside / "README.md").stat().st_mode)  # safetensors keeps others from reading
+            file.chmod((beside / "README.md").stat().st_mode)  # safetensors writes files that only the owner can read
         beside.replace(folder)
     except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
         if not isinstance(error, OSError) or (trouble := storage_trouble(error, folder.parent)) is None:
             raise
-        raise UserError(f"to={settings.to} cannot be written: {trouble}.", "to=FOLDER elsewhere") from None
+        raise UserError(f"to={settings.to} cannot be written: {trouble}.", "Name a folder in another place: to=FOLDER") from None
     what = "weights" if base_of(folder) is None else "adapter"
-    store.log.say(f"wrote   {settings.to}: {what}, tokenizer and model card, for AutoModelForCausalLM.from_pretrained")
+    store.log.say(f"wrote     {settings.to}: {what}, tokenizer and model card, for AutoModelForCausalLM.from_pretrained")
     if not evaluated:
         options = [word for word in store.command.arguments if word.startswith(("to=", "merge="))]
-        store.log.say(f"        its card tells no gain: evaluate first, with {store.command.but('evaluate', *options)}")
+        store.log.say(
+            f"          The model card has no evaluation. To add it, first run: {store.command.but('evaluate', *options)}"
+        )

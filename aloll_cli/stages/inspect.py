@@ -1,4 +1,4 @@
-"""Say what the model will see, before anything is trained."""
+"""Show what the model will see, before anything is trained."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from aloll_cli.tasks.base import SPLITS
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Rows, cuts, lengths, duplicates, rewards and three examples; ``format=json`` prints the same as one JSON object.
+    """Print three examples, and statistics of rows, truncation, lengths, duplicates and rewards.
 
-    A reward that would have to be downloaded is not: the stored ones are shown in its place.
+    ``format=json`` prints the same as one JSON object. A reward that needs a download is not computed: the stored rewards are
+    shown instead.
     """
     line = Pipeline(settings)
     data, tokenizer, examples = (store.ensure(artifact) for artifact in (line.data, line.tokenizer, line.examples))

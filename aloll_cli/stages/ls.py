@@ -1,4 +1,4 @@
-"""Say what lies under the output folder, and what uses it."""
+"""List the artifacts under the output folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> None:
-    """One line for each artifact of each task: complete or not, size, age, and which kinds were made from it."""
+    """Print one line per artifact of each task: state, size, age, and the kinds of artifacts that were built from it."""
     if store.world.is_main:
         found = entries(Path(settings.output_dir).expanduser())
         for line in table(found, found):
             results.print(line, markup=False)
         if not found:
-            store.log.say(f"nothing under {settings.output_dir}")
+            store.log.say(f"no artifacts under {settings.output_dir}")

@@ -1,4 +1,4 @@
-"""π_ref's samples, V(x) and per-token log-probs."""
+"""Compute V(x) and the reference log-probs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Make all that is constant while a policy trains."""
+    """Build the values V(x) of the training prompts and ln π_ref of every token of the training responses."""
     line = Pipeline(settings)
     store.ensure(line.values)
     store.ensure(line.reference_logps)

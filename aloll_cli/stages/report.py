@@ -1,4 +1,4 @@
-"""Write one HTML page about a run or several."""
+"""Write an HTML page about one or more runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> None:
-    """A page of ``runs=[FOLDER,…]`` (folders of metrics), or of this configuration's own run, made first if need be."""
+    """Write a page about ``runs=[FOLDER,…]`` (metrics folders), or about this configuration's run, which is built if missing."""
     if settings.runs and store.world.is_main:
         show(comparison(settings, [load_run(folder) for folder in named("runs", settings.runs)]), store)
     elif not settings.runs:
@@ -23,9 +23,9 @@ def run(settings: Settings, store: Store) -> None:
 
 
 def show(found: Comparison, store: Store) -> None:
-    """Write the page about some evaluated runs and say where it is; of several, show the table too."""
+    """Write the page about evaluated runs and log its path; for several runs, also print the table."""
     page = pages(found, store.root) / (f"{found.runs[0].name}.html" if found.is_single else "index.html")
     write_page(found, page)
     if not found.is_single:
         show_methods(found)
-    store.log.say(f"report  {page}")
+    store.log.say(f"report    {page}")

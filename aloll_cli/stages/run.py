@@ -1,4 +1,4 @@
-"""The whole line, to its end."""
+"""The whole pipeline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> float | None:
-    """Evaluate (which makes all that is needed before) and write the report."""
+    """Evaluate, which builds all that is missing, and write the report; returns the mean gain."""
     gain = evaluate.run(settings, store)
     report.run(settings, store)
     return gain

@@ -1,4 +1,4 @@
-"""Score every logged response."""
+"""Compute the reward of every logged response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aloll_cli.tasks.base import SPLITS
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Make the rewards of all splits, and show where they lie, those of each component where there are several."""
+    """Build the rewards of all splits and print their distribution, and that of each component if there are several."""
     line = Pipeline(settings)
     folders = {split: store.ensure(line.rewards(split)) for split in SPLITS}
     if store.world.is_main:

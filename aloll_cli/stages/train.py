@@ -1,4 +1,4 @@
-"""Train a policy by one variant."""
+"""Train a policy with one variant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> float:
-    """Make the policy; returns its best validation score, which a sweep may optimise."""
+    """Build the policy; returns its best validation score, which a sweep can optimise."""
     directory = store.ensure(Pipeline(settings).policy)
     records = read_json_lines(directory / "evaluations.jsonl")
     return float(max(record["score"] for record in records if record["update"]))

@@ -1,4 +1,4 @@
-"""Fine-tune π_ref by NLL."""
+"""Fine-tune the reference policy π_ref by NLL."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Make the reference; where ``reference=pretrained``, this only notes which model it is."""
+    """Build the reference policy; with ``reference=pretrained`` only the model's name and options are stored."""
     store.ensure(Pipeline(settings).reference)
