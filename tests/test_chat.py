@@ -230,18 +230,24 @@ def hha_ids(record, limit):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"messages": "Hi"}, r"""field "messages" is 'Hi'; a list of turns is needed"""),
-        ({"messages": []}, r'field "messages" is \[\]; a list of turns is needed'),
-        ({"messages": ["Hi"]}, r"""field "messages", turn 1 is 'Hi'; \{"role": …, "content": …\} is needed"""),
-        ({"messages": [TALK[1], {"content": "Hi"}]}, r'turn 2: "role" is None; system, user, assistant are known'),
-        ({"messages": [{"role": ["user"], "content": "Hi"}]}, r"""turn 1: "role" is \['user'\]; system, user, assistant are"""),
-        ({"messages": [{"role": "tool", "content": "Hi"}]}, r"""turn 1: "role" is 'tool'; system, user, assistant are known"""),
-        ({"messages": [{"role": "user", "content": [1]}]}, r'turn 1: "content" is \[1\]; text is needed'),
-        ({"messages": [{"role": "user", "content": "\ud800"}]}, r'field "messages" holds half of a surrogate pair'),
-        ({"messages": TALK[:3]}, r'field "messages" ends with a turn of the assistant; the user must speak last'),
-        ({"messages": TALK, "prompt": "Hi"}, r'fields "prompt" and "messages" are both there; one of them is needed'),
-        ({"messages": TALK, "response": 3}, r'field "response" is 3; text is needed'),
-        ({"messages": TALK, "reward": "good"}, r"""field "reward" is 'good'; a number is needed"""),
+        ({"messages": "Hi"}, r"""field "messages": expected a list of turns, got 'Hi'"""),
+        ({"messages": []}, r'field "messages": expected a list of turns, got \[\]'),
+        ({"messages": ["Hi"]}, r"""field "messages", turn 1: expected \{"role": …, "content": …\}, got 'Hi'"""),
+        ({"messages": [TALK[1], {"content": "Hi"}]}, r'turn 2: expected "role" to be one of system, user, assistant, got None'),
+        (
+            {"messages": [{"role": ["user"], "content": "Hi"}]},
+            r"""turn 1: expected "role" to be one of system, user, assistant, got \['user'\]""",
+        ),
+        (
+            {"messages": [{"role": "tool", "content": "Hi"}]},
+            r"""turn 1: expected "role" to be one of system, user, assistant, got 'tool'""",
+        ),
+        ({"messages": [{"role": "user", "content": [1]}]}, r'turn 1: expected "content" to be text, got \[1\]'),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, r'field "messages" contains half of a surrogate pair'),
+        ({"messages": TALK[:3]}, r'field "messages" ends with a turn of the assistant; expected a turn of the user'),
+        ({"messages": TALK, "prompt": "Hi"}, r'fields "prompt" and "messages" are both set; expected one of them'),
+        ({"messages": TALK, "response": 3}, r'field "response": expected text, got 3'),
+        ({"messages": TALK, "reward": "good"}, r"""field "reward": expected a number, got 'good'"""),
     ],
 )
 def test_a_bad_row_of_messages_names_the_field_and_the_turn(row, message):
@@ -254,7 +260,7 @@ def test_a_last_turn_of_the_assistant_is_the_response_where_no_other_is_given():
     answered = [*TALK, {"role": "assistant", "content": "Wait."}]
     assert LOCAL.records({"messages": answered, "reward": 4}) == [expected]
     assert LOCAL.records({"messages": answered, "reward": 4, "response": None}) == [expected]
-    with pytest.raises(BadRow, match='field "response" is None; text is needed'):
+    with pytest.raises(BadRow, match='field "response": expected text, got None'):
         LOCAL.records({"messages": [*TALK, {"role": "assistant", "content": None}]})
 
 

@@ -32,16 +32,16 @@ def test_bounds_keep_the_stored_rewards_between_them_and_none_that_is_unknown(lo
 
 
 def test_bounds_that_keep_nothing_name_themselves_and_what_there_is():
-    with pytest.raises(UserError, match=r"task\.min_reward=67 would keep\.\nThey lie in \[-6, 66\]\."):
+    with pytest.raises(UserError, match=r"task\.min_reward=67 leaves no training response\.\nStored rewards lie in \[-6, 66\]\."):
         within(RAW, 67, None)
     bare = pa.table({"stored": pa.nulls(2, pa.float64())})
-    with pytest.raises(UserError, match=r"task\.max_reward=1 would keep\.\nThe data stores none"):
+    with pytest.raises(UserError, match=r"task\.max_reward=1 leaves no training response\.\nNo rewards are stored"):
         within(bare, None, 1)
 
 
 def test_subsets_keep_their_rows_and_one_that_is_not_there_names_those_that_are():
     assert np.flatnonzero(of_subsets(RAW, ["a", "c"])).tolist() == [0, 3, 4]
-    with pytest.raises(UserError, match=r"no response is of task\.subsets=\['d'\]\.\nThere are: a, b, c\."):
+    with pytest.raises(UserError, match=r"no response belongs to task\.subsets=\['d'\]\.\nThe data has: a, b, c\."):
         of_subsets(RAW, ["d"])
 
 
@@ -84,7 +84,7 @@ def test_every_response_to_another_prompt_can_be_drawn():
 
 
 def test_noise_needs_a_second_prompt():
-    with pytest.raises(UserError, match="there is one prompt only"):
+    with pytest.raises(UserError, match="the data has only one prompt"):
         noise_sources(["a", "b"], np.zeros(2, dtype=np.int64), 0.5, 1)
 
 

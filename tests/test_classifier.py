@@ -163,7 +163,7 @@ def test_knowledge_is_what_the_system_says_and_the_response_the_second_text(save
     row = Row("a", "0" * 16, "unread", "It was cold.", turns=turns)
     words = AutoTokenizer.from_pretrained(saved("roberta"))
     assert scorer.encode([row]).inputs["input_ids"] == [words("Soup is cold.", "It was cold.")["input_ids"]]
-    with pytest.raises(UserError, match=r"example a has no system turn, which \{knowledge\} stands for"):
+    with pytest.raises(UserError, match=r"example a has no system turn for \{knowledge\}"):
         scorer.score([Row("a", "0" * 16, "unread", "It was cold.", turns=turns[1:])])
 
 
@@ -227,7 +227,7 @@ def test_mistakes_name_the_labels_and_the_templates(saved):
         UserError, match=r"label_name=NICE: the classifier has no such label.*\nIts labels: 0 BAD, 1 FAIR, 2 GOOD"
     ):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.label_name=NICE").reward.scorer(None)
-    with pytest.raises(UserError, match="names none of {prompt}, {response}, {sentence}, {dialogue} and {knowledge}"):
+    with pytest.raises(UserError, match="contains none of {prompt}, {response}, {sentence}, {dialogue} and {knowledge}"):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.text=good")
 
 
@@ -235,7 +235,7 @@ def test_a_model_without_a_classifier_or_with_pickled_weights_only_is_refused_by
     gpt2().save_pretrained(folder / "causal")
     tokenizer().save_pretrained(folder / "causal")
     with pytest.raises(
-        UserError, match=r"causal lacks weights of GPT2ForSequenceClassification: score\.weight\.\n.*trained as one"
+        UserError, match=r"causal has no weights for GPT2ForSequenceClassification: score\.weight\.\n.*trained as one"
     ):
         scorer(folder / "causal", "reward.label_name=0")
     (folder / "causal" / "model.safetensors").rename(folder / "causal" / "pytorch_model.bin")

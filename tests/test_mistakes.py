@@ -106,11 +106,11 @@ COMMANDS = [
     ("train +variant=kl", r"\+variant=kl: variant has a choice already\.\nvariant=kl"),
     ("train variant@x=seq", r'there is no option "variant@x"\.'),
     ("train task.noise=1", r"task\.noise must lie in \[0, 1\), got 1\.0\.\ntask\.noise=0\.25"),
-    ("train task.noise=0.5 reward=column values=data", r"reward=column has nothing else\.\ntask\.noise=0, or"),
+    ("train task.noise=0.5 reward=column values=data", r"reward=column has stored rewards only\.\ntask\.noise=0, or"),
     ("train task.min_reward=2 task.max_reward=1", r"task\.min_reward=2 is above task\.max_reward=1"),
-    ("train task.subsets=[]", r"task\.subsets names none"),
-    ("train task=wow", r"task\.path is not set, and Wizard of Wikipedia is a download"),
-    ("train task=comet", r"task\.path is not set, and ATOMIC-10X and ATOMIC 2020 are downloads\.\ntask\.path=FOLDER"),
+    ("train task.subsets=[]", r"task\.subsets is empty"),
+    ("train task=wow", r"task\.path is not set, and Wizard of Wikipedia has to be downloaded"),
+    ("train task=comet", r"task\.path is not set, and ATOMIC-10X and ATOMIC 2020 have to be downloaded\.\ntask\.path=FOLDER"),
     ("train experiment=nosuch", r"experiment=nosuch: there is no such choice\.\nChoices: compare_hha, hha_small, paper_comet, "),
     ("train hydra/launcher=nosuch", r"hydra/launcher=nosuch: there is no such choice\.\nChoices: basic.*Install hydra-nosuch-launcher"),
     # keys
@@ -126,10 +126,10 @@ COMMANDS = [
     ("train adapter.r=8", r"set of a group without a choice\.\nChoose first: adapter=lora adapter\.r=8"),
     ("train adapter=lora adapter.r=0", r"adapter\.r must be at least 1, got 0"),
     ("train adapter=lora adapter.targets=[]", r"adapter\.targets is empty"),
-    ("train adapter=pretrained", r"adapter=pretrained needs an adapter to begin with\.\nmodel\.adapter=FOLDER"),
-    ("train model=pretrained model.path=X model.adapter=Y", r"is trained further as it is, or not at all\.\nadapter=pretrained"),
-    ("train model=pretrained model.path=X model.quantization=nf4", r"weights of 4 bits cannot be trained .*\.\nadapter=lora"),
-    ("train attn=flash_attention_2", r"computes in 16 bits only\.\nmodel\.dtype=bfloat16"),
+    ("train adapter=pretrained", r"adapter=pretrained needs an adapter to start from\.\nmodel\.adapter=FOLDER"),
+    ("train model=pretrained model.path=X model.adapter=Y", r"is only trained with adapter=pretrained\.\nadapter=pretrained"),
+    ("train model=pretrained model.path=X model.quantization=nf4", r"4-bit weights cannot be trained, only an adapter\.\nadapter=lora"),
+    ("train attn=flash_attention_2", r"supports 16 bits only\.\nmodel\.dtype=bfloat16"),
     ("train test_reward.alpha=3", r"set of a group without a choice\.\nChoose first: adapter=lora adapter\.r=8, or test_reward=fitted"),
     # kinds of values
     ("train seed=one", r"seed=one: a whole number is needed\.\nseed=…"),
@@ -144,11 +144,11 @@ COMMANDS = [
     ("train seed=${nosuch}", r'seed: the interpolation names "nosuch", which is no option'),
     ("train seed=${oc.env:NO_SUCH_NAME}", r"seed: the environment has no NO_SUCH_NAME"),
     ("train model=pretrained", r'"model.path" has no value\.\nSet it: model.path=…'),
-    ("train task=local", r"task=local needs rows: either task.path or task.hub must be set\.\ntask.path=FILE.jsonl \(or FOLDER\), or task.hub=OWNER/NAME"),
-    ("train task=local task.path=x task.hub=a/b", r"task.path and task.hub are both set: either task.path or"),
+    ("train task=local", r"task=local needs data: set either task.path or task.hub\.\ntask.path=FILE.jsonl \(or FOLDER\), or task.hub=OWNER/NAME"),
+    ("train task=local task.path=x task.hub=a/b", r"task.path and task.hub are both set: set either task.path or"),
     ("train task=local task.path=x task.columns.promt=q", r'there is no option "task.columns.promt" under "task.columns"\.\nDid you mean task.columns.prompt\?'),
-    ("train task=local task.path=x task.columns.reward=3", r"task.columns.reward must be the name of a column, or a list of several\.\ntask.columns.reward=score"),
-    ("train task=local task.path=x task.columns.prompt=response", r"task.columns gives two meanings to response\.\nName each column once"),
+    ("train task=local task.path=x task.columns.reward=3", r"task.columns.reward: expected the name of a column, or a list of names\.\ntask.columns.reward=score"),
+    ("train task=local task.path=x task.columns.prompt=response", r"task.columns uses the column response twice\.\nName each column once"),
     ("train task=local task.path=x task.combine=max", r"task.combine=max: one of mean, sum is needed"),
     ("train task.chat=none", r"task.chat=none: one of template, without_thinking, plain is needed"),
     # numbers out of range
@@ -166,30 +166,30 @@ COMMANDS = [
     ("train max_hours=0", r"max_hours must be positive, got 0.0\.\nmax_hours=8"),
     # contradictions
     ("train epochs=2", r"exactly one of updates and epochs must be set\.\nupdates=400 epochs=null"),
-    ("train reward=column", r"values=head needs rewards of new text; reward=column has only stored ones\.\nvalues=data"),
+    ("train reward=column", r"values=head needs rewards of new text; reward=column has stored ones only\.\nvalues=data"),
     ("train reward=column values=monte_carlo", r"values=monte_carlo needs rewards of new text; .*\nvalues=data"),
     ("train generation=greedy generation.samples=4", r"generation.samples is no option of .*\nIt belongs to generation=sample"),
-    ("train variant=wbc reward=column values=data reward.transform=none reward.lo=-1", r"variant=wbc weights by the reward itself"),
-    ("train reward=column values=data reward.lo=2", r"reward.lo=2.0 is not below reward.hi=1.0"),
-    ("train reference=pretrained", r"reference=pretrained needs a model that was trained before"),
-    ("train batch_size=1 processes=2", r"batch_size=1 leaves some of processes=2 without a row"),
+    ("train variant=wbc reward=column values=data reward.transform=none reward.lo=-1", r"variant=wbc uses the reward as weight, but rewards can be as low as -1"),
+    ("train reward=column values=data reward.lo=2", r"reward.lo=2.0 must be less than reward.hi=1.0"),
+    ("train reference=pretrained", r"reference=pretrained needs a pretrained model"),
+    ("train batch_size=1 processes=2", r"batch_size=1 is less than processes=2: some processes would have no responses"),
     ("train model.hidden_size=30 model.heads=4", r"model.hidden_size=30 is not a multiple of 2 × model.heads=4"),
-    ("train model.context=80", r"may take 129 tokens .* the model reads 80\.\ntask.max_prompt_tokens=15"),
+    ("train model.context=80", r"may take 129 tokens, but the model reads at most 80\.\ntask.max_prompt_tokens=15"),
     ("train values=constant values.value=5", r"values.value=5.0: no reward is above 1.0, .*\nSet values.value=null"),
-    ("train task.stop=['']", r"task.stop holds an empty string: every text ends before that\.\ntask.stop=\[\]"),
+    ("train task.stop=['']", r"task.stop contains an empty string: every response would be empty\.\ntask.stop=\[\]"),
     ("train generation=beam generation.beams=1", r"generation.beams must lie in \[2, 1024\], got 1\.\ngeneration.beams=2"),
     ("train generation=greedy generation.beams=2", r"generation.beams is no option of .*\nIt belongs to generation=beam"),
-    ("train clamp=false", r"clamp=false keeps negative advantages, and sampling=priority draws none of them\.\nsampling=all"),
-    ("train clamp=false sampling=all weight_loss=false", r"clamp=false is about the weights of the loss, .*\nclamp=true"),
-    ("train clamp=false sampling=all variant=wbc", r"clamp=false is about negative advantages, and variant=wbc weights by none\.\nclamp=true"),
-    ("train weight_loss=false variant=dpo", r"off a response's loss, and variant=dpo has none\.\nweight_loss=true"),
-    ("train weight_loss=false variant=nll", r"off a response's loss, and variant=nll has none\.\nweight_loss=true"),
-    ("train variant=dpo reduction=mean", r"variant=dpo has a reduction of its own\.\nreduction=sum"),
-    ("train variant=dpo sampling=uniform", r"variant=dpo takes none one by one\.\nsampling=priority sampling.exponent=1"),
-    ("train variant=ppo sampling.exponent=2", r"variant=ppo takes none one by one\.\nsampling=priority sampling.exponent=1"),
-    ("train variant=ppo reward=column values=data", r"variant=ppo draws new text; .* has only stored ones\.\n.* or reward=fitted"),
-    ("train variant=ppo batch_size=24", r"variant.rollout_size=64 is no multiple of batch_size=24\.\nvariant.rollout_size=72"),
-    ("train variant=pro reward=length", r"variant.scale=logit is for rewards in \[0, 1\], .* in \[0, inf\]\.\nvariant.scale=given"),
+    ("train clamp=false", r"clamp=false keeps negative advantages, but sampling=priority never draws those responses\.\nsampling=all"),
+    ("train clamp=false sampling=all weight_loss=false", r"clamp=false changes the weights of the loss, .*\nclamp=true"),
+    ("train clamp=false sampling=all variant=wbc", r"clamp=false keeps negative advantages, but variant=wbc does not use advantages as weights\.\nclamp=true"),
+    ("train weight_loss=false variant=dpo", r"removes the weights of the loss, but variant=dpo has none\.\nweight_loss=true"),
+    ("train weight_loss=false variant=nll", r"removes the weights of the loss, but variant=nll has none\.\nweight_loss=true"),
+    ("train variant=dpo reduction=mean", r"variant=dpo has its own reduction\.\nreduction=sum"),
+    ("train variant=dpo sampling=uniform", r"variant=dpo does not draw single responses\.\nsampling=priority sampling.exponent=1"),
+    ("train variant=ppo sampling.exponent=2", r"variant=ppo does not draw single responses\.\nsampling=priority sampling.exponent=1"),
+    ("train variant=ppo reward=column values=data", r"variant=ppo needs rewards of new text; .* has stored ones only\.\n.* or reward=fitted"),
+    ("train variant=ppo batch_size=24", r"variant.rollout_size=64 is not a multiple of batch_size=24\.\nvariant.rollout_size=72"),
+    ("train variant=pro reward=length", r"variant.scale=logit expected rewards in \[0, 1\], got \[0, inf\]\.\nvariant.scale=given"),
     # rewards
     ("train reward=mixed", r"reward=mixed has no parts\.\nreward.parts.mood=vader"),
     ("train reward.parts.mood=vader", r"reward.parts.mood is no option of the reward chosen here\.\nParts belong to reward=mixed"),
@@ -198,19 +198,19 @@ COMMANDS = [
     ("train reward=mixed reward.parts.a=vader +reward.parts.a.wieght=1", r'no option "reward.parts.a.wieght".*\nDid you mean .*weight\?'),
     ("train reward=mixed reward.parts.a=vader reward.parts.a.weight=inf", r"reward.parts.a.weight must be finite, got inf"),
     ("train reward=mixed reward.parts.a=fitted reward.parts.a.reward.alpha=0", r"reward.parts.a.reward.alpha must be positive, got 0"),
-    ("train reward=mixed reward.parts.a=vader reward.parts.a.lo=2", r"a part's lo=2.0 is not below its hi=1.0"),
+    ("train reward=mixed reward.parts.a=vader reward.parts.a.lo=2", r"lo=2.0 of a part must be less than its hi=1.0"),
     ("train reward=mixed reward.parts.a=vader reward.parts.a.transform=log", r"transform=log: one of none, sigmoid, clip, minmax, zscore"),
-    ("train reward=mixed reward.parts.cut=vader", r'"cut" cannot name a part\.\nLetters, digits and _'),
+    ("train reward=mixed reward.parts.cut=vader", r'"cut" is not a valid name\.\nUse letters, digits and _'),
     ("train reward=mixed +reward.parts.a.weight=1", r"reward.parts.a is no reward yet\.\nChoose one: reward.parts.a=vader\.$"),
     ("train reward=mixed reward.parts.b=length reward.parts.a.reward.most=1", r"reward.parts.a is no reward yet\.\nChoose one: reward.parts.a=vader"),
     ("train reward=imdb reward.parts.sentimnt.weight=2", r"reward.parts.sentimnt is no reward yet\.\n.* Parts here: "),
     ("train +reward.parts.a.weight=1", r"reward.parts.a is no option of the reward chosen here\.\nParts belong to reward=mixed"),
-    ("train variant=wbc reward=mixed reward.parts.a=vader reward.parts.a.weight=-1", r"weights by the reward itself, .* as low as -1"),
+    ("train variant=wbc reward=mixed reward.parts.a=vader reward.parts.a.weight=-1", r"variant=wbc uses the reward as weight, .* as low as -1"),
     ("train reward=regex", r'"reward.pattern" has no value\.\nSet it: reward.pattern=…'),
-    ("train reward=regex reward.pattern=*a", r"reward.pattern=\*a is no regular expression: nothing to repeat at position 0\.\nreward.pattern="),
+    ("train reward=regex reward.pattern=*a", r"reward.pattern=\*a is not a valid regular expression: nothing to repeat at position 0\.\nreward.pattern="),
     ("train reward=function", r'"reward.path" has no value\.\nSet it: reward.path=…'),
-    ("train reward=function reward.path=nowhere.py", r"reward.path=nowhere.py is no Python file\.\nreward.path=FILE.py reward.function=NAME"),
-    ("train reward=function reward.path=a-file", r"reward.path=a-file is no Python file"),
+    ("train reward=function reward.path=nowhere.py", r"reward.path=nowhere.py is not a Python file\.\nreward.path=FILE.py reward.function=NAME"),
+    ("train reward=function reward.path=a-file", r"reward.path=a-file is not a Python file"),
     ("train reward=function reward.path=x.py reward.timeout=0", r"reward.timeout must be positive, got 0.0\.\nreward.timeout=60"),
     ("train reward=length reward.most=0", r"reward.most must be at least 1, got 0"),
     # sweeps
@@ -224,13 +224,13 @@ COMMANDS = [
     ("train output_dir=", r"output_dir is empty\.\noutput_dir=FOLDER"),
     ("train output_dir=a-file/x", r"output_dir=a-file/x: a-file is a file\.\noutput_dir=FOLDER"),
     ("train output_dir=" + 300 * "x", r"output_dir cannot be used: file name too long"),
-    ("train task.path=nowhere", r"task.path=nowhere: there is no such file or folder\.\ntask.path=FOLDER or FILE"),
-    ("train task.path=", r"task.path=: there is no such file or folder"),
+    ("train task.path=nowhere", r"task.path=nowhere: no such file or folder\.\ntask.path=FOLDER or FILE"),
+    ("train task.path=", r"task.path=: no such file or folder"),
     ("train task.path=/dev/null", r"task.path=/dev/null is neither a file nor a folder"),
-    ("train task.path=a-file", r"task.path=a-file: the name ends in none of \.jsonl, \.jsonl\.gz, \.csv, \.parquet"),
-    ("train task.path=empty-folder", r"task.path=empty-folder: the folder holds no train file\.\nName it train.jsonl"),
-    ("train task.path=twice", r"task.path=twice: train.jsonl and train.csv are both there\.\nLeave one file for each split"),
-    ("train task.path=nested", r"task.path=nested: train.jsonl is no file\.\nPut the train rows into a file"),
+    ("train task.path=a-file", r"task.path=a-file: unknown file type; expected \.jsonl, \.jsonl\.gz, \.csv, \.parquet"),
+    ("train task.path=empty-folder", r"task.path=empty-folder: the folder has no train file\.\nName it train.jsonl"),
+    ("train task.path=twice", r"task.path=twice: found both train.jsonl and train.csv\.\nKeep one file per split"),
+    ("train task.path=nested", r"task.path=nested: train.jsonl is not a file\.\nPut the train rows into a file"),
     ("train model=pretrained model.path=empty-folder", r"empty-folder contains no config.json: it is not a saved model\.\nName a folder"),
     ("train model=pretrained model.path=broken", r"config.json cannot be read: .*\nSave the model again"),
     ("evaluate policy=nowhere", r"policy=nowhere: there is no such folder\.\npolicy=FOLDER with a saved model"),
@@ -338,48 +338,48 @@ def dialogue(**changed: object) -> dict[str, object]:
 
 FILES = {
     "rows.jsonl": {
-        "bad JSON": (lines(GOOD, GOOD, b"{oops\n"), r"rows.jsonl, line 3: not JSON: .* at column 2\.\nCorrect that line"),
+        "bad JSON": (lines(GOOD, GOOD, b"{oops\n"), r"rows.jsonl, line 3: not valid JSON: .* at column 2\.\nCorrect that line"),
         "bad UTF-8": (lines(GOOD, b'{"prompt": "caf\xe9"}\n'), r"rows.jsonl, line 2: byte 15 is not UTF-8\.\nSave the file as UTF-8"),
-        "a list": (lines(GOOD, [1, 2]), r"line 2: a JSON object is needed, not list\.\nCorrect that line: each holds one JSON object"),
-        "one list of all": (b'[\n{"prompt": "a", "response": "b"}\n]\n', r"line 1: not JSON: .* at column 2\.\nCorrect that line: each holds one"),
+        "a list": (lines(GOOD, [1, 2]), r"line 2: expected a JSON object, got list\.\nCorrect that line: each line must be one JSON object"),
+        "one list of all": (b'[\n{"prompt": "a", "response": "b"}\n]\n', r"line 1: not valid JSON: .* at column 2\.\nCorrect that line: each line must be one"),
         "UTF-16": (lines(GOOD).decode().encode("utf-16"), r"line 1: byte 0 is not UTF-8\.\nSave the file as UTF-8"),
-        "a missing column": (lines(GOOD, {"prompt": "x", "reply": "y"}), r'line 2: field "response" is missing; there are \'prompt, reply'),
-        "a number for text": (lines({"prompt": "x", "response": 3}), r'line 1: field "response" is 3; text is needed\.\nLeave such rows'),
-        "null for text": (lines({"prompt": None, "response": "y"}), r'line 1: field "prompt" is None; text is needed'),
-        "half a character": (lines(b'{"prompt": "\\ud800", "response": "y"}\n'), r'field "prompt" holds half of a surrogate pair'),
-        "deep nesting": (lines(b'{"prompt": ' + 9999 * b"[" + 9999 * b"]" + b"}\n"), r"line 1: JSON that cannot be read"),
-        "an endless number": (lines(b'{"prompt": ' + 9999 * b"9" + b"}\n"), r"line 1: JSON that cannot be read"),
+        "a missing column": (lines(GOOD, {"prompt": "x", "reply": "y"}), r'line 2: field "response" is missing; the row has the fields \'prompt, reply'),
+        "a number for text": (lines({"prompt": "x", "response": 3}), r'line 1: field "response": expected text, got 3\.\nLeave such rows'),
+        "null for text": (lines({"prompt": None, "response": "y"}), r'line 1: field "prompt": expected text, got None'),
+        "half a character": (lines(b'{"prompt": "\\ud800", "response": "y"}\n'), r'field "prompt" contains half of a surrogate pair'),
+        "deep nesting": (lines(b'{"prompt": ' + 9999 * b"[" + 9999 * b"]" + b"}\n"), r"line 1: this JSON cannot be read"),
+        "an endless number": (lines(b'{"prompt": ' + 9999 * b"9" + b"}\n"), r"line 1: this JSON cannot be read"),
         "an empty file": (b"", r"rows.jsonl: the train split has no responses\.\nThe file has no rows: add some"),
         "blank lines": (b"\n\n \n", r"rows.jsonl: the train split has no responses"),
         "empty responses": (
             lines(*({"prompt": f"{i}", "response": " "} for i in range(40))), r"no responses\.\nFound: \d+ empty responses left out\.",
         ),
-        "one row": (lines(GOOD), r"rows.jsonl: the \w+ split has no responses\.\nA prompt's hash puts it there or not .*: add rows with other prompts"),
+        "one row": (lines(GOOD), r"rows.jsonl: the \w+ split has no responses\.\nPrompts are split by their hash .*: add rows with other prompts"),
     },
     "rows.csv": {
-        "another delimiter": (b"prompt;response\na;b\n", r"rows.csv, line 2: field \"prompt\" is missing; there are 'prompt;response'"),
+        "another delimiter": (b"prompt;response\na;b\n", r"rows.csv, line 2: field \"prompt\" is missing; the row has the fields 'prompt;response'"),
         "nothing": (b"", r"rows.csv: the train split has no responses"),
         "a header only": (b"prompt,response\n", r"rows.csv: the train split has no responses\.\nThe file has no rows: add some"),
-        "a column twice": (b"prompt,response,response\na,b,c\n", r'rows.csv: the header has two columns "response"\.\nName each column once'),
-        "a row too long": (b"prompt,response\na,b\na,b,c\n", r"rows.csv, line 3: not as many cells as the header has names"),
-        "a row too short": (b"prompt,response\na\n", r"rows.csv, line 2: not as many cells"),
-        "an open quote": (b'prompt,response\na,"b\n', r"rows.csv, line \d: not CSV: unexpected end of data"),
+        "a column twice": (b"prompt,response,response\na,b,c\n", r'rows.csv: the header has two columns "response"\.\nGive every column its own name'),
+        "a row too long": (b"prompt,response\na,b\na,b,c\n", r"rows.csv, line 3: the number of cells differs from the header"),
+        "a row too short": (b"prompt,response\na\n", r"rows.csv, line 2: the number of cells differs"),
+        "an open quote": (b'prompt,response\na,"b\n', r"rows.csv, line \d: not valid CSV: unexpected end of data"),
         "another encoding": (b"prompt,response\na,caf\xe9\n", r"rows.csv, line 2: byte 5 is not UTF-8\.\nSave the file as UTF-8"),
         "UTF-16": ("prompt,response\na,b\n".encode("utf-16"), r"rows.csv, line 1: byte 0 is not UTF-8"),
     },
-    "rows.parquet": {"a torn file": (b"PAR1 and nothing more", r"rows.parquet: not a Parquet file: "), "nothing": (b"", r"rows.parquet: not a Parquet file: .*0 bytes\.\nSave it")},
+    "rows.parquet": {"a torn file": (b"PAR1 and nothing more", r"rows.parquet: not a valid Parquet file: "), "nothing": (b"", r"rows.parquet: not a valid Parquet file: .*0 bytes\.\nWrite the file again")},
     "rows.jsonl.gz": {
-        "a torn file": (gzip.compress(lines(*[GOOD] * 99))[:-9], r"rows.jsonl.gz: not a whole gzip file"),
-        "no gzip": (lines(GOOD), r"rows.jsonl.gz: not a whole gzip file: Not a gzipped file .*\.\n.*name it .jsonl where it is not compressed"),
+        "a torn file": (gzip.compress(lines(*[GOOD] * 99))[:-9], r"rows.jsonl.gz: not a complete gzip file"),
+        "no gzip": (lines(GOOD), r"rows.jsonl.gz: not a complete gzip file: Not a gzipped file .*\.\n.*if it is not compressed, rename it to .jsonl"),
     },
 }  # fmt: skip
 DIALOGUES = {
-    "a text": (dialogue(reward=["n/a", 1.0]), r'line 1: field "reward" is \'n/a\'; a number is needed'),
-    "NaN": (b'{"prefix": [["<|prompter|>Hi"]], "suffix": ["a"], "reward": [NaN]}\n', r'"reward" is nan; a finite number is needed'),
-    "infinity": (b'{"prefix": [["<|prompter|>Hi"]], "suffix": ["a"], "reward": [-Infinity]}\n', r'"reward" is -inf; a finite number'),
-    "a huge integer": (dialogue(reward=[10**400, 1]), r'field "reward" is 1000.*…; a number is needed'),
-    "too few": (dialogue(reward=[1.0]), r'field "reward" is \[1.0\]; 2 numbers are needed'),
-    "none at all": (dialogue(reward=None), r'field "reward" is None; 2 numbers are needed'),
+    "a text": (dialogue(reward=["n/a", 1.0]), r'line 1: field "reward": expected a number, got \'n/a\''),
+    "NaN": (b'{"prefix": [["<|prompter|>Hi"]], "suffix": ["a"], "reward": [NaN]}\n', r'"reward": expected a finite number, got nan'),
+    "infinity": (b'{"prefix": [["<|prompter|>Hi"]], "suffix": ["a"], "reward": [-Infinity]}\n', r'"reward": expected a finite number, got -inf'),
+    "a huge integer": (dialogue(reward=[10**400, 1]), r'field "reward": expected a number, got 1000.*…'),
+    "too few": (dialogue(reward=[1.0]), r'field "reward": expected 2 numbers, got \[1.0\]'),
+    "none at all": (dialogue(reward=None), r'field "reward": expected 2 numbers, got None'),
     "other turns": (dialogue(prefix=[["Hi"]]), r"'Hi' starts with neither <\|prompter\|> nor <\|assistant\|>"),
 }  # fmt: skip
 
@@ -395,22 +395,22 @@ def test_a_mistake_in_a_data_file(light, tmp_path: Path, file: str, name: str):
 RATED = {"question": "How was it?", "answer": "Good.", "score": 4}
 RENAMED = ["task.columns.prompt=question", "task.columns.response=answer", "task.columns.reward=score"]
 LOCAL = {  # rows of one's own, options beside task=local, what is said
-    "no renaming": ([RATED], [], r"""line 1: field "response" is missing; there are 'question, answer, score'\.\nName it: task.columns.response="""),
-    "no prompt": ([{"question": "Q", "response": "A"}], [], r"""field "prompt" is missing; there are 'question, response'\.\nName it: task.columns.prompt="""),
+    "no renaming": ([RATED], [], r"""line 1: field "response" is missing; the row has the fields 'question, answer, score'\.\nName it: task.columns.response="""),
+    "no prompt": ([{"question": "Q", "response": "A"}], [], r"""field "prompt" is missing; the row has the fields 'question, response'\.\nName it: task.columns.prompt="""),
     "a reward that is not there": (
-        [{"prompt": "Q", "response": "A"}], ["task.columns.reward=score"], r"""field "score" is missing; there are 'prompt, response'\.\nName it: task.columns.reward=""",
+        [{"prompt": "Q", "response": "A"}], ["task.columns.reward=score"], r"""field "score" is missing; the row has the fields 'prompt, response'\.\nName it: task.columns.reward=""",
     ),
-    "a rating in words": ([RATED, RATED | {"score": "four"}], RENAMED, r"""line 2: field "score" is 'four'; a number is needed\.\nLeave such rows out"""),
-    "an empty rating": ([RATED | {"score": ""}], RENAMED, r"""line 1: field "score" is ''; a number is needed"""),
-    "NaN": ([RATED | {"score": float("nan")}], RENAMED, r'line 1: field "score" is nan; a finite number is needed'),
-    "one number for two": ([RATED | {"answer": ["A", "B"]}], RENAMED, r'line 1: field "score" is 4; 2 numbers are needed, one for each of "answer"'),
-    "three numbers for two": ([RATED | {"answer": ["A", "B"], "score": [1, 2, 3]}], RENAMED, r"is \[1, 2, 3\]; 2 numbers are needed, one for"),
-    "two numbers for one": ([RATED | {"score": [1, 2]}], RENAMED, r'line 1: field "score" is \[1, 2\]; a number is needed'),
-    "no responses": ([RATED | {"answer": []}], RENAMED, r'line 1: field "answer" is \[\]; texts are needed'),
-    "a response that is none": ([RATED | {"answer": ["A", 2]}], RENAMED, r"""field "answer" is \['A', 2\]; texts are needed"""),
-    "half of two ratings": ([RATED | {"safe": None}], [*RENAMED[:2], "task.columns.reward=[score,safe]"], r'field "safe" is None; a number is needed beside score, safe'),
-    "a split of another name": ([RATED | {"part": "holdout"}], [*RENAMED, "task.columns.split=part"], r"""field "part" is 'holdout'; one of train, validation, """),
-    "no split column": ([RATED], [*RENAMED, "task.columns.split=part"], r"""field "part" is missing; there are 'question, answer, score'\.\nName it: task.columns.split="""),
+    "a rating in words": ([RATED, RATED | {"score": "four"}], RENAMED, r"""line 2: field "score": expected a number, got 'four'\.\nLeave such rows out"""),
+    "an empty rating": ([RATED | {"score": ""}], RENAMED, r"""line 1: field "score": expected a number, got ''"""),
+    "NaN": ([RATED | {"score": float("nan")}], RENAMED, r'line 1: field "score": expected a finite number, got nan'),
+    "one number for two": ([RATED | {"answer": ["A", "B"]}], RENAMED, r'line 1: field "score": expected 2 numbers, one for each of "answer", got 4'),
+    "three numbers for two": ([RATED | {"answer": ["A", "B"], "score": [1, 2, 3]}], RENAMED, r'expected 2 numbers, one for each of "answer", got \[1, 2, 3\]'),
+    "two numbers for one": ([RATED | {"score": [1, 2]}], RENAMED, r'line 1: field "score": expected a number, got \[1, 2\]'),
+    "no responses": ([RATED | {"answer": []}], RENAMED, r'line 1: field "answer": expected a list of texts, got \[\]'),
+    "a response that is none": ([RATED | {"answer": ["A", 2]}], RENAMED, r"""field "answer": expected a list of texts, got \['A', 2\]"""),
+    "half of two ratings": ([RATED | {"safe": None}], [*RENAMED[:2], "task.columns.reward=[score,safe]"], r'field "safe": expected a number, as in the other columns of score, safe, got None'),
+    "a split of another name": ([RATED | {"part": "holdout"}], [*RENAMED, "task.columns.split=part"], r"""field "part": expected one of train, validation, .*, got 'holdout'"""),
+    "no split column": ([RATED], [*RENAMED, "task.columns.split=part"], r"""field "part" is missing; the row has the fields 'question, answer, score'\.\nName it: task.columns.split="""),
     "a prompt in two splits": (
         [RATED | {"part": part} for part in ("train", "dev")], [*RENAMED, "task.columns.split=part"],
         r'rows.jsonl, row 2: the prompt "How was it\?" is in train and in validation\.\nSplits must not share a prompt',
@@ -419,7 +419,7 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
     "no row of that split, for its bad rows": (
         [RATED | {"part": "train"}] + 3 * [RATED | {"part": "dev", "score": "n/a"}],
         [*RENAMED, "task.columns.split=part", "task.on_bad_row=skip"],
-        r'no responses\.\nFound: 3 bad rows skipped\. Rows for it say so in the column "part": validation, valid, val, dev\.',
+        r'no responses\.\nFound: 3 bad rows skipped\. Mark its rows in the column "part": validation, valid, val, dev\.',
     ),
     "bad rows alone": (
         3 * [RATED], ["task.on_bad_row=skip"], r"no responses\.\nFound: 3 bad rows skipped\. Set task.on_bad_row=error to see what is wrong",
@@ -434,25 +434,25 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
     "tabs": ([{"prompt\tresponse": "Q\tA"}], [], r"Separate columns by commas, not by '\\t', or leave"),
     "a chat without an answer": (
         [{"messages": [{"role": "user", "content": "Q"}]}], [],
-        r'field "response" is missing; .*\nGive the answer as a last turn of the assistant, or in a column of its own: "response"',
+        r'field "response" is missing; .*\nAdd the response as the last assistant turn, or as the column "response"',
     ),
     "a chat that the assistant ends, and an answer": (
         [{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}], "response": "A"}], [],
-        r'field "messages" ends with a turn of the assistant; the user must speak last, and the answer be "response"',
+        r'field "messages" ends with a turn of the assistant; expected a turn of the user, and the response in "response"',
     ),
     "a speaker that is unknown": (
-        [{"messages": [{"role": "human", "content": "Q"}], "response": "A"}], [], r"""turn 1: "role" is 'human'; system, user, assistant are""",
+        [{"messages": [{"role": "human", "content": "Q"}], "response": "A"}], [], r"""turn 1: expected "role" to be one of system, user, assistant, got 'human'""",
     ),
     "content in pieces": (
-        [{"messages": [{"role": "user", "content": [{"type": "text"}]}], "response": "A"}], [], r"""turn 1: "content" is \[.*; text is needed""",
+        [{"messages": [{"role": "user", "content": [{"type": "text"}]}], "response": "A"}], [], r"""turn 1: expected "content" to be text, got \[""",
     ),
     "a prompt beside messages": (
-        [{"prompt": "Q", "messages": [{"role": "user", "content": "Q"}], "response": "A"}], [], r'fields "prompt" and "messages" are both there',
+        [{"prompt": "Q", "messages": [{"role": "user", "content": "Q"}], "response": "A"}], [], r'fields "prompt" and "messages" are both set',
     ),
-    "lists of lists": ([RATED | {"answer": [["A"], ["B"]], "score": [[1], [0]]}], RENAMED, r"""field "answer" is \[\['A'\], \['B'\]\]; texts are needed"""),
-    "infinity": ([RATED | {"score": float("inf")}], RENAMED, r'field "score" is inf; a finite number is needed'),
-    "turns under another name": ([{"chat": "Hi", "response": "A"}], ["task.columns.messages=chat"], r"""field "chat" is 'Hi'; a list of turns is needed"""),
-    "turns that are not there": ([{"prompt": "Hi", "response": "A"}], ["task.columns.messages=chat"], r'field "chat" is missing; there are'),
+    "lists of lists": ([RATED | {"answer": [["A"], ["B"]], "score": [[1], [0]]}], RENAMED, r"""field "answer": expected a list of texts, got \[\['A'\], \['B'\]\]"""),
+    "infinity": ([RATED | {"score": float("inf")}], RENAMED, r'field "score": expected a finite number, got inf'),
+    "turns under another name": ([{"chat": "Hi", "response": "A"}], ["task.columns.messages=chat"], r"""field "chat": expected a list of turns, got 'Hi'"""),
+    "turns that are not there": ([{"prompt": "Hi", "response": "A"}], ["task.columns.messages=chat"], r'field "chat" is missing; the row has'),
 }  # fmt: skip
 
 
@@ -476,7 +476,9 @@ def test_a_mistake_in_the_messages_of_a_chat(light, tmp_path: Path):
     chat = {"messages": [{"role": "user", "content": "Hi!"}], "response": "Hello."}
     (tmp_path / "rows.jsonl").write_bytes(lines(chat, chat | {"messages": [{"role": "user", "content": None}]}))
     said = light(tmp_path, ["score-rewards", "task=local", "task.path=rows.jsonl"])
-    assert re.search(r'line 2: field "messages", turn 1: "content" is None; text is needed\.\nLeave such rows out', said), said
+    assert re.search(r'line 2: field "messages", turn 1: expected "content" to be text, got None\.\nLeave such rows out', said), (
+        said
+    )
 
 
 def test_a_prompt_in_two_splits(light, tmp_path: Path):
@@ -489,12 +491,12 @@ def test_a_prompt_in_two_splits(light, tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["reward=column", "values=data"], r"example \w+-0-0 stores no reward\.\nChoose a reward that scores text"),
-        (["task.responses=best"], r"task.responses=best compares stored rewards, and the data has none\.\ntask.responses=all"),
-        (["reward=column", "values=data"], r"or give every row one, in the column that task.columns.reward names"),
-        (["reward=fitted"], r"No response of the train split stores a reward to fit on\.|has only \d+ rows to fit on"),
+        (["reward=column", "values=data"], r"example \w+-0-0 has no stored reward\.\nChoose a reward that scores text"),
+        (["task.responses=best"], r"task.responses=best compares stored rewards, but some responses have none\.\ntask.responses=all"),
+        (["reward=column", "values=data"], r"or store one in every row, in the column named by task.columns.reward"),
+        (["reward=fitted"], r"no response of the train split has a stored reward to fit on\.|has too few rows to fit on: \d+"),
         (["variant=dpo"], r"no prompt has two responses with different rewards, .*\nSet task.responses=all, or .*=seq"),
-        (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight, so there is no training data\.\nNo reward exceeds its V"),
+        (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight, so there is no training data\.\nNo reward is above its V"),
         (["values=group"], r"values=group needs prompts with several responses, but every prompt has only one\.\nvalues=data"),
         (["values.folds=99"], r"values.folds=99 needs at least 99 prompts, and there are 4\.\nvalues=constant"),
         (["upstream=require"], r"is missing, and upstream=require does not build it\.\nBuild it with: aloll \S+ task.path=rows"),
@@ -524,7 +526,7 @@ def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Pa
     tokenizer().save_pretrained(tmp_path / "model")
     options = ["task.path=rows", "model=pretrained", "model.path=model", "reference=pretrained", "task.max_response_tokens=120"]
     said = refused(tmp_path, "train", *options)
-    assert "may take 185 tokens with the end-of-sequence token, and the model reads 128.\ntask.max_prompt_tokens=7" in said
+    assert "may take 185 tokens, but the model reads at most 128.\ntask.max_prompt_tokens=7" in said
 
 
 @pytest.mark.parametrize(
@@ -624,7 +626,7 @@ def test_what_another_process_is_making_is_refused_when_asked_to(tmp_path: Path)
 def test_several_processes_say_a_mistake_once(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_bytes(lines({"prompt": "x", "response": 3}))
     said = refused(tmp_path, "train", "task.path=rows.jsonl", "processes=2", *SMALL)
-    assert said.count('field "response" is 3; text is needed') == 1
+    assert said.count('field "response": expected text, got 3') == 1
 
 
 def option_classes() -> list[type]:

@@ -106,13 +106,13 @@ def test_the_range_is_that_of_the_weighted_sum(parts, expected):
 
 
 def test_a_transform_needs_bounds_in_order_and_parts_need_names():
-    with pytest.raises(UserError, match=r"a part's lo=1 is not below its hi=1"):
+    with pytest.raises(UserError, match=r"lo=1 of a part must be less than its hi=1"):
         Part(reward=Vader(), lo=1, hi=1)
     with pytest.raises(UserError, match="reward=mixed has no parts"):
         mixed()
-    with pytest.raises(UserError, match=r'"cut" cannot name a part'):
+    with pytest.raises(UserError, match=r'"cut" is not a valid name'):
         mixed(cut=given())
-    with pytest.raises(UserError, match=r"reward\.parts\.a is a mixture itself"):
+    with pytest.raises(UserError, match=r"reward\.parts\.a is itself a mixed reward"):
         mixed(a=Part(reward=mixed(b=given())))
 
 

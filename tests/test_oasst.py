@@ -187,7 +187,7 @@ def test_text_never_becomes_a_control_token(published):
 def test_a_tokenizer_that_takes_text_for_control_tokens_or_has_none_is_refused(tmp_path):
     path = publish(tmp_path / "model")
     own_tokenizer(special=False).save_pretrained(path)
-    with pytest.raises(UserError, match=r"takes <\|prompter\|> in a text for its control token"):
+    with pytest.raises(UserError, match=r"reads <\|prompter\|> in text as a control token"):
         reward(path).scorer(None)
     tokenizer().save_pretrained(path)
     with pytest.raises(UserError, match=r"the tokenizer of .*model has no token <\|prompter\|>"):
@@ -196,7 +196,7 @@ def test_a_tokenizer_that_takes_text_for_control_tokens_or_has_none_is_refused(t
 
 def test_a_prompt_with_a_part_that_nobody_says_is_refused_by_row(published):
     row = Row("train-7-0", "0" * 16, "", "Yes", turns=[{"role": "context", "content": "Bread."}, *turns("Is it?")])
-    with pytest.raises(UserError, match=r"example train-7-0: reward=oasst reads turns of user and assistant.* is context\."):
+    with pytest.raises(UserError, match=r"example train-7-0: reward=oasst expected turns of user and assistant, got context\."):
         reward(published).scorer(None).score([row])
 
 
@@ -216,7 +216,7 @@ def test_a_folder_of_another_kind_or_without_the_head_is_refused_by_name(tmp_pat
     headless = publish(tmp_path / "headless")
     weights = load_file(f"{headless}/model.safetensors")
     save_file({n: w for n, w in weights.items() if "out_proj" not in n}, f"{headless}/model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match=r"headless lacks weights of GPTNeoXRewardModel: out_proj\.bias, out_proj\.weight"):
+    with pytest.raises(UserError, match=r"headless has no weights for GPTNeoXRewardModel: out_proj\.bias, out_proj\.weight"):
         reward(headless).scorer(None)
 
 

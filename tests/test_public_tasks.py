@@ -88,16 +88,20 @@ def test_limits_and_relations_are_options():
 @pytest.mark.parametrize(
     ("name", "row", "message"),
     [
-        ("imdb", {"label": 1}, """field "text" is missing; there are 'label'"""),
-        ("imdb", IMDB | {"label": "pos"}, """field "label" is 'pos'; a number is needed"""),
-        ("reddit_pos", {"text": "a", "parent_text": "b"}, 'field "score" is missing; a number is needed'),
-        ("reddit_neg", REDDIT | {"score": None}, 'field "score" is None; a number is needed'),
-        ("comet", TRIPLE | {"relation": "xneed"}, """field "relation" is 'xneed'; a relation of ATOMIC 2020 is needed: xNeed"""),
-        ("comet", TRIPLE | {"split": "dev2"}, """field "split" is 'dev2'; one of train, val"""),
-        ("comet", REFERENCES | {"references": "to eat"}, """field "references" is 'to eat'; a list of texts is needed"""),
-        ("wow", EDITED | {"history": "Hi!"}, """field "history" is 'Hi!'; a list of texts is needed"""),
-        ("wow", {"knowledge": "k", "response": "r"}, 'field "history" is None; a list of texts is needed'),
-        ("faithdial", EDITED | {"knowledge": None}, 'field "knowledge" is None; text is needed'),
+        ("imdb", {"label": 1}, """field "text" is missing; the row has the fields 'label'"""),
+        ("imdb", IMDB | {"label": "pos"}, """field "label": expected a number, got 'pos'"""),
+        ("reddit_pos", {"text": "a", "parent_text": "b"}, 'field "score" is missing; expected a number'),
+        ("reddit_neg", REDDIT | {"score": None}, 'field "score": expected a number, got None'),
+        (
+            "comet",
+            TRIPLE | {"relation": "xneed"},
+            r"""field "relation": expected a relation of ATOMIC 2020 \(xNeed, .*, got 'xneed'""",
+        ),
+        ("comet", TRIPLE | {"split": "dev2"}, """field "split": expected one of train, .*, got 'dev2'"""),
+        ("comet", REFERENCES | {"references": "to eat"}, """field "references": expected a list of texts, got 'to eat'"""),
+        ("wow", EDITED | {"history": "Hi!"}, """field "history": expected a list of texts, got 'Hi!'"""),
+        ("wow", {"knowledge": "k", "response": "r"}, 'field "history": expected a list of texts, got None'),
+        ("faithdial", EDITED | {"knowledge": None}, 'field "knowledge": expected text, got None'),
     ],
 )
 def test_a_bad_row_names_the_field_and_what_is_needed(name, row, message):

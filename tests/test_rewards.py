@@ -55,10 +55,10 @@ def test_a_column_as_it_is_keeps_to_its_range_and_names_the_example_that_does_no
     assert reward.range == (1.0, 5.0)
     with pytest.raises(
         UserError,
-        match=r"example train-7-0: the stored reward 5\.5 lies outside \[1\.0, 5\.0\]\.\nreward\.lo=… reward\.hi=…: the ends",
+        match=r"example train-7-0: the stored reward 5\.5 is outside \[1\.0, 5\.0\]\.\nSet the range of the stored rewards",
     ):
         reward.scorer(None).score([*rows, row(7, stored=5.5)])
-    with pytest.raises(UserError, match=r"reward\.lo=2\.0 is not below reward\.hi=2\.0"):
+    with pytest.raises(UserError, match=r"reward\.lo=2\.0 must be less than reward\.hi=2\.0"):
         column(Transform.none, lo=2.0, hi=2.0)
 
 
@@ -70,7 +70,7 @@ def test_an_unbounded_column_takes_any_number():
 def test_an_example_without_a_stored_reward_is_named():
     reward = column(Transform.sigmoid)
     assert not reward.scores_text
-    with pytest.raises(UserError, match=r"example train-1-0 stores no reward\.\nChoose a reward that scores text"):
+    with pytest.raises(UserError, match=r"example train-1-0 has no stored reward\.\nChoose a reward that scores text"):
         reward.scorer(None).score([row(0, stored=1.0), row(1)])
 
 
@@ -99,12 +99,12 @@ class GivenScorer(Scorer):
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([0.5, math.nan, 0.1], r"reward=given gave nan for example train-1-0\.\nRewards must be finite"),
-        ([0.5, 0.1, math.inf], "reward=given gave inf for example train-2-0"),
-        ([-math.inf, 0.1, 0.1], "reward=given gave -inf for example train-0-0"),
-        ([0.5, 1.5, 0.1], r"reward=given gave 1\.5 for example train-1-0, outside its range \[-1\.0, 1\.0\]"),
-        ([0.5, 0.1], r"reward=given gave \(2,\) scores for 3 rows, the first of them train-0-0\.\nOne number a row"),
-        ([[0.5], [0.1], [0.2]], r"reward=given gave \(3, 1\) scores for 3 rows"),
+        ([0.5, math.nan, 0.1], r"reward=given returned nan for example train-1-0\.\nRewards must be finite"),
+        ([0.5, 0.1, math.inf], "reward=given returned inf for example train-2-0"),
+        ([-math.inf, 0.1, 0.1], "reward=given returned -inf for example train-0-0"),
+        ([0.5, 1.5, 0.1], r"reward=given returned 1\.5 for example train-1-0, outside its range \[-1\.0, 1\.0\]"),
+        ([0.5, 0.1], r"reward=given returned scores of shape \(2,\) for 3 rows from train-0-0 on\.\nReturn one number per row"),
+        ([[0.5], [0.1], [0.2]], r"reward=given returned scores of shape \(3, 1\) for 3 rows"),
     ],
 )
 def test_a_score_that_is_missing_or_no_number_stops_and_names_the_row(scores, message):
@@ -196,7 +196,9 @@ def test_figures_of_skill_that_the_rows_leave_undefined_are_not_there():
 
 def test_equal_rewards_teach_a_fitted_reward_nothing(tmp_path):
     same = [replace(r, stored=4.0) for r in TRAIN]
-    with pytest.raises(UserError, match=r"has nothing to learn: each of \d+ responses stores 4\.0\.\nName another column"):
+    with pytest.raises(
+        UserError, match=r"has nothing to learn: all \d+ responses have the stored reward 4\.0\.\nName another column"
+    ):
         WORDS.fit(same, VALIDATION, tmp_path)
 
 
@@ -261,11 +263,13 @@ def test_prompt_and_response_have_features_of_their_own(fitted):
 
 
 def test_too_few_rows_and_missing_scores_are_refused(tmp_path):
-    with pytest.raises(UserError, match="reward=fitted has only"):
+    with pytest.raises(UserError, match="reward=fitted has too few rows"):
         WORDS.fit(TRAIN[:8], VALIDATION, tmp_path)
-    with pytest.raises(UserError, match=r"No response of the train split stores a reward to fit on\.\nName the field that does"):
+    with pytest.raises(
+        UserError, match=r"no response of the train split has a stored reward to fit on\.\nName the column of the reward"
+    ):
         WORDS.fit([replace(r, stored=None) for r in TRAIN], VALIDATION, tmp_path)
-    with pytest.raises(UserError, match="No response of the validation split stores a reward"):
+    with pytest.raises(UserError, match="no response of the validation split has a stored reward"):
         WORDS.fit(TRAIN, [replace(r, stored=None) for r in VALIDATION], tmp_path)
 
 
@@ -318,9 +322,11 @@ def test_skill_with_labels_worked_by_hand():
 
 
 def test_labels_must_be_0_and_1_and_of_both_kinds(tmp_path):
-    with pytest.raises(UserError, match=r"example train-\d+-0 stores .*: reward\.target=classification needs labels, 0 or 1\."):
+    with pytest.raises(
+        UserError, match=r"example train-\d+-0: reward\.target=classification expected a stored label of 0 or 1, got "
+    ):
         LABELS.fit(TRAIN, VALIDATION, tmp_path)
-    with pytest.raises(UserError, match="needs both labels, 0 and 1, and more of each"):
+    with pytest.raises(UserError, match="needs more rows of both labels, 0 and 1"):
         LABELS.fit([replace(r, stored=1.0) for r in TRAIN], labelled(VALIDATION), tmp_path)
 
 
@@ -375,5 +381,5 @@ def test_tfidf_diversity_worked_by_hand(tmp_path):
 
 
 def test_tfidf_diversity_needs_words(tmp_path):
-    with pytest.raises(UserError, match=r"no word is in reward\.min_rows=3 of the 2 training responses"):
+    with pytest.raises(UserError, match=r"no word occurs in reward\.min_rows=3 of the 2 training responses"):
         TfidfDiversity(min_rows=3).fit([row(0, "red cat"), row(1, "red dog")], [], tmp_path)

@@ -100,19 +100,19 @@ def test_hub_rows_that_answer_different_prompts_are_dropped():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (PRO | {"suffix": "A friend."}, r"""field "suffix" is 'A friend\.'; a list of texts is needed"""),
-        (PRO | {"reward": [0.7]}, r'field "reward" is \[0\.7\]; 2 numbers are needed'),
-        (PRO | {"reward": [0.7, "n/a"]}, """field "reward" is 'n/a'; a number is needed"""),
-        (PRO | {"reward": [0.7, True]}, 'field "reward" is True; a number is needed'),
-        (PRO | {"reward": [0.7, float("nan")]}, 'field "reward" is nan; a finite number is needed'),
-        (PRO | {"prefix": [["<|prompter|>Hi"], ["<|prompter|>Ho"]]}, 'field "prefix" must hold the same turns'),
+        (PRO | {"suffix": "A friend."}, r"""field "suffix": expected a list of texts, got 'A friend\.'"""),
+        (PRO | {"reward": [0.7]}, r'field "reward": expected 2 numbers, got \[0\.7\]'),
+        (PRO | {"reward": [0.7, "n/a"]}, """field "reward": expected a number, got 'n/a'"""),
+        (PRO | {"reward": [0.7, True]}, 'field "reward": expected a number, got True'),
+        (PRO | {"reward": [0.7, float("nan")]}, 'field "reward": expected a finite number, got nan'),
+        (PRO | {"prefix": [["<|prompter|>Hi"], ["<|prompter|>Ho"]]}, 'field "prefix" must contain the same turns'),
         (PRO | {"prefix": [["Hi"]] * 2}, """field "prefix": 'Hi' starts with neither"""),
-        ({"chosen": HUB["chosen"]}, """field "rejected" is missing; there are 'chosen'"""),
-        (HUB | {"chosen": None}, 'field "chosen" is None; text is needed'),
-        (HUB | {"chosen": "Hello!"}, """field "chosen" is 'Hello!'; turns that end with the assistant's are needed"""),
+        ({"chosen": HUB["chosen"]}, """field "rejected" is missing; the row has the fields 'chosen'"""),
+        (HUB | {"chosen": None}, 'field "chosen": expected text, got None'),
+        (HUB | {"chosen": "Hello!"}, """field "chosen": expected turns that end with the assistant's, got 'Hello!'"""),
     ],
 )
-def test_a_bad_row_names_the_field_what_stands_there_and_what_is_needed(row, message):
+def test_a_bad_row_names_the_field_what_was_expected_and_what_was_found(row, message):
     with pytest.raises(BadRow, match=message):
         HHA.records(row)
 
@@ -122,7 +122,7 @@ def test_a_bad_row_is_an_error_with_file_and_line_or_is_counted(tmp_path):
     lines = (folder / "train.jsonl").read_text().splitlines()
     lines[6] = json.dumps({"prompt": "Visit 6.", "response": 5})
     (folder / "train.jsonl").write_text("\n".join(lines))
-    with pytest.raises(UserError, match=r'train\.jsonl, line 7: field "response" is 5; text is needed\.\n.*on_bad_row=skip'):
+    with pytest.raises(UserError, match=r'train\.jsonl, line 7: field "response": expected text, got 5\.\n.*on_bad_row=skip'):
         data(tmp_path / "out", f"task.path={folder}")
     _, made = data(tmp_path / "out", f"task.path={folder}", "task.on_bad_row=skip")
     assert read_json(made / "counts.json")["train"] == {"rows": 24, "responses": 23, "bad rows skipped": 1}
@@ -139,7 +139,7 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"task\.path=.*nowhere: there is no such file or folder"):
+    with pytest.raises(UserError, match=r"task\.path=.*nowhere: no such file or folder"):
         LocalSource(str(tmp_path / "nowhere"))
 
 
@@ -150,35 +150,35 @@ def test_a_validation_file_has_its_usual_names(tmp_path, name):
     found = LocalSource(str(tmp_path))
     assert {split: file.stem for split, file in found.files.items()} == {"train": "train", "validation": name}
     write_rows(tmp_path / f"{'val' if name == 'dev' else 'dev'}.csv", [HUB])
-    with pytest.raises(UserError, match=r"\.(jsonl|csv) and \w+\.(jsonl|csv) are both there\.\nLeave one file for each split"):
+    with pytest.raises(UserError, match=r"found both \w+\.(jsonl|csv) and \w+\.(jsonl|csv)\.\nKeep one file per split"):
         LocalSource(str(tmp_path))
 
 
 def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path):
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
     pq.write_table(table, tmp_path / "rows.parquet")
-    with pytest.raises(UserError, match=r'there are two columns "prompt"\.\nName each column once'):
+    with pytest.raises(UserError, match=r'there are two columns "prompt"\.\nGive every column its own name'):
         next(LocalSource(str(tmp_path / "rows.parquet")).rows("all"))
 
 
 def test_a_folder_without_a_train_file_is_refused(tmp_path):
     write_rows(tmp_path / "test.jsonl", [HUB])
-    with pytest.raises(UserError, match=r"the folder holds no train file\.\nName it train\.jsonl"):
+    with pytest.raises(UserError, match=r"the folder has no train file\.\nName it train\.jsonl"):
         LocalSource(str(tmp_path))
 
 
 def test_a_file_of_an_unknown_kind_is_refused(tmp_path):
     (tmp_path / "rows.txt").write_text("Hi\n")
-    with pytest.raises(UserError, match=r"ends in none of \.jsonl, \.jsonl\.gz, \.csv, \.parquet"):
+    with pytest.raises(UserError, match=r"unknown file type; expected \.jsonl, \.jsonl\.gz, \.csv, \.parquet"):
         LocalSource(str(tmp_path / "rows.txt"))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": 1}\n\n{"a" 2}\n', r"rows\.jsonl, line 3: not JSON: Expecting ':' delimiter at column 6"),
+        (b'{"a": 1}\n\n{"a" 2}\n', r"rows\.jsonl, line 3: not valid JSON: Expecting ':' delimiter at column 6"),
         (b'{"a": 1}\n{"a": "\xff"}\n', r"rows\.jsonl, line 2: byte 7 is not UTF-8\.\nSave the file as UTF-8"),
-        (b'{"a": 1}\n[1, 2]\n', r"rows\.jsonl, line 2: a JSON object is needed, not list"),
+        (b'{"a": 1}\n[1, 2]\n', r"rows\.jsonl, line 2: expected a JSON object, got list"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named_by_its_number(tmp_path, content, message):
@@ -272,7 +272,7 @@ def test_the_first_of_equal_responses_is_chosen():
 
 def test_a_choice_by_stored_reward_needs_stored_rewards():
     bare = pa.table({"group": ["a"], "position": [0], "stored": pa.nulls(1, pa.float64())})
-    with pytest.raises(UserError, match=r"task\.responses=best compares stored rewards, and the data has none"):
+    with pytest.raises(UserError, match=r"task\.responses=best compares stored rewards, but some responses have none"):
         chosen_rows(bare, Responses.best)
     assert chosen_rows(bare, Responses.first).tolist() == [0]
 
@@ -357,7 +357,7 @@ def test_a_column_may_name_the_splits(tmp_path):
 def test_a_column_that_names_splits_beside_files_that_do_is_refused(tmp_path):
     for split in SPLITS:
         write_rows(tmp_path / f"{split}.jsonl", [{"prompt": split, "response": "A", "part": split}])
-    with pytest.raises(UserError, match=r"task\.columns\.split=part, but the files of task\.path are splits already"):
+    with pytest.raises(UserError, match=r"task\.columns\.split=part, but task\.path already has one file per split"):
         data(tmp_path / "out", "task=local", f"task.path={tmp_path}", "task.columns.split=part")
 
 

@@ -1,1 +1,1 @@
-"""The rewards: one class in one file each."""
+"""The rewards: R(x, y) of a response. One class per file."""

@@ -1,4 +1,4 @@
-"""What a reward is: it scores rows of text, and says in which range."""
+"""The base class of rewards: a reward scores rows of text, within a declared range."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """What a reward may look at.
+    """The input of a reward.
 
     Attributes:
-        id: the example's or generation's name, for messages.
-        group: the prompt's identity (16 hexadecimal digits).
+        id: name of the example or generation, for error messages.
+        group: identity of the prompt (16 hexadecimal digits).
         prompt: the whole prompt, uncut.
-        response: the text that is trained on, or that was generated.
-        stored: the reward that the data stores, or None.
-        turns: the prompt again, as who said what; where the assistant spoke last, the response goes on from there.
+        response: a logged response, or a generated one.
+        stored: the reward stored in the data, or None.
+        turns: the prompt as chat turns; if the last one is the assistant's, the response continues it.
     """
 
     id: str
@@ -38,68 +38,68 @@ class Row:
 
     @property
     def sentence(self) -> str:
-        """Prompt and response as one text to read: a triple of task=comet as a sentence, anything else as it stands."""
+        """Prompt and response as one text: a triple of task=comet as a sentence, anything else unchanged."""
         return sentence(self.prompt, self.response, self.group)
 
 
 class Scorer(ABC):
-    """A reward that is loaded and ready."""
+    """A loaded reward."""
 
     @abstractmethod
     def score(self, rows: Sequence[Row]) -> FloatArray:
         """(N,) rewards of N rows, finite, within the reward's range. Raises UserError for a row it cannot score."""
 
     def cut(self, rows: Sequence[Row]) -> IntArray | None:
-        """(N,) how many tokens of each row are too many for the scorer to read, or None where it reads all of any row."""
+        """(N,) number of tokens that are cut from each row to fit the scorer, or None if it never cuts."""
         return None
 
 
 @dataclass(kw_only=True)
 class Reward(ABC):
-    """One real number for a response to a prompt.
+    """One real number per response to a prompt.
 
-    Sorting, batching, resuming and checking for NaN are the work of the driver (scoring.py), not of a reward.
+    A reward only scores rows: artifacts/rewards.py cuts them into blocks and resumes, scoring.py checks the scores.
     """
 
     version: ClassVar[int] = 1  # to be increased when a change of the code changes results
 
     @property
     def label(self) -> str:
-        """What tables and folders call it."""
+        """Its name in tables and folders."""
         return name_of(self)
 
     @property
     @abstractmethod
     def range(self) -> tuple[float, float]:
-        """(lo, hi) of every score; infinite where unbounded."""
+        """(lo, hi): bounds of all scores; infinite if unbounded."""
 
     @property
     def scores_text(self) -> bool:
-        """Whether new text can be scored, or only what the data stores."""
+        """Whether it can score new text; false if it only reads stored rewards."""
         return True
 
     @property
     def downloads(self) -> bool:
-        """Whether loading it may ask a hub."""
+        """Whether loading it may download from the hub."""
         return False
 
     def content(self) -> dict[str, Any]:
-        """What identifies weights that are loaded, beyond the options: file hashes, a resolved revision."""
+        """Identity of loaded weights for the recipe, in addition to the options: file hashes, a resolved revision."""
         return {}
 
     @property
     def is_fitted(self) -> bool:
-        """Whether :meth:`fit` must have run on the raw train split before."""
+        """Whether :meth:`fit` has to run on the raw train split before scoring."""
         return False
 
     def fit(self, train: Sequence[Row], validation: Sequence[Row], directory: Path) -> dict[str, float]:
-        """Fit on the raw train split, write the state to a directory, return the skill on held-out rows."""
+        """Fit on the raw train split, write the state to a directory, and return metrics on the validation rows."""
         raise NotImplementedError
 
     @abstractmethod
     def scorer(self, state: Path | None) -> Scorer:
-        """Load what scoring needs; state is the directory that :meth:`fit` wrote, where there is one."""
+        """Load the reward for scoring; state is the directory written by :meth:`fit`, or None."""
 
     def held_out(self) -> Reward | None:
-        """A second reward that training never sees, to judge by where the user names none."""
+        """A second reward, not used in training, for evaluation if the user names none; None if there is none."""
         return None

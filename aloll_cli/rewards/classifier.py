@@ -1,4 +1,4 @@
-"""Any sequence classifier of transformers as a reward: sentiment, toxicity, acceptability, a reward model.
+"""Any sequence classifier of transformers as a reward: sentiment, toxicity, acceptability, or a reward model.
 
 ``aloll run reward=classifier reward.path=FOLDER reward.label_name=POSITIVE``
 """
@@ -25,15 +25,15 @@ FIELD = re.compile(r"\{(prompt|response|sentence|knowledge|dialogue)\}")
 
 
 class Activation(Enum):
-    """What becomes of the logits."""
+    """How logits become the reward."""
 
     softmax = "the label's probability among all labels"
     sigmoid = "σ of the label's logit"
-    none = "the label's logit as it is, unbounded"
+    none = "the label's logit, unbounded"
 
 
 class Side(Enum):
-    """Which end of a text that is too long gives way."""
+    """The end at which over-long inputs are cut."""
 
     left = "its beginning"
     right = "its end"
@@ -41,7 +41,7 @@ class Side(Enum):
 
 @dataclass(kw_only=True)
 class Classifier(TextModel):
-    """One label's score of a text, or of two texts, by a sequence classifier."""
+    """The score that a sequence classifier gives to one label, for one text or a pair of texts."""
 
     label_name: str
     activation: Activation
@@ -55,7 +55,7 @@ class Classifier(TextModel):
         super().__post_init__()
         if not FIELD.search(self.text + (self.pair or "")):
             names = "{prompt}, {response}, {sentence}, {dialogue} and {knowledge}"
-            raise UserError(f"reward.text names none of {names}.", "reward.text='\"{response}\"'")
+            raise UserError(f"reward.text contains none of {names}.", "reward.text='\"{response}\"'")
 
     @property
     def label(self) -> str:
@@ -110,8 +110,8 @@ class _ClassifierScorer(TextModelScorer):
     def pad_for(self, rows: list[list[int]]) -> int:
         """The id to pad with.
 
-        A decoder's head reads the last token that is not padding, by its id: an id that none of these rows holds makes that
-        the last real token, also where the model has no padding token or pads with the one that ends texts.
+        The head of a decoder reads the last token whose id is not the padding id. An id that occurs in none of these rows is
+        safe, even if the model has no padding token or pads with its end-of-sequence token.
         """
         if not hasattr(self._model, "score"):
             return int(self._tokenizer.pad_token_id)
@@ -121,7 +121,7 @@ class _ClassifierScorer(TextModelScorer):
 
 
 def _index_of(name: str, config: Any) -> int:
-    """A label by its name or its number."""
+    """The index of a label, by its name or number."""
     names = {str(label).lower(): int(index) for index, label in config.id2label.items()}
     index = names.get(name.lower(), int(name) if name.isdigit() else None)
     if index is None or index >= config.num_labels:
@@ -131,14 +131,14 @@ def _index_of(name: str, config: Any) -> int:
 
 
 def _positions(model: Any) -> int | None:
-    """How many tokens the model has positions for; RoBERTa and its kin count theirs from behind the padding's id."""
+    """The number of positions of the model; RoBERTa and similar models start counting after the padding id."""
     positions = getattr(model.config, "max_position_embeddings", None)
     offset = getattr(getattr(model.base_model, "embeddings", None), "padding_idx", None)
     return positions if positions is None or offset is None else positions - offset - 1
 
 
 def _filled(template: str, row: Row, separator: str) -> str:
-    """A template with a row's texts: {knowledge} is what a prompt's system turns say, {dialogue} what the other ones do."""
+    """A template filled in with a row's texts: {knowledge}: the prompt's system turns, {dialogue}: its other turns."""
 
     def text(found: re.Match[str]) -> str:
         if found[1] in ("prompt", "response", "sentence"):
@@ -147,7 +147,7 @@ def _filled(template: str, row: Row, separator: str) -> str:
         said = [turn["content"] for turn in row.turns if (turn["role"] == "system") == told and turn["content"]]
         if told and not said:
             raise UserError(
-                f"example {row.id} has no system turn, which {{knowledge}} stands for.", "A reward without it, or another task"
+                f"example {row.id} has no system turn for {{knowledge}}.", "Choose a reward without {knowledge}, or another task."
             )
         return (" " if told else separator).join(said)
 

@@ -1,4 +1,4 @@
-"""Logged ratings: the reward that the data stores. It cannot score new text."""
+"""The reward stored in the data, such as logged ratings. It cannot score new text."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Transform(Enum):
     """How a stored number becomes a reward."""
 
-    none = "as it is"
-    sigmoid = "σ(score), for raw logits"
+    none = "unchanged"
+    sigmoid = "sigmoid of the score, for raw logits"
 
 
 @dataclass(kw_only=True)
@@ -30,12 +30,12 @@ class Column(Reward):
     transform: Transform
     lo: float = field(
         metadata=numbers("[-inf, inf]", 0.0)
-    )  # the range of the stored rewards where they are taken as they are; -.inf and .inf where unbounded
+    )  # range of the stored rewards under transform=none; -.inf and .inf if unbounded
     hi: float = field(metadata=numbers("[-inf, inf]", 1.0))
 
     def __post_init__(self) -> None:
         if not self.lo < self.hi:
-            raise UserError(f"reward.lo={self.lo} is not below reward.hi={self.hi}.", "reward.lo=0 reward.hi=1")
+            raise UserError(f"reward.lo={self.lo} must be less than reward.hi={self.hi}.", "reward.lo=0 reward.hi=1")
 
     @property
     def range(self) -> tuple[float, float]:
@@ -64,18 +64,18 @@ class _ColumnScorer(Scorer):
         for row, value in zip(rows, stored, strict=True):
             if not lo <= value <= hi:
                 raise UserError(
-                    f"example {row.id}: the stored reward {value} lies outside [{lo}, {hi}].",
-                    "reward.lo=… reward.hi=…: the ends of the scale, such as reward.lo=1 reward.hi=5",
+                    f"example {row.id}: the stored reward {value} is outside [{lo}, {hi}].",
+                    "Set the range of the stored rewards, such as reward.lo=1 reward.hi=5",
                 )
         return stored
 
 
 def stored_reward(row: Row) -> float:
-    """The reward that the data stores for a row. Raises UserError where it stores none."""
+    """The stored reward of a row. Raises UserError if it has none."""
     if row.stored is None:
         raise UserError(
-            f"example {row.id} stores no reward.",
-            "Choose a reward that scores text, such as reward=vader; or give every row one, in the column that "
-            "task.columns.reward names (task=local).",
+            f"example {row.id} has no stored reward.",
+            "Choose a reward that scores text, such as reward=vader; or store one in every row, in the column named by "
+            "task.columns.reward (task=local).",
         )
     return row.stored

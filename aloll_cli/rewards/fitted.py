@@ -1,7 +1,7 @@
-"""A reward model fitted on the data's own stored rewards: a linear model on TF-IDF, by scikit-learn.
+"""A reward model fitted on the stored rewards of the data: a linear model on TF-IDF, by scikit-learn.
 
-It lets logged ratings score new text without a download. It is a weak proxy: its held-out skill is printed and kept, and
-:meth:`Fitted.held_out` gives a second one, of another feature family fitted on other prompts, to judge a policy by.
+It generalizes logged ratings to new text without a download. It is a weak proxy: its accuracy on held-out rows is printed
+and stored. :meth:`Fitted.held_out` gives a second model, of other features and fitted on other prompts, for evaluation.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ BLOCKS = ("prompt", "response")
 
 
 class Features(Enum):
-    """What the TF-IDF blocks count; the values are scikit-learn's analyzer and n-gram range."""
+    """The n-grams that TF-IDF counts: scikit-learn's analyzer and n-gram range."""
 
     words = ("word", (1, 2))
     characters = ("char_wb", (2, 5))
 
 
 class Prompts(Enum):
-    """Which of the train split's prompts a model is fitted on, by the prompt's hash."""
+    """The prompts of the train split that a model is fitted on, as an interval of the prompt's hash."""
 
     first_half = (0, 0.5)
     second_half = (0.5, 1)
@@ -43,22 +43,22 @@ class Prompts(Enum):
 
 
 class Target(Enum):
-    """What the stored rewards are."""
+    """The kind of the stored rewards, and the model that is fitted."""
 
-    regression = "scores like logits, of any size: ridge regression, and σ of what it predicts"
-    ranks = "scores of which a few lie far out, such as votes: the same on the normal scores of their ranks"
-    classification = "labels 0 and 1: logistic regression, and the probability of 1"
+    regression = "scores of any size, such as logits: ridge regression, then a sigmoid of the prediction"
+    ranks = "scores with outliers, such as votes: the same on the normal scores of their ranks"
+    classification = "labels 0 and 1: logistic regression, then the probability of 1"
 
 
 @dataclass(kw_only=True)
 class Fitted(Reward):
-    """σ of a linear model of the stored score, or of the stored label, on separate TF-IDF blocks of prompt and response."""
+    """Sigmoid of a linear model of the stored score or label, on separate TF-IDF features of prompt and response."""
 
     target: Target
     features: Features
     prompts: Prompts
     alpha: float = field(metadata=numbers("(0, inf)", 1.0))  # strength of the penalty on squared coefficients
-    max_features: int = field(metadata=COUNT)  # of each block
+    max_features: int = field(metadata=COUNT)  # of the prompt and of the response, each
 
     @property
     def label(self) -> str:
@@ -80,9 +80,9 @@ class Fitted(Reward):
         return replace(self, prompts=other_prompts, features=other_features)
 
     def fit(self, train: Sequence[Row], validation: Sequence[Row], directory: Path) -> dict[str, float]:
-        """Fit one model on all chosen prompts and one for each fold without that fold's prompts; skill on validation.
+        """Fit one model on all chosen prompts and one per fold without its prompts; returns metrics on the validation split.
 
-        Responses without a stored reward are left out of both.
+        Responses without a stored reward are left out of both splits.
         """
         import numpy as np
         from safetensors.numpy import save_file
@@ -92,24 +92,22 @@ class Fitted(Reward):
         lo, hi = self.prompts.value
         rows = [row for row in rated if lo <= _share(row.group) < hi]
         if len({row.group for row in rows}) < 2 * FOLDS:
-            raise UserError(f"reward=fitted has only {len(rows)} rows to fit on.", "reward.prompts=all, or more data")
+            raise UserError(f"reward=fitted has too few rows to fit on: {len(rows)}.", "reward.prompts=all, or more data")
         targets = self._targets(rows)
         folds = np.array([_fold(row.group) for row in rows])
         if self.target is Target.classification:
             check_labels([*rows, *validation])
             if min(len(set(targets[folds != fold])) for fold in range(FOLDS)) < 2:
-                raise UserError(
-                    "reward.target=classification needs both labels, 0 and 1, and more of each.", "reward.prompts=all"
-                )
+                raise UserError("reward.target=classification needs more rows of both labels, 0 and 1.", "reward.prompts=all")
         elif len(set(targets)) == 1:
             raise UserError(
-                f"reward=fitted has nothing to learn: each of {len(rows)} responses stores {rows[0].stored}.",
-                "Name another column (task.columns.reward=…), or choose a reward that needs none: reward=vader",
+                f"reward=fitted has nothing to learn: all {len(rows)} responses have the stored reward {rows[0].stored}.",
+                "Name another column (task.columns.reward=COLUMN), or choose a reward that needs none: reward=vader",
             )
         vectorizers = {block: self._vectorizer().fit([getattr(row, block) for row in rows]) for block in BLOCKS}
         features = hstack([v.transform([getattr(row, b) for row in rows]) for b, v in vectorizers.items()]).tocsr()
         models = []
-        for fold in range(FOLDS + 1):  # the last one leaves nothing out
+        for fold in range(FOLDS + 1):  # the last model is fitted on all folds
             chosen = folds != fold
             models.append(self._model().fit(features[chosen], targets[chosen]))
         state = {f"idf_{block}": np.asarray(v.idf_) for block, v in vectorizers.items()}
@@ -149,7 +147,7 @@ class Fitted(Reward):
 
 
 class _FittedScorer(Scorer):
-    """A row of a prompt that was fitted on is scored by the model that left its fold out, any other row by the full one."""
+    """Cross-fitted: a prompt used in fitting is scored by the model without its fold, any other by the full model."""
 
     def __init__(self, reward: Fitted, state: Path) -> None:
         from safetensors.numpy import load_file
@@ -176,7 +174,7 @@ class _FittedScorer(Scorer):
 
 
 def normal_scores(values: FloatArray) -> FloatArray:
-    """(N,) the standard normal quantile of each value's rank, ties sharing the mean one: Φ⁻¹((rank − ½) / N)."""
+    """(N,) the standard normal quantile of each value's rank, Φ⁻¹((rank − ½) / N); ties get their mean rank."""
     import numpy as np
     from scipy.special import ndtri
     from scipy.stats import rankdata
@@ -185,9 +183,9 @@ def normal_scores(values: FloatArray) -> FloatArray:
 
 
 def skill(scorer: Scorer, rows: Sequence[Row], stored: FloatArray) -> dict[str, float]:
-    """How well a scorer predicts logits it never saw, one a row: R² and Spearman's ρ of the logit, share of pairs in order.
+    """Accuracy on held-out rows, of the predicted logit: R², Spearman's ρ, and the share of pairs in the right order.
 
-    Figures that the rows leave undefined, such as a correlation of equal numbers, are not there.
+    Undefined figures, such as the correlation of a constant, are left out.
     """
     import numpy as np
     from scipy.special import logit
@@ -210,7 +208,7 @@ def skill(scorer: Scorer, rows: Sequence[Row], stored: FloatArray) -> dict[str, 
 
 
 def skill_with_labels(scorer: Scorer, rows: Sequence[Row]) -> dict[str, float]:
-    """How well a scorer predicts stored labels it never saw: the share on the right side of ½, the AUC where both occur."""
+    """Accuracy on held-out labels: the share on the right side of ½, and the AUC if both labels occur."""
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
@@ -225,25 +223,25 @@ def check_labels(rows: Sequence[Row]) -> None:
     other = next((row for row in rows if stored_reward(row) not in (0, 1)), None)
     if other is not None:
         raise UserError(
-            f"example {other.id} stores {other.stored}: reward.target=classification needs labels, 0 or 1.",
+            f"example {other.id}: reward.target=classification expected a stored label of 0 or 1, got {other.stored}.",
             "reward.target=regression",
         )
 
 
 def with_reward(rows: Sequence[Row], split: str) -> list[Row]:
-    """Those rows that store a reward. Raises UserError where none does."""
+    """The rows with a stored reward. Raises UserError if there are none."""
     found = [row for row in rows if row.stored is not None]
     if not found:
         raise UserError(
-            f"No response of the {split} split stores a reward to fit on.",
-            "Name the field that does (task.columns.reward=…, task.reward_column=…), or choose a reward that needs none: "
-            "reward=vader",
+            f"no response of the {split} split has a stored reward to fit on.",
+            "Name the column of the reward (task=local: task.columns.reward, task=comet: task.reward_column), or choose a reward "
+            "that needs none: reward=vader",
         )
     return found
 
 
 def _share(group: str) -> float:
-    """Where a prompt's hash lies in [0, 1)."""
+    """A prompt's hash as a number in [0, 1)."""
     return int(group[:8], 16) / 2**32
 
 

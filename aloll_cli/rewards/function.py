@@ -1,4 +1,4 @@
-"""A Python function of the user's own as a reward.
+"""A Python function of your own as a reward.
 
 ``aloll run reward=function reward.path=my.py reward.function=score``, with in my.py::
 
@@ -6,7 +6,7 @@
         return [1.0 if "thank" in row["response"] else 0.0 for row in rows]
 
 A row is a dict: "id", "prompt" (the whole text), "response", "turns" (the prompt as [{"role": …, "content": …}, …]) and
-"stored" (the reward that the data stores, or None). One finite number a row is needed, in the rows' order.
+"stored" (the stored reward, or None). The function returns one finite number per row, in the order of the rows.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
 FIELDS = ("id", "prompt", "response", "turns", "stored")
-KEPT = "Blocks that were scored before are kept: the same command goes on there; an altered file scores all anew."
-IMPORTS = "Correct the file; what it imports must be installed, or lie in a folder of PYTHONPATH."
+KEPT = "Blocks scored so far are kept: the same command resumes there. A changed file scores all rows again."
+IMPORTS = "Correct the file. Its imports must be installed, or be in a folder on PYTHONPATH."
 
 
 @dataclass(kw_only=True)
 class Function(Reward):
-    """What a function in a file of the user's own returns. The file's content is what counts, not what it imports."""
+    """The scores of a function in a Python file. The file's content is part of the recipe, what it imports is not."""
 
     path: str = field(metadata=OPERATIONAL)
     function: str
-    lo: float = field(metadata=numbers("[-inf, inf]", 0.0))  # the range of what it returns; -.inf and .inf where unbounded
+    lo: float = field(metadata=numbers("[-inf, inf]", 0.0))  # range of its scores; -.inf and .inf if unbounded
     hi: float = field(metadata=numbers("[-inf, inf]", 1.0))
-    rows: int = field(metadata=OPERATIONAL | COUNT)  # it gets at a time, at most
-    timeout: float | None = field(metadata=OPERATIONAL | numbers("(0, inf)", 60.0))  # seconds that a call may take
+    rows: int = field(metadata=OPERATIONAL | COUNT)  # per call, at most
+    timeout: float | None = field(metadata=OPERATIONAL | numbers("(0, inf)", 60.0))  # seconds per call, at most
 
     def __post_init__(self) -> None:
         if not self.lo < self.hi:
-            raise UserError(f"reward.lo={self.lo} is not below reward.hi={self.hi}.", "reward.lo=0 reward.hi=1")
+            raise UserError(f"reward.lo={self.lo} must be less than reward.hi={self.hi}.", "reward.lo=0 reward.hi=1")
 
     @property
     def label(self) -> str:
@@ -60,10 +60,10 @@ class Function(Reward):
 
     @property
     def file(self) -> Path:
-        """Where the function is. Raises UserError where there is no such file."""
+        """The file of the function. Raises UserError if it is not a Python file."""
         file = Path(self.path).expanduser().resolve()
         if file.suffix != ".py" or not file.is_file():
-            raise UserError(f"reward.path={self.path} is no Python file.", "reward.path=FILE.py reward.function=NAME")
+            raise UserError(f"reward.path={self.path} is not a Python file.", "reward.path=FILE.py reward.function=NAME")
         return file
 
     def content(self) -> dict[str, Any]:
@@ -80,13 +80,15 @@ class _FunctionScorer(Scorer):
         spec = importlib.util.spec_from_file_location(f"reward_{file.stem}", file)
         assert spec is not None
         assert spec.loader is not None
-        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for theirs
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
         with _blamed_on(file, "cannot be imported", IMPORTS), redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
         self._function: Callable[[list[dict[str, Any]]], Any] = getattr(module, reward.function, None)  # type: ignore[assignment]
         if not callable(self._function):
             there = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-            raise UserError(f"{reward.path} has no function {reward.function}.", f"There are: {', '.join(there) or 'none'}.")
+            raise UserError(
+                f"{reward.path} has no function {reward.function}.", f"Functions in the file: {', '.join(there) or 'none'}."
+            )
 
     def score(self, rows: Sequence[Row]) -> FloatArray:
         import numpy as np
@@ -108,13 +110,13 @@ class _FunctionScorer(Scorer):
             returned = self._function(given)
         try:
             scores = np.asarray(returned, dtype=np.float64)
-        except (TypeError, ValueError, RuntimeError):  # the last is torch's, of a tensor with a gradient
+        except (TypeError, ValueError, RuntimeError):  # RuntimeError: from torch, for a tensor with a gradient
             raise UserError(
-                f"{name} returned {_short(returned)} for {which}.", f"Needed: a list of {numbered(len(rows))}. {KEPT}"
+                f"{name} returned {_short(returned)} for {which}.", f"Expected a list of {numbered(len(rows))}. {KEPT}"
             ) from None
         if scores.shape != (len(rows),):
             many = numbered(len(scores)) if scores.ndim == 1 else _short(returned)
-            raise UserError(f"{name} returned {many} for {which}.", f"Needed: {numbered(len(rows))}. {KEPT}")
+            raise UserError(f"{name} returned {many} for {which}.", f"Expected {numbered(len(rows))}. {KEPT}")
         return scores
 
 
@@ -124,7 +126,7 @@ def numbered(count: int) -> str:
 
 
 def shown(rows: Sequence[Row]) -> str:
-    """Rows by their names: ``rows train-0-0, train-1-0`` or, of many, the first and the last."""
+    """Rows by their ids: ``rows train-0-0, train-1-0`` or, if there are many, the first and the last."""
     names = [row.id for row in rows]
     if len(names) == 1:
         return f"row {names[0]}"
@@ -132,12 +134,12 @@ def shown(rows: Sequence[Row]) -> str:
 
 
 class _TooLong(BaseException):
-    """No Exception: a function that catches those must not catch this."""
+    """Not an Exception, so that a function that catches all exceptions does not catch it."""
 
 
 @contextmanager
 def _at_most(seconds: float | None, what: str) -> Iterator[None]:
-    """Raises UserError where the work inside takes longer, and says where it was."""
+    """Raises UserError if the block takes longer."""
     if seconds is None:
         yield
         return
@@ -146,11 +148,11 @@ def _at_most(seconds: float | None, what: str) -> Iterator[None]:
         raise _TooLong
 
     previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again every second, for a function that catches everything
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again every second, for functions that catch everything
     try:
         yield
     except _TooLong:
-        raise UserError(what, f"reward.timeout={2 * seconds:g}, or fewer rows a call: reward.rows=… {KEPT}") from None
+        raise UserError(what, f"reward.timeout={2 * seconds:g}, or fewer rows per call: reward.rows=16. {KEPT}") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
@@ -158,7 +160,7 @@ def _at_most(seconds: float | None, what: str) -> Iterator[None]:
 
 @contextmanager
 def _blamed_on(file: Path, what: str, hint: str) -> Iterator[None]:
-    """Whatever a user's code raises is shown with its own traceback, from the user's file on."""
+    """Turns an exception of the user's code into a UserError with its traceback, starting at the user's file."""
     try:
         yield
     except UserError:

@@ -1,4 +1,4 @@
-"""How long a response is."""
+"""The length of a response."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Length(Reward):
-    """Words of the response, split at white space."""
+    """The number of words in the response, split at white space."""
 
-    most: int | None = field(metadata=COUNT)  # more words than these count as these; null: every word counts
+    most: int | None = field(metadata=COUNT)  # longer responses count as this many words; null: no limit
 
     @property
     def range(self) -> tuple[float, float]:

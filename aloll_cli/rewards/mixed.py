@@ -1,4 +1,4 @@
-"""Several rewards at once: the weighted sum of named parts, each of them transformed first.
+"""The weighted sum of several named rewards (parts), each transformed first.
 
 ``aloll run reward=mixed reward.parts.mood=vader reward.parts.length=length reward.parts.length.transform=zscore``
 """
@@ -21,17 +21,17 @@ from aloll_cli.schema import numbers
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
-TAKEN = ("id", "reward", "cut")  # columns of a table of rewards
+TAKEN = ("id", "reward", "cut")  # other columns in tables of rewards
 
 
 class Transform(Enum):
-    """What becomes of a part's scores before they are weighted."""
+    """How a part's scores are transformed before they are weighted."""
 
-    none = "as they are"
-    sigmoid = "σ of them"
-    clip = "cut to [lo, hi]"
-    minmax = "the training responses' least to 0, their greatest to 1; what lies beyond is cut"
-    zscore = "standard deviations from the training responses' mean; unbounded"
+    none = "unchanged"
+    sigmoid = "sigmoid of the scores"
+    clip = "clipped to [lo, hi]"
+    minmax = "the lowest score of the training responses becomes 0, the highest 1; others are clipped to [0, 1]"
+    zscore = "standard deviations from the mean of the training responses; unbounded"
 
     @property
     def is_fitted(self) -> bool:
@@ -41,7 +41,7 @@ class Transform(Enum):
 
 @dataclass(frozen=True)
 class Scale:
-    """Where a part's scores of training responses lie."""
+    """Statistics of a part's scores on training responses."""
 
     least: float
     greatest: float
@@ -56,31 +56,33 @@ class Scale:
 
 @dataclass(kw_only=True)
 class Part:
-    """One of the rewards in a mixture.
+    """One of the rewards in a weighted sum.
 
-    Parts are named by the user, so that no YAML file can assign their options: those that are left out have these defaults.
+    Users name the parts, so no YAML file can set their defaults: the defaults are here.
     """
 
     reward: Reward
-    weight: float = 1.0  # in the sum; 0 only watches
+    weight: float = 1.0  # in the sum; 0: reported only
     transform: Transform = Transform.none
-    lo: float = field(default=0.0, metadata=numbers("(-inf, inf)", 0.0))  # of transform=clip
+    lo: float = field(default=0.0, metadata=numbers("(-inf, inf)", 0.0))  # for transform=clip
     hi: float = field(default=1.0, metadata=numbers("(-inf, inf)", 1.0))
 
     def __post_init__(self) -> None:
         if not self.lo < self.hi:
-            raise UserError(f"a part's lo={self.lo} is not below its hi={self.hi}.", "reward.parts.NAME.hi=…")
+            raise UserError(
+                f"lo={self.lo} of a part must be less than its hi={self.hi}.", "reward.parts.NAME.lo=0 reward.parts.NAME.hi=1"
+            )
 
     @property
     def range(self) -> tuple[float, float]:
         """(lo, hi) of the transformed score."""
         if self.transform.is_fitted:
             return (0.0, 1.0) if self.transform is Transform.minmax else (-np.inf, np.inf)
-        lo, hi = self.transformed(np.array(self.reward.range), None)  # no transform reverses the order
+        lo, hi = self.transformed(np.array(self.reward.range), None)  # all transforms are monotonic
         return float(lo), float(hi)
 
     def transformed(self, scores: FloatArray, scale: Scale | None) -> FloatArray:
-        """(N,) scores → (N,) scores; scale is where those of training responses lie, for transforms that are fitted."""
+        """(N,) scores → (N,) transformed scores; scale: statistics of training scores, for fitted transforms only."""
         from scipy.special import expit
 
         if self.transform is Transform.sigmoid:
@@ -103,14 +105,14 @@ class Mixed(Reward):
 
     def __post_init__(self) -> None:
         if not self.parts:
-            raise UserError("reward=mixed has no parts.", "reward.parts.mood=vader reward.parts.length=length, and so on")
+            raise UserError("reward=mixed has no parts.", "reward.parts.mood=vader reward.parts.length=length")
         for name, part in self.parts.items():
             if not re.fullmatch(r"[A-Za-z]\w*", name) or name in TAKEN:
                 raise UserError(
-                    f'reward.parts: "{name}" cannot name a part.', "Letters, digits and _, but not id, reward or cut."
+                    f'reward.parts: "{name}" is not a valid name.', "Use letters, digits and _; not id, reward or cut."
                 )
             if isinstance(part.reward, Mixed):
-                raise UserError(f"reward.parts.{name} is a mixture itself.", "Name its parts here, with their weights.")
+                raise UserError(f"reward.parts.{name} is itself a mixed reward.", "Add its parts here, with their weights.")
 
     @property
     def range(self) -> tuple[float, float]:
@@ -126,10 +128,10 @@ class Mixed(Reward):
         return any(part.reward.downloads for part in self.parts.values())
 
     def scorer(self, state: Path | None) -> Scorer:
-        raise NotImplementedError("parts are loaded one after the other (artifacts/mixture.py)")
+        raise NotImplementedError("parts are loaded one after the other (artifacts/mixed_rewards.py)")
 
     def held_out(self) -> Reward | None:
-        """The same sum with every part replaced by its counterpart, if any has one."""
+        """The same sum with each part replaced by its held-out counterpart; None if no part has one."""
         counterparts = {name: part.reward.held_out() for name, part in self.parts.items()}
         if not any(counterparts.values()):
             return None
@@ -139,10 +141,10 @@ class Mixed(Reward):
         """(N,) the weighted sum of the parts' transformed scores.
 
         Args:
-            scores: (N,) scores of each part, as its reward gives them.
-            scales: of the parts whose transform is fitted.
+            scores: (N,) scores of each part, before its transform.
+            scales: statistics for the parts with a fitted transform.
         """
-        # in one order: the recipe knows none, and the bits must not depend on it
+        # sorted: the order of the parts is not in the recipe, so it must not change the rounding
         terms = [
             self.parts[name].weight * self.parts[name].transformed(scores[name], scales.get(name)) for name in sorted(scores)
         ]

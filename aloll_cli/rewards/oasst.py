@@ -1,7 +1,7 @@
-"""The reward models of Open Assistant: a GPT-NeoX with a linear head on the last token of a dialogue, as published.
+"""The published reward models of Open Assistant: GPT-NeoX with a linear head on the last token of a dialogue.
 
 ``aloll run task=hha reward=oasst reward.path=FOLDER``
-What it reads: ``<|prompter|>Hi<|endoftext|><|assistant|>Hello!<|endoftext|>``
+Input: ``<|prompter|>Hi<|endoftext|><|assistant|>Hello!<|endoftext|>``
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ SPEAKERS, END = {"user": "<|prompter|>", "assistant": "<|assistant|>"}, "<|endof
 
 
 class Activation(Enum):
-    """What becomes of the logit."""
+    """How the logit becomes the reward."""
 
-    sigmoid = "σ of it"
-    none = "as it is, unbounded"
+    sigmoid = "sigmoid of the logit"
+    none = "the logit, unbounded"
 
 
 @dataclass(kw_only=True)
 class Oasst(TextModel):
-    """A dialogue's score by a reward model of Open Assistant; system lines are no part of what it reads."""
+    """The score of a dialogue by a reward model of Open Assistant; system turns are left out."""
 
     activation: Activation
 
@@ -95,34 +95,34 @@ class _OasstScorer(TextModelScorer):
 
 
 def _dialogue(row: Row) -> list[Turn]:
-    """What the reward reads of a row: the turns and the response, which goes on where the assistant spoke last."""
+    """The input of the model: the turns and the response, which continues a last turn of the assistant."""
     turns = [turn for turn in row.turns if turn["role"] != "system"]
     other = next((turn["role"] for turn in turns if turn["role"] not in SPEAKERS), None)
     if other is not None:
         raise UserError(
-            f"example {row.id}: reward=oasst reads turns of user and assistant, and a part of this prompt is {other}.",
+            f"example {row.id}: reward=oasst expected turns of user and assistant, got {other}.",
             "Choose a reward with a template, such as reward=classifier.",
         )
     opened = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" else ""
-    answer: Turn = {"role": "assistant", "content": (opened + row.response).strip()}
-    return [*turns, answer]
+    reply: Turn = {"role": "assistant", "content": (opened + row.response).strip()}
+    return [*turns, reply]
 
 
 def _control(tokenizer: Any, token: str) -> int:
-    """The id of a control token, which text must never become."""
+    """The id of a control token, checked not to be produced from text."""
     if token not in tokenizer.get_vocab():
-        raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no token {token}: it is not that of {WHAT}.")
+        raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no token {token}: it does not belong to {WHAT}.")
     control = int(tokenizer.convert_tokens_to_ids(token))
     if control in tokenizer(token, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
         raise UserError(
-            f"the tokenizer of {tokenizer.name_or_path} takes {token} in a text for its control token.",
-            "Add it to its special tokens (additional_special_tokens), and save it again.",
+            f"the tokenizer of {tokenizer.name_or_path} reads {token} in text as a control token.",
+            "Add it to the tokenizer's special tokens (additional_special_tokens) and save the tokenizer.",
         )
     return control
 
 
 def _architecture() -> type[Any]:
-    """The published architecture, which transformers does not know: keys gpt_neox.… and out_proj.…."""
+    """The published architecture, which is not in transformers: weights gpt_neox.… and out_proj.…."""
     from torch import nn
     from transformers import GPTNeoXModel, GPTNeoXPreTrainedModel
 

@@ -1,4 +1,4 @@
-"""Whether a pattern occurs in a response: a format that is asked for, a phrase that is not wanted."""
+"""Whether a pattern occurs in a response: a required format, or an unwanted phrase."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Regex(Reward):
-    """1 where a regular expression (Python's) occurs in the response, 0 where it does not."""
+    """1 if a Python regular expression matches the response, else 0; the other way round with ``absent``."""
 
     pattern: str
     ignore_case: bool
@@ -29,7 +29,7 @@ class Regex(Reward):
             self.compiled()
         except re.error as error:
             raise UserError(
-                f"reward.pattern={self.pattern} is no regular expression: {error}.", "reward.pattern='\"^Yes\\\\b\"'"
+                f"reward.pattern={self.pattern} is not a valid regular expression: {error}.", "reward.pattern='\"^Yes\\\\b\"'"
             ) from None
 
     @property
@@ -37,7 +37,7 @@ class Regex(Reward):
         return 0.0, 1.0
 
     def compiled(self) -> re.Pattern[str]:
-        """The pattern; ^ and $ stand for the ends of lines, too."""
+        """The pattern; ^ and $ match at every line."""
         return re.compile(self.pattern, re.MULTILINE | (re.IGNORECASE if self.ignore_case else 0))
 
     def scorer(self, state: Path | None) -> Scorer:

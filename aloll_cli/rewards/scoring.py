@@ -1,4 +1,4 @@
-"""The one driver of every reward: blocks, checks and resuming. A reward only scores rows."""
+"""Checks the scores of any reward, and frees its memory. A reward itself only scores rows."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ def checked_scores(reward: Reward, scorer: Scorer, rows: Sequence[Row]) -> Float
     """(N,) rewards of N rows.
 
     Raises:
-        UserError: a score is missing, NaN, infinite or out of the declared range; the row is named.
+        UserError: a score is missing, NaN, infinite or outside the declared range; the message names the row.
     """
     scores = np.asarray(scorer.score(rows), dtype=np.float64)
     where = f"reward={name_of(reward)}"
     if scores.shape != (len(rows),):
         raise UserError(
-            f"{where} gave {scores.shape} scores for {len(rows)} rows, the first of them {rows[0].id}.",
-            "One number a row is needed.",
+            f"{where} returned scores of shape {scores.shape} for {len(rows)} rows from {rows[0].id} on.",
+            "Return one number per row.",
         )
     lo, hi = reward.range
     for i in np.flatnonzero(~(np.isfinite(scores) & (lo <= scores) & (scores <= hi)))[:1]:
-        what = f"{where} gave {scores[i]} for example {rows[i].id}"
+        what = f"{where} returned {scores[i]} for example {rows[i].id}"
         if not np.isfinite(scores[i]):
-            raise UserError(f"{what}.", "Rewards must be finite: correct the reward or leave the row out.")
+            raise UserError(f"{what}.", "Rewards must be finite: correct the reward, or leave the row out.")
         raise UserError(
             f"{what}, outside its range [{lo}, {hi}].",
-            "Correct the reward or, where these are its options, the range: reward.lo=… reward.hi=…",
+            "Correct the reward or, if it has these options, its range: reward.lo, reward.hi",
         )
     return scores
 
 
 def using(load: Callable[[], Scorer], work: Callable[[Scorer], T]) -> T:
-    """What ``work`` makes of a scorer, which is out of memory again before this returns."""
+    """The result of ``work`` on a scorer, whose memory is freed before this returns."""
     try:
         return work(load())
     finally:

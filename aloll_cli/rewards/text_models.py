@@ -1,4 +1,4 @@
-"""Rewards that a saved model reads off a text: where its weights come from, what it is given at a time, what is cut."""
+"""Rewards computed by a saved text model: loading its weights, batching, and cutting over-long inputs."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 class Dtype(Enum):
-    """In which numbers the model computes."""
+    """The number format that the model computes in."""
 
     float32 = "32 bits"
-    bfloat16 = "16 bits with the range of 32"
+    bfloat16 = "16 bits, with the range of float32"
     float16 = "16 bits"
 
 
 @dataclass(kw_only=True)
 class TextModel(Reward):
-    """A saved model that reads text and gives a number."""
+    """A reward computed by a saved model from text."""
 
-    path: str = field(metadata=OPERATIONAL)  # its content is what counts
+    path: str = field(metadata=OPERATIONAL)  # the recipe holds its content, not its path
     revision: str | None = field(metadata=OPERATIONAL)
     max_tokens: int | None = field(metadata=COUNT)
     dtype: Dtype
@@ -52,19 +52,19 @@ class TextModel(Reward):
         return content_of(self.path, self.revision)
 
     def hub_options(self) -> dict[str, Any]:
-        """What ``from_pretrained`` is told beside the path."""
+        """Options of ``from_pretrained`` in addition to the path."""
         return revision_options(self.path, self.revision)
 
     def load(self, architecture: Any, what: str, **options: Any) -> Any:
-        """The model on its device, dropout off.
+        """Load the model on its device, in evaluation mode.
 
         Args:
             architecture: a class of transformers with ``from_pretrained``.
-            what: what it is, for messages.
-            options: for ``from_pretrained``.
+            what: kind of model, for error messages.
+            options: passed to ``from_pretrained``.
 
         Raises:
-            UserError: it cannot be loaded, has pickled weights only, or lacks some, its head perhaps.
+            UserError: it cannot be loaded, has only pickled weights, or lacks some weights, such as the head.
         """
         import torch
 
@@ -73,25 +73,25 @@ class TextModel(Reward):
                 self.path, dtype=getattr(torch, self.dtype.name), use_safetensors=True, output_loading_info=True, **options
             )
         if found["missing_keys"]:
-            # transformers would draw them at random, and the reward with them
+            # transformers would initialize them at random
             raise UserError(
-                f"{self.path} lacks weights of {type(model).__name__}: {', '.join(sorted(found['missing_keys'])[:3])}.",
-                f"It must be {what}, trained as one.",
+                f"{self.path} has no weights for {type(model).__name__}: {', '.join(sorted(found['missing_keys'])[:3])}.",
+                f"Choose {what} that was trained as one.",
             )
         return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def limit(self, *limits: int | None) -> int:
-        """How many tokens of a text are read: the fewest of what was asked for and what model and tokenizer can."""
+        """The maximal input length, in tokens: the minimum of max_tokens and the limits of model and tokenizer."""
         return min(limit for limit in (self.max_tokens, *limits) if limit is not None)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as a model reads them.
+    """Tokenized rows.
 
     Attributes:
-        inputs: N lists a name, of one length a row: ``input_ids``, ``attention_mask`` and what else the model wants.
-        cut: (N,) tokens that did not fit.
+        inputs: N lists per name, all of a row's length: ``input_ids``, ``attention_mask`` and other inputs of the model.
+        cut: (N,) number of tokens cut from each row.
     """
 
     inputs: dict[str, list[list[int]]]
@@ -99,21 +99,21 @@ class Encoded:
 
 
 class TextModelScorer(Scorer):
-    """Scores in batches of so many tokens; neither batch nor order moves a score by more than rounding."""
+    """Scores in batches of about ``batch_tokens`` tokens; batches and order change scores by rounding only."""
 
     def __init__(self, model: Any, batch_tokens: int) -> None:
         self._model, self._batch_tokens = model, batch_tokens
 
     @abstractmethod
     def encode(self, rows: Sequence[Row]) -> Encoded:
-        """Tokens of each row, cut to what the model reads."""
+        """The tokens of each row, cut to the maximal length."""
 
     @abstractmethod
     def scores(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """(B, T) inputs padded on the right → (B,) float64 scores."""
 
     def pad_for(self, rows: list[list[int]]) -> int:
-        """The id to pad the rows' ids with."""
+        """The padding id for these rows."""
         return 0
 
     def score(self, rows: Sequence[Row]) -> FloatArray:

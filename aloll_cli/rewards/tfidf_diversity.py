@@ -1,4 +1,4 @@
-"""How rare a response's words are: its mean TF-IDF weight, as in the paper's dialogue tasks (PAPER.md, section 7)."""
+"""How rare the words of a response are: its mean TF-IDF weight, as in the paper's dialogue tasks (arXiv 2305.14718)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ENOUGH, FULL = 5, 10  # a response of fewer distinct words than ENOUGH is scaled
 class TfidfDiversity(Reward):
     """The mean non-zero TF-IDF weight of the response, × distinct words / 10 where it has fewer than 5 of them.
 
-    Weights are those of scikit-learn on the raw train split's responses: of words of two letters or more, the vector of a
-    response of Euclidean length 1. Words that no training response has weigh nothing.
+    Weights are scikit-learn's, fitted on the responses of the raw train split: words of two letters or more, each response's
+    vector scaled to Euclidean length 1. Words that occur in no training response have weight 0.
     """
 
     min_rows: int = field(metadata=COUNT)
@@ -39,15 +39,15 @@ class TfidfDiversity(Reward):
         return True
 
     def fit(self, train: Sequence[Row], validation: Sequence[Row], directory: Path) -> dict[str, float]:
-        """Count in how many training responses each word is; there is no skill to speak of."""
+        """Count the training responses that contain each word; there are no held-out metrics."""
         import numpy as np
         from safetensors.numpy import save_file
 
         try:
             vectorizer = self.vectorizer().fit([row.response for row in train])
-        except ValueError:  # of scikit-learn: nothing is left
+        except ValueError:  # from scikit-learn: empty vocabulary
             raise UserError(
-                f"no word is in reward.min_rows={self.min_rows} of the {len(train)} training responses.", "reward.min_rows=1"
+                f"no word occurs in reward.min_rows={self.min_rows} of the {len(train)} training responses.", "reward.min_rows=1"
             ) from None
         save_file({"idf": np.asarray(vectorizer.idf_)}, directory / "model.safetensors")
         vocabulary = {term: int(index) for term, index in vectorizer.vocabulary_.items()}
@@ -59,7 +59,7 @@ class TfidfDiversity(Reward):
         return _TfidfDiversityScorer(self, state)
 
     def vectorizer(self) -> TfidfVectorizer:
-        """One that is not fitted yet."""
+        """A new vectorizer, not fitted yet."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         return TfidfVectorizer(min_df=self.min_rows)

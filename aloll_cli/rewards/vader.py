@@ -1,4 +1,4 @@
-"""Sentiment by rules (Hutto and Gilbert 2014): no model, no download."""
+"""Rule-based sentiment (Hutto and Gilbert 2014): no model, no download."""
 
 from __future__ import annotations
 

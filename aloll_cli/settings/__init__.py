@@ -1,1 +1,1 @@
-"""Every option as one tree of dataclasses."""
+"""All options, as one tree of dataclasses."""

@@ -1,4 +1,4 @@
-"""Options with a few named choices."""
+"""Options with named choices."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from enum import Enum
 
 
 class Select(Enum):
-    """Which policy a run leaves."""
+    """The checkpoint that becomes the policy."""
 
-    best = "the best of its evaluations"
-    last = "the one after the last update"
+    best = "the best by validation reward"
+    last = "the one after the last step"
 
 
 class Split(Enum):
-    """Which prompts evaluate answers."""
+    """The prompts that evaluate generates responses for."""
 
-    validation = "those that checkpoints are chosen on"
-    test = "those that nothing else has seen"
+    validation = "the prompts that checkpoints are selected on"
+    test = "prompts that nothing else uses"
 
 
 class References(Enum):
-    """Which logged responses to a prompt its answers are held against, by BLEU and ROUGE."""
+    """The logged responses to a prompt that BLEU and ROUGE compare generated ones with."""
 
-    best = "the one with the highest stored reward; the first of a row where none is stored"
-    all = "every one"
+    best = "the one with the highest stored reward; the first of a row if none is stored"
+    all = "all"
 
 
 class Format(Enum):
-    """How inspect and compare print what they find."""
+    """The output format of inspect and compare."""
 
-    page = "for a person"
-    json = "for a program: one object"
+    page = "for people"
+    json = "for programs: one JSON object"

@@ -1,4 +1,4 @@
-"""Where π_ref, the reference policy, comes from."""
+"""How π_ref, the reference policy, is obtained."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ EPOCHS = numbers("(0, 1000000]", 1.0)
 
 @dataclass(kw_only=True)
 class Reference:
-    """Where π_ref comes from."""
+    """How π_ref is obtained."""
 
 
 @dataclass(kw_only=True)
 class Trained(Reference):
-    """The model fine-tuned by NLL on the task's training split, the checkpoint with the lowest validation NLL."""
+    """The model fine-tuned by NLL on the train split; the checkpoint with the lowest validation NLL is used."""
 
     seed: int = field(metadata=SEED)
     updates: int | None = field(metadata=COUNT)
@@ -33,11 +33,11 @@ class Trained(Reference):
 
 @dataclass(kw_only=True)
 class AsLoaded(Reference):
-    """The model as it is loaded."""
+    """The model as it is loaded, without fine-tuning."""
 
 
 def check_length(updates: int | None, epochs: float | None, prefix: str = "") -> None:
-    """Exactly one of updates and epochs says how long training is."""
+    """Raises UserError unless exactly one of updates and epochs is set."""
     if (updates is None) == (epochs is None):
         raise UserError(
             f"exactly one of {prefix}updates and {prefix}epochs must be set.", f"{prefix}updates=400 {prefix}epochs=null"

@@ -1,4 +1,4 @@
-"""Every option of the command line, as one tree of dataclasses."""
+"""All options of the command line, as one tree of dataclasses."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Settings(Runtime):
     policy: str | None
     runs: list[str] = field(metadata=OPERATIONAL)
     against: str | None = field(metadata=OPERATIONAL)
-    best_of: Any = field(metadata=OPERATIONAL)  # the name of an option, or a list of several
+    best_of: Any = field(metadata=OPERATIONAL)  # the name of an option, or a list of names
     to: str | None = field(metadata=OPERATIONAL)
     merge: bool = field(metadata=OPERATIONAL)
     ask: bool = field(metadata=OPERATIONAL)
@@ -68,10 +68,14 @@ class Settings(Runtime):
             sizes["reference.batch_size"] = self.reference.batch_size
         for name, size in sizes.items():
             if size < self.processes:
-                raise UserError(f"{name}={size} leaves some of processes={self.processes} without a row.", "processes=1")
+                raise UserError(
+                    f"{name}={size} is less than processes={self.processes}: some processes would have no responses.",
+                    "processes=1",
+                )
         if isinstance(self.reference, AsLoaded) and self.model.from_scratch:
             raise UserError(
-                "reference=pretrained needs a model that was trained before.", "reference=trained, or model=pretrained"
+                "reference=pretrained needs a pretrained model, but this one starts from scratch.",
+                "reference=trained, or model=pretrained",
             )
         check_attention(self.attn, self.model)
         check_adapter(self.model, self.adapter)
@@ -81,26 +85,26 @@ class Settings(Runtime):
         self.values.check(self.reward.range)
         if self.values.sampled_on and not self.reward.scores_text:
             raise UserError(
-                f"values={name_of(self.values)} needs rewards of new text; reward={name_of(self.reward)} has only stored ones.",
+                f"values={name_of(self.values)} needs rewards of new text; reward={name_of(self.reward)} has stored ones only.",
                 "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
             )
         if self.task.noise and not self.reward.scores_text:
             raise UserError(
-                "task.noise replaces responses, and what is stored about a response belongs to its own prompt; "
-                f"reward={name_of(self.reward)} has nothing else.",
+                "task.noise pairs responses with other prompts and has to score these pairs, but "
+                f"reward={name_of(self.reward)} has stored rewards only.",
                 "task.noise=0, or a reward that scores text, such as reward=fitted",
             )
         self.variant.check(self.reward.range, self.batch_size)
         check_weighting(self.variant, self.sampling, self.clamp, self.weight_loss, self.reduction)
         if isinstance(self.variant, Online) and not self.reward.scores_text:
             raise UserError(
-                f"variant={name_of(self.variant)} draws new text; reward={name_of(self.reward)} has only stored ones.",
-                "A variant that learns from logged text, such as variant=seq; or reward=fitted",
+                f"variant={name_of(self.variant)} needs rewards of new text; reward={name_of(self.reward)} has stored ones only.",
+                "A variant that learns from logged responses, such as variant=seq, or reward=fitted",
             )
 
     @property
     def options_chosen(self) -> list[str]:
-        """The options whose values validation chooses before runs are compared."""
+        """The options in ``best_of``, whose values are selected by validation score before runs are compared."""
         named = [] if self.best_of is None else self.best_of if isinstance(self.best_of, list) else [self.best_of]
         return [str(option) for option in named]
 

@@ -1,1 +1,1 @@
-"""The tasks: where rows come from and how a row becomes prompts and responses. One class in one file each."""
+"""The tasks: where rows come from, and how a row becomes prompts and responses. One class per file."""

@@ -1,4 +1,4 @@
-"""Triples of ATOMIC 2020 as a language model sees them, and as a sentence that a person or a critic reads."""
+"""Triples of ATOMIC 2020 in two formats: as a prompt for a language model, and as a sentence for a person or a critic."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ NOT_TO = re.compile(
 
 
 def as_prompt(head: str, relation: str) -> str:
-    """What a model continues with a tail, as comet-distill was trained to."""
+    """The prompt that a model continues with a tail, in the format that comet-distill was trained on."""
     return f"<head>{head}</head> <relation>{relation}</relation> [GEN] "
 
 
 def sentence(prompt: str, response: str, key: str) -> str:
-    """Prompt and response as one text to read: a triple as a sentence with names, anything else as it stands.
+    """Prompt and response as one text: a triple as a sentence with names, anything else unchanged.
 
     Args:
-        prompt: as :func:`as_prompt` makes it, or any other.
+        prompt: from :func:`as_prompt`, or any other.
         response: the tail.
-        key: what names are drawn by: the same for all tails of a prompt, so that they can be compared.
+        key: chooses the names; the same for all tails of a prompt, so that they can be compared.
     """
     found = PROMPT.fullmatch(prompt)
     if found is None or found[2] not in RELATIONS:
@@ -65,6 +65,6 @@ def sentence(prompt: str, response: str, key: str) -> str:
 
 
 def _names(key: str) -> dict[str, str]:
-    """A name for each of PersonX, PersonY and PersonZ, no two alike."""
+    """Three different names, for PersonX, PersonY and PersonZ."""
     start = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16)
     return {person: NAMES[(start + place) % len(NAMES)] for place, person in enumerate("xyz")}

@@ -1,4 +1,4 @@
-"""What a task is: a source of rows, and how one row becomes records of prompt parts and a response."""
+"""The base class of tasks: where rows come from, and how one row becomes records (prompt parts and a response)."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ SPLITS = ("train", "validation", "test")
 
 
 class Responses(Enum):
-    """Which responses to a prompt are learned from."""
+    """Which responses to a prompt are used."""
 
-    all = "every one"
+    all = "all"
     best = "the one with the highest stored reward"
     worst = "the one with the lowest stored reward"
-    first = "the first of each row: what people chose, where the data has that"
+    first = "the first of each row: the one people chose, where the data stores that"
 
 
 class Truncated(Enum):
-    """What becomes of a response that is longer than the limit."""
+    """What happens to a response that is longer than the limit."""
 
-    keep = "learn from its beginning, without an end-of-sequence token"
+    keep = "train on its beginning, without an end-of-sequence token"
     drop = "leave it out"
 
 
 class Chat(Enum):
-    """How a prompt made of chat turns is shown to the model."""
+    """How a chat prompt is formatted for the model."""
 
-    template = "by the tokenizer's chat template, where it has one; else as plain text"
-    without_thinking = "by the template, told enable_thinking=False"
-    plain = "as plain text, with the task's tags"
+    template = "with the tokenizer's chat template, if it has one; else as plain text"
+    without_thinking = "with the chat template and enable_thinking=False"
+    plain = "as plain text, with the task's speaker tags"
 
 
 class OnBadRow(Enum):
-    """What becomes of a row that cannot be read."""
+    """What happens to a row that cannot be read."""
 
-    error = "stop and say where"
+    error = "stop, and name the row"
     skip = "leave it out and count it"
 
 
@@ -53,17 +53,17 @@ class OnBadRow(Enum):
 class Part:
     """A piece of a prompt.
 
-    A prompt whose parts all have a role is a chat: a template shows the bare texts with control tokens of its own around them,
-    and an empty turn of the assistant at the end opens the answer.
+    A prompt whose parts all have a role is a chat: a chat template puts its control tokens around the texts. An empty
+    assistant turn at the end marks where the response begins.
 
     Attributes:
-        text: what was said.
+        text: its text, without a speaker tag.
         role: system, user or assistant for a turn of a chat; None for plain text.
-        drop: in which order pieces give way when a prompt is too long (lowest first, then from the left); None last of all.
-        whole: give way as a whole, or token by token from the left. Templates give up whole turns, but for the last.
-        eos: whether an end-of-sequence token follows, in plain text; who reads the text sees a line's end.
-        prefix: what stands before it in plain text: the speaker's tag.
-        source: whether it is knowledge that the answer should rest on; evaluate counts what answers copy from it.
+        drop: order in which parts are cut from an over-long prompt (lowest first, then from the left); None: last.
+        whole: whether it is dropped whole, or token by token from the left. Chat templates drop whole turns, but not the last.
+        eos: whether an end-of-sequence token follows, in plain text; shown to people as a line break.
+        prefix: the speaker tag before it, in plain text.
+        source: whether it is knowledge for the response; evaluate measures how much responses copy from it.
     """
 
     text: str
@@ -76,7 +76,7 @@ class Part:
 
 
 class Turn(TypedDict):
-    """Who speaks (a part's role), and what, without a tag: a message as chat models know it."""
+    """A chat message: the role of the speaker, and the text without a speaker tag."""
 
     role: str
     content: str
@@ -88,11 +88,11 @@ class Record:
 
     Attributes:
         parts: the prompt.
-        response: its text, cleaned up.
-        reward: what the data stores about it, or None.
-        position: its place among the responses of its row, 0 first.
-        subset: the part of the data that the row comes from, whose prompts evaluate also reports apart, or None.
-        split: the split that the row itself names, which counts where the source is not split into files; or None.
+        response: its text, stripped and cleaned.
+        reward: the reward stored in the data, or None.
+        position: its index among the responses of its row, from 0.
+        subset: the part of the data that the row comes from, or None; evaluate also reports each part separately.
+        split: the split that the row names, or None; used where the source is not split into files.
     """
 
     parts: tuple[Part, ...]
@@ -104,7 +104,7 @@ class Record:
 
     @cached_property
     def prompt(self) -> str:
-        """The prompt as plain text, whatever a model's template makes of it."""
+        """The prompt as plain text, without a chat template."""
         return plain_prompt([vars(part) for part in self.parts])
 
     @cached_property
@@ -114,12 +114,12 @@ class Record:
 
 
 def turns(parts: Sequence[Mapping[str, Any]]) -> list[Turn]:
-    """A prompt's turns from its parts (fields of Part), without their tags; plain text is what a user says."""
+    """The chat turns of a prompt's parts (fields of Part), without speaker tags; plain text counts as a user's turn."""
     return [Turn(role=part["role"] or "user", content=part["text"]) for part in parts]
 
 
 class BadRow(Exception):
-    """A row that is not what the task reads: the field, what stands there, what is needed; and what to do about it."""
+    """A row that the task cannot read: the field, what was expected, what was found, and what to do about it."""
 
     def __init__(self, what: str, hint: str = "Leave such rows out with task.on_bad_row=skip, or correct the file.") -> None:
         super().__init__(what)
@@ -127,23 +127,25 @@ class BadRow(Exception):
 
 
 class Dropped(Exception):
-    """A row that the task leaves out by its own rules, with the reason that is counted."""
+    """A row that the task leaves out by its own rules; the reasons are counted."""
 
 
 @dataclass(kw_only=True)
 class Task(ABC):
-    """Where rows come from and what they mean."""
+    """Where rows come from, and how to read them."""
 
-    path: str | None = field(metadata=OPERATIONAL)  # local rows instead of the hub's: their content is what counts
+    path: str | None = field(
+        metadata=OPERATIONAL
+    )  # local rows instead of the hub's; the recipe holds their content, not their path
     on_bad_row: OnBadRow
-    subsets: list[str] | None = field(metadata=EXAMPLES)  # rewards and tokenizers are fitted on all of them
+    subsets: list[str] | None = field(metadata=EXAMPLES)  # rewards and tokenizers are fitted on all subsets
     min_reward: float | None = field(metadata=EXAMPLES | numbers("(-inf, inf)"))
     max_reward: float | None = field(metadata=EXAMPLES | numbers("(-inf, inf)"))
     responses: Responses = field(metadata=EXAMPLES)
     noise: float = field(metadata=EXAMPLES | numbers("[0, 1)", 0.25))
     noise_seed: int = field(metadata=EXAMPLES | SEED)
     max_prompt_tokens: int = field(metadata=EXAMPLES | COUNT)
-    max_response_tokens: int = field(metadata=EXAMPLES | COUNT)  # an end-of-sequence token comes on top
+    max_response_tokens: int = field(metadata=EXAMPLES | COUNT)  # without the end-of-sequence token
     truncated: Truncated = field(metadata=EXAMPLES)
     chat: Chat = field(metadata=EXAMPLES)
     stop: list[str] = field(metadata=EXAMPLES)  # generated text ends before the first of these
@@ -151,7 +153,7 @@ class Task(ABC):
     version: ClassVar[int] = 1  # to be increased when a change of the code changes results
 
     hub: ClassVar[str | None] = None
-    hub_revision: ClassVar[str | None] = None  # where another branch than the default one is read
+    hub_revision: ClassVar[str | None] = None  # if not the default branch
     download: ClassVar[str] = "this task has no public data set"  # why task.path is needed, and what to put there
 
     def __post_init__(self) -> None:
@@ -161,9 +163,9 @@ class Task(ABC):
                 "task.min_reward=null, or task.max_reward=null",
             )
         if self.subsets == []:
-            raise UserError("task.subsets names none: no response is left.", "task.subsets=null")
+            raise UserError("task.subsets is empty: no response would be left.", "task.subsets=null")
         if "" in self.stop:
-            raise UserError("task.stop holds an empty string: every text ends before that.", "task.stop=[]")
+            raise UserError("task.stop contains an empty string: every response would be empty.", "task.stop=[]")
 
     @abstractmethod
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
@@ -175,7 +177,7 @@ class Task(ABC):
         """
 
     def source(self) -> Source:
-        """Where the rows are."""
+        """Where to read the rows."""
         if self.path is not None:
             return LocalSource(self.path)
         if self.hub is None:
@@ -183,20 +185,20 @@ class Task(ABC):
         return HubSource(self.hub, self.hub_revision)
 
     def split_of(self, prompt: str) -> str:
-        """The split of a prompt where the source has none: 5 % validation, 5 % test, by the prompt's hash."""
+        """The split of a prompt, by its hash, for sources without splits: 5% validation, 5% test."""
         share = int(prompt_key(prompt)[:8], 16) / 2**32
         return "validation" if share < 0.05 else "test" if share < 0.1 else "train"
 
     def how_to_fill(self, split: str) -> str:
-        """What to do where a split that the source has no place for got no row."""
+        """The hint for a split that got no rows in a source without splits."""
         return (
-            "A prompt's hash puts it there or not (90 % train, 5 % validation, 5 % test): "
-            "add rows with other prompts, or name a folder with a file for each split."
+            "Prompts are split by their hash (90% train, 5% validation, 5% test): "
+            "add rows with other prompts, or use a folder with one file per split."
         )
 
 
 def plain_prompt(parts: Sequence[dict[str, Any]]) -> str:
-    """A prompt's parts (fields of Part) as plain text; a line ends where an end-of-sequence token follows."""
+    """A prompt's parts (fields of Part) as plain text, with a line break for each end-of-sequence token."""
     return "".join(part["prefix"] + part["text"] + "\n" * part["eos"] for part in parts)
 
 
@@ -208,42 +210,48 @@ def prompt_key(prompt: str) -> str:
 def text_field(row: dict[str, Any], name: str) -> str:
     """A field that must be text."""
     if name not in row:
-        raise BadRow(f'field "{name}" is missing; there are {shown(", ".join(row)) if row else "none"}')
+        found = f"the fields {shown(', '.join(row))}" if row else "no fields"
+        raise BadRow(f'field "{name}" is missing; the row has {found}')
     if not isinstance(row[name], str):
-        raise BadRow(f'field "{name}" is {shown(row[name])}; text is needed')
+        raise BadRow(expected("text", row[name], name))
     return unicode(row[name], name)
 
 
 def unicode(text: str, name: str) -> str:
-    """Text that UTF-8 can hold: JSON's escapes can also spell half of a surrogate pair."""
+    """The text, checked to be valid UTF-8: JSON escapes can also encode half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise BadRow(f'field "{name}" holds half of a surrogate pair, which is no character') from None
+        raise BadRow(f'field "{name}" contains half of a surrogate pair, which is not a character') from None
     return text
 
 
 def split_name(value: Any, name: str) -> str:
     """The split that a field names."""
     if value not in list(SPLIT_NAMES):
-        raise BadRow(f'field "{name}" is {shown(value)}; one of {", ".join(SPLIT_NAMES)} is needed')
+        raise BadRow(expected(f"one of {', '.join(SPLIT_NAMES)}", value, name))
     return SPLIT_NAMES[value]
 
 
 def number(value: Any, name: str) -> float:
-    """A value that must be a finite number; text that reads as one is one."""
+    """A value that must be a finite number, or text that can be read as one."""
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
         found = float(value)
     except (ValueError, OverflowError):
-        raise BadRow(f'field "{name}" is {shown(value)}; a number is needed') from None
+        raise BadRow(expected("a number", value, name)) from None
     if not isfinite(found):
-        raise BadRow(f'field "{name}" is {shown(value)}; a finite number is needed')
+        raise BadRow(expected("a finite number", value, name))
     return found
 
 
+def expected(what: str, value: Any, name: str) -> str:
+    """The message about a field with a wrong value."""
+    return f'field "{name}": expected {what}, got {shown(value)}'
+
+
 def shown(value: Any) -> str:
-    """A value as an error message quotes it."""
+    """A value as error messages quote it, shortened to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -1,8 +1,8 @@
-"""COMET: commonsense as triples of ATOMIC, the tail of a head and a relation.
+"""COMET: commonsense triples of ATOMIC; the model generates the tail for a head and a relation.
 
-A row of ATOMIC-10X, and of anything else with these three fields:
+A row of ATOMIC-10X, or of any data with these three fields (split and p_valid_model are optional):
 ``{"head": "PersonX eats", "relation": "xNeed", "tail": "to buy food", "split": "train", "p_valid_model": 0.97}``
-A prompt with several tails: ``{"head": "PersonX eats", "relation": "xNeed", "references": ["to buy food", "to be hungry"]}``
+Several tails of one prompt: ``{"head": "PersonX eats", "relation": "xNeed", "references": ["to buy food", "to be hungry"]}``
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from aloll_cli.tasks.atomic2020 import RELATIONS, as_prompt
-from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, number, shown, split_name, text_field, unicode
+from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, expected, number, split_name, text_field, unicode
 
 
 @dataclass(kw_only=True)
 class Comet(Task):
-    """Tails to heads and relations; what is stored about one is how plausible it is."""
+    """Commonsense triples: the prompt is head and relation, the response the tail; the stored reward is its plausibility."""
 
     relations: list[str] | None
     reward_column: str
 
-    download = "ATOMIC-10X and ATOMIC 2020 are downloads"
+    download = "ATOMIC-10X and ATOMIC 2020 have to be downloaded"
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
         head, relation = text_field(row, "head").strip(), text_field(row, "relation").strip()
         if relation not in RELATIONS:
-            raise BadRow(f'field "relation" is {shown(relation)}; a relation of ATOMIC 2020 is needed: {", ".join(RELATIONS)}')
+            raise BadRow(expected(f"a relation of ATOMIC 2020 ({', '.join(RELATIONS)})", relation, "relation"))
         if self.relations is not None and relation not in self.relations:
             raise Dropped("another relation")
         tails = _texts(row["references"]) if "references" in row else [text_field(row, "tail")]
@@ -45,5 +45,5 @@ class Comet(Task):
 
 def _texts(found: Any) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise BadRow(f'field "references" is {shown(found)}; a list of texts is needed')
+        raise BadRow(expected("a list of texts", found, "references"))
     return [unicode(text, "references") for text in found]

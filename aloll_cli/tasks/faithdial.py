@@ -1,4 +1,4 @@
-"""FaithDial: Wizard of Wikipedia with its unfaithful responses written anew."""
+"""FaithDial: Wizard of Wikipedia with its unfaithful responses rewritten."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from aloll_cli.tasks.grounded import KnowledgeDialogue, Written
 
 @dataclass(kw_only=True)
 class Faithdial(KnowledgeDialogue):
-    """Knowledge-grounded dialogue, clean: responses that keep to the knowledge."""
+    """Knowledge-grounded dialogue, clean: responses that are faithful to the knowledge (arXiv 2204.10757)."""
 
     written = Written.anew
     hub = "McGill-NLP/FaithDial"
-    hub_revision = "refs/convert/parquet"  # the default branch holds a loading script, which datasets no longer runs
+    hub_revision = "refs/convert/parquet"  # the default branch has a loading script, which datasets no longer runs

@@ -1,4 +1,4 @@
-"""FaithDial and Wizard of Wikipedia together, in FaithDial's form."""
+"""FaithDial and Wizard of Wikipedia together, in FaithDial's format."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from aloll_cli.tasks.grounded import KnowledgeDialogue, Written
 
 @dataclass(kw_only=True)
 class FaithdialWow(KnowledgeDialogue):
-    """Knowledge-grounded dialogue, clean and noisy: responses written anew and those before."""
+    """Knowledge-grounded dialogue, clean and noisy: rewritten responses and original ones."""
 
     written = Written.both
-    download = "Wizard of Wikipedia is a download (parl.ai), to be brought into FaithDial's form and joined with that"
+    download = "Wizard of Wikipedia has to be downloaded (parl.ai), converted to FaithDial's format and joined with it"

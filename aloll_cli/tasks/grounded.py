@@ -1,7 +1,7 @@
-"""What the tasks of dialogues about a piece of knowledge share: they differ in which responses they learn from.
+"""The base class of knowledge-grounded dialogue tasks, which differ in the responses that they use.
 
-A row of FaithDial's form. Where somebody wrote the response anew, ``original_response`` is the one of Wizard of Wikipedia, and
-``BEGIN`` says what was wrong with it: ``{"knowledge": "Cats have 18 toes.", "history": ["Tell me of cats!"],
+A row in FaithDial's format. If the response was rewritten, ``original_response`` is that of Wizard of Wikipedia, and ``BEGIN``
+labels what was wrong with it: ``{"knowledge": "Cats have 18 toes.", "history": ["Tell me of cats!"],
 "response": "They have 18 toes.", "original_response": "I love them.", "BEGIN": ["Hallucination"], "VRM": ["Disclosure"]}``
 """
 
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
-from aloll_cli.tasks.base import BadRow, Part, Record, Task, number, shown, text_field, unicode
+from aloll_cli.tasks.base import BadRow, Part, Record, Task, expected, number, text_field, unicode
 
 
 class Written(Enum):
-    """Which response to learn from where one was written anew."""
+    """Which response to use where it was rewritten."""
 
-    anew = "the new one, which keeps to the knowledge"
-    first = "the one before"
-    both = "either"
+    anew = "the rewritten one, which is faithful to the knowledge"
+    first = "the original one"
+    both = "both"
 
 
 @dataclass(kw_only=True)
 class KnowledgeDialogue(Task):
-    """Answers that should keep to a piece of knowledge; what is stored about one is whether it does (1) or not (0)."""
+    """Responses that should be faithful to a piece of knowledge; the stored reward is 1 if they are, 0 if not."""
 
     written: ClassVar[Written]
 
@@ -36,13 +36,16 @@ class KnowledgeDialogue(Task):
         subset = row.get("corpus")
         if before in ("", response):
             return [Record(parts, response, _marked(row, _faithful(labels, accepted=bool(labels))), subset=subset)]
-        anew, first = (response, _marked(row, 1.0)), (before, _faithful(labels, accepted=False))  # labels are of the first
+        anew, first = (
+            (response, _marked(row, 1.0)),
+            (before, _faithful(labels, accepted=False)),
+        )  # the labels are about the original response
         chosen = {Written.anew: [anew], Written.first: [first], Written.both: [anew, first]}[self.written]
         return [Record(parts, text, stored, position, subset) for position, (text, stored) in enumerate(chosen)]
 
 
 def prompt_parts(knowledge: str, history: list[str]) -> tuple[Part, ...]:
-    """The oldest turns give way first, and whole; then the beginning of the last one; the knowledge stays."""
+    """An over-long prompt drops its oldest turns, then the beginning of the last turn; the knowledge stays."""
     roles = ("user", "assistant")
     last = len(history) - 1
     turns = [
@@ -57,19 +60,19 @@ def _texts(row: dict[str, Any], name: str) -> list[str]:
     if found is None and name != "history":
         return []
     if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise BadRow(f'field "{name}" is {shown(found)}; a list of texts is needed')
+        raise BadRow(expected("a list of texts", found, name))
     return [unicode(text, name).strip() for text in found]
 
 
 def _faithful(labels: list[str], accepted: bool) -> float | None:
-    """Whether a response keeps to the knowledge by the labels of BEGIN; accepted: people read it and let it stand."""
+    """Whether the labels of BEGIN call a response faithful; accepted: people read it and did not rewrite it."""
     if "Hallucination" in labels:
         return 0.0
     return 1.0 if accepted or "Entailment" in labels else None
 
 
 def _marked(row: dict[str, Any], otherwise: float | None) -> float | None:
-    """The row's own mark, where it has such a field, null for unknown."""
+    """The row's field ``faithful`` if it has one (null: unknown), else the given value."""
     if "faithful" not in row:
         return otherwise
     return None if row["faithful"] is None else number(row["faithful"], "faithful")

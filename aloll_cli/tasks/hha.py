@@ -1,9 +1,9 @@
 """Helpful and Harmless Assistant: Anthropic's HH-RLHF dialogues.
 
-A row of PRO's packing, two responses to one dialogue with the raw logits of a reward model:
+A row in PRO's format, two responses to one dialogue with the raw logits of a reward model:
 ``{"prefix": [["<|prompter|>Hi", "<|assistant|>"], …the same…], "suffix": ["Hello!", "What?"], "reward": [0.7, -0.4],
 "meta": {"path": "…/hhrlhf/helpful-base/dev.jsonl", …}}``
-A row of the public hub form: ``{"chosen": "\\n\\nHuman: Hi\\n\\nAssistant: Hello!", "rejected": "…"}``
+A row in the hub's format: ``{"chosen": "\\n\\nHuman: Hi\\n\\nAssistant: Hello!", "rejected": "…"}``
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, number, shown, text_field, unicode
+from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, expected, number, shown, text_field, unicode
 
 SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
@@ -27,7 +27,7 @@ HUB_TAGS = {"Human": HUMAN, "Assistant": ASSISTANT}
 
 @dataclass(kw_only=True)
 class Hha(Task):
-    """Helpful and harmless dialogues, two responses to each, in PRO's packing or as on the hub."""
+    """Helpful and harmless dialogues with two responses each, in PRO's format or the hub's (arXiv 2204.05862)."""
 
     hub = "Anthropic/hh-rlhf"
 
@@ -53,11 +53,11 @@ def _role(tag: str) -> str:
 def _pro(row: dict[str, Any]) -> tuple[Turns, list[str], list[float | None]]:
     prefix, suffix, reward = row["prefix"], row.get("suffix"), row.get("reward")
     if not isinstance(suffix, list) or not all(isinstance(text, str) for text in suffix):
-        raise BadRow(f'field "suffix" is {shown(suffix)}; a list of texts is needed')
+        raise BadRow(expected("a list of texts", suffix, "suffix"))
     if not isinstance(reward, list) or len(reward) != len(suffix):
-        raise BadRow(f'field "reward" is {shown(reward)}; {len(suffix)} numbers are needed')
+        raise BadRow(expected(f"{len(suffix)} numbers", reward, "reward"))
     if not isinstance(prefix, list) or not prefix or any(turns != prefix[0] for turns in prefix):
-        raise BadRow('field "prefix" must hold the same turns for each response')
+        raise BadRow('field "prefix" must contain the same turns for each response')
     return (
         [_turn(text) for text in prefix[0]],
         [unicode(t, "suffix").strip() for t in suffix],
@@ -73,7 +73,7 @@ def _turn(text: Any) -> tuple[str, str]:
 
 
 def _subset(meta: Any) -> str | None:
-    """The folder of HH-RLHF that PRO took a row from; the hub's form, all folders together, says nothing of it."""
+    """The folder of HH-RLHF that PRO took a row from; None in the hub's format, which does not say."""
     path = str(meta.get("path", "")) if isinstance(meta, dict) else ""
     return next((name for name in SUBSETS if name in path.split("/")), None)
 
@@ -90,5 +90,5 @@ def _dialogue(text: str, name: str) -> Turns:
     pieces = re.split(r"(?:^|\n\n)(Human|Assistant):", text)
     turns = [(HUB_TAGS[tag], said.strip()) for tag, said in zip(pieces[1::2], pieces[2::2], strict=True)]
     if len(turns) < 2 or turns[-1][0] != ASSISTANT:
-        raise BadRow(f'field "{name}" is {shown(text)}; turns that end with the assistant\'s are needed')
+        raise BadRow(expected("turns that end with the assistant's", text, name))
     return turns

@@ -1,6 +1,6 @@
 """Film reviews: the first half of a review's words is the prompt, the rest the response.
 
-A row, of the hub's form too: ``{"text": "Long, boring. Never have I been so glad to see ending credits.", "label": 0}``
+A row, locally and on the hub: ``{"text": "Long, boring. Never have I been so glad to see ending credits.", "label": 0}``
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LINE_BREAK = re.compile(r"<br\s*/?>")
 
 @dataclass(kw_only=True)
 class Imdb(Task):
-    """Film reviews to go on with; what is stored about one is its label, 1 where it is favourable."""
+    """Film reviews to continue; the stored reward is the label, 1 for a favourable review and 0 for an unfavourable one."""
 
     hub = "stanfordnlp/imdb"
 
@@ -28,5 +28,5 @@ class Imdb(Task):
         if len(words) < 2:
             raise Dropped("fewer than two words")
         half = len(words) // 2
-        # the space belongs to the response, as the tokenizer sees words
+        # tokenizers attach the space to the word that follows
         return [Record((Part(" ".join(words[:half])),), " " + " ".join(words[half:]), stored)]

@@ -1,8 +1,8 @@
-"""Rows of one's own, from a file, a folder or a data set of the hub.
+"""Your own data, from a file, a folder or a data set on the hub.
 
 A text to continue: ``{"prompt": "Dear customer,", "response": "we are sorry.", "reward": 0.3}``
 A chat: ``{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi!"}], "response": "Hello."}``
-Several responses to a prompt: rows that repeat it, or ``{"prompt": "2 + 2 =", "response": ["4", "5"], "reward": [1, 0]}``
+Several responses to a prompt: rows with the same prompt, or ``{"prompt": "2 + 2 =", "response": ["4", "5"], "reward": [1, 0]}``
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.schema import OPERATIONAL
-from aloll_cli.tasks.base import BadRow, Part, Record, Task, number, shown, split_name, text_field, unicode
+from aloll_cli.tasks.base import BadRow, Part, Record, Task, expected, number, shown, split_name, text_field, unicode
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, Source
 
-TAGS = {"system": "System:\n", "user": "User:\n", "assistant": "Assistant:\n"}  # where no template shows the turns
-OPTIONAL = ("messages", "reward")  # columns that need not be there under these names; under another one they must
+TAGS = {"system": "System:\n", "user": "User:\n", "assistant": "Assistant:\n"}  # for plain text, without a chat template
+OPTIONAL = ("messages", "reward")  # columns that may be missing, unless the user has named them
 
 
 class Combine(Enum):
-    """What becomes of several reward columns."""
+    """How several reward columns become one reward."""
 
     mean = "their mean"
     sum = "their sum"
@@ -34,7 +34,7 @@ class Combine(Enum):
 
 @dataclass(kw_only=True)
 class Columns:
-    """What the columns are called."""
+    """The names of the columns."""
 
     prompt: str
     messages: str
@@ -45,14 +45,14 @@ class Columns:
     def __post_init__(self) -> None:
         if not self.rewards or not all(isinstance(name, str) for name in self.rewards):
             raise UserError(
-                "task.columns.reward must be the name of a column, or a list of several.", "task.columns.reward=score"
+                "task.columns.reward: expected the name of a column, or a list of names.", "task.columns.reward=score"
             )
         if twice := next((name for name in self.named if self.named.count(name) > 1), None):
-            raise UserError(f"task.columns gives two meanings to {twice}.", "Name each column once.")
+            raise UserError(f"task.columns uses the column {twice} twice.", "Name each column once.")
 
     @property
     def named(self) -> list[str]:
-        """Every name that has a meaning."""
+        """All column names that are read."""
         return [self.prompt, self.messages, self.response, *self.rewards, *([self.split] if self.split else [])]
 
     @property
@@ -63,18 +63,18 @@ class Columns:
 
 @dataclass(kw_only=True)
 class Local(Task):
-    """Your own rows: a prompt to continue or the messages of a chat, a response, and a reward where there is one."""
+    """Your own data: a prompt to continue or a chat, a response, and optionally a reward."""
 
-    hub: str | None = field(metadata=OPERATIONAL)  # type: ignore[misc]  # its revision is what counts
+    hub: str | None = field(metadata=OPERATIONAL)  # type: ignore[misc]  # the recipe holds the resolved revision
     columns: Columns
     combine: Combine
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.path is None) == (self.hub is None):
-            what = "task=local needs rows" if self.path is None else "task.path and task.hub are both set"
+            what = "task=local needs data" if self.path is None else "task.path and task.hub are both set"
             raise UserError(
-                f"{what}: either task.path or task.hub must be set.", "task.path=FILE.jsonl (or FOLDER), or task.hub=OWNER/NAME"
+                f"{what}: set either task.path or task.hub.", "task.path=FILE.jsonl (or FOLDER), or task.hub=OWNER/NAME"
             )
 
     def source(self) -> Source:
@@ -83,7 +83,7 @@ class Local(Task):
         found = super().source()
         if self.columns.split is not None and len(found.splits()) > 1:
             raise UserError(
-                f"task.columns.split={self.columns.split}, but the files of task.path are splits already.",
+                f"task.columns.split={self.columns.split}, but task.path already has one file per split.",
                 "task.columns.split=null, or one file: task.path=FILE",
             )
         return found
@@ -92,29 +92,29 @@ class Local(Task):
         if self.columns.split is None:
             return super().how_to_fill(split)
         names = ", ".join(name for name, meant in SPLIT_NAMES.items() if meant == split)
-        return f'Rows for it say so in the column "{self.columns.split}": {names}.'
+        return f'Mark its rows in the column "{self.columns.split}": {names}.'
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
-        row = self._answered(row)
+        row = self._with_response(row)
         messages = self._value(row, self.columns.messages, "messages")
         responses = self._responses(row)
         rewards = self._rewards(row, len(responses))
         if messages is None:
             self._value(row, self.columns.prompt, "prompt")
-            # the space belongs to the response, as the tokenizer sees words
+            # tokenizers attach the space to the word that follows
             parts: tuple[Part, ...] = (Part(text_field(row, self.columns.prompt)),)
             responses = [" " + response for response in responses]
         elif row.get(self.columns.prompt) is not None:
             names = f'"{self.columns.prompt}" and "{self.columns.messages}"'
-            raise BadRow(f"fields {names} are both there; one of them is needed")
+            raise BadRow(f"fields {names} are both set; expected one of them")
         else:
             parts = chat_parts(messages, self.columns.messages)
         pairs = zip(responses, rewards, strict=True)
         split = self._split(row)
         return [Record(parts, response, reward, place, split=split) for place, (response, reward) in enumerate(pairs)]
 
-    def _answered(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row; where a chat ends with what the assistant said and no response is given, that is the response."""
+    def _with_response(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row; without a response, the last assistant turn of the chat becomes the response."""
         name, messages = self.columns.response, row.get(self.columns.messages)
         if row.get(name) is not None or not (name == "response" or name in row) or not isinstance(messages, list) or not messages:
             return row
@@ -133,11 +133,11 @@ class Local(Task):
         if not isinstance(value, list):
             return [text_field(row, name)]
         if not value or not all(isinstance(text, str) for text in value):
-            raise BadRow(f'field "{name}" is {shown(value)}; texts are needed')
+            raise BadRow(expected("a list of texts", value, name))
         return [unicode(text, name) for text in value]
 
     def _rewards(self, row: dict[str, Any], count: int) -> Sequence[float | None]:
-        """One number a response: that of the column, or the several columns' combined; None where none is stored."""
+        """One reward per response, from one column or several combined; None where none is stored."""
         columns = [self._column(row, name, count) for name in self.columns.rewards]
         together = fmean if self.combine is Combine.mean else sum
         found: list[float | None] = []
@@ -145,7 +145,7 @@ class Local(Task):
             values = [value for value in stored if value is not None]
             if 0 < len(values) < len(stored):
                 name = self.columns.rewards[stored.index(None)]
-                raise BadRow(f'field "{name}" is None; a number is needed beside {", ".join(self.columns.rewards)}')
+                raise BadRow(expected(f"a number, as in the other columns of {', '.join(self.columns.rewards)}", None, name))
             found.append(together(values) if len(values) > 1 else values[0] if values else None)
         return found
 
@@ -155,24 +155,24 @@ class Local(Task):
         if value is None:
             return [None] * count
         if is_list != isinstance(value, list) or (is_list and len(value) != count):
-            what = f'{count} numbers are needed, one for each of "{self.columns.response}"' if is_list else "a number is needed"
-            raise BadRow(f'field "{name}" is {shown(value)}; {what}')
+            what = f'{count} numbers, one for each of "{self.columns.response}"' if is_list else "a number"
+            raise BadRow(expected(what, value, name))
         return [number(v, name) for v in value] if is_list else [number(value, name)]
 
     def _value(self, row: dict[str, Any], name: str, meaning: str) -> Any:
-        """A column's value; None where one that need not be there is not."""
+        """A column's value; None if an optional column is missing."""
         if name not in row and not (name == meaning and meaning in OPTIONAL):
             there = ", ".join(map(str, row)) or "none"
             raise BadRow(
-                f"field \"{name}\" is missing; there are '{there[:200]}'",
+                f"field \"{name}\" is missing; the row has the fields '{there[:200]}'",
                 f"{self._where(row, name, meaning)}, or leave such rows out: task.on_bad_row=skip",
             )
         return row.get(name)
 
     def _where(self, row: dict[str, Any], name: str, meaning: str) -> str:
-        """Where a missing column may be."""
+        """The hint for a missing column."""
         if meaning == "response" and isinstance(row.get(self.columns.messages), list):
-            return f'Give the answer as a last turn of the assistant, or in a column of its own: "{name}"'
+            return f'Add the response as the last assistant turn, or as the column "{name}"'
         if len(row) == 1 and (sign := next((sign for sign in ";\t|" if sign in next(iter(row))), None)):
             return f"Separate columns by commas, not by {sign!r}"
         free = [column for column in row if column not in self.columns.named]
@@ -181,17 +181,19 @@ class Local(Task):
 
 
 def quoted(column: str) -> str:
-    """A column's name as an override takes it in a shell."""
+    """A column's name, quoted for an override in a shell."""
     return column if re.fullmatch(r"[\w.-]+", column) else shlex.quote('"' + column.replace('"', '\\"') + '"')
 
 
 def chat_parts(messages: Any, name: str = "messages") -> tuple[Part, ...]:
-    """The parts of a chat's prompt: what the system said stays, the oldest turns give way first."""
+    """The parts of a chat prompt; an over-long one drops its oldest turns, but no system turn."""
     if not isinstance(messages, list) or not messages:
-        raise BadRow(f'field "{name}" is {shown(messages)}; a list of turns is needed')
+        raise BadRow(expected("a list of turns", messages, name))
     turns = [_turn(message, place, name) for place, message in enumerate(messages, start=1)]
     if (last := turns[-1][0]) != "user":
-        raise BadRow(f'field "{name}" ends with a turn of the {last}; the user must speak last, and the answer be "response"')
+        raise BadRow(
+            f'field "{name}" ends with a turn of the {last}; expected a turn of the user, and the response in "response"'
+        )
     parts = [
         Part(text, role, drop=None if role == "system" else 0, prefix="\n\n" * (i > 0) + TAGS[role])
         for i, (role, text) in enumerate(turns)
@@ -201,10 +203,10 @@ def chat_parts(messages: Any, name: str = "messages") -> tuple[Part, ...]:
 
 def _turn(message: Any, place: int, name: str) -> tuple[str, str]:
     if not isinstance(message, dict):
-        raise BadRow(f'field "{name}", turn {place} is {shown(message)}; {{"role": …, "content": …}} is needed')
+        raise BadRow(f'field "{name}", turn {place}: expected {{"role": …, "content": …}}, got {shown(message)}')
     role, content = message.get("role"), message.get("content")
     if role not in list(TAGS):
-        raise BadRow(f'field "{name}", turn {place}: "role" is {shown(role)}; {", ".join(TAGS)} are known')
+        raise BadRow(f'field "{name}", turn {place}: expected "role" to be one of {", ".join(TAGS)}, got {shown(role)}')
     if not isinstance(content, str):
-        raise BadRow(f'field "{name}", turn {place}: "content" is {shown(content)}; text is needed')
+        raise BadRow(f'field "{name}", turn {place}: expected "content" to be text, got {shown(content)}')
     return role, unicode(content, name)

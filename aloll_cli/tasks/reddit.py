@@ -1,4 +1,4 @@
-"""What the two tasks of Reddit comments share: they differ in which training comments they learn from.
+"""The base class of the two Reddit tasks, which differ in the training comments that they use.
 
 A row: ``{"parent_text": "Cats or dogs?", "text": "Cats, see https://cats.org", "parent_score": 12, "score": -3}``
 """
@@ -19,16 +19,16 @@ GONE = ("[deleted]", "[removed]")
 
 @dataclass(kw_only=True)
 class Comments(Task):
-    """Replies to comments; what is stored about one is its score, up votes less down votes."""
+    """Replies to Reddit comments; the stored reward is the score, upvotes minus downvotes."""
 
-    max_words: int = field(metadata=COUNT)  # of the comment, and of what it replies to
+    max_words: int = field(metadata=COUNT)  # in the comment, and in the comment it replies to
 
-    download = "the comments are a download (danofer/reddit-comments-scores-nlp on Kaggle)"
+    download = "the comments have to be downloaded (danofer/reddit-comments-scores-nlp on Kaggle)"
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
         parent, comment = (URL.sub("<URL>", text_field(row, name)).strip() for name in ("parent_text", "text"))
         if "score" not in row:
-            raise BadRow('field "score" is missing; a number is needed')
+            raise BadRow('field "score" is missing; expected a number')
         stored = number(row["score"], "score")
         if parent in GONE or comment in GONE:
             raise Dropped("deleted or removed")

@@ -1,4 +1,4 @@
-"""Downvoted comments of Reddit to learn from; validation and test are those of ``reddit_pos``."""
+"""Reddit comments, trained on downvoted ones; the same validation and test splits as ``reddit_pos``."""
 
 from dataclasses import dataclass
 
@@ -7,4 +7,4 @@ from aloll_cli.tasks.reddit import Comments
 
 @dataclass(kw_only=True)
 class RedditNeg(Comments):
-    """Replies to comments, learned from those that many people voted down (task.max_reward)."""
+    """Replies to Reddit comments, trained on those with a low score (task.max_reward)."""

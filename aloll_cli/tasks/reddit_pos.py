@@ -1,4 +1,4 @@
-"""Upvoted comments of Reddit to learn from; validation and test are those of ``reddit_neg``."""
+"""Reddit comments, trained on upvoted ones; the same validation and test splits as ``reddit_neg``."""
 
 from dataclasses import dataclass
 
@@ -7,4 +7,4 @@ from aloll_cli.tasks.reddit import Comments
 
 @dataclass(kw_only=True)
 class RedditPos(Comments):
-    """Replies to comments, learned from those that many people voted up (task.min_reward)."""
+    """Replies to Reddit comments, trained on those with a high score (task.min_reward)."""

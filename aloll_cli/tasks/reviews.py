@@ -1,4 +1,4 @@
-"""The embedded task: short reviews, shipped with the package.
+"""The built-in task: short reviews, shipped with the package.
 
 A row: ``{"prompt": "We had dinner at the Blue Door.", "response": "The soup was cold and the waiter rude."}``
 """
@@ -23,5 +23,5 @@ class Reviews(Task):
         return LocalSource(str(shipped) if self.path is None else self.path)
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
-        # the space belongs to the response, as the tokenizer sees words
+        # tokenizers attach the space to the word that follows
         return [Record((Part(text_field(row, "prompt")),), " " + text_field(row, "response"))]

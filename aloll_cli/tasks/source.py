@@ -1,6 +1,6 @@
-"""Where rows are read from: local files or a hub data set.
+"""Reads rows from local files or from a data set on the hub.
 
-Files are read row by row, so that an error names its line; hub data sets are streamed by `datasets`.
+Files are read row by row, so that errors can name the line; hub data sets are streamed by `datasets`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aloll_cli.store.hub import resolved_revision
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
                "test": "test"}  # fmt: skip
-ONE_A_LINE = 'Correct that line: each holds one JSON object, such as {"prompt": …, "response": …}'
+ONE_PER_LINE = 'Correct that line: each line must be one JSON object, such as {"prompt": …, "response": …}'
 
 
 class Source(ABC):
@@ -29,19 +29,19 @@ class Source(ABC):
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """The splits that the source itself has; ("all",) where rows are to be split by prompt."""
+        """The splits of the source; ("all",) if rows have to be split by prompt."""
 
     @abstractmethod
     def rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(place, row) in order; the place is what an error names."""
+        """(place, row) in order; errors name the place."""
 
     @abstractmethod
     def place(self, split: str) -> str:
-        """Where the rows of a split are, as an error names it."""
+        """Where the rows of a split are, for error messages."""
 
     @abstractmethod
     def content(self) -> dict[str, str]:
-        """What identifies the rows: hashes of files, or a resolved revision. Never a path."""
+        """Identity of the rows for the recipe: file hashes, or a resolved revision; never a path."""
 
 
 class LocalSource(Source):
@@ -50,14 +50,14 @@ class LocalSource(Source):
     def __init__(self, path: str) -> None:
         self.path, root = path, Path(path).expanduser()
         if not path or not _exists(root):
-            raise UserError(f"task.path={_shortened(path)}: there is no such file or folder.", "task.path=FOLDER or FILE.jsonl")
+            raise UserError(f"task.path={_shortened(path)}: no such file or folder.", "task.path=FOLDER or FILE.jsonl")
         self.files = self._in_folder(root) if root.is_dir() else {"all": self._one_file(root)}
 
     def _one_file(self, file: Path) -> Path:
         if not file.is_file():
             raise UserError(f"task.path={self.path} is neither a file nor a folder.", "task.path=FOLDER or FILE.jsonl")
         if not file.name.endswith(SUFFIXES):
-            raise UserError(f"task.path={self.path}: the name ends in none of {', '.join(SUFFIXES)}.", "task.path=FILE.jsonl")
+            raise UserError(f"task.path={self.path}: unknown file type; expected {', '.join(SUFFIXES)}.", "task.path=FILE.jsonl")
         return file
 
     def _in_folder(self, root: Path) -> dict[str, Path]:
@@ -67,14 +67,14 @@ class LocalSource(Source):
             files = [file for name in names for suffix in SUFFIXES if _exists(file := root / f"{name}{suffix}")]
             if len(files) > 1:
                 both = " and ".join(file.name for file in files[:2])
-                raise UserError(f"task.path={self.path}: {both} are both there.", "Leave one file for each split.")
+                raise UserError(f"task.path={self.path}: found both {both}.", "Keep one file per split.")
             if files and not files[0].is_file():
-                raise UserError(f"task.path={self.path}: {files[0].name} is no file.", f"Put the {split} rows into a file.")
+                raise UserError(f"task.path={self.path}: {files[0].name} is not a file.", f"Put the {split} rows into a file.")
             if files:
                 found[split] = files[0]
         if "train" not in found:
             hint = "Name it train.jsonl (.jsonl.gz, .csv, .parquet)."
-            raise UserError(f"task.path={self.path}: the folder holds no train file.", hint)
+            raise UserError(f"task.path={self.path}: the folder has no train file.", hint)
         return found
 
     def place(self, split: str) -> str:
@@ -93,7 +93,7 @@ class LocalSource(Source):
 
 
 class HubSource(Source):
-    """A public data set by its name, at the revision that its branch points to now."""
+    """A data set on the hub by its name, at the current revision of its branch."""
 
     def __init__(self, name: str, branch: str | None = None) -> None:
         self.name, self.branch = name, branch
@@ -101,7 +101,7 @@ class HubSource(Source):
 
     @property
     def revision(self) -> str:
-        """The resolved commit, from the hub or, offline, from the local cache."""
+        """The resolved commit: from the hub or, if offline, from the local cache."""
         if self._revision is None:
             self._revision = resolved_revision(self.name, "dataset", self.branch)
         return self._revision
@@ -126,21 +126,22 @@ class HubSource(Source):
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every cell is text; a task that needs a number reads one from it."""
+    """All cells are text; tasks parse numbers themselves."""
     with file.open(encoding="utf-8-sig", newline="") as stream:
         rows = csv.DictReader(stream, strict=True)
         try:
             if twice := _repeated(rows.fieldnames or ()):
-                raise UserError(f'{file}: the header has two columns "{twice}".', "Name each column once.")
+                raise UserError(f'{file}: the header has two columns "{twice}".', "Give every column its own name.")
             for row in rows:
                 place = f"{file}, line {rows.line_num}"
                 if None in row or None in row.values():
                     raise UserError(
-                        f"{place}: not as many cells as the header has names.", "Quote cells that hold commas or lines."
+                        f"{place}: the number of cells differs from the header.",
+                        "Quote cells that contain commas or line breaks.",
                     )
                 yield place, row
         except csv.Error as error:
-            raise UserError(f"{file}, line {rows.line_num}: not CSV: {error}.", "Correct that line.") from None
+            raise UserError(f"{file}, line {rows.line_num}: not valid CSV: {error}.", "Correct that line.") from None
         except UnicodeDecodeError:
             raise _not_utf8(file) from None
 
@@ -151,22 +152,22 @@ def _parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         table = ParquetFile(file)
         if twice := _repeated(table.schema_arrow.names):
-            raise UserError(f'{file}: there are two columns "{twice}".', "Name each column once.")
+            raise UserError(f'{file}: there are two columns "{twice}".', "Give every column its own name.")
         batches = (batch.to_pylist() for batch in table.iter_batches(batch_size=1000))
         for number, row in enumerate((row for batch in batches for row in batch), start=1):
             yield f"{file}, row {number}", row
-    except (ValueError, OSError) as error:  # Arrow's errors are among them
+    except (ValueError, OSError) as error:  # includes Arrow's errors
         reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"{file}: not a Parquet file: {_shortened(reason, 160)}.", "Save it again.") from None
+        raise UserError(f"{file}: not a valid Parquet file: {_shortened(reason, 160)}.", "Write the file again.") from None
 
 
 def _repeated(names: Sequence[str]) -> str | None:
-    """The first name that is there twice."""
+    """The first name that occurs twice, or None."""
     return next((name for place, name in enumerate(names) if name in names[:place]), None)
 
 
 def _not_utf8(file: Path) -> UserError:
-    """Where text stops being UTF-8."""
+    """The error for a file that is not UTF-8, with the line and byte."""
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -179,7 +180,7 @@ def _not_utf8(file: Path) -> UserError:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name that no file can have
+    except OSError:  # not a valid file name
         return False
 
 
@@ -194,23 +195,23 @@ def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if not line.strip():
                 continue
             try:
-                # some programs begin UTF-8 files with a byte order mark
+                # some programs start UTF-8 files with a byte order mark
                 row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
             except UnicodeDecodeError as error:
                 raise UserError(f"{place}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.") from None
             except json.JSONDecodeError as error:
-                raise UserError(f"{place}: not JSON: {error.msg} at column {error.colno}.", ONE_A_LINE) from None
+                raise UserError(f"{place}: not valid JSON: {error.msg} at column {error.colno}.", ONE_PER_LINE) from None
             except (RecursionError, ValueError) as error:
-                raise UserError(f"{place}: JSON that cannot be read: {error}.", ONE_A_LINE) from None
+                raise UserError(f"{place}: this JSON cannot be read: {error}.", ONE_PER_LINE) from None
             if not isinstance(row, dict):
-                raise UserError(f"{place}: a JSON object is needed, not {type(row).__name__}.", ONE_A_LINE)
+                raise UserError(f"{place}: expected a JSON object, got {type(row).__name__}.", ONE_PER_LINE)
             yield place, row
 
 
 def _whole(lines: Iterable[bytes], file: Path) -> Iterator[bytes]:
-    """The lines of a file that may be compressed."""
+    """The lines of a file; a damaged gzip file is an error."""
     try:
         yield from lines
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        hint = "Compress it again, or name it .jsonl where it is not compressed."
-        raise UserError(f"{file}: not a whole gzip file: {str(error).rstrip('.')}.", hint) from None
+        hint = "Compress it again or, if it is not compressed, rename it to .jsonl."
+        raise UserError(f"{file}: not a complete gzip file: {str(error).rstrip('.')}.", hint) from None

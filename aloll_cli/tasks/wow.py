@@ -1,4 +1,4 @@
-"""Wizard of Wikipedia in FaithDial's form: what people answered, faithful to the knowledge or not."""
+"""Wizard of Wikipedia in FaithDial's format: the original responses, faithful to the knowledge or not."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from aloll_cli.tasks.grounded import KnowledgeDialogue, Written
 
 @dataclass(kw_only=True)
 class Wow(KnowledgeDialogue):
-    """Knowledge-grounded dialogue, noisy: responses as they were before anybody corrected them."""
+    """Knowledge-grounded dialogue, noisy: the original responses (arXiv 1811.01241)."""
 
     written = Written.first
-    download = "Wizard of Wikipedia is a download (parl.ai), to be brought into FaithDial's form"
+    download = "Wizard of Wikipedia has to be downloaded (parl.ai) and converted to FaithDial's format"

@@ -1,1 +1,1 @@
-"""The methods: one class in one file each. The trainer knows none of them by name."""
+"""The methods: one class per file. The trainer does not know any of them by name."""

@@ -1,4 +1,4 @@
-"""A-LoL (Baheti et al. 2024): the whole response is one action with one importance ratio."""
+"""A-LoL: the whole response is one action with one importance ratio."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Alol(Pointwise):
-    """A-LoL: c_t = A⁺ · clip(ρ) with ρ = Π_t π(y_t)/π_ref(y_t)."""
+    """A-LoL (Baheti et al. 2024, arXiv 2305.14718): NLL weighted by A⁺ and by the response's clipped importance ratio.
 
-    clip: float | None = field(metadata=CLIP)  # ρ stays in [1 - clip, 1 + clip]; null leaves it alone
+    c_t = A⁺ · clip(ρ) with ρ = Π_t π(y_t) / π_ref(y_t).
+    """
+
+    clip: float | None = field(metadata=CLIP)  # ρ is clipped to [1 - clip, 1 + clip]; null: no clipping
 
     @property
     def needs_behaviour(self) -> bool:
         return True
 
     def loss(self, batch: Batch) -> Tensor:
-        """(B,) −A⁺ clip(sg[ρ]) Σ_t ln π(y_t)."""
+        """(B,) one loss per response: −A⁺ clip(sg[ρ]) Σ_t ln π(y_t)."""
         ratio = batch.log_ratio.sum(dim=-1).exp()
         return -batch.weights * clipped(ratio, self.clip) * batch.logps.sum(dim=-1)
 

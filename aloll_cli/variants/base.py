@@ -1,7 +1,8 @@
-"""What a method is: what it takes a loss of, which weight a response carries, what it needs.
+"""The base classes of methods: the unit that a loss is computed on, the weight of a response, and the requirements.
 
-Methods that take one response at a time are −Σ_t sg[c_t] ln π(y_t), and only the detached coefficient c_t differs (Baheti et
-al. 2024, "Leftover Lunch"). Losses sum over the tokens of a response; the trainer takes the mean over the units of an update.
+The loss of methods that learn from single responses is −Σ_t sg[c_t] ln π(y_t), where sg stops the gradient; they differ in the
+coefficient c_t only (Baheti et al. 2024, "Leftover Lunch", arXiv 2305.14718). Losses sum over the tokens of a response; the
+trainer takes the mean over the units of a step.
 """
 
 from __future__ import annotations
@@ -20,44 +21,44 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
 
-CLIP = numbers("(0, 1)", 0.9)  # of a ratio, which then stays in [1 - clip, 1 + clip]; null leaves it alone
+CLIP = numbers("(0, 1)", 0.9)  # ratios are clipped to [1 - clip, 1 + clip]; null: no clipping
 
 
 class Reduction(Enum):
-    """How the losses of a response's tokens become one, in methods that take one response at a time."""
+    """How token losses are reduced to one loss per response, in methods that learn from single responses."""
 
-    sum = "their sum, the paper's: a long response counts for more"
-    mean = "their mean, times the mean length of the update's responses: all count the same"
+    sum = "their sum, as in the paper: long responses count more"
+    mean = "their mean, times the mean length of the step's responses: all responses count the same"
 
 
 class Signal(Enum):
-    """What a response is weighted by."""
+    """The weight of a response."""
 
-    none = "every response weighs 1"
+    none = "1 for every response"
     reward = "R(x, y), which must not be negative"
     advantage = "A⁺ = max(R(x, y) − V(x), 0); A = R(x, y) − V(x) itself under clamp=false"
 
     @property
     def remedy(self) -> str:
-        """What to type where no response has a positive weight."""
+        """What to type if no response has a positive weight."""
         return {
-            Signal.none: "task.path=… with responses to learn from",
-            Signal.reward: "Every reward is 0: choose another reward=…",
-            Signal.advantage: "No reward exceeds its V(x): values=data, or values=constant values.value=null",
+            Signal.none: "task.path=FOLDER with responses to train on",
+            Signal.reward: "All rewards are 0: choose another reward, such as reward=vader",
+            Signal.advantage: "No reward is above its V(x): values=data, or values=constant values.value=null",
         }[self]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A flat batch of B responses, padded to T tokens.
+    """A batch of B responses, padded to T tokens.
 
     Attributes:
         logps: (B, T) ln π_θ(y_t | x, y_<t), with gradient, 0 at padding.
-        behaviour_logps: (B, T) the same under the behaviour policy (π_ref offline, π_old online), 0 at padding; None where
-            the variant does not need it.
-        weights: (B,) the variant's signal: 1, R, A⁺ or A.
-        rewards: (B,) R(x, y).
-        group: (B,) which of the batch's U units a response belongs to, 0 … U − 1; a unit's responses stand side by side.
+        behaviour_logps: (B, T) log-probs under the behaviour policy (π_ref offline, π_old online), 0 at padding; None if the
+            variant does not need them.
+        weights: (B,) weights of the responses: 1, R, A⁺ or A, by the variant's signal.
+        rewards: (B,) rewards R(x, y).
+        group: (B,) index of the response's unit, 0 … U − 1; the responses of a unit are adjacent.
         mask: (B, T) 1 at real tokens, 0 at padding.
     """
 
@@ -76,66 +77,69 @@ class Batch:
 
     @property
     def preferred(self) -> Tensor:
-        """(B, B) whether response i beats response j: of the same unit, with a higher reward."""
+        """(B, B) whether response i is preferred to response j: same unit, higher reward."""
         return (self.group[:, None] == self.group) & (self.rewards[:, None] > self.rewards)
 
     def per_unit(self, values: Tensor) -> Tensor:
-        """(B,) values of responses → (U,) their sums by unit."""
+        """(B,) values per response → (U,) sums per unit."""
         return values.new_zeros(int(self.group.max()) + 1).index_add(0, self.group, values)
 
 
 @dataclass(kw_only=True)
 class Variant(ABC):
-    """One method of learning from reward-labelled responses; what it takes one loss of, its unit, is told by its base class."""
+    """A method of learning from responses with rewards. Its base class says what its unit is: a response or a prompt."""
 
     version: ClassVar[int] = 1  # to be increased when a change of the code changes results
 
-    drift: ClassVar[tuple[str, str]] = ("ratio", "kl")  # what the distance to the behaviour policy is logged as
+    drift: ClassVar[tuple[str, str]] = ("ratio", "kl")  # names in the log of the distance to the behaviour policy
 
     @property
     def needs_behaviour(self) -> bool:
-        """Whether the loss reads the behaviour policy's log-probs: then a ratio is taken, and dropout is off."""
+        """Whether the loss uses importance ratios to the behaviour policy; dropout is then off."""
         return False
 
-    def check(self, reward_range: tuple[float, float], batch_size: int) -> None:  # noqa: B027  most have nothing to check
-        """Raises UserError where the method cannot work with rewards in this range (lo, hi), or batches of so many units."""
+    def check(self, reward_range: tuple[float, float], batch_size: int) -> None:  # noqa: B027  most methods check nothing
+        """Raises UserError if the method cannot use rewards in this range (lo, hi), or this batch size (in units)."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
-        """(U,) one loss a unit, to be minimised."""
+        """(U,) one loss per unit, to be minimized."""
 
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
-        """Figures of this method to log, one a response (B,) or a unit (U,), averaged over an update."""
+        """Metrics to log: (B,) one value per response, or (U,) per unit; averaged over the step."""
         return {}
 
 
 @dataclass(kw_only=True)
 class Pointwise(Variant):
-    """A method that takes logged responses one by one, drawn and weighted by its signal."""
+    """A method that learns from single logged responses, sampled and weighted by its signal."""
 
     signal: ClassVar[Signal] = Signal.advantage
 
     def check(self, reward_range: tuple[float, float], batch_size: int) -> None:
         if self.signal is Signal.reward and reward_range[0] < 0:
             raise UserError(
-                f"variant={name_of(self)} weights by the reward itself, which can be as low as {reward_range[0]}.",
-                "Map it to [0, 1] (reward.transform=sigmoid), or use an advantage: variant=seq",
+                f"variant={name_of(self)} uses the reward as weight, but rewards can be as low as {reward_range[0]}.",
+                "Map rewards to [0, 1] (reward.transform=sigmoid), or weight by the advantage: variant=seq",
             )
 
 
 @dataclass(kw_only=True)
 class Groupwise(Variant):
-    """A method that compares the logged responses to a prompt, which come by falling reward; no group is without a preference."""
+    """A method that compares the logged responses to a prompt.
+
+    A unit is a prompt with all its responses, sorted by descending reward, at least two of them with different rewards.
+    """
 
 
 @dataclass(kw_only=True)
 class Online(Variant):
-    """A method that learns from rollouts: responses that the policy, as it then is, draws at temperature 1 without a nucleus."""
+    """A method that learns from rollouts: responses sampled from the current policy at temperature 1, without top-p."""
 
     drift = ("ratio_old", "kl_old")
 
-    rollout_size: int = field(metadata=COUNT)  # responses
-    epochs: int = field(metadata=COUNT)  # passes over a rollout, before the next one is drawn
+    rollout_size: int = field(metadata=COUNT)  # responses per rollout
+    epochs: int = field(metadata=COUNT)  # passes over a rollout before the next one
 
     @property
     def needs_behaviour(self) -> bool:
@@ -144,26 +148,26 @@ class Online(Variant):
     def check(self, reward_range: tuple[float, float], batch_size: int) -> None:
         if self.rollout_size % batch_size:
             raise UserError(
-                f"variant.rollout_size={self.rollout_size} is no multiple of batch_size={batch_size}.",
+                f"variant.rollout_size={self.rollout_size} is not a multiple of batch_size={batch_size}.",
                 f"variant.rollout_size={-(-self.rollout_size // batch_size) * batch_size}",
             )
 
     @abstractmethod
     def advantages(self, rewards: FloatArray, log_ratios: FloatArray, values: FloatArray) -> FloatArray:
-        """(N,) what a rollout's responses are weighted by.
+        """(N,) the advantages of a rollout's responses.
 
         Args:
-            rewards: (N,) R.
+            rewards: (N,) rewards R.
             log_ratios: (N,) ln π_old(y) − ln π_ref(y), summed over tokens.
-            values: (N,) V_ref of their prompts.
+            values: (N,) values V_ref of their prompts.
         """
 
 
 def clipped(ratio: Tensor, clip: float | None) -> Tensor:
-    """clip_ε(z) = min(max(z, 1 − ε), 1 + ε) of a detached weight; None leaves it alone. Any shape."""
+    """clip_ε(z) = min(max(z, 1 − ε), 1 + ε) of a detached ratio of any shape; None: no clipping."""
     return ratio if clip is None else ratio.clamp(1 - clip, 1 + clip)
 
 
 def clip_fraction(ratio: Tensor, clip: float | None, mask: Tensor) -> Tensor:
-    """(B,) the share of real tokens whose ratio clipping changes; ratio and mask are (B, T)."""
+    """(B,) the share of tokens whose ratio is clipped, without padding; ratio and mask are (B, T)."""
     return ((clipped(ratio, clip) != ratio) * mask).sum(dim=-1) / mask.sum(dim=-1)

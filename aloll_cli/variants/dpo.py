@@ -1,4 +1,4 @@
-"""Direct preference optimisation: the better of two responses gains likelihood on the worse, measured from the reference."""
+"""Direct preference optimization on pairs of logged responses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Dpo(Groupwise):
-    """DPO (Rafailov et al. 2023, equation 7) on every pair of a group whose rewards differ.
+    """DPO (Rafailov et al. 2023, arXiv 2305.18290, equation 7) on all pairs of responses with different rewards.
 
-    With h = β Σ_t ln r_t, which is β (ln π − ln π_ref) of a whole response, a pair's loss is −ln σ(h_w − h_l). A group of
-    more than two has the mean over its pairs; how far rewards lie apart does not count, only their order.
+    The implicit reward of a response is h = β Σ_t ln r_t = β (ln π − ln π_ref); the loss of a pair is −ln σ(h_w − h_l). The
+    loss of a prompt is the mean over its pairs. Only the order of the rewards counts, not their difference.
     """
 
     beta: float = field(metadata=numbers("(0, 1000]", 0.1))
@@ -27,14 +27,14 @@ class Dpo(Groupwise):
         return True
 
     def loss(self, batch: Batch) -> Tensor:
-        """(U,) −mean ln σ(h_w − h_l) over the pairs of each group."""
+        """(U,) one loss per prompt: the mean of −ln σ(h_w − h_l) over its pairs."""
         from torch.nn.functional import logsigmoid
 
         losses = -logsigmoid(self._margins(batch)) * batch.preferred
         return batch.per_unit(losses.sum(dim=-1)) / _pairs(batch)
 
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
-        """The share of pairs that h puts in order, and the mean margin h_w − h_l, by group."""
+        """(U,) the share of a prompt's pairs with h_w > h_l, and their mean margin h_w − h_l."""
         margins = self._margins(batch).detach()
         in_order = ((margins > 0) & batch.preferred).sum(dim=-1).float()
         return {
@@ -43,7 +43,7 @@ class Dpo(Groupwise):
         }
 
     def _margins(self, batch: Batch) -> Tensor:
-        """(B, B) h_i − h_j."""
+        """(B, B) margins h_i − h_j, with gradient."""
         implicit = self.beta * self._log_ratio(batch).sum(dim=-1)
         return implicit[:, None] - implicit
 
@@ -54,5 +54,5 @@ class Dpo(Groupwise):
 
 
 def _pairs(batch: Batch) -> Tensor:
-    """(U,) how many pairs each group has; no group without any is drawn."""
+    """(U,) the number of pairs of each prompt; at least 1, as others are not sampled."""
     return batch.per_unit(batch.preferred.sum(dim=-1))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class DpoRefFree(Dpo):
-    """DPO with the reference's difference taken as 0: h = β ln π, so that a likelier, or shorter, response starts ahead."""
+    """DPO (arXiv 2305.18290) with the reference's log-probs set to 0: h = β ln π, which favours likely or short responses."""
 
     @property
     def needs_behaviour(self) -> bool:

@@ -1,4 +1,4 @@
-"""A-LoL KL: the advantage-weighted likelihood with a KL term towards the reference."""
+"""A-LoL KL: advantage-weighted NLL with a KL term to the reference."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 
 
 class Estimator(Enum):
-    """How the KL term is estimated from the logged responses."""
+    """The estimator of the KL term on logged responses."""
 
-    k1 = "β ln(π/π_ref): the paper's"
-    k2 = "β ½ Σ_t (ln r_t)²: pulls towards the reference"
+    k1 = "β ln(π/π_ref), the paper's"
+    k2 = "β ½ Σ_t (ln r_t)², which pulls towards the reference"
 
 
 @dataclass(kw_only=True)
 class Kl(Pointwise):
-    """A-LoL KL: −A⁺ ln π + β KL.
+    """A-LoL KL (Baheti et al. 2024, arXiv 2305.14718): advantage-weighted NLL with a KL term, −A⁺ ln π + β KL.
 
-    k1, the paper's, adds β ln(π/π_ref). As π_ref is constant its gradient is −(A⁺ − β) ∇ln π: on offline data it never
-    pulls towards the reference, and a response with 0 ≤ A < β is pushed down. k2 does pull: β ln r_t ∇ln π(y_t).
+    k1, the paper's, adds β ln(π/π_ref). π_ref is constant, so the gradient of the loss is −(A⁺ − β) ∇ln π: on offline data it
+    never pulls towards the reference, and lowers the likelihood of responses with 0 ≤ A < β. k2 does pull towards the
+    reference: the gradient of its term is β ln r_t ∇ln π(y_t).
     """
 
     beta: float = field(metadata=numbers("[0, 1000]", 0.02))
@@ -36,7 +37,10 @@ class Kl(Pointwise):
         return self.estimator is Estimator.k2
 
     def loss(self, batch: Batch) -> Tensor:
-        """(B,) −(A⁺ − β) Σ_t ln π(y_t) under k1 (its constant left out), −A⁺ Σ_t ln π(y_t) + β ½ Σ_t (ln r_t)² under k2."""
+        """(B,) one loss per response.
+
+        k1: −(A⁺ − β) Σ_t ln π(y_t), without the constant; k2: −A⁺ Σ_t ln π(y_t) + β ½ Σ_t (ln r_t)².
+        """
         if self.estimator is Estimator.k1:
             return -(batch.weights - self.beta) * batch.logps.sum(dim=-1)
         assert batch.behaviour_logps is not None

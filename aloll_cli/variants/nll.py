@@ -1,4 +1,4 @@
-"""Plain supervised fine-tuning, the baseline and the maker of π_ref."""
+"""Supervised fine-tuning: the baseline, and the method that trains π_ref."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Nll(Pointwise):
-    """Negative log-likelihood: c_t = 1, every response counts the same."""
+    """Negative log-likelihood (Baheti et al. 2024, arXiv 2305.14718, baseline NLL): c_t = 1 for all responses."""
 
     signal = Signal.none
 
     def loss(self, batch: Batch) -> Tensor:
-        """(B,) −Σ_t ln π(y_t)."""
+        """(B,) one loss per response: −Σ_t ln π(y_t)."""
         return -batch.logps.sum(dim=-1)

@@ -1,4 +1,4 @@
-"""Reward GOLD (Pang and He 2021, as the A-LoL paper uses it): the policy's own probability as importance weight."""
+"""Reward GOLD: the policy's own probability as importance weight."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class RGold(Pointwise):
-    """Reward GOLD: c_t = R · max(π(y_t), u), as if the behaviour policy were uniform."""
+    """Reward GOLD: NLL weighted by R and by each token's own probability, as if the behaviour policy were uniform.
 
-    floor: float = field(metadata=numbers("[0, 1]", 0.1))  # u, the least weight of a token; 0.1 in the paper
+    c_t = R · max(π(y_t), u) (GOLD: Pang and He 2021, arXiv 2009.07839; with rewards: Baheti et al. 2024, arXiv 2305.14718).
+    """
+
+    floor: float = field(metadata=numbers("[0, 1]", 0.1))  # u, lower bound on a token's weight; 0.1 in the paper
 
     signal = Signal.reward
 
     def loss(self, batch: Batch) -> Tensor:
-        """(B,) −R Σ_t max(sg[π(y_t)], u) ln π(y_t)."""
+        """(B,) one loss per response: −R Σ_t max(sg[π(y_t)], u) ln π(y_t)."""
         weight = batch.logps.detach().exp().clamp(min=self.floor)
         return -batch.weights * (weight * batch.logps).sum(dim=-1)

@@ -10,6 +10,9 @@ from aloll_cli.variants.base import Signal
 
 @dataclass(kw_only=True)
 class RLol(Alol):
-    """Reward LoL: c_t = R · clip(ρ), the whole response carries one importance ratio."""
+    """Reward LoL (Baheti et al. 2024, arXiv 2305.14718): NLL weighted by R and by the response's clipped importance ratio.
+
+    c_t = R · clip(ρ) with ρ = Π_t π(y_t) / π_ref(y_t).
+    """
 
     signal = Signal.reward

@@ -1,4 +1,4 @@
-"""A-LoL without the reference: the importance ratio is taken to be 1."""
+"""A-LoL without the reference: the importance ratio is set to 1."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class RefFree(Pointwise):
-    """A-LoL reference-free: c_t = A⁺."""
+    """A-LoL reference-free (Baheti et al. 2024, arXiv 2305.14718): NLL weighted by the advantage, c_t = A⁺."""
 
     def loss(self, batch: Batch) -> Tensor:
-        """(B,) −A⁺ Σ_t ln π(y_t)."""
+        """(B,) one loss per response: −A⁺ Σ_t ln π(y_t)."""
         return -batch.weights * batch.logps.sum(dim=-1)

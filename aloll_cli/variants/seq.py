@@ -1,4 +1,4 @@
-"""A-LoL sequence: a ratio of its own for every token."""
+"""A-LoL sequence: one importance ratio per token."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Seq(Pointwise):
-    """A-LoL sequence: c_t = A⁺ · clip(r_t), every token carries its own clipped importance ratio."""
+    """A-LoL sequence (Baheti et al. 2024, arXiv 2305.14718): NLL weighted by A⁺ and by each token's clipped importance ratio.
 
-    clip: float | None = field(metadata=CLIP)  # r_t stays in [1 - clip, 1 + clip]; null leaves it alone
+    c_t = A⁺ · clip(r_t) with r_t = π(y_t) / π_ref(y_t).
+    """
+
+    clip: float | None = field(metadata=CLIP)  # r_t is clipped to [1 - clip, 1 + clip]; null: no clipping
 
     @property
     def needs_behaviour(self) -> bool:
         return True
 
     def loss(self, batch: Batch) -> Tensor:
-        """(B,) −A⁺ Σ_t clip(sg[r_t]) ln π(y_t)."""
+        """(B,) one loss per response: −A⁺ Σ_t clip(sg[r_t]) ln π(y_t)."""
         ratio = clipped(batch.log_ratio.exp(), self.clip)
         return -batch.weights * (ratio * batch.logps).sum(dim=-1)
 

@@ -1,4 +1,4 @@
-"""Weighted behaviour cloning: supervised fine-tuning weighted by the reward."""
+"""Weighted behaviour cloning: supervised fine-tuning, weighted by the reward."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Wbc(Pointwise):
-    """Weighted behaviour cloning: c_t = R."""
+    """Weighted behaviour cloning (Baheti et al. 2024, arXiv 2305.14718, baseline wBC): NLL weighted by the reward, c_t = R."""
 
     signal = Signal.reward
 
     def loss(self, batch: Batch) -> Tensor:
-        """(B,) −R Σ_t ln π(y_t)."""
+        """(B,) one loss per response: −R Σ_t ln π(y_t)."""
         return -batch.weights * batch.logps.sum(dim=-1)
