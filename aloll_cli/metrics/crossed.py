@@ -81,13 +81,16 @@ def crossed(differences: FloatArray) -> Estimate:
         df = V² / Σ_i (MS_i / (G · S))² / df_i,   df_i = G − 1, S − 1, (G − 1)(S − 1)
 
     degrees of freedom. Where MS_seeds ≤ MS_residual, the estimated variance of the seeds is not positive and is set to 0: what
-    remains, MS_prompts / (G · S) with G − 1 degrees of freedom, is the t interval over the prompts' means. So no interval is
-    narrower than the prompts alone allow, and V is never negative. V² may fall short of its terms by chance, so df is at least
-    the smallest df_i that takes part.
+    remains, MS_prompts / (G · S) with G − 1 degrees of freedom, is the t interval over the prompts' means. So V is never below
+    the variance that the prompts alone give. V² may fall short of its terms by chance, so df is at least the smallest df_i that
+    takes part.
 
     One seed gives the t interval over prompts alone, and ``includes_seeds`` is False. Where nothing varies, the interval is the
-    point itself with G − 1 degrees of freedom, and the p-value is 1 for a mean of 0 and else 0. The t quantiles are exact for
-    normal effects; with few prompts (under about 10) nothing protects against others.
+    point itself with G − 1 degrees of freedom, and the p-value is 1 for a mean of 0 and else 0.
+
+    The t quantile assumes normal effects: the distribution of the prompts matters little from some 30 on, and much under 10.
+    In scripts/simulate_coverage.py, with 249 prompts, 93 to 97 % of the intervals hold the true mean from 5 seeds on, and 92 to
+    97 % with 3.
 
     Args:
         differences: (G, S) differences of two methods on the same prompts with the same seeds; or, for one method's gain, its
@@ -132,8 +135,8 @@ def difference(mine: Mapping[Seed, FloatArray], others: Mapping[Seed, FloatArray
 
     Seeds that only one side has are not dropped. The estimate is then the difference of the two means as a table shows them, and
     every run counts: five seeds against three have a seed variance of σ²/5 + σ²/3 = 0.53 σ² where the three pairs have 2σ²/3,
-    and more degrees of freedom. Pairs would be better only where a seed moves both methods alike (a correlation above 0.2 in
-    this example), which different losses give little reason for; a shared seed then merely makes :func:`unpaired` wider.
+    and more degrees of freedom. The pairs alone would give a narrower interval only where a seed moves both methods alike (a
+    correlation above 0.2 in this example), which different losses give little reason for.
 
     Args:
         mine: (G,) rewards of one method by seed. The seed None alone is a policy without one, saved elsewhere: it is fixed, so
