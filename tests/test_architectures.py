@@ -184,7 +184,7 @@ def test_a_head_without_cap_or_scale_would_be_wrong_by_nats(loaded, kind):
 @EVERY
 @torch.no_grad()
 def test_the_probe_finds_what_bends_the_logits_also_where_no_option_says_so(loaded, kind, monkeypatch):
-    monkeypatch.setattr(logprobs, "BENDING", ())
+    monkeypatch.setattr(logprobs, "NOT_PLAIN", ())
     if kind in PLAIN:
         ResponseLogps(loaded(kind), chunked=True)
         return

@@ -19,4 +19,4 @@ def test_a_kill_at_a_random_moment_changes_no_bit(tmp_path: Path):
     assert int(inside) <= int(kills)
     pipelines = re.search(r"^(\d+) of (\d+) pipelines equal bit for bit", done.stdout, re.MULTILINE).groups()
     assert pipelines[0] == pipelines[1] >= "1"
-    assert len(re.findall(r"^  \d+ × resume", done.stdout, re.MULTILINE)) >= 1
+    assert len(re.findall(r"^  \d+ × resuming ", done.stdout, re.MULTILINE)) >= 1
