@@ -62,6 +62,14 @@ class Interval:
             return f"must be at most {high:g}"
         return {"(0": "must be positive", "[0": "must not be negative"}.get(self.text.split(",")[0], f"must be at least {low:g}")
 
+    @property
+    def shown(self) -> str:
+        """The numbers inside, as a person reads them: ``≥ 1``, ``in (0, 1)``; empty where every number is inside."""
+        low, high = self._ends()
+        if high >= HUGE and low > -HUGE:
+            return f"{'>' if self.text[0] == '(' else '≥'} {low:g}"
+        return f"in {self.text}" if high < HUGE else ""
+
     def proposal(self) -> float | None:
         """A number inside the interval that a message can suggest, or None."""
         low, _ = self._ends()

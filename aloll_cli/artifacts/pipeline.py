@@ -72,7 +72,7 @@ class Pipeline:
     @cached_property
     def samples(self) -> Generations | None:
         """Samples of π_ref that V(x) is estimated from, or None if the method needs none."""
-        values = self.settings.values
+        values = self.settings.baseline
         if values.sampled_on is None:
             return None
         return Generations(self.reference, self.examples, values.sampled_on, values.sampling(self.settings.generation))
@@ -81,7 +81,7 @@ class Pipeline:
     def values(self) -> ValuesArtifact:
         """V(x)."""
         sampled = self.scored_by.rewards(self.samples, "responses") if self.samples else None
-        return ValuesArtifact(self.settings.values, self.reference, self.examples, self.rewards(), sampled)
+        return ValuesArtifact(self.settings.baseline, self.reference, self.examples, self.rewards(), sampled)
 
     @cached_property
     def reference_logps(self) -> ReferenceLogps:

@@ -9,7 +9,7 @@ import sys
 import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
@@ -24,13 +24,17 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from aloll_cli.cli.execution import compare, execute
+from aloll_cli.cli.help import StageHelp
 from aloll_cli.cli.launching import WorkersFailed, run_workers
+from aloll_cli.cli.options import Catalogue
 from aloll_cli.cli.overrides import explained, named_plugins, parsed
+from aloll_cli.cli.showing import annotated, chosen
 from aloll_cli.cli.validation import build, check_declared, declared_keys, register
 from aloll_cli.command import Command
 from aloll_cli.comparison.grouping import chosen_keys
 from aloll_cli.errors import UserError
 from aloll_cli.schema import flatten, plain, unknown_key
+from aloll_cli.settings.checks import check
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.plugins import load_plugins
 from aloll_cli.settings.root import Settings
@@ -48,8 +52,8 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, stage: str) -> None:
         super().__init__(f"aloll {stage}", add_help=False, allow_abbrev=False)
-        self.add_argument("overrides", nargs="*", metavar="key=value")
-        self.add_argument("-h", "--help", action="store_true", help="groups and options")
+        self.add_argument("overrides", nargs="*", metavar="key=value", help="GROUP=CHOICE or OPTION=VALUE")
+        self.add_argument("-h", "--help", action="store_true", help="the stage's options; --help all: upstream ones, too")
         self.add_argument("-m", "--multirun", action="store_true", help="one run for each combination of key=a,b")
         self.add_argument("-q", "--quiet", action="store_true", help="warnings, errors and results only")
         self.add_argument("-v", "--verbose", action="store_true", help="say more")
@@ -85,6 +89,9 @@ def enter_hydra(command: Command) -> int:
         raise UserError(
             "--resolve and --package belong to --cfg.", f"aloll {command.stage} --cfg job --resolve --package variant"
         )
+    everything = args.help and "all" in args.overrides
+    if everything:
+        args.overrides.remove("all")
     plugins = named_plugins(args.overrides)
     folders = load_plugins(plugins)
     register(Settings, GROUPS)
@@ -97,7 +104,10 @@ def enter_hydra(command: Command) -> int:
     if args.hydra_help:
         composer.hydra.hydra_help(config_name=composer.name, args_parser=parser, args=args)
     elif args.help:
-        _show_help(command.stage, composer.hydra, composer.config(overrides, args.multirun))
+        cfg = composer.config(overrides, args.multirun)
+        choices, values = chosen(cfg.hydra.runtime.choices), OmegaConf.to_container(_without_hydra(cfg), enum_to_str=True)
+        catalogue = Catalogue([Path(args.config_dir)] if args.config_dir else [], folders)
+        sys.stdout.write(StageHelp(command.stage, catalogue, cast(dict[str, Any], values), choices).text(everything))
     elif args.cfg:
         _show_config(composer.config(overrides, args.multirun), args.cfg, args.package, args.resolve)
     else:
@@ -117,11 +127,11 @@ class _Composer:
     # what Hydra and the YAML files of a user's own may raise
     COMPLAINTS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError, ValueError, TypeError, AssertionError)
 
-    def __init__(self, task_name: str, name: str, config_dir: str | None, plugins: list[str], folders: list[Path]) -> None:
+    def __init__(self, stage: str, name: str, config_dir: str | None, plugins: list[str], folders: list[Path]) -> None:
         """Compose by Hydra.
 
         Args:
-            task_name: the stage.
+            stage: its name.
             name: of the root file.
             config_dir: a folder with YAML of the user's own.
             plugins: the folders of plugins as the user named them.
@@ -137,8 +147,8 @@ class _Composer:
         for plugin in folders:
             search_path.append("plugins", f"file://{plugin}", SearchPathQuery(provider="main"))
         GlobalHydra.instance().clear()  # a second command in the same process
-        self.hydra = Hydra.create_main_hydra2(task_name=task_name, config_search_path=search_path)
-        self.name, self.plugins = name, plugins
+        self.hydra = Hydra.create_main_hydra2(task_name=stage, config_search_path=search_path)
+        self.stage, self.name, self.plugins = stage, name, plugins
 
     def config(self, overrides: list[str], multirun: bool = False) -> DictConfig:
         """Composed, its keys and numbers checked; Hydra's own part is still in it."""
@@ -153,8 +163,8 @@ class _Composer:
         return cfg
 
     def settings(self, overrides: list[str]) -> Settings:
-        """As every stage takes them."""
-        settings = build(_without_hydra(self.config(overrides)), Settings)
+        """As the stage takes them."""
+        settings = _checked(self.stage, self.config(overrides))
         if settings.plugins != self.plugins:
             what = "plugins= is set in a YAML file, and is read before those are."
             raise UserError(what, f"On the command line: plugins=[{','.join(settings.plugins)}]")
@@ -201,43 +211,22 @@ class _Composer:
 
 
 def _show_config(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> None:
-    """The configuration, Hydra's or both, as YAML."""
+    """The configuration, Hydra's or both, as YAML; a comment names the choice of each group."""
+    places = chosen(cfg.hydra.runtime.choices)
     shown: Any = {"job": _without_hydra(cfg.copy()), "hydra": cfg.hydra, "all": cfg}[part]
     if package is not None:
         shown = OmegaConf.select(shown, package)
         if not OmegaConf.is_config(shown):
             raise UserError(f"--package {package}: the configuration has no such part.", "--package variant")
+        heading = f"# {package}={places[package]}\n" if package in places else ""
+        places = {
+            place.removeprefix(f"{package}."): choice for place, choice in places.items() if place.startswith(f"{package}.")
+        }
+        sys.stdout.write(heading)
     try:
-        sys.stdout.write(OmegaConf.to_yaml(shown, resolve=resolve))
+        sys.stdout.write(annotated(OmegaConf.to_yaml(shown, resolve=resolve), places))
     except OmegaConfBaseException as error:
         raise explained(error) from None
-
-
-HELP = """aloll {stage}: {what}
-
-usage: aloll {stage} [group=choice] [key=value] …
-
-Groups, with the choice of this command line first:
-{groups}
-
-Options, as this command line sets them (the files in conf/ say what each means):
-{options}
-
-Also: -m for a sweep (key=a,b), -q, -v, --cfg job, --config-dir FOLDER with YAML of your own, --hydra-help.
-"""
-
-
-def _show_help(stage: str, hydra: Hydra, cfg: DictConfig) -> None:
-    """The stage's groups and options."""
-    choices = cfg.hydra.runtime.choices
-    groups = [group for group in hydra.list_all_config_groups() if not group.startswith(("hydra", "schema"))]
-    lines = []
-    for group in groups:
-        chosen = str(choices[group])
-        others = [option for option in hydra.config_loader.get_group_options(group) if option != chosen]
-        lines.append(f"  {group:11} {', '.join([chosen, *others])}")
-    options = OmegaConf.to_yaml(_without_hydra(cfg)).rstrip().replace("\n", "\n  ")
-    sys.stdout.write(HELP.format(stage=stage, what=STAGES[stage], groups="\n".join(lines), options=f"  {options}"))
 
 
 def run_stage(command: Command, settings: Settings, more_follow: bool = False) -> Any:
@@ -254,8 +243,7 @@ class _Task:
     def __call__(self, cfg: DictConfig) -> Any:
         load_plugins(self.plugins)  # a launcher may have sent it to another process
         register(Settings, GROUPS)
-        settings = build(_without_hydra(cfg), Settings)
-        return run_stage(self.command, settings, more_follow=True)
+        return run_stage(self.command, _checked(self.command.stage, cfg), more_follow=True)
 
 
 def _sweep(command: Command, composer: _Composer, overrides: list[str]) -> None:
@@ -288,6 +276,13 @@ def _check_jobs(composer: _Composer, overrides: list[str]) -> None:
     ]
     if configurations[0].options_chosen:
         chosen_keys(configurations[0].options_chosen, [flatten(plain(settings)) for settings in configurations])
+
+
+def _checked(stage: str, cfg: DictConfig) -> Settings:
+    """A composed configuration as dataclasses; what a stage makes of it, it can be made of."""
+    settings = build(_without_hydra(cfg), Settings)
+    check(settings, STAGES[stage].makes)
+    return settings
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:

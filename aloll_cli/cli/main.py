@@ -9,22 +9,30 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import textwrap
+from collections.abc import Mapping
 
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
-from aloll_cli.stages import STAGES
+from aloll_cli.stages import BESIDE, LINE, STAGES, Stage
 from aloll_cli.stopping import Interrupted, interruptible
 
 USAGE = """aloll fine-tunes language models by offline RL on reward-labelled text.
 
-usage: aloll STAGE [group=choice] [key=value] …
+usage: aloll STAGE [GROUP=CHOICE] [OPTION=VALUE] …
 
-{stages}
+The line of stages; each builds what is missing before it:
+{line}
 
-aloll STAGE --help     its groups and options
-aloll STAGE --cfg job  the configuration it would run
-aloll STAGE -m key=a,b one run for each value
-aloll STAGE -q         warnings, errors and results only; -v says more
+Other commands:
+{beside}
+
+  aloll STAGE --help          its options, with ranges and choices
+  aloll STAGE --cfg job       print the configuration that it would run
+  aloll STAGE -m OPTION=a,b   one run for each value
+  aloll STAGE -q              warnings, errors and results only (-v: more details)
+  aloll completion SHELL      completion for bash, zsh or fish
+  aloll --version
 """
 
 
@@ -36,8 +44,7 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        width = max(map(len, STAGES))
-        sys.stdout.write(USAGE.format(stages="\n".join(f"  {name:{width}}  {what}" for name, what in STAGES.items())))
+        sys.stdout.write(USAGE.format(line=_listed(LINE), beside=_listed(BESIDE)))
         return 0
     if arguments[0] == "--version":
         from aloll_cli import __version__
@@ -69,6 +76,13 @@ def run_command(arguments: list[str]) -> int:
     except Interrupted as stop:
         sys.stderr.write(f"aloll {stage}: stopped ({stop.reason}); what was finished is kept. Go on with: {command}\n")
         return stop.code
+
+
+def _listed(stages: Mapping[str, Stage]) -> str:
+    """Stages with a line each."""
+    return "\n".join(
+        textwrap.fill(stage.what, 80, initial_indent=f"  {name:19}", subsequent_indent=" " * 21) for name, stage in stages.items()
+    )
 
 
 def of_the_system(error: OSError) -> UserError:

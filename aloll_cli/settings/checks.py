@@ -1,6 +1,9 @@
-"""Checks for options that contradict each other."""
+"""Options that contradict each other, grouped by the artifact they decide: a stage is checked for what it makes, and no more."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
 from aloll_cli.models.adapters import Adapter, Given
@@ -8,8 +11,91 @@ from aloll_cli.models.base import Dtype, Model
 from aloll_cli.models.pretrained import Pretrained
 from aloll_cli.runtime.options import Attention
 from aloll_cli.schema import name_of
+from aloll_cli.settings.reference import AsLoaded, Trained, check_length
 from aloll_cli.training.sampling import All, Priority, Sampling
-from aloll_cli.variants.base import Pointwise, Reduction, Signal, Variant
+from aloll_cli.variants.base import Online, Pointwise, Reduction, Signal, Variant
+
+if TYPE_CHECKING:
+    from aloll_cli.settings.root import Settings
+
+
+def check(settings: Settings, artifacts: Iterable[str]) -> None:
+    """Raises UserError where the options contradict each other that decide some artifacts (attributes of Pipeline)."""
+    for found in dict.fromkeys(check for artifact in artifacts for check in CHECKS[artifact]):
+        found(settings)
+
+
+def check_texts(settings: Settings) -> None:
+    """Raises UserError where prompt and response do not fit into the model."""
+    task, limit = settings.task, settings.model.limit
+    needed = task.max_prompt_tokens + task.max_response_tokens + 1
+    if limit is not None and needed > limit:
+        raise UserError(*too_long(needed, limit, task.max_response_tokens))
+
+
+def check_rewards(settings: Settings) -> None:
+    """Raises UserError where the reward cannot score the task's responses."""
+    if settings.task.noise and not settings.reward.scores_text:
+        raise UserError(
+            "task.noise pairs responses with other prompts and has to score these pairs, but "
+            f"reward={name_of(settings.reward)} has stored rewards only.",
+            "task.noise=0, or a reward that scores text, such as reward=fitted",
+        )
+
+
+def check_reference(settings: Settings) -> None:
+    """Raises UserError where model, adapter and reference do not go together."""
+    reference = settings.reference
+    if isinstance(reference, Trained):
+        check_length(reference.updates, reference.epochs, "reference.")
+        _check_batch("reference.batch_size", reference.batch_size, settings.processes)
+    if isinstance(reference, AsLoaded) and settings.model.from_scratch:
+        raise UserError(
+            "reference=pretrained needs a pretrained model, but this one starts from scratch.",
+            "reference=trained, or model=pretrained",
+        )
+    check_attention(settings.attn, settings.model)
+    check_adapter(settings.model, settings.adapter)
+
+
+def check_values(settings: Settings) -> None:
+    """Raises UserError where V(x) cannot be estimated from such rewards, or no reward can exceed it."""
+    values, reward = settings.baseline, settings.reward
+    values.check(reward.range)
+    if values.sampled_on and not reward.scores_text:
+        raise UserError(
+            f"values={name_of(values)} needs rewards of new text; reward={name_of(reward)} has stored ones only.",
+            "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
+        )
+
+
+def check_policy(settings: Settings) -> None:
+    """Raises UserError where the method, its rewards and its batches do not go together."""
+    variant, reward = settings.variant, settings.reward
+    check_length(settings.updates, settings.epochs)
+    _check_batch("batch_size", settings.batch_size, settings.processes)
+    if settings.needs_values:
+        check_values(settings)
+    variant.check(reward.range, settings.batch_size)
+    check_weighting(variant, settings.sampling, settings.clamp, settings.weight_loss, settings.reduction)
+    if isinstance(variant, Online) and not reward.scores_text:
+        raise UserError(
+            f"variant={name_of(variant)} needs rewards of new text; reward={name_of(reward)} has stored ones only.",
+            "A variant that learns from logged responses, such as variant=seq, or reward=fitted",
+        )
+
+
+_DATA: tuple[Callable[[Settings], None], ...] = (check_texts,)
+_SCORED = (*_DATA, check_rewards)
+CHECKS = {
+    "examples": _DATA,
+    "rewards": _SCORED,
+    "reference": (*_DATA, check_reference),
+    "reference_logps": (*_DATA, check_reference),
+    "values": (*_SCORED, check_reference, check_values),
+    "policy": (*_SCORED, check_reference, check_policy),
+    "metrics": (*_SCORED, check_reference, check_policy),
+}
 
 
 def too_long(needed: int, limit: int, response: int) -> tuple[str, str]:
@@ -67,4 +153,11 @@ def check_weighting(variant: Variant, sampling: Sampling, clamp: bool, weight_lo
         raise UserError(
             f"reduction=mean is for methods that learn from single responses; {name} has its own reduction.",
             "reduction=sum",
+        )
+
+
+def _check_batch(name: str, size: int, processes: int) -> None:
+    if size < processes:
+        raise UserError(
+            f"{name}={size} is less than processes={processes}: some processes would have no responses.", "processes=1"
         )

@@ -27,9 +27,6 @@ class Trained(Reference):
     eval_every: int = field(metadata=COUNT)
     optimizer: Adamw
 
-    def __post_init__(self) -> None:
-        check_length(self.updates, self.epochs, "reference.")
-
 
 @dataclass(kw_only=True)
 class AsLoaded(Reference):
@@ -38,7 +35,10 @@ class AsLoaded(Reference):
 
 def check_length(updates: int | None, epochs: float | None, prefix: str = "") -> None:
     """Raises UserError unless exactly one of updates and epochs is set."""
-    if (updates is None) == (epochs is None):
+    if updates is None and epochs is None:
+        raise UserError(f"{prefix}updates and {prefix}epochs are both null: one of them must be set.", f"{prefix}updates=400")
+    if updates is not None and epochs is not None:
         raise UserError(
-            f"exactly one of {prefix}updates and {prefix}epochs must be set.", f"{prefix}updates=400 {prefix}epochs=null"
+            f"{prefix}updates={updates} and {prefix}epochs={epochs:g} are both set: one of them must be null.",
+            f"{prefix}updates=null {prefix}epochs={epochs:g}, or {prefix}epochs=null {prefix}updates={updates}",
         )

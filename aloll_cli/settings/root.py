@@ -5,21 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from aloll_cli.errors import UserError
 from aloll_cli.models.adapters import Adapter
 from aloll_cli.models.base import Model
 from aloll_cli.models.decoding import Generation
 from aloll_cli.rewards.base import Reward
 from aloll_cli.runtime.options import Runtime
-from aloll_cli.schema import COUNT, OPERATIONAL, SEED, name_of
-from aloll_cli.settings.checks import check_adapter, check_attention, check_weighting, too_long
+from aloll_cli.schema import COUNT, OPERATIONAL, SEED
 from aloll_cli.settings.choices import Format, References, Select, Split
-from aloll_cli.settings.reference import EPOCHS, AsLoaded, Reference, Trained, check_length
+from aloll_cli.settings.reference import EPOCHS, Reference
 from aloll_cli.tasks.base import Task
 from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import Sampling
 from aloll_cli.values.base import Values
-from aloll_cli.variants.base import Online, Reduction, Variant
+from aloll_cli.values.group import Group
+from aloll_cli.variants.base import Groupwise, Online, Pointwise, Reduction, Signal, Variant
 
 
 @dataclass(kw_only=True)
@@ -61,46 +60,23 @@ class Settings(Runtime):
     output_dir: str = field(metadata=OPERATIONAL)
     plugins: list[str] = field(metadata=OPERATIONAL)  # the code of their entries is part of every recipe that uses it
 
-    def __post_init__(self) -> None:
-        check_length(self.updates, self.epochs)
-        sizes = {"batch_size": self.batch_size}
-        if isinstance(self.reference, Trained):
-            sizes["reference.batch_size"] = self.reference.batch_size
-        for name, size in sizes.items():
-            if size < self.processes:
-                raise UserError(
-                    f"{name}={size} is less than processes={self.processes}: some processes would have no responses.",
-                    "processes=1",
-                )
-        if isinstance(self.reference, AsLoaded) and self.model.from_scratch:
-            raise UserError(
-                "reference=pretrained needs a pretrained model, but this one starts from scratch.",
-                "reference=trained, or model=pretrained",
-            )
-        check_attention(self.attn, self.model)
-        check_adapter(self.model, self.adapter)
-        needed = self.task.max_prompt_tokens + self.task.max_response_tokens + 1
-        if self.model.limit is not None and needed > self.model.limit:
-            raise UserError(*too_long(needed, self.model.limit, self.task.max_response_tokens))
-        self.values.check(self.reward.range)
-        if self.values.sampled_on and not self.reward.scores_text:
-            raise UserError(
-                f"values={name_of(self.values)} needs rewards of new text; reward={name_of(self.reward)} has stored ones only.",
-                "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
-            )
-        if self.task.noise and not self.reward.scores_text:
-            raise UserError(
-                "task.noise pairs responses with other prompts and has to score these pairs, but "
-                f"reward={name_of(self.reward)} has stored rewards only.",
-                "task.noise=0, or a reward that scores text, such as reward=fitted",
-            )
-        self.variant.check(self.reward.range, self.batch_size)
-        check_weighting(self.variant, self.sampling, self.clamp, self.weight_loss, self.reduction)
-        if isinstance(self.variant, Online) and not self.reward.scores_text:
-            raise UserError(
-                f"variant={name_of(self.variant)} needs rewards of new text; reward={name_of(self.reward)} has stored ones only.",
-                "A variant that learns from logged responses, such as variant=seq, or reward=fitted",
-            )
+    @property
+    def baseline(self) -> Values:
+        """V(x) as this configuration can estimate it.
+
+        Methods that compare the responses to a prompt do not train on V(x). Under a reward with stored ratings only, V(x) still
+        weights the likelihood by which their checkpoints are selected; where ``values`` would have to score generated
+        responses, the mean reward of the prompt's other responses takes its place there.
+        """
+        if isinstance(self.variant, Groupwise) and self.values.sampled_on and not self.reward.scores_text:
+            return Group()
+        return self.values
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether training or checkpoint selection reads V(x)."""
+        in_loss = isinstance(self.variant, Pointwise) and self.variant.signal is Signal.advantage
+        return in_loss or isinstance(self.variant, Online) or not self.reward.scores_text
 
     @property
     def options_chosen(self) -> list[str]:

@@ -1,17 +1,122 @@
-"""The stages (subcommands): one module each with ``run(settings, store)``, which asks the store for the artifacts it needs."""
+"""The stages: one module each with ``run(settings, store)``. A stage is a name for the artifacts it makes.
 
-STAGES = {
-    "train-reference": "fine-tune the reference policy π_ref by NLL; keep the checkpoint with the best validation NLL",
-    "score-rewards": "compute the reward of every logged response",
-    "precompute-values": "generate π_ref's samples, compute V(x) and the reference log-probs",
-    "train": "train a policy with one variant (loss)",
-    "evaluate": "generate responses to the test prompts with policy and reference, and compare them",
-    "report": "write an HTML page about one or more runs",
-    "run": "all of the above",
-    "compare": "compare evaluated runs: one row per method, paired differences, training costs",
-    "inspect": "show what the model will see: examples, lengths, truncation, duplicates, rewards",
-    "plan": "show what would be built, and which options differ from existing artifacts",
-    "ls": "list the artifacts under the output folder: state, size, age, and what uses them",
-    "clean": "remove unreferenced artifacts, after listing them and asking",
-    "export": "write the policy to a folder for from_pretrained, with a model card",
+What each stage reads is declared here, once: help, shell completion, checks and tests all take it from this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage does and which options it reads.
+
+    Attributes:
+        what: one line.
+        groups: its own groups of options.
+        options: its own options outside of any group.
+        makes: the artifacts that it builds, as attributes of Pipeline; only the options of these are checked against each other.
+        after: the stages before it, whose options it needs too.
+    """
+
+    what: str
+    groups: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+_TRAINED = ("train-reference", "score-rewards", "precompute-values", "train")
+
+LINE = {
+    "train-reference": Stage(
+        "fine-tune the reference policy π_ref by NLL; keep the best checkpoint by validation NLL",
+        groups=("task", "model", "reference", "adapter"),
+        makes=("reference",),
+    ),
+    "score-rewards": Stage(
+        "compute the reward of every logged response",
+        groups=("task", "reward", "model"),
+        makes=("rewards",),
+    ),
+    "precompute-values": Stage(
+        "generate π_ref's samples, compute V(x) and the reference log-probs",
+        groups=("values", "generation"),
+        makes=("values", "reference_logps"),
+        after=("train-reference", "score-rewards"),
+    ),
+    "train": Stage(
+        "train a policy with one variant (loss)",
+        groups=("variant", "sampling", "optimizer", "adapter", "generation"),
+        options=(
+            "seed", "updates", "epochs", "batch_size", "weight_loss", "clamp", "reduction",
+            "eval_every", "eval_prompts", "select",
+        ),
+        makes=("policy",),
+        after=_TRAINED[:3],
+    ),
+    "evaluate": Stage(
+        "generate responses to the test prompts with policy and reference, and compare them",
+        groups=("generation", "test_reward"),
+        options=("policy", "split", "references", "resamples"),
+        makes=("metrics",),
+        after=_TRAINED,
+    ),
+    "report": Stage(
+        "write an HTML page about one or more runs",
+        options=("runs", "against", "best_of"),
+        makes=("metrics",),
+        after=(*_TRAINED, "evaluate"),
+    ),
+}  # fmt: skip
+
+BESIDE = {
+    "compare": Stage(
+        "compare evaluated runs: one row per method, paired differences, training costs",
+        options=("runs", "against", "best_of", "format"),
+        after=(*_TRAINED, "evaluate"),
+    ),
+    "inspect": Stage(
+        "show what the model will see: examples, lengths, truncation, duplicates, rewards",
+        groups=("task",),
+        options=("format",),
+        makes=("examples", "rewards"),
+        after=("score-rewards",),
+    ),
+    "plan": Stage(
+        "show what would be built, and which options differ from existing artifacts",
+        makes=("metrics",),
+        after=(*_TRAINED, "evaluate"),
+    ),
+    "ls": Stage("list the artifacts under the output folder: state, size, age, and what uses them"),
+    "clean": Stage("remove unreferenced artifacts, after listing them and asking", options=("ask",)),
+    "export": Stage(
+        "write the policy to a folder for from_pretrained, with a model card",
+        options=("to", "merge", "policy"),
+        makes=("policy",),
+        after=_TRAINED,
+    ),
 }
+
+LINE["run"] = Stage(
+    "run all of the above",
+    groups=("task", "model", "reward", "values", "variant"),
+    options=(*LINE["train"].options, *LINE["evaluate"].options),
+    makes=("metrics",),
+    after=tuple(LINE),
+)
+
+STAGES = LINE | BESIDE
+
+# every stage reads these; none changes a result by more than rounding
+RUNNING = (
+    "output_dir", "plugins", "upstream", "busy", "verbosity", "processes", "threads", "micro_batch_size",
+    "gradient_checkpointing", "attn", "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints", "max_hours",
+)  # fmt: skip
+RUNNING_GROUPS = ("tracking",)
+
+
+def upstream(name: str) -> list[str]:
+    """The stages before one, in order."""
+    return [stage for stage in STAGES if stage in STAGES[name].after]
