@@ -12,3 +12,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(part for part in self.args if part)
+
+
+class NoStoredReward(UserError):
+    """A response without a stored reward where one is needed. Who knows the data adds which columns there are."""

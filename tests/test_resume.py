@@ -52,14 +52,14 @@ def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: 
     _, said = process.communicate()
     assert process.returncode == code
     last = said.strip().splitlines()[-1]
-    assert last == f"aloll train: stopped ({number.name}); what was finished is kept. Go on with: aloll train {' '.join(long)}"
+    assert last == f"aloll train: stopped ({number.name}); finished work is kept. Continue with: aloll train {' '.join(long)}"
     assert len(list(tmp_path.glob("outputs/reviews/policy/*.partial/checkpoints/update-*/optimizer.safetensors"))) == 1
 
 
 def test_the_end_of_max_hours_is_no_failure(tmp_path: Path):
     _, said = quick(tmp_path, "train", *SMALL, "updates=100000", "eval_every=100000", "max_hours=0.002")
     last = said.strip().splitlines()[-1]
-    assert last.startswith("aloll train: stopped (max_hours reached); what was finished is kept. Go on with: aloll train")
+    assert last.startswith("aloll train: stopped (max_hours reached); finished work is kept. Continue with: aloll train")
     assert not any(tmp_path.glob("outputs/reviews/policy/*/manifest.json"))
 
 
@@ -80,7 +80,7 @@ sys.addaudithook(hook)
 def test_a_signal_before_any_work_ends_the_command(tmp_path: Path, number: signal.Signals, code: int, module: str):
     _, said = run(tmp_path, "train", code=code, before=SIGNAL_AT.format(name=module, number=int(number)))
     assert said.strip().splitlines()[-1] == (
-        f"aloll train: stopped ({number.name}); what was finished is kept. Go on with: aloll train"
+        f"aloll train: stopped ({number.name}); finished work is kept. Continue with: aloll train"
     )
     assert "Traceback" not in said
     assert not any(tmp_path.rglob("*.partial"))

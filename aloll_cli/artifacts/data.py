@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.errors import UserError
+from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.files import write_json
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
@@ -47,6 +48,16 @@ class Data(Artifact):
 
     def inputs(self) -> dict[str, Artifact]:
         return {}
+
+    @contextmanager
+    def naming_columns(self) -> Iterator[None]:
+        """Where a stored reward is missing, say which columns the rows have."""
+        try:
+            yield
+        except NoStoredReward as error:
+            _, row = next(iter(self.source.rows(self._origins[0])))
+            what, hint = error.args
+            raise UserError(what, f"{hint}\nColumns of the data: {', '.join(map(str, row))}.") from None
 
     def make(self, job: Job) -> None:
         """Write ``<split>.parquet`` and counts.json. Raises UserError for a prompt in two splits and for an empty split."""

@@ -39,7 +39,8 @@ class FittedReward(Artifact):
         return {"data": self.data}
 
     def make(self, job: Job) -> None:
-        job.world.on_main(lambda: self._fit(job))
+        with self.data.naming_columns():
+            job.world.on_main(lambda: self._fit(job))
 
     def _fit(self, job: Job) -> None:
         train, validation = (raw_rows(load_data(job.path(self.data), split)) for split in ("train", "validation"))
@@ -53,7 +54,7 @@ class ScoredBy:
     """A reward with the artifact of its fitted state, if it has one."""
 
     def __init__(self, reward: Reward, data: Data) -> None:
-        self.reward = reward
+        self.reward, self.data = reward, data
         self.fitted = FittedReward(reward, data) if reward.is_fitted else None
 
     def inputs(self) -> dict[str, Artifact]:
@@ -99,7 +100,8 @@ class Rewards(Artifact):
 
     def make(self, job: Job) -> None:
         source = open_blocks(job.path(self.source) / self.table, [field.name for field in fields(Row)])
-        score_blocks(job, self.scored_by, self.table, source.num_rows, lambda start, stop: table_rows(source, start, stop))
+        with self.scored_by.data.naming_columns():
+            score_blocks(job, self.scored_by, self.table, source.num_rows, lambda start, stop: table_rows(source, start, stop))
         log_summary(job)
 
 

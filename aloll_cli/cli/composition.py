@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import re
 import sys
 import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
@@ -24,16 +22,18 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from aloll_cli.cli.execution import compare, execute
+from aloll_cli.cli.flags import Parser
 from aloll_cli.cli.help import StageHelp
+from aloll_cli.cli.hints import unknown
 from aloll_cli.cli.launching import WorkersFailed, run_workers
 from aloll_cli.cli.options import Catalogue
-from aloll_cli.cli.overrides import explained, named_plugins, parsed
+from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed
 from aloll_cli.cli.showing import annotated, chosen
 from aloll_cli.cli.validation import build, check_declared, declared_keys, register
 from aloll_cli.command import Command
 from aloll_cli.comparison.grouping import chosen_keys
 from aloll_cli.errors import UserError
-from aloll_cli.schema import flatten, plain, unknown_key
+from aloll_cli.schema import flatten, plain
 from aloll_cli.settings.checks import check
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.plugins import load_plugins
@@ -47,33 +47,6 @@ PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.\w+)(?:\.rewa
 OF_PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.(?P<name>\w+))\.")
 
 
-class _Parser(argparse.ArgumentParser):
-    """The flags; whatever has a key is an override."""
-
-    def __init__(self, stage: str) -> None:
-        super().__init__(f"aloll {stage}", add_help=False, allow_abbrev=False)
-        self.add_argument("overrides", nargs="*", metavar="key=value", help="GROUP=CHOICE or OPTION=VALUE")
-        self.add_argument("-h", "--help", action="store_true", help="the stage's options; --help all: upstream ones, too")
-        self.add_argument("-m", "--multirun", action="store_true", help="one run for each combination of key=a,b")
-        self.add_argument("-q", "--quiet", action="store_true", help="warnings, errors and results only")
-        self.add_argument("-v", "--verbose", action="store_true", help="say more")
-        self.add_argument("-c", "--cfg", choices=["job", "hydra", "all"], help="show the configuration and leave")
-        self.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
-        self.add_argument("-p", "--package", help="with --cfg: this part of it")
-        self.add_argument("-cn", "--config-name", help="another root file than config")
-        self.add_argument("-cd", "--config-dir", help="a folder with YAML of your own")
-        self.add_argument("--hydra-help", action="store_true", help="Hydra's own help")
-
-    def error(self, message: str) -> NoReturn:
-        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-        found = re.search(r"unrecognized arguments: (\S+)", message)
-        close = difflib.get_close_matches(found[1], flags, n=1) if found else []
-        what = f"there is no flag {found[1]}." if found else f"{message}."
-        raise UserError(
-            what, f"Did you mean {close[0]}?" if close else f"{self.prog} --help lists options; flags: {', '.join(flags)}."
-        )
-
-
 def enter_hydra(command: Command) -> int:
     """Parse, compose and run; returns the exit code.
 
@@ -81,7 +54,7 @@ def enter_hydra(command: Command) -> int:
         UserError: whatever is wrong with the command line or the configuration.
         Interrupted: a signal, or the end of ``max_hours``.
     """
-    parser = _Parser(command.stage)
+    parser = Parser(command)
     args = parser.parse_intermixed_args(list(command.arguments))
     if args.quiet and args.verbose:
         raise UserError("-q and -v contradict each other.", str(command.but(command.stage, "-q", "--quiet")))
@@ -159,6 +132,9 @@ class _Composer:
                 cfg = self.hydra.compose_config(config_name=self.name, overrides=overrides, run_mode=mode)
         except self.COMPLAINTS as error:
             raise self._explained(error, overrides) from error
+        for group, entries in GROUPS.items():
+            if cfg.get(group) is not None and OmegaConf.get_type(cfg, group) not in entries.values():
+                raise no_schema(f"{group}/{cfg.hydra.runtime.choices[group]}.yaml")
         check_declared(_without_hydra(cfg.copy()), Settings)
         return cfg
 
@@ -180,14 +156,14 @@ class _Composer:
         cfg = self.config(chosen, multirun=True)
         for part in [*filter(None, found), *options]:
             if OmegaConf.select(cfg, f"{part['role']}.parts") is None:
-                what = f"{part['part']} is no option of the {part['role']} chosen here."
+                what = f"{part['part']} is not an option of this configuration's {part['role']}."
                 raise UserError(what, f"Parts belong to {part['role']}=mixed.")
         named = {part["part"] for part in filter(None, found)}
         for option in options:
             parts = OmegaConf.select(cfg, f"{option['role']}.parts")
             if option["part"] not in named and option["name"] not in parts:
                 listed = f" Parts here: {', '.join(parts)}." if parts else ""
-                raise UserError(f"{option['part']} is no reward yet.", f"Choose one: {option['part']}=vader.{listed}")
+                raise UserError(f"{option['part']} has no reward.", f"Choose one: {option['part']}=vader.{listed}")
         there = cfg.hydra.runtime.choices
         places = [f"reward@{part['part']}.reward" if part else "" for part in found]
         return [
@@ -205,9 +181,10 @@ class _Composer:
         owners = [name for name, cls in GROUPS.get(group, {}).items() if option in {f.name for f in fields(cls)}]
         if owners and found[1] not in known:
             return UserError(
-                f"{found[1]} is no option of the {group} chosen here.", f"It belongs to {group}={' or '.join(owners)}."
+                f"{found[1]} is not an option of this configuration's {group}.", f"It belongs to {group}={' or '.join(owners)}."
             )
-        return unknown_key(found[1], [*known, *GROUPS])
+        typed = next((o.partition("=")[2] for o in overrides if o.lstrip("+").startswith(f"{found[1]}=")), "")
+        return unknown(found[1], typed, [*known, *GROUPS])
 
 
 def _show_config(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> None:

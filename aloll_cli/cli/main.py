@@ -35,6 +35,12 @@ Other commands:
   aloll --version
 """
 
+ELSEWHERE = {  # what other tools call a stage
+    "sft": "train-reference", "finetune": "train", "fit": "train", "values": "precompute-values", "test": "evaluate",
+    "generate": "evaluate", "predict": "evaluate", "list": "ls", "rm": "clean", "remove": "clean", "prune": "clean",
+    "gc": "clean", "save": "export", "diff": "compare", "show": "inspect", "data": "inspect", "dry-run": "plan",
+}  # fmt: skip
+
 
 def main() -> None:
     """The console script. Exit code 2 for the user's mistakes, 130 and 143 for Ctrl-C and SIGTERM."""
@@ -54,11 +60,13 @@ def run_command(arguments: list[str]) -> int:
     stage = arguments[0]
     command = Command(stage, tuple(arguments[1:]))
     try:
+        if stage == "completion":
+            from aloll_cli.cli.completion import script
+
+            sys.stdout.write(script(" ".join(arguments[1:])))
+            return 0
         if stage not in STAGES:
-            close = difflib.get_close_matches(stage, STAGES, n=1)
-            raise UserError(
-                f'there is no stage "{stage}".', f"Did you mean aloll {close[0]}?" if close else "aloll --help lists the stages."
-            )
+            raise UserError(f'there is no stage "{stage}".', _meant(stage))
         with interruptible():
             from aloll_cli.cli.composition import enter_hydra
 
@@ -74,8 +82,20 @@ def run_command(arguments: list[str]) -> int:
         sys.stderr.write(f"aloll {stage}: {of_the_system(error)}\n")
         return 2
     except Interrupted as stop:
-        sys.stderr.write(f"aloll {stage}: stopped ({stop.reason}); what was finished is kept. Go on with: {command}\n")
+        sys.stderr.write(f"aloll {stage}: stopped ({stop.reason}); finished work is kept. Continue with: {command}\n")
         return stop.code
+
+
+def _meant(word: str) -> str:
+    """What to type instead of a word that is no stage."""
+    if word in ELSEWHERE:
+        return f"Did you mean aloll {ELSEWHERE[word]}?"
+    begun = [stage for stage in STAGES if word and stage.startswith(word)]
+    close = difflib.get_close_matches(word, STAGES, n=1)
+    if "=" in word or word.startswith("-"):
+        return f"The stage comes first: aloll run {word}"
+    found = begun or close
+    return f"Did you mean {' or '.join(f'aloll {stage}' for stage in found)}?" if found else "aloll --help lists the stages."
 
 
 def _listed(stages: Mapping[str, Stage]) -> str:

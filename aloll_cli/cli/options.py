@@ -97,6 +97,8 @@ class Catalogue:
 
     def about(self, group: str) -> str:
         """What is chosen from a group: what the root file says of it, or the class that its choices share."""
+        if group == "experiment":
+            return "a set of options for one experiment"
         if group in SECOND:
             return self._file("config").lines[group].comment
         hint = _hints(Settings)[group]

@@ -1,4 +1,4 @@
-"""Overrides, checked one by one before Hydra composes them; and what OmegaConf says about a value, in a user's words."""
+"""Overrides, checked one by one before Hydra composes them; and errors of Hydra and OmegaConf in plain words."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from hydra.errors import HydraException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from aloll_cli.cli.validation import needed
+from aloll_cli.cli.hints import example, unknown
+from aloll_cli.cli.validation import expected
 from aloll_cli.errors import UserError
-from aloll_cli.schema import unknown_key
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
 
 EMPTY = ("test_reward", "experiment")  # groups that may have no choice
 
 
-# a value that means nothing to Hydra's grammar is text: a path with ~, blanks or accents needs no quotes of its own
+# a value without special characters of Hydra's grammar is a string: paths with ~, spaces or accents need no quotes
 TEXT = re.compile(r"(?P<key>\+{0,2}[\w.@/]+)=(?P<value>[^\[\]{}()'\",$\\\\=]+)")
 
 
@@ -34,7 +34,7 @@ def parsed(hydra: Hydra, overrides: list[str], multirun: bool) -> list[Override]
     """Every override of a command line.
 
     Raises:
-        UserError: one cannot be read, takes an option away, is a sweep without ``-m``, or chooses what is not there.
+        UserError: one cannot be read, removes an option, is a sweep without ``-m``, or names a choice that does not exist.
     """
     found = [_parsed(hydra, text) for text in overrides]
     for override in found:
@@ -66,7 +66,9 @@ def named_plugins(overrides: list[str]) -> list[str]:
 
 def _parsed(hydra: Hydra, text: str) -> Override:
     if not text.strip("+~ ") or not re.match(r"[+~ ]*[^=+~ ][^=]*=|[+~ ]*~", text):
-        raise UserError(f'"{_short(text)}" is no override.', "An override is group=choice or key=value: seed=2")
+        choices = [f"{group}={text}" for group in GROUPS if text in hydra.config_loader.get_group_options(group)]
+        hint = f"Did you mean {' or '.join(choices)}?" if choices else "Write GROUP=CHOICE or OPTION=VALUE, such as seed=2"
+        raise UserError(f'"{_short(text)}" is not an override.', hint)
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     found = TEXT.fullmatch(text)
     as_text = f"{found['key']}='{found['value']}'" if found and found["value"].isprintable() else text
@@ -75,26 +77,26 @@ def _parsed(hydra: Hydra, text: str) -> Override:
             return parser.parse_override(form)
     key, _, value = text.partition("=")
     quoted = shlex.quote(f'"{value}"') if value and not set(value) & set('"\\') else None
-    hint = f"Text with signs in it needs quotes of its own: {key}={quoted}" if quoted else f"{key}=…"
+    hint = f"Quote values with special characters: {key}={quoted}" if quoted else example(key.strip("+ "))
     raise UserError(f'"{_short(text)}" cannot be read as key=value.', _short(hint, 120))
 
 
 def _check(hydra: Hydra, override: Override, multirun: bool) -> None:
     text, key = str(override.input_line), override.key_or_group
     if override.is_delete():
-        raise UserError(f"{_short(text)}: an option cannot be taken away.", f"Set it to what you want: {key}=…")
+        raise UserError(f"{_short(text)}: options cannot be removed.", f"Set it to another value: {example(key)}")
     if override.is_sweep_override():
         if not multirun:
-            raise UserError(f"{_short(text)} is a sweep over several values.", f"Add -m: aloll … -m {_short(text)}")
-        return  # its jobs are looked at one by one
+            raise UserError(f"{_short(text)} has several values.", f"For one run per value, add -m: -m {_short(text)}")
+        return  # its jobs are checked one by one
     if key in (*GROUPS, "experiment") or key.startswith("hydra/"):
         _check_choice(hydra, override)
     if "\0" in text:
-        raise UserError(f"{_short(text)} holds a null character.", f"{key}=…")
+        raise UserError(f"{_short(text)} contains a null character.", example(key))
 
 
 def _chooses_nothing(override: Override) -> bool:
-    """Whether it leaves a group empty that is empty anyway; Hydra has no word for that."""
+    """Whether it sets a group without a choice to null, which Hydra refuses."""
     place = override.package or override.key_or_group
     return place in EMPTY and override.value() is None and not override.is_delete()
 
@@ -109,7 +111,7 @@ def _check_choice(hydra: Hydra, override: Override) -> None:
         return
     if isinstance(value, str) and value in options:
         if (override.is_add() or override.is_force_add()) and ".parts." not in place:
-            raise UserError(f"{override.input_line}: {place} has a choice already.", f"{place}={value}")
+            raise UserError(f"{override.input_line}: {place} already has a choice.", f"{place}={value}")
         return
     shown = "null" if value is None else str(override.input_line).partition("=")[2]
     close = difflib.get_close_matches(shown, options, n=1)
@@ -119,7 +121,7 @@ def _check_choice(hydra: Hydra, override: Override) -> None:
 
 
 def explained(error: Exception) -> UserError:
-    """What Hydra or OmegaConf have against a configuration, as a user needs it."""
+    """An error of Hydra or OmegaConf in plain words."""
     first = next(iter(str(error).strip().splitlines()), "")
     if found := re.match(r"In '([^']+)': \w+ raised while composing config:", first):
         return _in_file(f"{found[1]}.yaml", str(error).partition("\n")[2])
@@ -129,11 +131,11 @@ def explained(error: Exception) -> UserError:
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and is_dataclass(cause.object_type):
             return _unknown_in(cause.object_type, key)
         merging = re.match(r"Error merging override (.*)", first)
-        return UserError(f"{_short(merging[1]) if merging else key}: {needed(str(cause))}.", f"{key}=…")
+        return UserError(f"{_short(merging[1]) if merging else key}: {expected(str(cause))}.", example(key))
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark
         where = f"{Path(mark.name).name}, line {mark.line + 1}: " if mark else ""
-        return UserError(f"{where}this is no YAML: {error.problem}.", "Correct the file.")
+        return UserError(f"{where}not valid YAML: {error.problem}.", "Correct the file.")
     what, hint = next(((what, hint) for pattern, (what, hint) in KNOWN.items() if re.search(pattern, str(error))), (None, None))
     text = re.sub(r"https?://\S+|Config search path:.*", "", " ".join(str(error).split()))
     return UserError(
@@ -143,16 +145,15 @@ def explained(error: Exception) -> UserError:
 
 
 def _in_file(file: str, complaint: str) -> UserError:
-    """What OmegaConf has against one YAML file; all it leaves is a text."""
+    """An error of OmegaConf about one YAML file, of which only its text is left."""
     found = dict(re.findall(r"(full_key|object_type)[:=] ?(\S*)", complaint))
     key, owner = found.get("full_key", ""), _option_class(found.get("object_type", ""))
     if not re.match(r"Key '", complaint) or owner is None:
-        return UserError(f"{file}: {key}{': ' if key else ''}{needed(complaint)}.", "Correct the file.")
+        return UserError(f"{file}: {key}{': ' if key else ''}{expected(complaint)}.", "Correct the file.")
     if owner is not Settings and not any(owner in entries.values() for entries in GROUPS.values()):
-        group = file.partition("/")[0]
-        return UserError(f"{file} has no schema.", f'Begin it with: defaults: ["/schema/{group}/NAME@_here_"]')
+        return no_schema(file, key)
     if key in (*GROUPS, "experiment") and file.startswith(f"{key}/"):
-        return UserError(f"{file} sets nothing that is an option.", "Begin an experiment with the line: # @package _global_")
+        return UserError(f"{file} sets no option: its keys are not at the root.", "Begin it with the line: # @package _global_")
     unknown = _unknown_in(owner, key)
     return UserError(f"{file}: {unknown.args[0]}", unknown.args[1])
 
@@ -166,7 +167,23 @@ def _option_class(name: str) -> Any:
 
 def _unknown_in(owner: Any, key: str) -> UserError:
     parent = key.rpartition(".")[0]
-    return unknown_key(key, [f"{parent}.{field.name}" if parent else field.name for field in fields(owner)])
+    return unknown(key, "", [f"{parent}.{field.name}" if parent else field.name for field in fields(owner)])
+
+
+def no_schema(file: str, key: str = "") -> UserError:
+    """The error for a file of a group that does not say which options it sets; ``key`` is one of them."""
+    group, _, name = file.removesuffix(".yaml").partition("/")
+    if group == "schema":
+        return UserError(
+            f"/{group}/{name} stands in a defaults list without its place.", f'Write it there as "/{group}/{name}@_here_"'
+        )
+    entries = GROUPS[group]
+    option = key.rpartition(".")[2]
+    fitting = [name] if name in entries else [n for n, cls in entries.items() if option in {f.name for f in fields(cls)}]
+    lines = [f'["/schema/{group}/{entry}@_here_"]' for entry in fitting or entries]
+    return UserError(
+        f"{file} has no schema: its defaults list does not name one.", f"Begin it with: defaults: {' or '.join(lines)}"
+    )
 
 
 NAMES = "The names are those of the files in conf/ and in your --config-dir, without .yaml."
@@ -174,12 +191,12 @@ KNOWN = {  # by a pattern of Hydra's: what is wrong, where its own words do not 
     r"Cannot find primary config": (None, f"--config-name NAME. {NAMES}"),
     r"Could not (?:find|load)": (None, NAMES),
     r"Multiple values for": (None, "Choose each group once."),
-    r"sweep type": ("this sweeper takes lists only.", "-m key=a,b"),
+    r"sweep type": ("this sweeper takes lists only.", "-m seed=1,2"),
     r"Unexpected type for root: NoneType": (
-        "an option was set of a group without a choice.",
+        "an option was set, but its group has no choice yet.",
         "Choose first: adapter=lora adapter.r=8, or test_reward=fitted test_reward.alpha=3",
     ),
-    r"recursion depth": ("the YAML files name each other without end.", "Correct their defaults lists."),
+    r"recursion depth": ("the defaults lists of YAML files include each other in a circle.", "Correct these lists."),
     r"Invalid defaults list|Expected header format": (None, "The files in conf/ show how a file begins."),
     r"codec can't decode": ("a YAML file is not UTF-8.", "Save the files of your --config-dir as UTF-8."),
 }  # fmt: skip

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aloll_cli.cli.hints import example, how_to_set, unknown
 from aloll_cli.errors import UserError
-from aloll_cli.schema import ANY_INTEGER, ANY_NUMBER, Interval, T, flatten, unknown_key
+from aloll_cli.schema import ANY_INTEGER, ANY_NUMBER, Interval, T, flatten
 
 
 def register(root: type, groups: Mapping[str, Mapping[str, type]]) -> None:
@@ -33,20 +34,20 @@ def check_declared(cfg: Any, root: type) -> None:
 
     if OmegaConf.get_type(cfg) is not root:
         raise UserError("the root file of the configuration has no schema.", "Begin it with: defaults: [schema/root, _self_, …]")
-    for key, known in _undeclared(cfg, ""):
-        raise unknown_key(key, known)
+    for key, typed, known in _undeclared(cfg, ""):
+        raise unknown(key, typed, known if "." in key else [*known, *declared_keys(cfg)])
     try:
         for key, value, interval in _out_of_range(cfg, ""):
-            raise UserError(f"{key} {interval.against(value)}, got {value}.", f"{key}={_example(interval)}")
+            raise UserError(f"{key} {interval.against(value)}, got {value}.", _inside(key, interval))
     except OmegaConfBaseException as error:
-        raise UserError(f"{_full_key(error)}: {needed(str(error))}.", f"{_full_key(error)}=…") from None
+        raise UserError(f"{_full_key(error)}: {expected(str(error))}.", example(_full_key(error))) from None
 
 
 def build(cfg: Any, root: type[T]) -> T:
     """Turn a composed configuration into checked dataclasses.
 
     Raises:
-        UserError: an undeclared key (behind ``+`` too), a value that is missing or out of range, or a contradiction.
+        UserError: an undeclared key (also one added by ``+``), or a value that is missing, of another type or out of range.
     """
     from omegaconf import MissingMandatoryValue, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -56,9 +57,9 @@ def build(cfg: Any, root: type[T]) -> T:
         settings = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
         key = _full_key(error)
-        raise UserError(f'"{key}" has no value.', f"Set it: {key}=…") from None
+        raise UserError(f"{key} has no value.", how_to_set(key)) from None
     except OmegaConfBaseException as error:
-        raise UserError(f"{_full_key(error)}: {needed(str(error))}.", f"{_full_key(error)}=…") from None
+        raise UserError(f"{_full_key(error)}: {expected(str(error))}.", example(_full_key(error))) from None
     assert isinstance(settings, root)
     return settings
 
@@ -68,35 +69,35 @@ def _full_key(error: Any) -> str:
     return str(getattr(error, "full_key", None) or (found.group(1) if found else "?"))
 
 
-def needed(complaint: str) -> str:
-    """What OmegaConf would have taken instead, in plain words."""
+def expected(complaint: str) -> str:
+    """What OmegaConf would have accepted, in plain words."""
     line = complaint.strip().splitlines()[0] if complaint.strip() else ""
     if found := re.search(r"could not be converted to (\w+)", line):
-        kinds = {"Integer": "a whole number is needed", "Float": "a number is needed"}
-        return kinds.get(found[1], "another kind of value is needed")
+        kinds = {"Integer": "expected an integer", "Float": "expected a number"}
+        return kinds.get(found[1], "expected another type of value")
     if found := re.search(r"expected one of \[(.*)\]", line):
-        return f"one of {found[1]} is needed"
+        return f"expected one of {found[1]}"
     if "is not a valid bool" in line:
-        return "true or false is needed"
+        return "expected true or false"
     if "is not Optional" in line:
-        return "a value is needed; null is none"
+        return "expected a value, not null"
     if "Cannot merge DictConfig with ListConfig" in line:
-        return "keys with values are needed, or a list where a list belongs"
+        return "expected options with values; a list only where the option is one"
     if "is not a ListConfig" in line:
-        return "a list is needed: [a,b]"
+        return "expected a list, such as [a,b]"
     if found := re.search(r"Environment variable '(\w+)' not found", line):
-        return f"the environment has no {found[1]}"
+        return f"the environment variable {found[1]} is not set"
     if found := re.search(r"Interpolation key '([^']+)' not found", line):
-        return f'the interpolation names "{found[1]}", which is no option'
+        return f'the interpolation names "{found[1]}", which is not an option'
     if "Cannot convert" in line and "to string" in line:
-        return "text is needed"
+        return "expected a string"
     if "is not a subclass of" in line:
-        return "a group's choice stands in the defaults list of a file: override /group: choice"
-    return "this value does not fit"
+        return "the choice of a group belongs into the defaults list of the file: override /group: choice"
+    return "invalid value"
 
 
-def _undeclared(node: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """Keys that ``+`` or a YAML smuggled past the schema, with the keys declared beside them."""
+def _undeclared(node: Any, prefix: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Keys that ``+`` or a YAML file added against the schema, with their values and the declared keys of the same level."""
     from omegaconf import DictConfig, OmegaConf
 
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
@@ -106,13 +107,14 @@ def _undeclared(node: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
     known = [f.name for f in dataclasses.fields(declared)] if dataclasses.is_dataclass(declared) else list(map(str, node))
     for key in map(str, node):
         if key not in known:
-            yield f"{prefix}{key}", [f"{prefix}{name}" for name in known]
+            value = node._get_node(key)
+            yield f"{prefix}{key}", "" if OmegaConf.is_config(value) else str(value), [f"{prefix}{name}" for name in known]
         elif not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
             yield from _undeclared(node._get_node(key), f"{prefix}{key}.")
 
 
 def _out_of_range(node: Any, prefix: str) -> Iterator[tuple[str, float, Interval]]:
-    """Numbers outside of what their fields declare; where nothing is declared, NaN, infinity and huge integers."""
+    """Numbers outside the range that their fields declare; where none is declared, NaN, infinity and huge integers."""
     from omegaconf import DictConfig, OmegaConf
 
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
@@ -131,9 +133,10 @@ def _out_of_range(node: Any, prefix: str) -> Iterator[tuple[str, float, Interval
         yield from _out_of_range(value, f"{prefix}{name}.")
 
 
-def _example(interval: Interval) -> str:
+def _inside(key: str, interval: Interval) -> str:
+    """An option with a number that it may have."""
     number = interval.proposal()
-    return "…" if number is None else f"{number:g}"
+    return example(key) if number is None else f"{key}={number:g}"
 
 
 def declared_keys(cfg: Any) -> list[str]:

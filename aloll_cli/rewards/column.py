@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aloll_cli.errors import UserError
+from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.schema import numbers
 
@@ -73,7 +73,7 @@ class _ColumnScorer(Scorer):
 def stored_reward(row: Row) -> float:
     """The stored reward of a row. Raises UserError if it has none."""
     if row.stored is None:
-        raise UserError(
+        raise NoStoredReward(
             f"example {row.id} has no stored reward.",
             "Choose a reward that scores text, such as reward=vader; or store one in every row, in the column named by "
             "task.columns.reward (task=local).",

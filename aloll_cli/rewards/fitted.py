@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.errors import UserError
+from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import stored_reward
 from aloll_cli.schema import COUNT, numbers
@@ -232,7 +232,7 @@ def with_reward(rows: Sequence[Row], split: str) -> list[Row]:
     """The rows with a stored reward. Raises UserError if there are none."""
     found = [row for row in rows if row.stored is not None]
     if not found:
-        raise UserError(
+        raise NoStoredReward(
             f"no response of the {split} split has a stored reward to fit on.",
             "Name the column of the reward (task=local: task.columns.reward, task=comet: task.reward_column), or choose a reward "
             "that needs none: reward=vader",

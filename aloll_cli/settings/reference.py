@@ -40,5 +40,5 @@ def check_length(updates: int | None, epochs: float | None, prefix: str = "") ->
     if updates is not None and epochs is not None:
         raise UserError(
             f"{prefix}updates={updates} and {prefix}epochs={epochs:g} are both set: one of them must be null.",
-            f"{prefix}updates=null {prefix}epochs={epochs:g}, or {prefix}epochs=null {prefix}updates={updates}",
+            f"{prefix}updates=null {prefix}epochs={epochs:g}",
         )
