@@ -33,7 +33,9 @@ SOURCES = {module: ast.parse(file.read_text()) for module, file in FILES.items()
 def room(module):
     """The package that a module stands in; the ground for those in none, and for the package's own face."""
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] not in GROUND | {"__main__"} else ""
+    if parts[1:] == ["__main__"]:
+        return "cli"  # python -m aloll_cli
+    return parts[1] if len(parts) > 1 and parts[1] not in GROUND else ""
 
 
 def is_for_type_checking(node):

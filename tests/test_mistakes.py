@@ -81,6 +81,11 @@ def checked(folder: Path, code: int, stderr: str) -> str:
 COMMANDS = [
     # flags and stages
     ("tran", r'aloll tran: there is no stage "tran"\.\nDid you mean aloll train\?'),
+    ("score", r'there is no stage "score"\.\nDid you mean aloll score-rewards\?'),
+    ("eval", r"Did you mean aloll evaluate\?"),
+    ("list", r"Did you mean aloll ls\?"),
+    ("task=hha", r"The stage comes first: aloll run task=hha$"),
+    ("completion", r"completion needs the name of a shell\.\naloll completion bash or zsh or fish"),
     ("train --bogus", r"there is no flag --bogus\."),
     ("train --xyzzy", r"there is no flag --xyzzy\.\naloll train --help lists options; flags: --help,"),
     ("train --multirn", r"there is no flag --multirn\.\nDid you mean --multirun\?"),
@@ -90,20 +95,21 @@ COMMANDS = [
     ("train --config-name mine", r"Cannot find primary config 'mine'.*\n--config-name NAME\. The names are those of the files"),
     ("train -q -v", r"-q and -v contradict each other\.\naloll train -v"),
     # overrides that cannot be read
-    ("train seed", r'"seed" is no override\.\nAn override is group=choice or key=value: seed=2'),
-    ("train seed=[1", r'"seed=\[1" cannot be read as key=value\.\nText with signs in it needs quotes of its own: seed='),
+    ("train seed", r'"seed" is not an override\.\nWrite GROUP=CHOICE or OPTION=VALUE, such as seed=2'),
+    ("train hha", r'"hha" is not an override\.\nDid you mean task=hha\?'),
+    ("train seed=[1", r'"seed=\[1" cannot be read as key=value\.\nQuote values with special characters: seed='),
     ("train é=~", r'"é=~" cannot be read as key=value'),
     ("train a..b=~x", r'"a..b=~x" cannot be read as key=value'),
     ("train --resolve", r"--resolve and --package belong to --cfg\.\naloll train --cfg job"),
-    ("train ~seed", r"~seed: an option cannot be taken away\.\nSet it to what you want: seed=…"),
-    ("train seed=1,2", r"seed=1,2 is a sweep over several values\.\nAdd -m: aloll … -m seed=1,2"),
+    ("train ~seed", r"~seed: options cannot be removed\.\nSet it to another value: seed=1"),
+    ("train seed=1,2", r"seed=1,2 has several values\.\nFor one run per value, add -m: -m seed=1,2"),
     # choices of groups
     ("train variant=sq", r"variant=sq: there is no such choice\.\nDid you mean variant=seq\? Choices: alol, dpo, dpo_ref_free,"),
     ("train variant=null", r"variant=null: there is no such choice\.\n.*Choices: alol, dpo, dpo_ref_free,"),
     ("train optimizer=3", r"optimizer=3: there is no such choice\.\nChoices: adamw\."),
     ("train task=revews", r"task=revews: there is no such choice\.\nDid you mean task=reviews\?"),
     ("train variant=[seq,kl]", r"variant=\[seq,kl\]: there is no such choice"),
-    ("train +variant=kl", r"\+variant=kl: variant has a choice already\.\nvariant=kl"),
+    ("train +variant=kl", r"\+variant=kl: variant already has a choice\.\nvariant=kl"),
     ("train variant@x=seq", r'there is no option "variant@x"\.'),
     ("train task.noise=1", r"task\.noise must lie in \[0, 1\), got 1\.0\.\ntask\.noise=0\.25"),
     ("train task.noise=0.5 reward=column values=data", r"reward=column has stored rewards only\.\ntask\.noise=0, or"),
@@ -120,37 +126,63 @@ COMMANDS = [
     ("train varaint=seq", r'there is no option "varaint"\.\nDid you mean variant\?'),
     ("train nosuch=1", r'there is no option "nosuch"\.\naloll STAGE --help lists the options\.'),
     ("train --cfg job +sede=3", r'there is no option "sede"\.\nDid you mean seed\?'),
-    ("train variant=nll variant.clip=0.5", r"variant.clip is no option of the variant chosen here\.\nIt belongs to variant=alol or"),
-    ("train model.path=gpt2", r"model.path is no option of the model chosen here\.\nIt belongs to model=pretrained\."),
-    ("train values=constant values.epochs=2", r"values.epochs is no option of the values .*\nIt belongs to values=data or head\."),
-    ("train adapter.r=8", r"set of a group without a choice\.\nChoose first: adapter=lora adapter\.r=8"),
+    ("train variant=nll variant.clip=0.5", r"variant.clip is not an option of this configuration's variant\.\nIt belongs to variant=alol or"),
+    ("train model.path=gpt2", r"model.path is not an option of this configuration's model\.\nIt belongs to model=pretrained\."),
+    ("train values=constant values.epochs=2", r"values.epochs is not an option of .* values\.\nIt belongs to values=data or head\."),
+    ("train adapter.r=8", r"an option was set, but its group has no choice yet\.\nChoose first: adapter=lora adapter\.r=8"),
     ("train adapter=lora adapter.r=0", r"adapter\.r must be at least 1, got 0"),
     ("train adapter=lora adapter.targets=[]", r"adapter\.targets is empty"),
     ("train adapter=pretrained", r"adapter=pretrained needs an adapter to start from\.\nmodel\.adapter=FOLDER"),
     ("train model=pretrained model.path=X model.adapter=Y", r"is only trained with adapter=pretrained\.\nadapter=pretrained"),
     ("train model=pretrained model.path=X model.quantization=nf4", r"4-bit weights cannot be trained, only an adapter\.\nadapter=lora"),
     ("train attn=flash_attention_2", r"supports 16 bits only\.\nmodel\.dtype=bfloat16"),
-    ("train test_reward.alpha=3", r"set of a group without a choice\.\nChoose first: adapter=lora adapter\.r=8, or test_reward=fitted"),
+    ("train test_reward.alpha=3", r"its group has no choice yet\.\nChoose first: adapter=lora adapter\.r=8, or test_reward=fitted"),
+    # names of other libraries
+    ("train lr=1e-4", r'there is no option "lr"\.\nHere it is: optimizer\.lr=1e-4$'),
+    ("train +learning_rate=1e-4", r"Here it is: optimizer\.lr=(1e-4|0\.0001)$"),
+    ("train training.lr=1e-4", r"Here it is: optimizer\.lr=1e-4$"),
+    ("train --learning_rate 1e-4", r"there is no flag --learning_rate\.\nOptions have no dashes: optimizer\.lr=1e-4$"),
+    ("train --seed=3", r"there is no flag --seed\.\nOptions have no dashes: seed=3$"),
+    ("train steps=100", r"Here it is: updates=100$"),
+    ("train max_steps=100", r"Here it is: updates=100$"),
+    ("train num_train_epochs=3", r"Here it is: updates=null epochs=3$"),
+    ("train per_device_train_batch_size=8", r"Here it is: batch_size=8$"),
+    ("train gradient_accumulation_steps=2", r"Here it is: micro_batch_size=4$"),
+    ("train model_name_or_path=gpt2", r"Here it is: model=pretrained model\.path=gpt2$"),
+    ("train dataset=rows.jsonl", r"Here it is: task=local task\.path=rows\.jsonl$"),
+    ("train bf16=true", r"Here it is: model\.dtype=bfloat16$"),
+    ("train lora_r=8", r"Here it is: adapter=lora adapter\.r=8$"),
+    ("train output=here", r"Here it is: output_dir=here$"),
+    ("train report_to=wandb", r"Here it is: tracking=wandb$"),
+    ("train max_length=512", r"Here it is: task\.max_prompt_tokens=384 task\.max_response_tokens=128$"),
+    ("train beta=0.1", r"Here it is: variant=kl variant\.beta=0\.1$"),
+    ("train variant=dpo beta=0.2", r"Here it is: variant\.beta=0\.2$"),
+    ("train warmup_steps=10", r"Here it is: optimizer\.warmup_updates=10$"),
+    ("train weight_decay=0.1", r"Here it is: optimizer\.weight_decay=0\.1$"),
+    ("train eval_steps=10", r"Here it is: eval_every=10$"),
+    ("train save_steps=10", r"Here it is: checkpoint_every=10$"),
+    ("train optimizer.learning_rate=1", r"Here it is: optimizer\.lr=1$"),
+    ("train folds=3", r"Here it is: values\.folds=3$"),
     # kinds of values
-    ("train seed=one", r"seed=one: a whole number is needed\.\nseed=…"),
-    ("train seed=1.5", r"seed=1.5: a whole number is needed"),
-    ("train seed=null", r"seed=null: a value is needed; null is none"),
-    ("train seed=", r"seed=: a whole number is needed"),
-    ("train optimizer.lr=fast", r"optimizer.lr=fast: a number is needed"),
-    ("train ask=maybe", r"ask=maybe: true or false is needed"),
-    ("train runs=abc", r"runs=abc: a list is needed: \[a,b\]"),
-    ("train select=bst", r"select=bst: one of best, last is needed"),
-    ("train output_dir=[a]", r"output_dir=\[a\]: text is needed"),
-    ("train seed=${nosuch}", r'seed: the interpolation names "nosuch", which is no option'),
-    ("train seed=${oc.env:NO_SUCH_NAME}", r"seed: the environment has no NO_SUCH_NAME"),
-    ("train model=pretrained", r'"model.path" has no value\.\nSet it: model.path=…'),
+    ("train seed=one", r"seed=one: expected an integer\.\nseed=1$"),
+    ("train seed=1.5", r"seed=1.5: expected an integer\.\nseed=1$"),
+    ("train seed=null", r"seed=null: expected a value, not null\.\nseed=1$"),
+    ("train seed=", r"seed=: expected an integer\.\nseed=1$"),
+    ("train optimizer.lr=fast", r"optimizer.lr=fast: expected a number\.\noptimizer.lr=3e-4$"),
+    ("train ask=maybe", r"ask=maybe: expected true or false\.\nask=true$"),
+    ("train runs=abc", r"runs=abc: expected a list, such as \[a,b\]\.\nruns=\[RUNS\]$"),
+    ("train select=bst", r"select=bst: expected one of best, last\.\nselect=best$"),
+    ("train output_dir=[a]", r"output_dir=\[a\]: expected a string\.\noutput_dir=outputs$"),
+    ("train seed=${nosuch}", r'seed: the interpolation names "nosuch", which is not an option'),
+    ("train seed=${oc.env:NO_SUCH_NAME}", r"seed: the environment variable NO_SUCH_NAME is not set"),
+    ("train model=pretrained", r'model.path has no value\.\nSet it: model.path=PATH \(name on the Hugging Face hub, or a local folder\)'),
     ("train task=local", r"task=local needs data: set either task.path or task.hub\.\ntask.path=FILE.jsonl \(or FOLDER\), or task.hub=OWNER/NAME"),
     ("train task=local task.path=x task.hub=a/b", r"task.path and task.hub are both set: set either task.path or"),
     ("train task=local task.path=x task.columns.promt=q", r'there is no option "task.columns.promt" under "task.columns"\.\nDid you mean task.columns.prompt\?'),
     ("train task=local task.path=x task.columns.reward=3", r"task.columns.reward: expected the name of a column, or a list of names\.\ntask.columns.reward=score"),
     ("train task=local task.path=x task.columns.prompt=response", r"task.columns uses the column response twice\.\nName each column once"),
-    ("train task=local task.path=x task.combine=max", r"task.combine=max: one of mean, sum is needed"),
-    ("train task.chat=none", r"task.chat=none: one of template, without_thinking, plain is needed"),
+    ("train task=local task.path=x task.combine=max", r"task.combine=max: expected one of mean, sum\.\ntask.combine=m"),
+    ("train task.chat=none", r"task.chat=none: expected one of template, without_thinking, plain\.\ntask.chat="),
     # numbers out of range
     ("train seed=-1", r"seed must not be negative, got -1\.\nseed=1"),
     ("train updates=0", r"updates must be at least 1, got 0\.\nupdates=1"),
@@ -165,10 +197,10 @@ COMMANDS = [
     ("train test_reward=fitted test_reward.alpha=0", r"test_reward.alpha must be positive, got 0"),
     ("train max_hours=0", r"max_hours must be positive, got 0.0\.\nmax_hours=8"),
     # contradictions
-    ("train epochs=2", r"exactly one of updates and epochs must be set\.\nupdates=400 epochs=null"),
+    ("train epochs=2", r"updates=400 and epochs=2 are both set: one of them must be null\.\nupdates=null epochs=2$"),
     ("train reward=column", r"values=head needs rewards of new text; reward=column has stored ones only\.\nvalues=data"),
     ("train reward=column values=monte_carlo", r"values=monte_carlo needs rewards of new text; .*\nvalues=data"),
-    ("train generation=greedy generation.samples=4", r"generation.samples is no option of .*\nIt belongs to generation=sample"),
+    ("train generation=greedy generation.samples=4", r"generation.samples is not an option of .*\nIt belongs to generation=sample"),
     ("train variant=wbc reward=column values=data reward.transform=none reward.lo=-1", r"variant=wbc uses the reward as weight, but rewards can be as low as -1"),
     ("train reward=column values=data reward.lo=2", r"reward.lo=2.0 must be less than reward.hi=1.0"),
     ("train reference=pretrained", r"reference=pretrained needs a pretrained model"),
@@ -178,7 +210,7 @@ COMMANDS = [
     ("train values=constant values.value=5", r"values.value=5.0: no reward is above 1.0, .*\nSet values.value=null"),
     ("train task.stop=['']", r"task.stop contains an empty string: every response would be empty\.\ntask.stop=\[\]"),
     ("train generation=beam generation.beams=1", r"generation.beams must lie in \[2, 1024\], got 1\.\ngeneration.beams=2"),
-    ("train generation=greedy generation.beams=2", r"generation.beams is no option of .*\nIt belongs to generation=beam"),
+    ("train generation=greedy generation.beams=2", r"generation.beams is not an option of .*\nIt belongs to generation=beam"),
     ("train clamp=false", r"clamp=false keeps negative advantages, but sampling=priority never draws those responses\.\nsampling=all"),
     ("train clamp=false sampling=all weight_loss=false", r"clamp=false changes the weights of the loss, .*\nclamp=true"),
     ("train clamp=false sampling=all variant=wbc", r"clamp=false keeps negative advantages, but variant=wbc does not use advantages as weights\.\nclamp=true"),
@@ -192,34 +224,34 @@ COMMANDS = [
     ("train variant=pro reward=length", r"variant.scale=logit expected rewards in \[0, 1\], got \[0, inf\]\.\nvariant.scale=given"),
     # rewards
     ("train reward=mixed", r"reward=mixed has no parts\.\nreward.parts.mood=vader"),
-    ("train reward.parts.mood=vader", r"reward.parts.mood is no option of the reward chosen here\.\nParts belong to reward=mixed"),
+    ("train reward.parts.mood=vader", r"reward.parts.mood is not an option of this configuration's reward\.\nParts belong to reward=mixed"),
     ("train reward=mixed reward.parts.mood=vadr", r"reward.parts.mood.reward=vadr: there is no such choice\.\nDid you mean .*=vader\?"),
     ("train reward=mixed reward.parts.a=vader reward.parts.a.wieght=1", r'no option "reward.parts.a.wieght".*\nDid you mean .*weight\?'),
     ("train reward=mixed reward.parts.a=vader +reward.parts.a.wieght=1", r'no option "reward.parts.a.wieght".*\nDid you mean .*weight\?'),
     ("train reward=mixed reward.parts.a=vader reward.parts.a.weight=inf", r"reward.parts.a.weight must be finite, got inf"),
     ("train reward=mixed reward.parts.a=fitted reward.parts.a.reward.alpha=0", r"reward.parts.a.reward.alpha must be positive, got 0"),
     ("train reward=mixed reward.parts.a=vader reward.parts.a.lo=2", r"lo=2.0 of a part must be less than its hi=1.0"),
-    ("train reward=mixed reward.parts.a=vader reward.parts.a.transform=log", r"transform=log: one of none, sigmoid, clip, minmax, zscore"),
+    ("train reward=mixed reward.parts.a=vader reward.parts.a.transform=log", r"transform=log: expected one of none, sigmoid, clip, minmax, zscore"),
     ("train reward=mixed reward.parts.cut=vader", r'"cut" is not a valid name\.\nUse letters, digits and _'),
-    ("train reward=mixed +reward.parts.a.weight=1", r"reward.parts.a is no reward yet\.\nChoose one: reward.parts.a=vader\.$"),
-    ("train reward=mixed reward.parts.b=length reward.parts.a.reward.most=1", r"reward.parts.a is no reward yet\.\nChoose one: reward.parts.a=vader"),
-    ("train reward=imdb reward.parts.sentimnt.weight=2", r"reward.parts.sentimnt is no reward yet\.\n.* Parts here: "),
-    ("train +reward.parts.a.weight=1", r"reward.parts.a is no option of the reward chosen here\.\nParts belong to reward=mixed"),
+    ("train reward=mixed +reward.parts.a.weight=1", r"reward.parts.a has no reward\.\nChoose one: reward.parts.a=vader\.$"),
+    ("train reward=mixed reward.parts.b=length reward.parts.a.reward.most=1", r"reward.parts.a has no reward\.\nChoose one: reward.parts.a=vader"),
+    ("train reward=imdb reward.parts.sentimnt.weight=2", r"reward.parts.sentimnt has no reward\.\n.* Parts here: "),
+    ("train +reward.parts.a.weight=1", r"reward.parts.a is not an option of this configuration's reward\.\nParts belong to reward=mixed"),
     ("train variant=wbc reward=mixed reward.parts.a=vader reward.parts.a.weight=-1", r"variant=wbc uses the reward as weight, .* as low as -1"),
-    ("train reward=regex", r'"reward.pattern" has no value\.\nSet it: reward.pattern=…'),
+    ("train reward=regex", r'reward.pattern has no value\.\nSet it: reward.pattern=PATTERN \('),
     ("train reward=regex reward.pattern=*a", r"reward.pattern=\*a is not a valid regular expression: nothing to repeat at position 0\.\nreward.pattern="),
-    ("train reward=function", r'"reward.path" has no value\.\nSet it: reward.path=…'),
+    ("train reward=function", r'reward.path has no value\.\nSet it: reward.path=PATH \('),
     ("train reward=function reward.path=nowhere.py", r"reward.path=nowhere.py is not a Python file\.\nreward.path=FILE.py reward.function=NAME"),
     ("train reward=function reward.path=a-file", r"reward.path=a-file is not a Python file"),
     ("train reward=function reward.path=x.py reward.timeout=0", r"reward.timeout must be positive, got 0.0\.\nreward.timeout=60"),
     ("train reward=length reward.most=0", r"reward.most must be at least 1, got 0"),
     # sweeps
     ("run -m variant=seq,sq", r"variant=sq: there is no such choice"),
-    ("run variant=nll -m seed=1,x", r"seed=x: a whole number is needed"),
+    ("run variant=nll -m seed=1,x", r"seed=x: expected an integer"),
     ("run -m seed=1,2 best_of=optimizer.lr", r"best_of=optimizer\.lr: all runs have the same value of this option\.\n.*nothing\."),
     ("run -m experiment=compare_hha variant=seq seed=1 best_of=optimizer.rate", r'there is no option "optimizer\.rate" under "optimizer"\.'),
     ("run -m seed=range(3,1)", r"the sweep has no jobs: one of its lists is empty"),
-    ("run -m seed=interval(1,2)", r"this sweeper takes lists only\.\n-m key=a,b"),
+    ("run -m seed=interval(1,2)", r"this sweeper takes lists only\.\n-m seed=1,2"),
     # places
     ("train output_dir=", r"output_dir is empty\.\noutput_dir=FOLDER"),
     ("train output_dir=a-file/x", r"output_dir=a-file/x: a-file is a file\.\noutput_dir=FOLDER"),
@@ -239,7 +271,7 @@ COMMANDS = [
     ("report runs=[emp*]", r"runs: empty-folder has no metrics.json\.\nName metrics folders such as"),
     ("compare runs=[x-*]", r"runs: no folder matches x-\*\.\nName metrics folders such as"),
     ("compare", r"outputs/reviews/metrics has no evaluation on the test split with reward=vader\.\nMake two with aloll run -m variant=nll,seq"),
-    ("compare runs=nll", r"runs=nll: a list is needed: \[a,b\]"),
+    ("compare runs=nll", r"runs=nll: expected a list, such as \[a,b\]"),
     ("report runs=[by-hand]", r"runs: by-hand is damaged: its manifest.json cannot be read"),
     ("export", r"export needs a folder to write to\.\naloll export to=FOLDER"),
 ]  # fmt: skip
@@ -273,18 +305,18 @@ EXPERIMENTS = {
     "a key of another choice": (
         HEADER + "defaults:\n  - override /variant: nll\nvariant:\n  clip: 0.5\n", r'e.yaml: there is no option "variant.clip"',
     ),
-    "a wrong kind": (HEADER + "seed: one\n", r"experiment/e.yaml: seed: a whole number is needed"),
+    "a wrong kind": (HEADER + "seed: one\n", r"experiment/e.yaml: seed: expected an integer"),
     "a number out of range": (HEADER + "seed: -4\n", r"seed must not be negative, got -4"),
-    "a choice as a value": (HEADER + "variant: seq\n", r"a group's choice stands in the defaults list of a file"),
-    "no header": ("seed: 3\n", r"sets nothing that is an option\.\nBegin an experiment with the line: # @package _global_"),
-    "an empty file": ("", r"sets nothing that is an option"),
-    "a list": (HEADER + "- 3\n", r"keys with values are needed"),
+    "a choice as a value": (HEADER + "variant: seq\n", r"the choice of a group belongs into the defaults list of the file"),
+    "no header": ("seed: 3\n", r"sets no option: its keys are not at the root\.\nBegin it with the line: # @package _global_"),
+    "an empty file": ("", r"sets no option: its keys are not at the root"),
+    "a list": (HEADER + "- 3\n", r"expected options with values"),
     "defaults that are no list": (HEADER + "defaults: 3\n", r"Invalid defaults list in 'experiment/e'"),
-    "bad YAML": (HEADER + "seed: [1\n", r"e.yaml, line 3: this is no YAML: expected ',' or '\]'"),
-    "a key twice": (HEADER + "seed: 1\nseed: 2\n", r"e.yaml, line 3: this is no YAML: found duplicate key seed"),
-    "a Python object": (HEADER + "seed: !!python/object:os.system 1\n", r"this is no YAML: could not determine a constructor"),
+    "bad YAML": (HEADER + "seed: [1\n", r"e.yaml, line 3: not valid YAML: expected ',' or '\]'"),
+    "a key twice": (HEADER + "seed: 1\nseed: 2\n", r"e.yaml, line 3: not valid YAML: found duplicate key seed"),
+    "a Python object": (HEADER + "seed: !!python/object:os.system 1\n", r"not valid YAML: could not determine a constructor"),
     "another encoding": (HEADER.encode() + b"task: {path: caf\xe9}\n", r"a YAML file is not UTF-8"),
-    "itself": (HEADER + "defaults: [e]\n", r"the YAML files name each other without end|Defaults List"),
+    "itself": (HEADER + "defaults: [e]\n", r"include each other in a circle|Defaults List"),
 }  # fmt: skip
 
 
@@ -303,20 +335,55 @@ def test_a_choice_of_ones_own_needs_a_schema_and_then_knows_its_keys(light, tmp_
     file.parent.mkdir(parents=True)
     file.write_text("clip: 0.5\n")
     said = light(tmp_path, ["train", "--config-dir", "own", "variant=mine"])
-    assert 'variant/mine.yaml has no schema.\nBegin it with: defaults: ["/schema/variant/NAME@_here_"]' in said
+    schema = 'Begin it with: defaults: ["/schema/variant/NAME@_here_"] (NAME: alol, ppo, r_lol, seq)'  # those with a clip
+    assert f"variant/mine.yaml has no schema: its defaults list does not name one.\n{schema}" in said
     file.write_text('defaults: ["/schema/variant/seq@_here_"]\nclp: 0.5\n')
     said = light(tmp_path, ["train", "--config-dir", "own", "variant=mine"])
     assert 'variant/mine.yaml: there is no option "variant.clp"' in said
     file.write_text('defaults: ["/schema/variant/seq@_here_"]\nclip: 0.5\n')
     out, _ = run(tmp_path, "train", "--config-dir", "own", "variant=mine", "--cfg", "job", "--package", "variant")
-    assert out == "clip: 0.5\n"
+    assert out == "# variant=mine\nclip: 0.5\n"
+
+
+SCHEMA = r'has no schema: its defaults list does not name one\.\nBegin it with: defaults: \["/schema/'
+OWN = {  # a file of one's own, and what is said
+    "variant/seq": ("clip: 0.5\n", SCHEMA + r'variant/seq@_here_"\]$'),
+    "variant/empty": ("", SCHEMA + r'variant/NAME@_here_"\] \(NAME: alol, dpo, '),
+    "variant/half": ('defaults: ["/schema/variant/seq"]\n', r'Write it there as "/schema/variant/seq@_here_"$'),
+    "model/mine": ("path: gpt2\n", SCHEMA + r'model/pretrained@_here_"\]$'),
+    "adapter/mine": ("r: 4\n", SCHEMA + r'adapter/lora@_here_"\]$'),
+    "task/bare": ("path: rows\n", SCHEMA + r'task/NAME@_here_"\] \(NAME: comet, '),
+    "task/mine": (
+        'defaults: ["/schema/task/reviews@_here_"]\n',
+        r'task\.on_bad_row has no value\.\nSet it: task\.on_bad_row=error, or add "/base/task@_here_" to the defaults list',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_choice_of_ones_own_that_begins_otherwise_than_it_must(light, tmp_path: Path, name: str):
+    content, message = OWN[name]
+    group, _, choice = name.partition("/")
+    (tmp_path / "own" / group).mkdir(parents=True)
+    (tmp_path / "own" / f"{name}.yaml").write_text(content)
+    said = light(tmp_path, ["train", "--config-dir", "own", f"{group}={choice}"])
+    assert re.search(message, said), said
+
+
+def test_a_task_of_ones_own_takes_what_every_task_has_from_the_base(tmp_path: Path):
+    (tmp_path / "own" / "task").mkdir(parents=True)
+    file = tmp_path / "own" / "task" / "mine.yaml"
+    file.write_text('defaults: ["/schema/task/reviews@_here_", "/base/task@_here_"]\nmax_prompt_tokens: 99\n')
+    out, _ = run(tmp_path, "train", "--config-dir", "own", "task=mine", "--cfg", "job", "--package", "task")
+    assert out.startswith("# task=mine\npath: null\non_bad_row: error\n")
+    assert "max_prompt_tokens: 99\nmax_response_tokens: 128\n" in out
 
 
 def test_a_file_of_ones_own_takes_the_place_of_one_with_the_same_name(tmp_path: Path):
     (tmp_path / "own" / "variant").mkdir(parents=True)
     (tmp_path / "own" / "variant" / "seq.yaml").write_text('defaults: ["/schema/variant/seq@_here_"]\nclip: 0.25\n')
     out, _ = run(tmp_path, "train", "--config-dir", "own", "--cfg", "job", "--package", "variant")
-    assert out == "clip: 0.25\n"
+    assert out == "# variant=seq\nclip: 0.25\n"
 
 
 def test_text_that_means_nothing_to_the_grammar_needs_no_quotes(tmp_path: Path):
@@ -489,9 +556,28 @@ def test_a_prompt_in_two_splits(light, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("stage", "options"),
+    [
+        ("inspect", ["reward=column"]),
+        ("score-rewards", ["reward=column"]),
+        ("train", ["reward=column", "variant=dpo"]),
+        ("train", ["reward=vader", "variant=nll", "values=constant", "values.value=5"]),
+        ("ls", ["reward=column", "batch_size=1", "processes=2"]),
+    ],
+)
+def test_no_stage_refuses_for_options_that_it_does_not_use(tmp_path: Path, stage: str, options: list[str]):
+    rows = [{"prompt": f"Prompt {i // 2}", "response": f"Text {i}.", "reward": i % 2} for i in range(240)]
+    (tmp_path / "rows.jsonl").write_bytes(lines(*rows))
+    fits = [option for option in SMALL if not option.startswith("values.") or "values" not in " ".join(options)]
+    quick(tmp_path, stage, "task=local", "task.path=rows.jsonl", *fits, *options)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["reward=column", "values=data"], r"example \w+-0-0 has no stored reward\.\nChoose a reward that scores text"),
+        (["reward=column", "values=data"], r"\nColumns of the data: prompt, response\.$"),
+        (["reward=fitted"], r"to fit on\.\n.*\nColumns of the data: prompt, response\.$|has only \d+ rows to fit on"),
         (["task.responses=best"], r"task.responses=best compares stored rewards, but some responses have none\.\ntask.responses=all"),
         (["reward=column", "values=data"], r"or store one in every row, in the column named by task.columns.reward"),
         (["reward=fitted"], r"no response of the train split has a stored reward to fit on\.|has too few rows to fit on: \d+"),

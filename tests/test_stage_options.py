@@ -26,13 +26,13 @@ CONFIGURATIONS = {
     "a pretrained model": ("model=pretrained", "model.path={folder}/model", "reference=sft", "adapter=lora"),
 }
 CHANGES = {  # of every option that is part of a recipe
-    "task": "task.max_prompt_tokens=32", "model": "model=pretrained model.path={folder}/model", "adapter": "adapter=qlora", "reference": "reference.seed=2",
-    "reward": "reward=length", "test_reward": "reward@test_reward=length", "values": "values=group", "variant": "variant=kl",
-    "sampling": "sampling=uniform", "optimizer": "optimizer.lr=1e-5", "generation": "generation=greedy", "seed": "seed=2",
-    "updates": "updates=7", "epochs": "epochs=1", "batch_size": "batch_size=8", "weight_loss": "weight_loss=false",
-    "clamp": "clamp=false", "reduction": "reduction=mean", "eval_every": "eval_every=10", "eval_prompts": "eval_prompts=8",
-    "select": "select=last", "split": "split=validation", "references": "references=all", "resamples": "resamples=50",
-    "policy": "policy={folder}/model",
+    "task": "task.max_prompt_tokens=32", "model": "model=pretrained model.path={folder}/model", "adapter": "adapter=qlora",
+    "reference": "reference.seed=2", "reward": "reward=length", "test_reward": "reward@test_reward=length",
+    "values": "values=group", "variant": "variant=kl", "sampling": "sampling=uniform", "optimizer": "optimizer.lr=1e-5",
+    "generation": "generation=greedy", "seed": "seed=2", "updates": "updates=7", "epochs": "epochs=1",
+    "batch_size": "batch_size=8", "weight_loss": "weight_loss=false", "clamp": "clamp=false", "reduction": "reduction=mean",
+    "eval_every": "eval_every=10", "eval_prompts": "eval_prompts=8", "select": "select=last", "split": "split=validation",
+    "references": "references=all", "resamples": "resamples=50", "policy": "policy={folder}/model",
 }  # fmt: skip
 MAKING = [name for name in LINE if name not in ("report", "run")]
 BESIDE = {"report", "compare", "inspect", "ls", "clean", "export"}

@@ -65,7 +65,7 @@ def run_workers(command: Command, settings: Any) -> None:
         for number, handler in previous.items():
             signal.signal(number, handler)
     if code == TIME_IS_UP:
-        raise Interrupted(0, "max_hours is over")
+        raise Interrupted(0, "max_hours reached")
     if received and code in (0, 128 + received[0], -received[0]):
         raise Interrupted.by(received[0])
     if code:

@@ -131,7 +131,8 @@ def explained(error: Exception) -> UserError:
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and is_dataclass(cause.object_type):
             return _unknown_in(cause.object_type, key)
         merging = re.match(r"Error merging override (.*)", first)
-        return UserError(f"{_short(merging[1]) if merging else key}: {expected(str(cause))}.", example(key))
+        typed = merging[1] if merging else key
+        return UserError(f"{_short(typed)}: {expected(str(cause))}.", _nearest(typed, str(cause)) or example(key))
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark
         where = f"{Path(mark.name).name}, line {mark.line + 1}: " if mark else ""
@@ -142,6 +143,16 @@ def explained(error: Exception) -> UserError:
         _short(what or text or "the configuration cannot be composed.", 240),
         hint or "aloll STAGE --help lists groups and options.",
     )
+
+
+def _nearest(typed: str, complaint: str) -> str | None:
+    """Of an option with a few values, set to another one: the option with the value that was probably meant."""
+    found = re.search(r"expected one of \[(.*)\]", complaint)
+    key, equals, value = typed.partition("=")
+    if found is None or not equals:
+        return None
+    values = found[1].split(", ")
+    return f"{key}={(difflib.get_close_matches(value, values, n=1) or values)[0]}"
 
 
 def _in_file(file: str, complaint: str) -> UserError:

@@ -35,7 +35,7 @@ def check_declared(cfg: Any, root: type) -> None:
     if OmegaConf.get_type(cfg) is not root:
         raise UserError("the root file of the configuration has no schema.", "Begin it with: defaults: [schema/root, _self_, …]")
     for key, typed, known in _undeclared(cfg, ""):
-        raise unknown(key, typed, known if "." in key else [*known, *declared_keys(cfg)])
+        raise unknown(key, typed, known if "." in key else [k for k in declared_keys(cfg) if k != key])
     try:
         for key, value, interval in _out_of_range(cfg, ""):
             raise UserError(f"{key} {interval.against(value)}, got {value}.", _inside(key, interval))
