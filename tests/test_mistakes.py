@@ -355,7 +355,7 @@ OWN = {  # a file of one's own, and what is said
     "task/bare": ("path: rows\n", SCHEMA + r'task/NAME@_here_"\] \(NAME: comet, '),
     "task/mine": (
         'defaults: ["/schema/task/reviews@_here_"]\n',
-        r'task\.on_bad_row has no value\.\nSet it: task\.on_bad_row=error, or add "/base/task@_here_" to the defaults list',
+        r'task\.path has no value\.\nSet it: task\.path=PATH, or add "/base/task@_here_" to the defaults list of its YAML file',
     ),
 }  # fmt: skip
 

@@ -221,7 +221,8 @@ def test_completion_imports_nothing_but_the_standard_library():
     check = (
         "import sys; sys.argv = ['x', 'aloll tr']; import runpy; "
         f"runpy.run_path({str(ROOT / 'aloll_cli/cli/complete.py')!r}, run_name='__main__'); "
-        "found = {name.partition('.')[0] for name in sys.modules} - {*sys.stdlib_module_names, '__main__'}; assert not found, found"
+        "found = {name.partition('.')[0] for name in sys.modules} - {*sys.stdlib_module_names, '__main__'}; "
+        "assert not found, found"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

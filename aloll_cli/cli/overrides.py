@@ -191,10 +191,10 @@ def no_schema(file: str, key: str = "") -> UserError:
     entries = GROUPS[group]
     option = key.rpartition(".")[2]
     fitting = [name] if name in entries else [n for n, cls in entries.items() if option in {f.name for f in fields(cls)}]
-    lines = [f'["/schema/{group}/{entry}@_here_"]' for entry in fitting or entries]
-    return UserError(
-        f"{file} has no schema: its defaults list does not name one.", f"Begin it with: defaults: {' or '.join(lines)}"
-    )
+    found = fitting or list(entries)
+    schema = f'["/schema/{group}/{found[0] if len(found) == 1 else "NAME"}@_here_"]'
+    names = f" (NAME: {', '.join(found)})" if len(found) > 1 else ""
+    return UserError(f"{file} has no schema: its defaults list does not name one.", f"Begin it with: defaults: {schema}{names}")
 
 
 NAMES = "The names are those of the files in conf/ and in your --config-dir, without .yaml."
