@@ -115,7 +115,7 @@ def check_model_folder(folder: Path) -> None:
     except FileNotFoundError:
         hint = "Name a folder that was written by save_pretrained."
         if (folder / ADAPTER).is_file():
-            hint = "It contains an adapter: model.path=… for its base model, and model.adapter=… adapter=pretrained for it."
+            hint = f"It contains an adapter: name its base model as model.path, and model.adapter={folder} adapter=pretrained."
         elif (folder / "policy").is_dir():
             hint = f"Name its subfolder: {folder / 'policy'}"
         raise UserError(f"{folder} contains no config.json: it is not a saved model.", hint) from None

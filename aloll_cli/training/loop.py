@@ -194,7 +194,7 @@ class Trainer:
         if off > START_TOLERANCE[self.computes.is_exact]:
             raise UserError(
                 f"the initial policy does not reproduce the stored reference log-probs: median |ln ρ|/√T = {off:.1e}.",
-                "Leave out gradient_checkpointing=true and attn=…; if that does not help, remove outputs/…/reference-logps.",
+                "Leave out gradient_checkpointing=true and attn=; if that does not help, remove outputs/…/reference-logps.",
             )
         self.job.log.say(f"  check: the initial policy reproduces the reference log-probs (median |ln ρ|/√T = {off:.1e})")
 
