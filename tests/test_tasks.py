@@ -2,13 +2,17 @@ import gzip
 import json
 import os
 import shutil
-from collections import Counter
+import subprocess
+import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tiny import composed, reviews, store, write_rows
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.artifacts.pipeline import Pipeline
@@ -294,6 +298,33 @@ def test_the_shipped_reviews_are_disjoint_and_without_bad_rows(tmp_path):
     counts = read_json(made / "counts.json")
     assert all(set(found) == {"rows", "responses"} for found in counts.values())
     assert counts["train"]["responses"] > 100
+
+
+def shipped(split):
+    """The rows of one split of the embedded reviews."""
+    return [row for _, row in composed("task=reviews").task.source().rows(split)]
+
+
+def test_the_shipped_reviews_are_the_bytes_that_their_script_writes(tmp_path):
+    root = Path(__file__).parents[1]
+    script = root / "scripts" / "make_reviews.py"
+    subprocess.run([sys.executable, script, "--seed", "0", "--out", tmp_path], check=True)
+    for split in SPLITS:
+        file = f"{split}.jsonl"
+        assert (tmp_path / file).read_bytes() == (root / "aloll_cli" / "data" / "reviews" / file).read_bytes()
+
+
+def test_the_beginnings_of_the_shipped_reviews_tell_part_of_their_reward_and_leave_part_open():
+    words = SentimentIntensityAnalyzer()
+    groups = defaultdict(list)
+    for row in shipped("train"):
+        groups[row["prompt"]].append(words.polarity_scores(row["response"])["compound"])
+    several = [rewards for rewards in groups.values() if len(rewards) >= 4]
+    assert len(several) > 500
+    within = np.mean([np.var(rewards, ddof=1) for rewards in several])
+    explained = 1 - within / np.var(np.concatenate(several))
+    assert 0.4 < explained < 0.75
+    assert np.mean([min(rewards) < 0 < max(rewards) for rewards in several]) > 0.3
 
 
 def read_or_dropped(row):

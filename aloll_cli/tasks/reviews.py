@@ -1,6 +1,9 @@
 """The built-in task: short reviews, shipped with the package.
 
-A row: ``{"prompt": "We had dinner at the Blue Door.", "response": "The soup was cold and the waiter rude."}``
+A row: ``{"prompt": "We booked a table at Chez Anna. The mood was sad.", "response": "Sadly, the soup was awful."}``
+
+The prompt carries a mood, which makes some endings likelier than others. scripts/make_reviews.py wrote the rows from a grammar
+of this project, so that they are under its licence, Apache-2.0, and hold no text from elsewhere.
 """
 
 from __future__ import annotations
