@@ -145,8 +145,8 @@ def edit(file, old, new):
 def to_build(folder, *arguments):
     """What plan says is not there yet."""
     out, _ = quick(folder, "plan", *LINE, "plugins=[mine]", *arguments)
-    lines = [line.split()[:2] for line in out.splitlines() if not line.startswith(" ")]
-    return {artifact.split("/")[0] for verb, artifact in lines if verb not in ("reuse", "cached")}
+    lines = [line.split()[:2] for line in out.splitlines()]
+    return {artifact.split("/")[0] for verb, artifact in lines if verb in ("build", "resume")}
 
 
 def test_entries_of_ones_own_run_and_are_built_anew_when_their_code_changes(tmp_path, mine):
