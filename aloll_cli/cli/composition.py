@@ -65,21 +65,15 @@ def enter_hydra(command: Command) -> int:
     everything = args.help and "all" in args.overrides
     if everything:
         args.overrides.remove("all")
-    plugins = named_plugins(args.overrides)
-    folders = load_plugins(plugins)
-    register(Settings, GROUPS)
-    composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir, plugins, folders)
-    # the second reward is chosen from the same group as the first
-    overrides = [re.sub(r"^(\+*)test_reward=", r"\1reward@test_reward=", override) for override in args.overrides]
-    overrides = composer.with_parts(overrides)
-    overrides += ["verbosity=quiet"] * args.quiet + ["verbosity=verbose"] * args.verbose
-    overrides = [str(override.input_line) for override in parsed(composer.hydra, overrides, args.multirun)]
+    said = ["verbosity=quiet"] * args.quiet + ["verbosity=verbose"] * args.verbose
+    composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir, named_plugins(args.overrides))
+    overrides = composer.parsed([*args.overrides, *said], args.multirun)
     if args.hydra_help:
         composer.hydra.hydra_help(config_name=composer.name, args_parser=parser, args=args)
     elif args.help:
         cfg = composer.config(overrides, args.multirun)
         choices, values = chosen(cfg.hydra.runtime.choices), OmegaConf.to_container(_without_hydra(cfg), enum_to_str=True)
-        catalogue = Catalogue([Path(args.config_dir)] if args.config_dir else [], folders)
+        catalogue = Catalogue([Path(args.config_dir)] if args.config_dir else [], composer.folders)
         sys.stdout.write(StageHelp(command.stage, catalogue, cast(dict[str, Any], values), choices).text(everything))
     elif args.cfg:
         _show_config(composer.config(overrides, args.multirun), args.cfg, args.package, args.resolve)
@@ -94,22 +88,33 @@ def enter_hydra(command: Command) -> int:
     return 0
 
 
+def settings_of(overrides: list[str], config_dir: str | None = None) -> Settings:
+    """The settings of a command line, for whatever stage they are used in.
+
+    Raises:
+        UserError: whatever is wrong with an override or the configuration.
+    """
+    composer = _Composer("compose", CONFIG, config_dir, named_plugins(overrides))
+    return composer.settings(composer.parsed(overrides, multirun=False))
+
+
 class _Composer:
     """Hydra over our configuration; what it has against one becomes a UserError."""
 
     # what Hydra and the YAML files of a user's own may raise
     COMPLAINTS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError, ValueError, TypeError, AssertionError)
 
-    def __init__(self, stage: str, name: str, config_dir: str | None, plugins: list[str], folders: list[Path]) -> None:
-        """Compose by Hydra.
+    def __init__(self, stage: str, name: str, config_dir: str | None, plugins: list[str]) -> None:
+        """Read plugins, and set Hydra up to compose.
 
         Args:
             stage: its name.
             name: of the root file.
             config_dir: a folder with YAML of the user's own.
-            plugins: the folders of plugins as the user named them.
-            folders: all folders of plugins, those of installed packages too.
+            plugins: the folders of plugins as the user named them; those of installed packages join them.
         """
+        self.folders = load_plugins(plugins)
+        register(Settings, GROUPS)
         search_path = create_automatic_config_search_path(None, None, "pkg://aloll_cli.conf")
         if config_dir is not None:
             folder = Path(config_dir).resolve()
@@ -117,7 +122,7 @@ class _Composer:
                 raise UserError(f"--config-dir {config_dir}: there is no such folder.", "--config-dir FOLDER")
             # before the package's own: a file of the same name takes its place
             search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="main"))
-        for plugin in folders:
+        for plugin in self.folders:
             search_path.append("plugins", f"file://{plugin}", SearchPathQuery(provider="main"))
         GlobalHydra.instance().clear()  # a second command in the same process
         self.hydra = Hydra.create_main_hydra2(task_name=stage, config_search_path=search_path)
@@ -146,7 +151,14 @@ class _Composer:
             raise UserError(what, f"On the command line: plugins=[{','.join(settings.plugins)}]")
         return settings
 
-    def with_parts(self, overrides: list[str]) -> list[str]:
+    def parsed(self, overrides: list[str], multirun: bool) -> list[str]:
+        """Overrides as Hydra takes them, each checked by itself."""
+        # the second reward is chosen from the same group as the first
+        overrides = [re.sub(r"^(\+*)test_reward=", r"\1reward@test_reward=", override) for override in overrides]
+        found = parsed(self.hydra, self._with_parts(overrides), multirun)
+        return [str(override.input_line) for override in found]
+
+    def _with_parts(self, overrides: list[str]) -> list[str]:
         """Overrides with the parts of mixtures as Hydra takes them: ``reward.parts.NAME=choice`` chooses from the group too."""
         found = [PART.match(override) for override in overrides]
         options = list(filter(None, map(OF_PART.match, overrides)))
@@ -258,7 +270,8 @@ def _check_jobs(composer: _Composer, overrides: list[str]) -> None:
 def _checked(stage: str, cfg: DictConfig) -> Settings:
     """A composed configuration as dataclasses; what a stage makes of it, it can be made of."""
     settings = build(_without_hydra(cfg), Settings)
-    check(settings, STAGES[stage].makes)
+    if stage in STAGES:
+        check(settings, STAGES[stage].makes)
     return settings
 
 

@@ -53,9 +53,9 @@ def run_command(arguments: list[str]) -> int:
         sys.stdout.write(USAGE.format(line=_listed(LINE), beside=_listed(BESIDE)))
         return 0
     if arguments[0] == "--version":
-        from aloll_cli import __version__
+        from importlib.metadata import version
 
-        sys.stdout.write(f"aloll {__version__}\n")
+        sys.stdout.write(f"aloll {version('aloll')}\n")
         return 0
     stage = arguments[0]
     command = Command(stage, tuple(arguments[1:]))

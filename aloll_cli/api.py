@@ -1,0 +1,87 @@
+"""Use from Python, in a script or a notebook: compose settings, run stages, load evaluated runs.
+
+    from aloll_cli import compose, load_run, run
+
+    for seed in (1, 2, 3):
+        settings = compose("variant=seq", f"seed={seed}")
+        run("evaluate", settings)
+        print(seed, load_run(settings).metrics["gain"]["mean"])
+
+Errors of the user, which the command line prints, are raised as :class:`UserError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aloll_cli.comparison.runs import Run
+from aloll_cli.errors import UserError
+from aloll_cli.settings.root import Settings
+
+__all__ = ["Run", "Settings", "UserError", "compose", "load_run", "run"]
+
+
+def compose(*overrides: str, plugins: Sequence[str | Path] = (), config_dir: str | Path | None = None) -> Settings:
+    """The settings of a command line: ``compose("task=hha", "variant=seq")``.
+
+    Args:
+        overrides: as on the command line, ``GROUP=CHOICE`` or ``OPTION=VALUE``.
+        plugins: folders with variants, tasks, rewards and values of your own.
+        config_dir: a folder with YAML files of your own.
+
+    Raises:
+        UserError: an option is unknown, out of range, or contradicts another.
+    """
+    from aloll_cli.cli.composition import settings_of
+
+    named = [f"plugins=[{','.join(repr(str(folder)) for folder in plugins)}]"] if plugins else []
+    return settings_of([*overrides, *named], None if config_dir is None else str(config_dir))
+
+
+def run(stage: str, settings: Settings) -> Any:
+    """Run a stage as ``aloll STAGE`` does: build what it needs and what it is for, reuse what exists.
+
+    Args:
+        stage: a name of ``aloll --help``, such as "train", "evaluate", "run".
+        settings: of :func:`compose`.
+
+    Returns:
+        What the stage returns: the best validation score for "train", the mean gain (or None) for "evaluate" and "run", else
+        None. With ``processes`` above 1, None.
+
+    Raises:
+        UserError: there is no such stage, or whatever the command line would say.
+    """
+    from aloll_cli.cli.composition import run_stage
+    from aloll_cli.command import Command
+    from aloll_cli.settings.checks import check
+    from aloll_cli.stages import STAGES
+
+    if stage not in STAGES:
+        raise UserError(f'there is no stage "{stage}".', f"Stages: {', '.join(STAGES)}.")
+    check(settings, STAGES[stage].makes)
+    return run_stage(Command(stage), settings)
+
+
+def load_run(source: Settings | str | Path) -> Run:
+    """An evaluated run: its metrics, responses, training curves and options.
+
+    Args:
+        source: the settings of an evaluated run, or a folder of metrics (``outputs/TASK/metrics/…``).
+
+    Raises:
+        UserError: it has not been evaluated, or the folder is damaged.
+    """
+    from aloll_cli.artifacts.pipeline import Pipeline
+    from aloll_cli.comparison import folders, runs
+    from aloll_cli.schema import name_of
+
+    if not isinstance(source, Settings):
+        (folder,) = folders.named("load_run", [str(source)])
+        return runs.load_run(folder)
+    folder = Path(source.output_dir).expanduser() / name_of(source.task) / Pipeline(source).metrics.folder
+    if not folder.exists():
+        raise UserError(f"{folder} is not there: the run has not been evaluated.", 'run("evaluate", settings)')
+    return runs.load_run(folder)
