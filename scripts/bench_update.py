@@ -1,4 +1,4 @@
-"""Time whole updates of a large model with LoRA, beside the usual way: two models, logits at every position.
+"""Time whole training steps of a large model with LoRA, compared with the usual way: two models, logits at every position.
 
     python scripts/bench_update.py --device cuda                          # a 7 B shape in bf16
     python scripts/bench_update.py --device cuda --quantization nf4       # and in 4 bits
@@ -97,7 +97,7 @@ def with_lora(model: PreTrainedModel, setup: Setup) -> PreTrainedModel:
 
 
 def batches(setup: Setup) -> list[TokenBatch]:
-    """The micro-batches of an update, all rows at full length."""
+    """The micro-batches of a step, all rows at full length."""
     made = []
     for seed in range(setup.micro_batches):
         torch.manual_seed(seed)

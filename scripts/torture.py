@@ -1,4 +1,4 @@
-"""Kill `aloll run` at random moments, repeat the command until it is done, and compare every bit with an undisturbed run.
+"""Kill `aloll run` at random moments, repeat the command until it is done, and compare every bit with an uninterrupted run.
 
     python scripts/torture.py                       # 10 pipelines, 40 kills
     python scripts/torture.py --pipelines 1 --kills 4 -- updates=12 …
@@ -99,7 +99,7 @@ def partials(folder: Path) -> list[Path]:
 
 
 def progress(folder: Path, stage: str) -> bool:
-    """Whether a stage has begun to write something beside its bookkeeping, and not ended."""
+    """Whether a stage has begun to write more than its bookkeeping, and not ended."""
     if stage in AFTER:  # too few blocks to see one of their own
         begun, ended = (bool(matches(folder, pattern)) for pattern in AFTER[stage])
         return begun and not ended
@@ -144,7 +144,7 @@ def kill_in(folder: Path, options: list[str], stage: str, delay: float, in_check
 
 
 def seconds_of(folder: Path, options: list[str], log: Path) -> dict[str, float]:
-    """Run undisturbed; returns for how long each stage showed progress."""
+    """Run uninterrupted; returns for how long each stage showed progress."""
     process, lengths, last = start(folder, options, log), Counter[str](), time.monotonic()
     while process.poll() is None:
         now = time.monotonic()
@@ -154,7 +154,7 @@ def seconds_of(folder: Path, options: list[str], log: Path) -> dict[str, float]:
         last = now
         time.sleep(0.01)
     if process.returncode:
-        sys.exit(f"the undisturbed run failed, see {log}")
+        sys.exit(f"the uninterrupted run failed, see {log}")
     return {stage: float(lengths[stage]) for stage in STAGES}
 
 
@@ -175,12 +175,12 @@ def main(arguments: list[str]) -> int:
     root = args.folder or Path(tempfile.mkdtemp(prefix="aloll-torture-"))
     root.mkdir(parents=True, exist_ok=True)
     options, rng, tally = list(args.options), random.Random(args.seed), Tally()
-    undisturbed = root / "undisturbed"
-    shutil.rmtree(undisturbed, ignore_errors=True)
-    undisturbed.mkdir()
-    lengths = seconds_of(undisturbed, options, root / "undisturbed.log")
-    expected = contents(undisturbed / "outputs")
-    sys.stdout.write(f"undisturbed: {len(expected)} files; {', '.join(f'{k} {v:.1f} s' for k, v in lengths.items())}\n")
+    uninterrupted = root / "uninterrupted"
+    shutil.rmtree(uninterrupted, ignore_errors=True)
+    uninterrupted.mkdir()
+    lengths = seconds_of(uninterrupted, options, root / "uninterrupted.log")
+    expected = contents(uninterrupted / "outputs")
+    sys.stdout.write(f"uninterrupted: {len(expected)} files; {', '.join(f'{k} {v:.1f} s' for k, v in lengths.items())}\n")
     different = number = 0
     while number < args.pipelines or tally.kills < args.kills:  # a stage may have ended before its kill came
         folder = root / f"pipeline-{number}"

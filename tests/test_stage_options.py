@@ -3,7 +3,9 @@
 import ast
 import inspect
 import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -46,21 +48,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made(names: list[str], overrides: tuple[str, ...], folder: Path) -> set[str]:
-    """The fingerprints of all that some stages make under a configuration, and of what it is made from."""
+@cache
+def made(overrides: tuple[str, ...], folder: Path) -> dict[str, set[str]]:
+    """By stage, the fingerprints of all that it makes under a configuration, and of what that is made from."""
     line = Pipeline(composed(*(override.format(folder=folder) for override in overrides)))
-    wanted = [getattr(line, artifact) for name in names for artifact in STAGES[name].makes]
-    artifacts = [a for found in wanted for a in ([found] if isinstance(found, Artifact) else map(found, SPLITS))]
-    return {needed.fingerprint for artifact in artifacts for needed in [*upstream(artifact), artifact]}
+    return {stage: set(fingerprints(line, STAGES[stage].makes)) for stage in LINE}
+
+
+def fingerprints(line: Pipeline, names: Sequence[str]) -> Iterator[str]:
+    for found in (getattr(line, name) for name in names):
+        for artifact in [found] if isinstance(found, Artifact) else map(found, SPLITS):
+            yield from (needed.fingerprint for needed in [*upstream(artifact), artifact])
 
 
 def decided_by(stage: str, option: str, folder: Path) -> bool:
     """Whether under some configuration an option changes what a stage makes, and nothing that the stages before it make."""
     for overrides in CONFIGURATIONS.values():
-        changed = (*overrides, *CHANGES[option].split())
-        before = list(STAGES[stage].after)
-        same = made(before, overrides, folder) == made(before, changed, folder)
-        if same and made([stage], overrides, folder) != made([stage], changed, folder):
+        plain, changed = made(overrides, folder), made((*overrides, *CHANGES[option].split()), folder)
+        if plain[stage] != changed[stage] and all(plain[before] == changed[before] for before in STAGES[stage].after):
             return True
     return False
 
@@ -70,10 +75,9 @@ def test_every_option_of_a_recipe_is_changed_here():
     assert set(CHANGES) == {f.name for f in fields(Settings)} - operational
 
 
-@pytest.mark.parametrize("stage", MAKING)
-def test_the_own_options_of_a_stage_of_the_line_change_what_it_makes_and_nothing_before(stage: str, folder: Path):
-    found = {option for option in CHANGES if decided_by(stage, option, folder)}
-    assert found == {*STAGES[stage].groups, *STAGES[stage].options}
+def test_the_own_options_of_a_stage_of_the_line_change_what_it_makes_and_nothing_before(folder: Path):
+    found = {stage: {option for option in CHANGES if decided_by(stage, option, folder)} for stage in MAKING}
+    assert found == {stage: {*STAGES[stage].groups, *STAGES[stage].options} for stage in MAKING}
 
 
 def code_of(name: str) -> dict[str, ast.FunctionDef]:

@@ -189,7 +189,10 @@ def test_each_variant_is_weighted_by_what_the_paper_says():
 
 
 CONF = Path(str(resources.files("aloll_cli.conf")))
-YAMLS = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
+# base/ holds what choices start from, and is no group
+YAMLS = sorted(
+    name for f in CONF.rglob("*.yaml") if not (name := f.relative_to(CONF).with_suffix("").as_posix()).startswith("base/")
+)
 NEEDS = {  # beside the options that a file leaves to the user, which are read from it
     "adapter/pretrained": ["model=pretrained", "model.path=gpt2", "model.adapter=FOLDER"],
     "reward/mixed": ["+reward@reward.parts.mood.reward=vader"],

@@ -41,7 +41,7 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
 
 
 def compare(command: Command, runs: list[Any]) -> None:
-    """Show the runs of a sweep beside each other, and write a page about them."""
+    """Compare the runs of a sweep in a table, and write a page about them."""
     from aloll_cli.artifacts.pipeline import Pipeline
     from aloll_cli.comparison.folders import comparison
     from aloll_cli.comparison.runs import load_run

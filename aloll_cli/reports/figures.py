@@ -21,7 +21,7 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, Any, Any, Any]]:
     policy, reference = metrics["policy"], metrics["reference"]
     rows = [
         (f"{title} ({metrics[role]})", policy[role], reference[role], metrics[ROLES[role]])
-        for role, title in (("reward", "reward"), ("test_reward", "held-out reward"))
+        for role, title in (("reward", "reward"), ("test_reward", "held-out"))
         if role in policy
     ]
     rows[1:1] = [
