@@ -13,7 +13,7 @@ of a crossed interval is not within 93 to 97 % from 5 seeds on.
 
 The real differences are a CSV file, a row per prompt and a column per seed: review_differences.csv, unless --mine and --others
 name folders of metrics, which are paired by seed; --save writes theirs. review_differences.csv holds VADER rewards of seq minus
-those of nll on the embedded reviews, written by --save after
+those of nll on the embedded reviews as they were before their prompts carried moods, written by --save after
 
     aloll run -m variant=nll,seq seed=1,2,3,4,5 updates=100 eval_every=50 eval_prompts=64 reference.updates=200 threads=1
 """
