@@ -140,6 +140,7 @@ TRAINED = ("reference=trained", "reference.updates=2", "reference.eval_every=2",
 ONLINE = (*LORA, *TRAINED, "variant=ppo", "variant.rollout_size=8", "variant.epochs=1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides", [LORA, NF4, (), (*LORA, "model.dtype=bfloat16"), ONLINE], ids=["lora", "nf4", "full", "bf16", "ppo"]
 )
@@ -160,6 +161,7 @@ def test_one_model_is_in_memory_while_a_policy_trains(folder, options, tmp_path,
     assert set(counted) == {others + 1}
 
 
+@pytest.mark.slow
 def test_four_bits_hold_the_linear_layers_and_both_sides_of_the_ratio_are_of_four_bits(line):
     from bitsandbytes.nn import Linear4bit
 
@@ -173,6 +175,7 @@ def test_four_bits_hold_the_linear_layers_and_both_sides_of_the_ratio_are_of_fou
     assert (stored_logps(made, store) - logps_of(llama(), made, store)).abs().max() > 0.01
 
 
+@pytest.mark.slow
 def test_an_adapter_that_is_there_is_trained_further_and_is_pi_ref_as_it_was(line, folder):
     made, store = line("adapter=pretrained", f"model.adapter={folder / 'adapter'}")
     start = llama()
@@ -184,6 +187,7 @@ def test_an_adapter_that_is_there_is_trained_further_and_is_pi_ref_as_it_was(lin
     assert json.loads((store.path(made.policy) / "policy" / "adapter_config.json").read_text())["r"] == 3
 
 
+@pytest.mark.slow
 def test_a_reference_is_trained_as_the_adapter_that_the_policy_goes_on_with(line):
     trained = ("reference=trained", "reference.updates=3", "reference.eval_every=3", "reference.batch_size=4")
     made, store = line(*LORA, *trained, "reference.optimizer.lr=0.05")
@@ -212,6 +216,7 @@ def test_a_merged_export_is_the_same_policy_and_its_card_says_what_it_is(line, t
         assert said.strip("`") in card
 
 
+@pytest.mark.slow
 def test_the_same_bits_come_out_after_a_kill(line, options, folder, tmp_path):
     made, store = line(*LORA)
     outputs = [*options, *LORA, f"output_dir={tmp_path / 'outputs'}"]
@@ -225,6 +230,7 @@ def test_the_same_bits_come_out_after_a_kill(line, options, folder, tmp_path):
     assert {name for name in expected if found[name] != expected[name]} <= {"config.yaml", "policy/tokenizer_config.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides", [("optimizer.eight_bit=true",), ("optimizer.paged=true", *LORA)], ids=["eight_bit", "paged"]
 )
@@ -295,6 +301,7 @@ def test_layers_are_computed_again_although_dropout_is_off(options, tmp_path, mo
     assert modes == [(2, False)] * 4 + [(4, False)] * 4  # two layers, once and twice; no dropout
 
 
+@pytest.mark.slow
 def test_bf16_halves_what_stays_and_keeps_what_trains_in_32_bits(line):
     made, store = line(*LORA, "model.dtype=bfloat16")
     types = {weight.requires_grad: weight.dtype for weight in made.policy.load(working(store)).parameters()}
@@ -306,6 +313,7 @@ def test_bf16_halves_what_stays_and_keeps_what_trains_in_32_bits(line):
     assert first_update(whole, store)["ratio"] == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(*LORA, "model.dtype=bfloat16"), (*NF4, "model.dtype=bfloat16")], ids=["bf16", "nf4"])
 def test_what_is_loaded_is_what_was_saved_to_the_last_bit(line, overrides):
     made, store = line(*overrides)

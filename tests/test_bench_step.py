@@ -43,6 +43,7 @@ def test_every_step_and_ratio_has_a_row_and_equal_methods_have_equal_losses(benc
     assert all(str(figures["machine"][key]) in lines[0] for key in ("torch", "transformers", "cpu"))
 
 
+@pytest.mark.slow
 def test_the_chunked_head_has_the_gradients_of_the_full_one(bench):
     lines, figures = bench("--chunked", "--response=150")  # 300 positions: two chunks
     assert 0 < figures["gradient_error"] <= figures["worst_gradient_error"] <= 1e-5

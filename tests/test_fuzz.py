@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_random_command_lines_are_composed_or_refused(tmp_path: Path):
     script = Path(__file__).with_name("fuzzing.py")
     done = subprocess.run([sys.executable, str(script), "30"], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -646,6 +646,7 @@ def test_a_name_on_the_hub_without_a_network(light, tmp_path: Path, options: lis
     )
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_given_up_within_15_seconds(tmp_path: Path):
     silent = socket.create_server(("127.0.0.1", 0))
     taken: list[socket.socket] = []

@@ -246,6 +246,7 @@ def test_the_weights_are_identity_and_the_path_is_not(published, tmp_path):
     assert fingerprint(published) != fingerprint(publish(tmp_path / "other", seed=1))
 
 
+@pytest.mark.slow
 def test_a_line_of_dialogues_with_one_reward_model_for_training_and_another_for_the_test(published, tmp_path):
     for split, count in (("train", 16), ("validation", 6), ("test", 6)):
         said = [

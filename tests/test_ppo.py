@@ -147,6 +147,7 @@ def test_the_mean_advantage_of_a_first_pass_is_the_rollouts_reward_above_its_val
     assert seen == pytest.approx(records[0]["sampled_reward"] - 0.1 - 0.02 * records[0]["kl_reference"], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", [["reference=pretrained"], TRAINED])  # the model alone; with an adapter of its own
 def test_an_adapter_as_it_was_is_the_reference(trained, reference):
     records, log = trained(*LORA, *reference)

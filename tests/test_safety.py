@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from running import SMALL, run
 from tiny import gpt2, reviews, tokenizer
 
@@ -25,6 +26,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.slow
 def test_a_line_loads_no_pickle_in_any_of_its_processes_and_writes_no_secret_down(tmp_path: Path):
     (tmp_path / "guard").mkdir()
     (tmp_path / "guard" / "sitecustomize.py").write_text(NO_PICKLE)

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from running import SMALL
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "torture.py"
 
 
+@pytest.mark.slow
 def test_a_kill_at_a_random_moment_changes_no_bit(tmp_path: Path):
     command = [sys.executable, SCRIPT, "--pipelines=1", "--kills=1", "--seed=2", f"--folder={tmp_path}", "--", *SMALL]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -170,6 +170,7 @@ def evidence(given, rewards, groups=None, sampled=None, bounds=(0.0, 1.0), said=
         sample_rewards=None if sampled is None else np.array(sampled).reshape(len(sampled), -1),
         states=lambda split, prompts: [given[i] for i in prompts],
         say=(said if said is not None else []).append,
+        warn=(said if said is not None else []).append,
     )
 
 
@@ -230,9 +231,10 @@ def test_a_head_that_is_no_better_than_a_constant_says_so():
     Data(**(LEARNED | {"lr": 0.3})).estimate(evidence(states(24), noise, said=said))
     assert "value head: held-out MSE" in said[0]
     assert "(predicting the mean: " in said[0]
+    assert any("no better than their mean" in line for line in said)
     learned = []
     Data(**LEARNED).estimate(evidence(*separable(30), said=learned))
-    assert not any("warning" in line for line in learned)
+    assert not any("no better" in line for line in learned)
 
 
 def test_group_values_are_the_mean_of_the_others_worked_by_hand():

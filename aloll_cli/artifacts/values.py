@@ -56,7 +56,8 @@ class ValuesArtifact(Artifact):
         if self.samples and self.values.sampled_on:
             prompts = len(tables[self.values.sampled_on].prompt_names)
             sampled = load_rewards(job.path(self.samples)).reshape(prompts, -1)
-        evidence = Evidence(self.rewards.scored_by.reward.range, logged["train"], sampled, states.of, job.log.say)
+        bounds, log = self.rewards.scored_by.reward.range, job.log
+        evidence = Evidence(bounds, logged["train"], sampled, states.of, log.say, log.warn)
         estimate = self.values.estimate(evidence)
         for split, table in tables.items():
 

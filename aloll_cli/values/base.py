@@ -42,6 +42,7 @@ class Evidence:
         sample_rewards: (M, k) rewards of k samples of π_ref for each of a split's M prompts, if the method needs them.
         states: (split, indices of its unique prompts) → π_ref's last-layer hidden states of those prompts.
         say: logs a line.
+        warn: logs a warning.
     """
 
     range: tuple[float, float]
@@ -49,6 +50,7 @@ class Evidence:
     sample_rewards: FloatArray | None
     states: States
     say: Say
+    warn: Say
 
 
 @dataclass(kw_only=True)

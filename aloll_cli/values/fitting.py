@@ -42,12 +42,14 @@ class FittedValues(Values):
         from aloll_cli.models.value_head import cross_fit
 
         fit = cross_fit(states, targets, counts, self.options(evidence.range), self.folds)
+        explained = 1 - fit.error / fit.constant_error if fit.constant_error else 0.0
         evidence.say(
             f"  value head: held-out MSE {fit.error:.5f} after {fit.epoch} {'epoch' if fit.epoch == 1 else 'epochs'} "
-            f"(predicting the mean: {fit.constant_error:.5f}; {len(states):,} prompts, {self.folds} folds)"
+            f"(predicting the mean: {fit.constant_error:.5f}, so {explained:.1%} of the variance is explained; "
+            f"{len(states):,} prompts, {self.folds} folds)"
         )
         if fit.error >= fit.constant_error:
-            evidence.say("  warning: the value head predicts rewards no better than their mean does; consider values=constant")
+            evidence.warn("the value head predicts rewards no better than their mean does; consider values=constant")
         return fit
 
     def options(self, bounds: tuple[float, float]) -> Any:
