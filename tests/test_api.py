@@ -49,6 +49,7 @@ print(frame.groupby("variant")["steps"].mean().to_dict(), len(frame))
 """
 
 
+@pytest.mark.slow
 def test_a_loop_over_runs_ends_in_a_frame(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", f"SMALL = {SMALL!r}\n{LOOP}"],

@@ -151,7 +151,7 @@ def to_build(folder, *arguments):
 
 def test_entries_of_ones_own_run_and_are_built_anew_when_their_code_changes(tmp_path, mine):
     chosen = ("variant=first_tokens", "reward=loud", "values=median")
-    out, err = run(tmp_path, "run", *LINE, "plugins=[mine]", *chosen)
+    out, _ = quick(tmp_path, "run", *LINE, "plugins=[mine]", *chosen)
     assert "first_tokens" in out
     assert to_build(tmp_path, *chosen) == set()
     edit(mine / "variant/first_tokens.py", "Learns from", "Has learned from")

@@ -75,6 +75,7 @@ def test_every_option_of_a_recipe_is_changed_here():
     assert set(CHANGES) == {f.name for f in fields(Settings)} - operational
 
 
+@pytest.mark.slow
 def test_the_own_options_of_a_stage_of_the_line_change_what_it_makes_and_nothing_before(folder: Path):
     found = {stage: {option for option in CHANGES if decided_by(stage, option, folder)} for stage in MAKING}
     assert found == {stage: {*STAGES[stage].groups, *STAGES[stage].options} for stage in MAKING}

@@ -94,8 +94,11 @@ def settings_of(overrides: list[str], config_dir: str | None = None) -> Settings
     Raises:
         UserError: whatever is wrong with an override or the configuration.
     """
-    composer = _Composer("compose", CONFIG, config_dir, named_plugins(overrides))
-    return composer.settings(composer.parsed(overrides, multirun=False))
+    try:
+        composer = _Composer("compose", CONFIG, config_dir, named_plugins(overrides))
+        return composer.settings(composer.parsed(overrides, multirun=False))
+    finally:
+        GlobalHydra.instance().clear()  # for whoever else uses Hydra in this process
 
 
 class _Composer:
