@@ -46,7 +46,7 @@ def write(
     seed: int = 1,
     reward: float = 0.5,
     lr: float = 0.1,
-    prompts: str = "ab",
+    prompts: str = "abcdefghijkl",
     root: str = "outputs/reviews",
     **more: Any,
 ) -> Path:
@@ -78,7 +78,7 @@ def test_by_default_every_run_with_the_same_split_and_rewards_is_compared(aloll)
     assert "4 runs: mean [95% confidence interval]" in out
     assert all(len(line) <= 80 for line in out.split("gain: mean reward")[0].splitlines())
     assert cells(out, "seed") == {"nll": "1,2", "seq": "1,2"}
-    assert cells(out, "gain") == {"nll": "+0.150 [0.150, 0.150]", "seq": "+0.250 [0.250, 0.250]"}
+    assert cells(out, "gain") == {"nll": "+0.150 [-0.485, 0.785]", "seq": "+0.250 [-0.385, 0.885]"}
     assert cells(out, "gain by seed") == {"nll": "+0.100 to +0.200", "seq": "+0.200 to +0.300"}
     assert cells(out, "vs nll") == {"nll": "-", "seq": "+0.100 [0.100, 0.100]"}
     assert cells(out, "tokens trained on") == {"nll": "1,500", "seq": "1,500"}
@@ -133,7 +133,7 @@ def test_format_json_prints_the_same_as_one_object(aloll):
     out, _ = aloll("compare", "format=json")
     found = json.loads(out)
     assert found == json.loads(Path("outputs/reviews/report/compare.json").read_text())
-    assert (found["task"], found["reward"], found["n"], found["best_of"]) == ("reviews", "vader", 2, None)
+    assert (found["task"], found["reward"], found["n"], found["best_of"]) == ("reviews", "vader", 12, None)
     nll, seq = found["methods"]
     assert (nll["variant"], nll["against"], nll["difference"]) == ("nll", None, None)
     assert (seq["against"]["variant"], seq["against"]["seeds"]) == ("nll", [1])

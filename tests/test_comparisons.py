@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from evaluated import RESAMPLES, write_run
+from evaluated import write_run
+from scipy import stats
 
-from aloll_cli.comparison.differences import Comparison, compared, estimates, paired
+from aloll_cli.comparison.differences import Comparison, compared, estimated
 from aloll_cli.comparison.grouping import methods, over_seeds, settings_apart, typed
 from aloll_cli.comparison.runs import Run, load_run
 from aloll_cli.errors import UserError
-from aloll_cli.metrics.intervals import bootstrap
+from aloll_cli.metrics.crossed import crossed, holm
 from aloll_cli.reports.comparison_columns import as_plain, caveats, columns, costs
 from aloll_cli.reports.page import render
 
@@ -32,36 +34,80 @@ def partners(comparison: Comparison) -> dict[str, str | None]:
     return {row.method.name: row.against and row.against.name for row in comparison.rows}
 
 
-def test_a_figure_of_two_seeds_is_a_mean_whose_interval_is_over_prompts():
-    found = estimates({"gain": [np.array([0.2, 0.6, 1.0]), np.array([0.4, 0.8, 0.0])]}, RESAMPLES)["gain"]
-    # prompt by prompt the mean over seeds is 0.3, 0.7, 0.5
-    assert found["mean"] == pytest.approx(0.5)
-    assert found["ci95"] == pytest.approx(bootstrap(np.array([0.3, 0.7, 0.5]), RESAMPLES))
-    assert found["by_seed"] == pytest.approx([0.6, 0.4])
+def rewards_of(seeds, prompts=40, effect=0.0, noise=0.1, spread=0.0):
+    """Rewards by seed of one method on prompts that differ, with an effect of the method and one of each seed."""
+    base = np.random.default_rng(0).normal(0.5, 0.2, prompts)
+    random = {seed: np.random.default_rng([seed, int(1000 * (1 + effect))]) for seed in seeds}
+    return {s: base + effect + random[s].normal(0, spread) + random[s].normal(0, noise, prompts) for s in seeds}
 
 
-def test_the_interval_excludes_seed_variance():
-    found = estimates({"gain": [np.array([0.1, 0.1]), np.array([0.5, 0.5])]}, RESAMPLES)["gain"]
-    assert found["ci95"] == pytest.approx([0.3, 0.3])
-    assert found["by_seed"] == pytest.approx([0.1, 0.5])
+def test_an_estimate_over_seeds_has_an_interval_over_prompts_and_seeds():
+    mine, others = rewards_of((1, 2, 3), effect=0.1, spread=0.1), rewards_of((1, 2, 3))
+    found, whole = estimated(mine, others), crossed(np.stack([mine[s] - others[s] for s in mine], axis=1))
+    assert found["ci95"] == pytest.approx(whole.ci95)
+    assert found["by_seed"] == pytest.approx([float((mine[s] - others[s]).mean()) for s in mine])
+    assert (found["prompts"], found["seeds"], found["includes_seeds"]) == (40, [3], True)
+    over_prompts = estimated({1: mine[1]}, {1: others[1]})
+    assert (over_prompts["seeds"], over_prompts["includes_seeds"]) == ([1], False)
+    assert over_prompts["ci95"] == pytest.approx(stats.ttest_1samp(mine[1] - others[1], 0).confidence_interval())
+    width, alone = (np.diff(estimate["ci95"])[0] for estimate in (found, over_prompts))
+    assert width > 3 * alone  # seeds differ by more than prompts tell
 
 
-def test_all_figures_see_the_same_resamples():
-    values = np.array([0.1, 0.5, 0.2, 0.9])
-    found = estimates({"one": [values], "shifted": [values + 1]}, RESAMPLES)
-    assert found["shifted"]["ci95"] == pytest.approx([bound + 1 for bound in found["one"]["ci95"]])
-    assert found["one"]["ci95"] == pytest.approx(bootstrap(values, RESAMPLES))
+def test_seeds_that_one_side_alone_has_count_too():
+    mine, others = rewards_of((1, 2, 3, 4, 5), effect=0.1), rewards_of((1, 2, 3))
+    found = estimated(mine, others)
+    assert found["seeds"] == [5, 3]
+    assert found["mean"] == pytest.approx(np.mean([*mine.values()]) - np.mean([*others.values()]))
+    assert len(found["by_seed"]) == 3
 
 
-def test_differences_are_taken_seed_by_seed_where_both_have_it():
-    mine = {1: np.array([0.9, 0.5]), 2: np.array([0.7, 0.1]), 3: np.array([0.0, 0.0])}
-    others = {2: np.array([0.2, 0.2]), 1: np.array([0.5, 0.5]), 4: np.array([9.0, 9.0])}
-    first, second = paired(mine, others)
-    assert first == pytest.approx([0.4, 0.0])
-    assert second == pytest.approx([0.5, -0.1])
-    # no seed in common: the mean over the others' seeds is 0.4, 0.2
-    (alone,) = paired({5: np.array([0.5, 0.5])}, {1: np.array([0.6, 0.2]), 2: np.array([0.2, 0.2])})
-    assert alone == pytest.approx([0.1, 0.3])
+def test_fewer_than_ten_prompts_have_no_interval_and_no_p_value():
+    found = estimated(rewards_of((1, 2), prompts=9, effect=0.1), rewards_of((1, 2), prompts=9))
+    assert (found["ci95"], found["p_value"], found["prompts"]) == (None, None, 9)
+    assert found["mean"] == pytest.approx(np.mean(found["by_seed"]))
+    assert estimated(rewards_of((1, 2), prompts=10), rewards_of((3,), prompts=10))["ci95"] is not None
+
+
+def by_prompt(values):
+    return {f"prompt {i}": float(value) for i, value in enumerate(values)}
+
+
+def of_methods(root, effects, seeds=(1, 2, 3, 4, 5), prompts=40):
+    return [
+        evaluated(root, variant, seed, by_prompt(values))
+        for variant, effect in effects.items()
+        for seed, values in rewards_of(seeds, prompts, effect).items()
+    ]
+
+
+def test_verdicts_are_corrected_for_the_number_of_comparisons_and_need_five_seeds(tmp_path):
+    effects = {"nll": 0.0, "seq": 0.2, "kl": 0.01, "wbc": -0.2}
+    comparison = compared(of_methods(tmp_path, effects))
+    found = {row.method.variant: row.estimates["difference"] for row in comparison.rows if row.against}
+    assert {name: estimate["verdict"] for name, estimate in found.items()} == {
+        "seq": "higher", "kl": "no significant difference", "wbc": "lower",
+    }  # fmt: skip
+    assert [e["p_holm"] for e in found.values()] == pytest.approx(holm([e["p_value"] for e in found.values()]))
+    assert {e["family"] for e in found.values()} == {3}
+    said = "\n".join(caveats(comparison))
+    assert re.search(r"seq vs nll: higher \(p = \S+, Holm's correction over 3 comparisons\)", said)
+    assert "vs nll, p" in {heading for heading, *_ in columns(comparison)}
+    few = compared(of_methods(tmp_path / "few", {"nll": 0.0, "seq": 0.2}, seeds=(1, 2, 3, 4)))
+    assert few.rows[1].estimates["difference"]["verdict"] is None
+    assert few.rows[1].estimates["difference"]["ci95"][0] > 0
+    assert "seq vs nll: fewer than 5 seeds, so no verdict." in caveats(few)
+    assert "vs nll, p" not in {heading for heading, *_ in columns(few)}
+
+
+def test_the_notes_say_what_varies_and_warn_of_few_prompts(tmp_path):
+    said = "\n".join(caveats(compared(of_methods(tmp_path, {"nll": 0.0, "seq": 0.2}, seeds=(1, 2), prompts=12))))
+    assert "95% confidence intervals over prompts and training seeds, both random" in said
+    assert "the randomness of the data, the reference policy and its samples, and fitted rewards" in said
+    assert "warning: 12 prompts are few" in said
+    alone = "\n".join(caveats(compared(of_methods(tmp_path / "one", {"nll": 0.0, "seq": 0.2}, seeds=(1,), prompts=9))))
+    assert "nll, seq: one seed: the interval covers the prompts alone and excludes seed variance." in alone
+    assert "9 prompts are too few for an interval or a verdict; 10 are needed." in alone
 
 
 def test_one_figure_of_several_runs_is_a_mean_of_means():
@@ -127,12 +173,11 @@ def test_the_setting_is_what_tells_runs_apart_beside_variant_and_seed(tmp_path):
     assert settings_apart([runs[0].options]) == [{}]
 
 
-def test_a_method_of_one_run_has_the_figures_of_its_evaluation(tmp_path):
+def test_a_method_of_one_run_has_the_means_of_its_evaluation(tmp_path):
     run = evaluated(tmp_path)
     (row,) = compared([run]).rows
     for name, figure in {"gain": run.metrics["gain"], "reward": run.metrics["policy"]["reward"]}.items():
         assert row.estimates[name]["mean"] == pytest.approx(figure["mean"])
-        assert row.estimates[name]["ci95"] == pytest.approx(figure["ci95"])
     assert row.against is None
 
 
@@ -147,7 +192,6 @@ def test_methods_are_compared_with_nll_by_prompt_whatever_the_order(tmp_path):
     # by seed 0.4, 0.2 and 0.6, 0.2; by prompt 0.5 and 0.2
     assert row.estimates["difference"]["by_seed"] == pytest.approx([0.3, 0.4])
     assert row.estimates["difference"]["mean"] == pytest.approx(0.35)
-    assert row.estimates["difference"]["ci95"] == pytest.approx(bootstrap(np.array([0.5, 0.2]), RESAMPLES))
     assert compared(runs).heading == "vs nll"
 
 
@@ -271,12 +315,10 @@ def test_costs_are_sums_over_updates_and_means_over_seeds(tmp_path):
 def test_the_notes_under_a_table_say_how_seeds_were_paired(tmp_path):
     kinds = [("nll", 1), ("nll", 2), ("seq", 2), ("seq", 3), ("kl", 4), ("wbc", 1), ("wbc", 2)]
     said = caveats(compared([evaluated(tmp_path, variant, seed) for variant, seed in kinds]))
-    assert "seq vs nll: paired over seed 2." in said
-    assert "kl vs nll: no shared seed; the means over seeds are compared." in said
-    assert not any("wbc" in line for line in said)
-    assert any(
-        "bootstrap over prompts, of each prompt's mean over seeds; the interval excludes seed variance" in line for line in said
-    )
+    other = "so the means over all seeds of each are compared."
+    assert f"seq vs nll: other seeds (2, 3; 1, 2), {other}" in said
+    assert f"kl vs nll: other seeds (4; 1, 2), {other}" in said
+    assert not any("wbc vs nll: other" in line for line in said)
 
 
 def test_the_held_out_reward_is_estimated_and_drawn_like_the_reward(tmp_path):

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from evaluated import RESAMPLES, REWARDS, write_run
 from hydra.core.global_hydra import GlobalHydra
+from scipy import stats
 
 from aloll_cli.cli.main import run_command
 from aloll_cli.comparison.differences import compared
 from aloll_cli.comparison.runs import load_run
-from aloll_cli.metrics.intervals import bootstrap
 from aloll_cli.reports.page import write_page
 from aloll_cli.reports.tables import show_answers, show_comparison, show_methods
 from aloll_cli.runtime.terminal import results
@@ -209,7 +209,10 @@ def test_load_run_finds_the_curves_by_the_recipe_and_does_without(tmp_path):
 
 
 def test_the_table_of_runs_fits_its_width_and_holds_every_figure(tmp_path, capsys, columns):
-    runs = [load_run(write_run(tmp_path, "nll", 1)), load_run(write_run(tmp_path, "ref_free", 1, {"a": 1.0, "b": 1.0, "c": 0.5}))]
+    nll, other = ({f"{prompt}{i}": reward for i in range(4) for prompt, reward in rewards.items()} for rewards in (
+        {"a": 0.9, "b": 0.5, "c": 0.1}, {"a": 1.0, "b": 1.0, "c": 0.5},
+    ))  # fmt: skip
+    runs = [load_run(write_run(tmp_path, "nll", 1, nll)), load_run(write_run(tmp_path, "ref_free", 1, other))]
     show_methods(compared(runs))
     out = capsys.readouterr().out
     assert out.isascii()
@@ -222,13 +225,13 @@ def test_the_table_of_runs_fits_its_width_and_holds_every_figure(tmp_path, capsy
     cells = [
         cell for table in tables for line in table if line.startswith("ref_free") for cell in re.split(r" {2,}", line.strip())
     ]
-    low, high = (f"{bound:.3f}" for bound in bootstrap(np.array([0.1, 0.5, 0.4]), RESAMPLES))
+    low, high = (f"{bound:.3f}" for bound in stats.ttest_1samp(np.tile([0.1, 0.5, 0.4], 4), 0).confidence_interval())
     # (1.0 − 0.9 + 1.0 − 0.5 + 0.5 − 0.1) / 3 = 0.333, and 2.5 / 3 − 0.4 = 0.433 over the reference
     assert f"+0.333 [{low}, {high}]" in cells
     assert any(cell.startswith("0.833 [") for cell in cells)
     assert any(cell.startswith("+0.433 [") for cell in cells)
-    # length, distinct-1 ratio, unique responses of three, share of data used
-    assert {"2.000", "1.000", "0.333", "0.468"} <= set(cells)
+    # length, distinct-1 ratio, unique responses of twelve, share of data used
+    assert {"2.000", "1.000", "0.083", "0.468"} <= set(cells)
 
 
 class Page(HTMLParser):

@@ -1,22 +1,22 @@
 """Compare methods: mean rewards, gains over the reference and differences to a baseline, paired by prompt and by seed.
 
-Runs that differ only in their seed are one method; its values are means over seeds. A confidence interval is a bootstrap over
-prompts of each prompt's mean over seeds. It covers the sampling of prompts and excludes seed variance. ``by_seed`` holds the
-mean of each seed, whose spread shows the seed variance.
+Runs that differ only in their seed are one method. Its confidence intervals cover both samples, of prompts and of training seeds
+(metrics/crossed.py); with one seed they cover the prompts alone and say so. What all runs share is given: the data, the
+reference and its samples, a fitted reward. Several differences to one baseline are tested together by Holm's correction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aloll_cli.comparison.grouping import MADE_OF, Method, best, methods, sets_apart
 from aloll_cli.comparison.runs import Run
 from aloll_cli.errors import UserError
-from aloll_cli.metrics.intervals import percentiles, resampled_sums
+from aloll_cli.metrics.crossed import difference, holm
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -27,8 +27,10 @@ ESTIMATES = {  # by role of the reward: names of the mean reward, of the gain ov
     "test_reward": ("held_out_reward", "held_out_gain", "held_out_difference"),
 }
 
-Name = TypeVar("Name", bound=Hashable)
-Seed = TypeVar("Seed", bound=Hashable)
+FEW_PROMPTS = 10  # fewer give no interval
+MANY_PROMPTS = 30  # fewer give a warning
+ENOUGH_SEEDS = 5  # fewer give no verdict: their intervals hold, but say little
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,12 @@ class Row:
     Attributes:
         method: the method.
         against: the baseline that it is compared with; None if it is a baseline itself, or if no baseline is comparable.
-        estimates: by the names in ESTIMATES, see :func:`estimates`; estimates that do not apply are absent.
+        estimates: by the names in ESTIMATES, see :func:`estimated`; estimates that do not apply are absent.
     """
 
     method: Method
     against: Method | None
     estimates: dict[str, dict[str, Any]]
-
-    @property
-    def paired_seeds(self) -> list[int | None]:
-        """Seeds that both methods have, over which the difference is paired. If empty, means over seeds are compared."""
-        return [seed for seed in self.method.seeds if self.against is not None and seed in self.against.seeds]
 
 
 @dataclass(frozen=True)
@@ -108,14 +105,9 @@ def compared(runs: Sequence[Run], against: str | Run | None = None, best_of: Seq
     if against is None and not any(partners):
         partners = [None, *(_nearest(method, chosen[:1]) for method in chosen[1:])]
     pairs = list(zip(chosen, partners, strict=True))
-    estimated: dict[Method, dict[str, dict[str, Any]]] = {method: {} for method in chosen}
-    for group in _comparable(chosen):
-        # all at once, so that all use the same resamples of the same prompts
-        prompts, resamples = group[0].runs[0].prompts, max(run.resamples for method in group for run in method.runs)
-        series = {(m, name): values for m, other in pairs if m in group for name, values in _series(m, other, prompts).items()}
-        for (method, name), estimate in estimates(series, resamples).items():
-            estimated[method][name] = estimate
-    rows = [Row(method, other, estimated[method]) for method, other in pairs]
+    rows = [Row(method, other, _estimates(method, other)) for method, other in pairs]
+    for name in (names[-1] for names in ESTIMATES.values()):
+        _correct(rows, name)
     return Comparison(rows, tuple(best_of))
 
 
@@ -150,56 +142,59 @@ def _nearest(method: Method, baselines: Sequence[Method]) -> Method | None:
     return max(alike, key=nearness, default=None)
 
 
-def _comparable(found: Sequence[Method]) -> list[list[Method]]:
-    """Group methods by prompts and rewards: only methods of one group can be compared."""
-    groups: list[list[Method]] = []
-    for method in found:
-        alike = next((group for group in groups if method.runs[0].is_comparable(group[0].runs[0])), None)
-        groups.append([method]) if alike is None else alike.append(method)
-    return groups
-
-
-def _series(method: Method, other: Method | None, prompts: Sequence[str]) -> dict[str, list[FloatArray]]:
-    """The data of each estimate of a method, by the names in ESTIMATES: (G,) values of G prompts, one array per seed."""
-    found: dict[str, list[FloatArray]] = {}
-    for role, (rewards, gain, difference) in ESTIMATES.items():
+def _estimates(method: Method, other: Method | None) -> dict[str, dict[str, Any]]:
+    """The estimates of a method, by the names in ESTIMATES."""
+    prompts = method.runs[0].prompts
+    found: dict[str, dict[str, Any]] = {}
+    for role, (rewards, gain, to_baseline) in ESTIMATES.items():
         mine = {run.seed: run.by_prompt(prompts, role) for run in method.runs}
         if not all(len(values) for values in mine.values()):
             continue
-        found[rewards] = list(mine.values())
-        found[gain] = [mine[run.seed] - run.by_prompt(prompts, role, "reference") for run in method.runs]
+        reference = {run.seed: run.by_prompt(prompts, role, "reference") for run in method.runs}
+        none = np.zeros(len(prompts))  # to which a mean reward is the difference
+        found[rewards] = estimated(mine, dict.fromkeys(mine, none))
+        found[gain] = estimated(mine, reference)
         if other is not None:
-            found[difference] = paired(mine, {run.seed: run.by_prompt(prompts, role) for run in other.runs})
+            found[to_baseline] = estimated(mine, {run.seed: run.by_prompt(prompts, role) for run in other.runs})
     return found
 
 
-def paired(mine: Mapping[Seed, FloatArray], others: Mapping[Seed, FloatArray]) -> list[FloatArray]:
-    """Differences of (G,) values of the same prompts: seed by seed over shared seeds; if none is shared, to the others' mean."""
-    if shared := [seed for seed in mine if seed in others]:
-        return [mine[seed] - others[seed] for seed in shared]
-    mean = np.mean(list(others.values()), axis=0)
-    return [values - mean for values in mine.values()]
-
-
-def estimates(series: Mapping[Name, Sequence[FloatArray]], resamples: int) -> dict[Name, dict[str, Any]]:
-    """Means over seeds and prompts with 95% percentile intervals, all from the same resamples of the prompts.
+def estimated(mine: Mapping[int | None, FloatArray], others: Mapping[int | None, FloatArray]) -> dict[str, Any]:
+    """The mean difference of two methods with its interval over prompts and seeds, as tables and JSON hold it.
 
     Args:
-        series: for each name (G,) values of G prompts, one array per seed.
-        resamples: number of bootstrap resamples over prompts.
+        mine: (G,) rewards of G prompts, by seed.
+        others: the same of what they are compared with.
 
     Returns:
-        ``{"mean": …, "ci95": [lo, hi], "by_seed": [one mean per seed]}`` by name.
+        ``mean``; ``ci95``, [lo, hi], or None with fewer than 10 prompts; ``prompts``; ``seeds``, their number, or both numbers
+        where the sides have different ones; ``includes_seeds``, whether the interval includes the variance of seeds; ``df`` and
+        ``p_value``, None without an interval; ``by_seed``, the mean difference of each shared seed.
     """
-    if not series:
-        return {}
-    rows = np.stack([np.mean(values, axis=0) for values in series.values()], axis=1)
-    resampled = resampled_sums(rows, resamples) / len(rows)
+    by_seed = [float((values - others[seed]).mean()) for seed, values in mine.items() if seed in others]
+    count = len(next(iter(mine.values())))
+    if count < FEW_PROMPTS:
+        mean = float(np.mean([*mine.values()]) - np.mean([*others.values()]))
+        seeds = [len(mine)] if mine.keys() == others.keys() else [len(mine), len(others)]
+        nothing = {"ci95": None, "includes_seeds": False, "df": None, "p_value": None}
+        return {"mean": mean, "prompts": count, "seeds": seeds, "by_seed": by_seed} | nothing
+    estimate = difference(mine, others)
     return {
-        name: {
-            "mean": float(rows[:, i].mean()),
-            "ci95": percentiles(resampled[:, i]),
-            "by_seed": [float(own.mean()) for own in values],
-        }
-        for i, (name, values) in enumerate(series.items())
-    }
+        "mean": estimate.mean, "ci95": list(estimate.ci95), "prompts": count, "seeds": list(estimate.seeds),
+        "includes_seeds": estimate.includes_seeds, "df": estimate.df, "p_value": estimate.p_value, "by_seed": by_seed,
+    }  # fmt: skip
+
+
+def _correct(rows: Sequence[Row], name: str) -> None:
+    """Add ``p_holm`` and ``verdict`` to the differences: Holm's correction over all methods with the same baseline.
+
+    The verdict is "higher", "lower" or "no significant difference"; None with fewer than 5 seeds on a side.
+    """
+    tested = [row for row in rows if name in row.estimates and row.estimates[name]["p_value"] is not None]
+    for baseline in {id(row.against): row.against for row in tested}.values():
+        family = [row.estimates[name] for row in tested if row.against is baseline]
+        for estimate, p_holm in zip(family, holm([estimate["p_value"] for estimate in family]), strict=True):
+            enough = min(estimate["seeds"]) >= ENOUGH_SEEDS
+            clear = "higher" if estimate["mean"] > 0 else "lower"
+            verdict = clear if p_holm < SIGNIFICANT else "no significant difference"
+            estimate |= {"p_holm": p_holm, "verdict": verdict if enough else None, "family": len(family)}

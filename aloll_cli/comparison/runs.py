@@ -93,11 +93,6 @@ class Run:
             return None
         return float(len(self.updates) if of == "updates" else sum(row.get(of, 0) for row in self.updates))
 
-    @property
-    def resamples(self) -> int:
-        """Bootstrap resamples of its own intervals; 0 if its responses have no rewards."""
-        return max((self.metrics[gain]["resamples"] for gain in ROLES.values() if self.metrics[gain]), default=0)
-
     @cached_property
     def prompts(self) -> list[str]:
         """The evaluation prompts, in order."""

@@ -6,15 +6,20 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from aloll_cli.comparison.differences import ESTIMATES, Comparison, Row
+from aloll_cli.comparison.differences import ENOUGH_SEEDS, ESTIMATES, FEW_PROMPTS, MANY_PROMPTS, Comparison, Row
 from aloll_cli.comparison.grouping import Method, over_seeds
 from aloll_cli.comparison.runs import LIKELIHOOD, Run
 from aloll_cli.reports.figures import KL, proxies, several_components
 from aloll_cli.reports.text import number
 
 INTERVALS = (
-    "95% confidence intervals: bootstrap over prompts, of each prompt's mean over seeds; the interval excludes seed variance"
+    "95% confidence intervals over prompts and training seeds, both random (crossed random effects, Satterthwaite's degrees of "
+    "freedom)"
 )
+GIVEN = (
+    "Shared by all runs and not included: the randomness of the data, the reference policy and its samples, and fitted rewards."
+)
+ONE_SEED = "one seed: the interval covers the prompts alone and excludes seed variance."
 
 NOTES = {  # by heading of the column
     "distinct-1 ratio": "the policy's distinct-1 divided by the reference's, over equally many words.",
@@ -44,9 +49,11 @@ def columns(comparison: Comparison) -> list[Column]:
         ("reward", _estimated(rows, "reward"), ""),
         ("gain", _estimated(rows, "gain"), "+"),
         (comparison.heading, _estimated(rows, "difference"), "+"),
+        (f"{comparison.heading}, p", [_p_value(row, "difference") for row in rows], ""),
         *((f"{part} gain", _measured(rows, partial(_of_component, part)), "+") for part in components),
         ("held-out reward gain", _estimated(rows, "held_out_gain"), "+"),
         (f"held-out {comparison.heading}", _estimated(rows, "held_out_difference"), "+"),
+        (f"held-out {comparison.heading}, p", [_p_value(row, "held_out_difference") for row in rows], ""),
         ("gain by seed", [_spread(row) for row in rows], "+"),
         ("validation score", [row.method.validation if comparison.best_of else None for row in rows], ""),
         ("weighted log-lik. gain", _measured(rows, lambda run: (run.metrics.get(LIKELIHOOD) or {}).get("gain")), "+"),
@@ -68,6 +75,13 @@ def costs(comparison: Comparison) -> list[Column]:
 
 def _estimated(rows: Sequence[Row], name: str) -> list[Any]:
     return [row.estimates.get(name) for row in rows]
+
+
+def _p_value(row: Row, name: str) -> float | None:
+    """Holm's adjusted p-value of a difference; None where the seeds are too few for a verdict."""
+    estimate = row.estimates.get(name) or {}
+    p_value: float | None = estimate["p_holm"] if estimate.get("verdict") else None
+    return p_value
 
 
 def _measured(rows: Sequence[Row], of: Callable[[Run], Any]) -> list[Any]:
@@ -103,8 +117,7 @@ def caveats(comparison: Comparison, more: Sequence[Column] = ()) -> list[str]:
     """
     runs = comparison.runs
     said = ["gain: mean reward minus the reference's; vs: mean reward minus another policy's. Both are paired by prompt."]
-    by_seed = any(len(method.runs) > 1 for method in comparison.methods)
-    said.append(f"{INTERVALS}.{' gain by seed: lowest to highest gain of a seed.' if by_seed else ''}")
+    said += _intervals(comparison)
     if len({id(row.against) for row in comparison.rows if row.against}) > 1:
         said.append(f"{comparison.heading}: there are several; each method is compared with the one that shares most options.")
     said += [_pairing(row, row.against) for row in comparison.rows if row.against and row.against.seeds != row.method.seeds]
@@ -117,11 +130,36 @@ def caveats(comparison: Comparison, more: Sequence[Column] = ()) -> list[str]:
     return list(dict.fromkeys(said))
 
 
+def _intervals(comparison: Comparison) -> list[str]:
+    """What the intervals cover, and what the differences to a baseline show."""
+    rows = comparison.rows
+    by_seed = any(len(method.runs) > 1 for method in comparison.methods)
+    said = [f"{INTERVALS}. {GIVEN}"] if by_seed else ["95% confidence intervals over prompts."]
+    said += ["gain by seed: lowest to highest gain of a seed."] if by_seed else []
+    alone = [row.method.name for row in rows if len(row.method.runs) == 1]
+    said += [f"{', '.join(alone)}: {ONE_SEED}"] if alone else []
+    for name, title in (("difference", comparison.heading), ("held_out_difference", f"held-out {comparison.heading}")):
+        found = {row.method.name: row.estimates[name] for row in rows if name in row.estimates}
+        judged = {method: estimate for method, estimate in found.items() if estimate.get("verdict")}
+        said += [
+            f"{method} {title}: {estimate['verdict']} (p = {estimate['p_holm']:.2g}, Holm's correction over {estimate['family']} "
+            f"comparison{'s' * (estimate['family'] > 1)})."
+            for method, estimate in judged.items()
+        ]
+        few = [method for method in found if method not in judged]
+        said += [f"{', '.join(few)} {title}: fewer than {ENOUGH_SEEDS} seeds, so no verdict."] if few else []
+    prompts = min((estimate["prompts"] for row in rows for estimate in row.estimates.values()), default=MANY_PROMPTS)
+    if prompts < FEW_PROMPTS:
+        said.append(f"{prompts} prompts are too few for an interval or a verdict; {FEW_PROMPTS} are needed.")
+    elif prompts < MANY_PROMPTS:
+        said.append(f"warning: {prompts} prompts are few: intervals are reliable from about {MANY_PROMPTS} on.")
+    return said
+
+
 def _pairing(row: Row, other: Method) -> str:
-    """Over which seeds a method is paired with a baseline that has other seeds."""
-    shared = ", ".join(map(str, row.paired_seeds))
-    how = f"paired over seed {shared}" if shared else "no shared seed; the means over seeds are compared"
-    return f"{row.method.name} vs {other.name}: {how}."
+    """How a method is compared with a baseline that has other seeds."""
+    mine, its = (", ".join(map(str, method.seeds)) for method in (row.method, other))
+    return f"{row.method.name} vs {other.name}: other seeds ({mine}; {its}), so the means over all seeds of each are compared."
 
 
 def _choice(method: Method) -> str:
@@ -157,7 +195,7 @@ def _method_as_plain(row: Row) -> dict[str, Any]:
     return {
         **_named(method),
         "runs": [run.name for run in method.runs],
-        "against": _named(against) | {"paired_seeds": row.paired_seeds} if against else None,
+        "against": _named(against) if against else None,
         **{name: row.estimates.get(name) for names in ESTIMATES.values() for name in names},
         **{name: _measured([row], of)[0] for name, of in measured.items()},
         "cost": {of: method.cost(of) for of in COSTS},

@@ -218,7 +218,8 @@ def _gains(rows: list[Row]) -> Plot | None:
 
 
 def _draw_estimate(axes: Axes, place: int, estimate: dict[str, Any], colour: str) -> None:
-    axes.plot(estimate["ci95"], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
+    if estimate["ci95"] is not None:
+        axes.plot(estimate["ci95"], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
     axes.plot(estimate["mean"], place, "o", color=colour, markersize=6)
     if len(estimate["by_seed"]) > 1:
         beneath = [place + 0.28] * len(estimate["by_seed"])

@@ -211,8 +211,8 @@ def _cell(figure: Any, sign: str = "") -> str:
 
 def _with_margin(figure: Any) -> Text:
     """A mean ± half the width of its interval, or a number alone."""
-    if not isinstance(figure, dict):
-        return _line(number(figure))
+    if not isinstance(figure, dict) or figure["ci95"] is None:
+        return _line(number(figure["mean"] if isinstance(figure, dict) else figure))
     mean, (lo, hi) = figure["mean"], figure["ci95"]
     return _line(f"{number(mean)} ±{number((hi - lo) / 2, like=mean)}")
 
@@ -222,7 +222,8 @@ def _mean(figure: dict[str, Any]) -> Text:
 
 
 def _gain(gain: dict[str, Any] | None) -> Text:
-    style = "" if gain is None else "bold green" if gain["ci95"][0] > 0 else "bold red" if gain["ci95"][1] < 0 else ""
+    lo, hi = (gain and gain["ci95"]) or (0, 0)
+    style = "bold green" if lo > 0 else "bold red" if hi < 0 else ""
     return _line("" if gain is None else interval(gain, "+"), style)
 
 

@@ -31,8 +31,11 @@ def counted(value: float) -> str:
 
 
 def interval(figure: dict[str, Any], sign: str = "") -> str:
-    """``0.305 [0.271, 0.340]``: a mean and its 95% interval."""
-    mean, (lo, hi) = figure["mean"], figure["ci95"]
+    """``0.305 [0.271, 0.340]``: a mean and its 95% interval; the mean alone where there are too few prompts for an interval."""
+    mean = figure["mean"]
+    if figure["ci95"] is None:
+        return number(mean, sign)
+    lo, hi = figure["ci95"]
     return f"{number(mean, sign)} [{number(lo, like=mean)}, {number(hi, like=mean)}]"
 
 
