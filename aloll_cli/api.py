@@ -32,7 +32,8 @@ def compose(*overrides: str, plugins: Sequence[str | Path] = (), config_dir: str
         config_dir: a folder with YAML files of your own.
 
     Raises:
-        UserError: an option is unknown, out of range, or contradicts another.
+        UserError: an option is unknown or out of range. Options that contradict each other are refused by the stage that uses
+            them, in :func:`run`.
     """
     from aloll_cli.cli.composition import settings_of
 
@@ -52,9 +53,12 @@ def run(stage: str, settings: Settings) -> Any:
         None. With ``processes`` above 1, None.
 
     Raises:
-        UserError: there is no such stage, or whatever the command line would say.
+        UserError: there is no such stage, options contradict each other, or whatever the command line would say; with
+            ``processes`` above 1, which process failed has been said on stderr.
+        Interrupted: at the end of ``max_hours``; it is no Exception, and the same call continues.
     """
     from aloll_cli.cli.composition import run_stage
+    from aloll_cli.cli.launching import WorkersFailed
     from aloll_cli.command import Command
     from aloll_cli.settings.checks import check
     from aloll_cli.stages import STAGES
@@ -62,7 +66,11 @@ def run(stage: str, settings: Settings) -> Any:
     if stage not in STAGES:
         raise UserError(f'there is no stage "{stage}".', f"Stages: {', '.join(STAGES)}.")
     check(settings, STAGES[stage].makes)
-    return run_stage(Command(stage), settings)
+    try:
+        return run_stage(Command(stage), settings)
+    except WorkersFailed as failure:
+        what = f"a worker process ended with exit code {failure.code}; it has said why on stderr."
+        raise UserError(what, 'processes=1 shows errors here: compose("processes=1", …)') from None
 
 
 def load_run(source: Settings | str | Path) -> Run:

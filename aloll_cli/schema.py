@@ -22,10 +22,11 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aloll_cli.errors import UserError
-from aloll_cli.source_code import code_identity
+from aloll_cli.source_code import code_identity, remember
 
 OPERATIONAL: dict[str, Any] = {"identity": False}
 EXAMPLES: dict[str, Any] = {"identity": "examples"}
@@ -99,7 +100,9 @@ def name_of(entry: object) -> str:
 def discover(package: str, base: type[T]) -> dict[str, type[T]]:
     """Every plug-in of a package: in each module the subclass of ``base`` that is named like the module."""
     entries: dict[str, type[T]] = {}
-    for module_info in pkgutil.iter_modules(importlib.import_module(package).__path__):
+    places = importlib.import_module(package).__path__
+    remember(package, Path(places[0]))
+    for module_info in pkgutil.iter_modules(places):
         module = importlib.import_module(f"{package}.{module_info.name}")
         for cls in vars(module).values():
             if isinstance(cls, type) and issubclass(cls, base) and name_of(cls) == module_info.name != "base":

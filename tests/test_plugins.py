@@ -1,6 +1,8 @@
 """Entries from outside: a folder with one of each kind, from nothing to a run, edited, and built anew."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -180,7 +182,7 @@ def test_a_task_of_ones_own_reads_its_rows_in_workers_and_sweeps_too(tmp_path, m
 
 
 def refused(folder, *arguments):
-    _, err = quick(folder, "train", *arguments, code=2)
+    _, err = quick(folder, "ls", *arguments, code=2)
     return err
 
 
@@ -201,7 +203,7 @@ def test_what_is_wrong_with_a_plugin_is_said_with_file_and_line(tmp_path, mine):
     file, text = mine / "values/median.py", VALUES
     for wrong, message in (
         (text + "\nimport nosuch_library\n", r"median.py, line 27: ModuleNotFoundError: No module named 'nosuch_library'"),
-        (text.replace("class Median(", "class Median("[:-1] + " (("), r"median.py, line \d+: .*never closed|invalid syntax"),
+        (text.replace("class Median(", "class Median("[:-1] + " (("), r"median.py, line \d+: (?:.*never closed|invalid syntax)"),
         (text.replace("class Median", "class Mean"), r"median.py defines no class Median; it defines Mean"),
     ):
         file.write_text(wrong)
@@ -212,7 +214,7 @@ def test_what_is_wrong_with_a_plugin_is_said_with_file_and_line(tmp_path, mine):
     (mine / "values/mean.yaml").rename(mine / "values/median.yaml")
     (mine / "values/constant.py").write_text(text.replace("Median", "Constant"))
     (mine / "values/constant.yaml").write_text(schema("values", "constant"))
-    assert "values=constant is there already, in aloll_cli.values.constant" in said()
+    assert "values=constant comes with aloll" in said()
 
 
 def test_plugins_are_named_on_the_command_line_as_folders_that_are_there(tmp_path, mine):
@@ -235,6 +237,7 @@ def test_the_code_of_a_received_configuration_is_never_run(tmp_path, mine):
     (received / "config.yaml").write_text("plugins: [mine]\n")
     for stage in ("ls", "plan"):
         quick(tmp_path, stage)
+    quick(tmp_path, "compare", code=2)
     assert not (tmp_path / "ran").exists()
     quick(tmp_path, "ls", "plugins=[mine]")
     assert (tmp_path / "ran").exists()
@@ -254,3 +257,47 @@ def test_an_installed_package_names_its_plugins_as_an_entry_point(tmp_path, mine
     (info / "entry_points.txt").write_text("[aloll.plugins]\nsoft = no_such_package\n")
     _, err = run(tmp_path, "plan", code=2, PYTHONPATH=str(site))
     assert "the installed plugin soft names no_such_package, which is no package" in err
+
+
+def test_what_would_hide_or_be_hidden_is_refused(tmp_path, mine):
+    (mine / "reward" / "toxicity.py").write_text(REWARD.replace("Loud", "Toxicity"))
+    (mine / "reward" / "toxicity.yaml").write_text(schema("reward", "toxicity"))
+    assert "toxicity.yaml: reward=toxicity comes with aloll" in refused(tmp_path, "plugins=[mine]")
+    for file in mine.glob("reward/toxicity.*"):
+        file.unlink()
+    (tmp_path / "more" / "reward").mkdir(parents=True)
+    (tmp_path / "more" / "reward" / "loud.yaml").write_text(schema("reward", "length"))
+    assert "reward=loud is in " in refused(tmp_path, "plugins=[mine,more]")
+    edit(mine / "variant/first_tokens.py", "tokens: int", "version: int")
+    assert 'an option cannot be named "version"' in refused(tmp_path, "plugins=[mine]")
+
+
+def test_an_abstract_base_is_a_helper_and_the_home_folder_has_a_short_name(tmp_path, mine):
+    (mine / "variant" / "softened.py").write_text(
+        "from aloll_cli.variants.base import Pointwise\n\n\nclass Softened(Pointwise):\n    pass\n"
+    )
+    run(tmp_path, "ls", "plugins=[~/mine]", HOME=str(tmp_path))
+    run(tmp_path, "ls", "plugins=['~/mine']", HOME=str(tmp_path))
+
+
+def test_settings_keep_the_code_that_they_were_composed_with(tmp_path, mine):
+    script = """
+from pathlib import Path
+from aloll_cli import compose
+from aloll_cli.artifacts.pipeline import Pipeline
+
+policy = lambda settings: Pipeline(settings).policy.fingerprint
+first = compose("variant=first_tokens", plugins=["mine"])
+before = policy(first)
+helper = Path("mine/variant/scales.py")
+helper.write_text(helper.read_text().replace("2 * x", "3 * x"))
+compose("seed=2")
+assert policy(first) == before
+second = policy(compose("variant=first_tokens", plugins=["mine"]))
+assert second != before
+assert policy(first) == before
+helper.write_text(helper.read_text().replace("3 * x", "2 * x"))
+assert policy(compose("variant=first_tokens", plugins=["mine"])) == before
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

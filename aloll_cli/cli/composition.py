@@ -27,7 +27,7 @@ from aloll_cli.cli.help import StageHelp
 from aloll_cli.cli.hints import unknown
 from aloll_cli.cli.launching import WorkersFailed, run_workers
 from aloll_cli.cli.options import Catalogue
-from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed
+from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed, with_quoted_folders
 from aloll_cli.cli.showing import annotated, chosen
 from aloll_cli.cli.validation import build, check_declared, declared_keys, register
 from aloll_cli.command import Command
@@ -66,8 +66,9 @@ def enter_hydra(command: Command) -> int:
     if everything:
         args.overrides.remove("all")
     said = ["verbosity=quiet"] * args.quiet + ["verbosity=verbose"] * args.verbose
-    composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir, named_plugins(args.overrides))
-    overrides = composer.parsed([*args.overrides, *said], args.multirun)
+    typed = with_quoted_folders(args.overrides)
+    composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir, named_plugins(typed))
+    overrides = composer.parsed([*typed, *said], args.multirun)
     if args.hydra_help:
         composer.hydra.hydra_help(config_name=composer.name, args_parser=parser, args=args)
     elif args.help:
@@ -95,8 +96,9 @@ def settings_of(overrides: list[str], config_dir: str | None = None) -> Settings
         UserError: whatever is wrong with an override or the configuration.
     """
     try:
-        composer = _Composer("compose", CONFIG, config_dir, named_plugins(overrides))
-        return composer.settings(composer.parsed(overrides, multirun=False))
+        typed = with_quoted_folders(overrides)
+        composer = _Composer("compose", CONFIG, config_dir, named_plugins(typed))
+        return composer.settings(composer.parsed(typed, multirun=False))
     finally:
         GlobalHydra.instance().clear()  # for whoever else uses Hydra in this process
 
@@ -229,22 +231,22 @@ def run_stage(command: Command, settings: Settings, more_follow: bool = False) -
 class _Task:
     """What Hydra calls for each job of a sweep; a plain object, so that launchers can send it to other processes."""
 
-    def __init__(self, command: Command, plugins: list[str]) -> None:
-        self.command, self.plugins = command, plugins
+    def __init__(self, command: Command) -> None:
+        self.command = command
 
     def __call__(self, cfg: DictConfig) -> Any:
-        load_plugins(self.plugins)  # a launcher may have sent it to another process
-        register(Settings, GROUPS)
+        register(Settings, GROUPS)  # a launcher may have sent it to another process
         return run_stage(self.command, _checked(self.command.stage, cfg), more_follow=True)
 
 
 def _sweep(command: Command, composer: _Composer, overrides: list[str]) -> None:
     """One job for each combination of values; ends with a comparison where the stage evaluates."""
     _check_jobs(composer, overrides)
+    launcher = composer.config(overrides, multirun=True).hydra.runtime.choices["hydra/launcher"]
+    if composer.folders and launcher != "basic":  # its processes could not read the configurations of plugins' classes
+        raise UserError(f"hydra/launcher={launcher} cannot start jobs with plugins.", "hydra/launcher=basic")
     try:
-        batches = composer.hydra.multirun(
-            config_name=composer.name, task_function=_Task(command, composer.plugins), overrides=overrides
-        )
+        batches = composer.hydra.multirun(config_name=composer.name, task_function=_Task(command), overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(error) from error
     jobs: list[JobReturn] = [job for batch in batches or [] for job in batch]

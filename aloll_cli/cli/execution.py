@@ -20,7 +20,6 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
 
     from aloll_cli.runtime.options import Verbosity
     from aloll_cli.schema import plain
-    from aloll_cli.source_code import is_edited, key_of
     from aloll_cli.stopping import Stopper
 
     _quiet_libraries(settings.verbosity is Verbosity.verbose)
@@ -30,14 +29,26 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
     with Stopper(settings.max_hours) as stopper:
         store = _open_store(command, settings, stopper, {"stage": command.stage} | plain(settings))
         store.log.detail(_versions())
-        for entry in (settings.task, settings.reward, settings.values, settings.variant):
-            if is_edited(type(entry)):
-                name = f"{key_of(type(entry)).replace('.', '/')}.py"
-                store.log.say(f"{name} differs from the released version: its code is part of the recipe")
+        for name in _edited(settings):
+            store.log.say(f"{name} differs from the released version: its code is part of the recipe")
         result = stage.run(settings, store)
         if more_follow:
             stopper.check()
         return result
+
+
+def _edited(value: Any) -> list[str]:
+    """Files of the shipped entries in a configuration, its nested ones too, whose code is not the released code."""
+    from dataclasses import fields, is_dataclass
+
+    from aloll_cli.source_code import is_edited, key_of
+
+    if isinstance(value, dict):
+        return [name for item in value.values() for name in _edited(item)]
+    if not is_dataclass(value) or isinstance(value, type):
+        return []
+    own = [f"{key_of(type(value)).replace('.', '/')}.py"] if is_edited(type(value)) else []
+    return [*own, *(name for f in fields(value) for name in _edited(getattr(value, f.name)))]
 
 
 def compare(command: Command, runs: list[Any]) -> None:

@@ -23,6 +23,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
 
+QUOTES = ("'", '"')
 EMPTY = ("test_reward", "experiment")  # groups that may have no choice
 
 
@@ -40,6 +41,16 @@ def parsed(hydra: Hydra, overrides: list[str], multirun: bool) -> list[Override]
     for override in found:
         _check(hydra, override, multirun)
     return [override for override in found if not _chooses_nothing(override)]
+
+
+def with_quoted_folders(overrides: list[str]) -> list[str]:
+    """Overrides with each folder of ``plugins=[~/mine]`` in quotes: a path may hold what means something to Hydra's grammar."""
+
+    def quoted(found: re.Match[str]) -> str:
+        items = [item.strip() for item in found[2].split(",")] if found[2].strip() else []
+        return f"{found[1]}[{','.join(item if item[:1] in QUOTES else repr(item) for item in items)}]"
+
+    return [re.sub(r"(\+*plugins=)\[([^\[\]]*)\]", quoted, text) for text in overrides]
 
 
 def named_plugins(overrides: list[str]) -> list[str]:

@@ -21,10 +21,9 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 def main() -> int:
     """Usage: python -m aloll_cli.cli.worker FILE STAGE [ARGUMENT …]. A user's mistake is said once, by the first process."""
     file, stage, *arguments = sys.argv[1:]
-    settings = read_settings(Path(file))
     try:
         with interruptible():
-            execute(Command(stage, tuple(arguments)), settings)
+            execute(Command(stage, tuple(arguments)), read_settings(Path(file)))
     except UserError as error:
         if os.environ.get("RANK", "0") == "0":
             sys.stderr.write(f"aloll {stage}: {error}\n")

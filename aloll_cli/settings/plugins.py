@@ -18,24 +18,52 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.metadata import entry_points
+from importlib.resources import files
+from inspect import isabstract
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward
 from aloll_cli.schema import from_plain, name_of
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
-from aloll_cli.source_code import plugin_packages
+from aloll_cli.source_code import code_identity, remember, source_of
 from aloll_cli.tasks.base import Task
 from aloll_cli.values.base import Values
 from aloll_cli.variants.base import Variant
 
 ENTRY_POINTS = "aloll.plugins"
 PACKAGE = "aloll_plugins"  # folders are imported as packages in this one
+RESERVED = ("name", "code", "version")  # keys of a recipe, and so no options
 BASES: dict[str, type] = {"variant": Variant, "task": Task, "reward": Reward, "values": Values}
+_added: list[tuple[str, str]] = []  # groups and names of the entries of plugins
+
+
+class _Loader(SourceFileLoader):
+    """Compiles the text that the fingerprint is of; a cache of bytecode may be older than an edit within the same second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        text = source_of(fullname)
+        code: CodeType = self.source_to_code(self.get_data(self.path) if text is None else text.encode(), self.path)
+        return code
+
+
+class _Finder:
+    """Finds the modules in folders of plugins."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if not name.startswith(f"{PACKAGE}."):
+            return None
+        found = PathFinder.find_spec(name, path)
+        if found is not None and isinstance(found.loader, SourceFileLoader):
+            found.loader = _Loader(found.loader.name, found.loader.path)
+        return found
 
 
 def load_plugins(folders: Sequence[str]) -> list[Path]:
@@ -53,6 +81,8 @@ def load_plugins(folders: Sequence[str]) -> list[Path]:
         UserError: a folder is not there, a file cannot be imported, or an entry lacks its class or its YAML file.
     """
     _forget()
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
     found = {_installed(entry.name, entry.value): entry.value for entry in entry_points(group=ENTRY_POINTS)}
     for name in folders:
         folder = Path(name).expanduser().resolve()
@@ -62,23 +92,35 @@ def load_plugins(folders: Sequence[str]) -> list[Path]:
             raise UserError(f"plugins: {name} has none of the folders {', '.join(BASES)}.", f"{name}/variant/mine.py, say")
         if folder not in found:
             found[folder] = _package(folder, taken=set(found.values()))
+    _check_presets(found)
     for folder, package in found.items():
-        plugin_packages.add(package)
+        remember(package, folder, plugin=True)
         for group in BASES:
             for file in sorted((folder / group).glob("*.py")):
                 _add(group, file, f"{package}.{group}.{file.stem}")
     return list(found)
 
 
+def _check_presets(found: Iterable[Path]) -> None:
+    """Raises UserError where a YAML file would be hidden by one of the same name, ours or another plugin's."""
+    taken: dict[str, str] = {}
+    for folder in found:
+        for file in sorted(folder.glob("*/*.yaml")):
+            name = f"{file.parent.name}/{file.name}"
+            ours = files("aloll_cli.conf") / file.parent.name / file.name
+            if ours.is_file() or name in taken:
+                where = "comes with aloll" if ours.is_file() else f"is in {taken[name]}, too"
+                raise UserError(f"{file}: {file.parent.name}={file.stem} {where}.", "Give the file another name.")
+            taken[name] = str(folder)
+
+
 def _forget() -> None:
     """Take back what an earlier call added."""
-    for group in BASES:
-        added = [name for name, cls in GROUPS[group].items() if cls.__module__.startswith(tuple(plugin_packages))]
-        for name in added if plugin_packages else []:
-            del GROUPS[group][name]
+    for group, name in _added:
+        del GROUPS[group][name]
+    _added.clear()
     for module in [name for name in sys.modules if name.startswith(f"{PACKAGE}.")]:
         del sys.modules[module]
-    plugin_packages.clear()
 
 
 def _package(folder: Path, taken: set[str]) -> str:
@@ -95,7 +137,10 @@ def _package(folder: Path, taken: set[str]) -> str:
 
 def _installed(name: str, package: str) -> Path:
     """The folder of an installed package of plugins."""
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:  # of a parent
+        spec = None
     places = list(spec.submodule_search_locations or []) if spec else []
     if not places:
         raise UserError(
@@ -111,21 +156,26 @@ def _add(group: str, file: Path, module: str) -> None:
     expected = "".join(word.capitalize() for word in name.split("_"))
     imported = _imported(file, module)
     classes = [c for c in vars(imported).values() if isinstance(c, type) and issubclass(c, base) and c.__module__ == module]
-    entry = next((cls for cls in classes if name_of(cls) == name), None)
+    entry = next((cls for cls in classes if name_of(cls) == name and not isabstract(cls)), None)
     yaml = file.with_suffix(".yaml")
     if entry is None:
         if yaml.exists():
             there = f"; it defines {', '.join(cls.__name__ for cls in classes)}" if classes else ""
             raise UserError(f"{file} defines no class {expected}{there}.", f"class {expected}({base.__name__}): …")
         return  # a file of helpers
+    if not is_dataclass(entry):
+        raise UserError(f"{file}: {expected} is not a dataclass.", f"Put @dataclass(kw_only=True) above class {expected}.")
     if not yaml.exists():
         raise UserError(f"{file} has no {yaml.name} beside it.", f'{yaml}: defaults: ["/schema/{group}/{name}@_here_"]')
     if name in GROUPS[group]:
-        raise UserError(
-            f"{file}: {group}={name} is there already, in {GROUPS[group][name].__module__}.",
-            "Give the files and the class another name.",
-        )
+        there = GROUPS[group][name].__module__
+        raise UserError(f"{file}: {group}={name} is there already, in {there}.", "Give the files and the class another name.")
+    reserved = [option.name for option in fields(entry) if option.name in RESERVED]
+    if reserved:
+        raise UserError(f'{file}: an option cannot be named "{reserved[0]}".', f"Another name, such as {reserved[0]}_of_mine.")
     GROUPS[group][name] = entry
+    _added.append((group, name))
+    code_identity(entry)  # of the code that was just imported
 
 
 def _imported(file: Path, module: str) -> ModuleType:
@@ -134,10 +184,8 @@ def _imported(file: Path, module: str) -> ModuleType:
     except SyntaxError as error:
         raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}.", "Correct the file.") from None
     except Exception as error:  # whatever a user's own module raises
-        frames = [
-            frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(file.parent.parent))
-        ]
-        where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else str(file)
+        inside = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(str(file.parent.parent))]
+        where = f"{inside[-1].filename}, line {inside[-1].lineno}" if inside else str(file)
         raise UserError(f"{where}: {type(error).__name__}: {error}.", "Correct the file.") from None
 
 

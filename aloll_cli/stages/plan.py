@@ -123,10 +123,16 @@ def _own(old: Recipe, new: Recipe) -> Differences:
     """
     theirs, mine = ({"version": recipe["version"]} | flatten(recipe["identity"]) for recipe in (old, new))
     changed = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key) and key not in DERIVED]
+    code = {key.removesuffix("code") for key in changed if key.rpartition(".")[2] == "code"}
+    changed = [key for key in changed if key.rpartition(".")[2] != "code"]
     changed = [key for key in changed if key in mine and key in theirs] or changed
     groups = tuple(key.removesuffix("name") for key in changed if key.endswith(".name"))
     chosen = [key for key in changed if key.endswith(".name") or not key.startswith(groups)]
-    return {_option(new["kind"], key): (theirs.get(key), mine.get(key)) for key in chosen}
+    of_code = {
+        f"code of {(prefix or new['kind']).rstrip('.')}": (theirs.get(f"{prefix}code"), mine.get(f"{prefix}code"))
+        for prefix in code
+    }
+    return {_option(new["kind"], key): (theirs.get(key), mine.get(key)) for key in chosen} | of_code
 
 
 def _option(kind: str, key: str) -> str:
