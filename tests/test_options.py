@@ -17,7 +17,7 @@ from running import run
 from aloll_cli.cli.commented import read
 from aloll_cli.cli.complete import completions
 from aloll_cli.cli.completion import SCRIPTS, script
-from aloll_cli.cli.hints import ELSEWHERE, OURS, catalogue, example
+from aloll_cli.cli.hints import ELSEWHERE, OFF, OURS, catalogue, example
 from aloll_cli.cli.options import MISSING, Catalogue
 from aloll_cli.cli.showing import annotated
 from aloll_cli.cli.validation import register
@@ -152,7 +152,7 @@ def test_a_comment_never_stands_inside_of_a_value():
 def test_names_of_other_libraries_lead_to_options_that_exist():
     assert len(OURS) == sum(len(names.split()) for names in ELSEWHERE.values())  # none twice
     known = {*catalogue(), *GROUPS}
-    for template in ELSEWHERE:
+    for template in [*ELSEWHERE, *OFF]:
         for word in template.split():
             assert word.partition("=")[0] in known, word
 

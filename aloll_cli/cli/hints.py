@@ -22,7 +22,9 @@ ELSEWHERE = {
     "optimizer.schedule={}": "lr_scheduler_type lr_scheduler scheduler lr_schedule schedule",
     "optimizer.max_grad_norm={}": "max_grad_norm gradient_clipping grad_clip clip_grad_norm gradient_clip_val",
     "optimizer.eps={}": "adam_epsilon adam_eps",
-    "optimizer.betas=[0.9,0.999]": "adam_beta1 adam_beta2 betas",
+    "optimizer.betas=[{},0.999]": "adam_beta1 beta1",
+    "optimizer.betas=[0.9,{}]": "adam_beta2 beta2",
+    "optimizer.betas={}": "betas",
     "optimizer.eight_bit=true": "optim",
     "updates={}": "steps max_steps num_steps train_steps training_steps total_steps num_train_steps iterations max_iters",
     "updates=null epochs={}": "num_train_epochs num_epochs n_epochs train_epochs max_epochs epoch",
@@ -48,12 +50,12 @@ ELSEWHERE = {
     "task.max_prompt_tokens=384 task.max_response_tokens=128": "max_length max_seq_length max_seq_len seq_len max_len",
     "task.max_prompt_tokens={}": "max_prompt_length max_source_length max_prompt_len",
     "task.max_response_tokens={}": "max_new_tokens max_completion_length max_target_length response_length max_response_length",
-    "task.stop={}": "stop_strings stop_sequences",
+    "task.stop=[{}]": "stop_strings stop_sequences",
     "adapter=lora": "use_peft use_lora peft",
     "adapter=lora adapter.r={}": "lora_r lora_rank rank",
     "adapter=lora adapter.alpha={}": "lora_alpha",
     "adapter=lora adapter.dropout={}": "lora_dropout",
-    "adapter=lora adapter.targets={}": "lora_target_modules target_modules lora_targets",
+    "adapter=lora adapter.targets=[{}]": "lora_target_modules target_modules lora_targets",
     "variant={}": "method algorithm algo loss loss_type objective trainer",
     "variant=kl variant.beta={}": "beta kl_coef init_kl_coef kl_coeff kl_beta kl_weight",
     "variant.clip={}": "clip cliprange clip_range epsilon clip_eps",
@@ -75,7 +77,25 @@ ELSEWHERE = {
     "verbosity=verbose": "log_level verbose debug logging_level",
     "max_hours={}": "time_limit max_time",
 }
+OFF = {  # the same where their value switches something off
+    "model.dtype=float32": "bf16 fp16 half mixed_precision precision",
+    "model.quantization=null": "load_in_4bit use_4bit load_in_8bit quantization",
+    "optimizer.max_grad_norm=null": "max_grad_norm gradient_clipping grad_clip clip_grad_norm gradient_clip_val",
+    "adapter=none": "use_peft use_lora peft lora_r lora_rank",
+    "select=last": "load_best_model_at_end",
+    "eval_every=400": "evaluation_strategy eval_strategy eval_steps",
+    "checkpoint_every=1000": "save_strategy save_steps",
+    "generation=greedy": "do_sample temperature num_beams beams beam_size",
+    "generation=sample": "greedy",
+    "tracking=off": "wandb report_to use_wandb logger log_with",
+    "attn=sdpa": "use_flash_attention use_flash_attention_2 flash_attn",
+    "threads=null": "num_threads num_workers dataloader_num_workers workers",
+    "verbosity=quiet": "verbose debug",
+    "seed=0": "random_seed random_state data_seed",
+}
+NOTHING = ("false", "no", "none", "null", "off", "0", "0.0")
 OURS = {name: template for template, names in ELSEWHERE.items() for name in names.split()}
+SWITCHED_OFF = {name: template for template, names in OFF.items() for name in names.split()}
 
 
 def unknown(key: str, value: str, known: list[str]) -> UserError:
@@ -101,8 +121,13 @@ def unknown(key: str, value: str, known: list[str]) -> UserError:
 
 def familiar(name: str, value: str) -> str | None:
     """What to type for a name that other libraries give to one of our options, or None."""
-    template = OURS.get(name.lower().replace("-", "_"))
-    return template.format(value or "VALUE") if template else None
+    theirs = name.lower().replace("-", "_")
+    is_off = value.lower() in NOTHING or (theirs in ("num_beams", "beams", "beam_size") and value == "1")
+    template = (SWITCHED_OFF.get(theirs) if is_off else None) or OURS.get(theirs)
+    if template is None:
+        return None
+    inner = value.strip("[]") if "[{}" in template or "{}]" in template else value
+    return template.format(inner or "VALUE")
 
 
 @cache
