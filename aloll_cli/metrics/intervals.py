@@ -1,7 +1,12 @@
-"""Bootstrap confidence intervals of means and ratios over prompts. Pure functions: arrays in, numbers out."""
+"""Bootstrap confidence intervals of means and ratios over prompts. Pure functions: arrays in, numbers out.
+
+A figure is ``{"mean": …, "ci95": [lo, hi]}``; the interval is None for fewer than FEW_PROMPTS prompts. A percentile bootstrap
+of n prompts has about √(1 − 1/n) of the width that it should have, and a distribution of means with few distinct values.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import exp
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +14,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
+
+FEW_PROMPTS = 10  # fewer have no interval and no verdict
+MANY_PROMPTS = 30  # fewer have an interval with a warning
 
 
 def bootstrap(values: FloatArray, resamples: int, seed: int = 0) -> tuple[float, float]:
@@ -30,15 +38,32 @@ def resampled_sums(rows: FloatArray, resamples: int, seed: int = 0) -> FloatArra
     return np.array([rows[rng.integers(0, len(rows), len(rows))].sum(axis=0) for _ in range(resamples)])
 
 
+def interval_of(prompts: int, resampled: Callable[[], FloatArray]) -> list[float] | None:
+    """``[lo, hi]`` of a statistic's values over the resamples; None for fewer than FEW_PROMPTS prompts."""
+    return percentiles(resampled()) if prompts >= FEW_PROMPTS else None
+
+
 def mean_with_interval(values: FloatArray, resamples: int) -> dict[str, Any]:
-    """``{"mean": …, "ci95": [lo, hi]}``."""
-    return {"mean": float(np.mean(values)), "ci95": list(bootstrap(values, resamples))}
+    """``{"mean": …, "ci95": [lo, hi]}`` of (N,) values, one per prompt."""
+    few = len(values) < FEW_PROMPTS
+    return {"mean": float(np.mean(values)), "ci95": None if few else list(bootstrap(values, resamples))}
 
 
 def ratio_with_interval(tops: FloatArray, bottoms: FloatArray, resamples: int) -> dict[str, Any]:
     """Σ tops / Σ bottoms of (N,) values (one per prompt) with its interval, for example a mean per token."""
-    sums = resampled_sums(np.stack([tops, bottoms], axis=1), resamples)
-    return {"mean": float(tops.sum() / bottoms.sum()), "ci95": percentiles(sums[:, 0] / sums[:, 1])}
+
+    def resampled() -> FloatArray:
+        sums = resampled_sums(np.stack([tops, bottoms], axis=1), resamples)
+        ratios: FloatArray = sums[:, 0] / sums[:, 1]
+        return ratios
+
+    return {"mean": float(tops.sum() / bottoms.sum()), "ci95": interval_of(len(tops), resampled)}
+
+
+def exponential(figure: dict[str, Any]) -> dict[str, Any]:
+    """exp of a figure and of its interval: a perplexity from nats per token."""
+    ci95 = figure["ci95"]
+    return {"mean": exp(figure["mean"]), "ci95": None if ci95 is None else [exp(bound) for bound in ci95]}
 
 
 def likelihood_figures(
@@ -64,7 +89,7 @@ def likelihood_figures(
     }
     surprise = ratio_with_interval(sums["nll"], sums["tokens"], resamples)
     return {
-        "perplexity": {"mean": exp(surprise["mean"]), "ci95": [exp(bound) for bound in surprise["ci95"]]},
+        "perplexity": exponential(surprise),
         "kl": mean_with_interval(sums["ratio"] / answers, resamples),
         "kl_per_token": ratio_with_interval(sums["ratio"], sums["tokens"], resamples),
     }

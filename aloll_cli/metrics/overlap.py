@@ -5,7 +5,6 @@ Pure functions: texts in, numbers out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aloll_cli.metrics.intervals import by_prompt, mean_with_interval, percentiles, resampled_sums
+from aloll_cli.metrics.intervals import by_prompt, interval_of, mean_with_interval, resampled_sums
+from aloll_cli.metrics.words import ENGLISH, TextTokenizer
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU, BLEUScore
@@ -31,11 +31,13 @@ class Against:
         answers: (G · k,) generated responses, k per prompt, those to the same prompt adjacent.
         references: (G,) one or more logged responses per prompt.
         resamples: number of bootstrap resamples over prompts.
+        tokenizer: what counts as a word.
     """
 
     answers: Sequence[str]
     references: Sequence[Sequence[str]]
     resamples: int
+    tokenizer: TextTokenizer = ENGLISH
 
     @cached_property
     def _each(self) -> int:
@@ -51,23 +53,32 @@ class Against:
         return {"bleu": self.bleu()} | self.rouge()
 
     def bleu(self) -> dict[str, Any]:
-        """Corpus BLEU of sacrebleu; the interval is from corpora of resampled prompts (Koehn 2004)."""
-        from sacrebleu.metrics.bleu import BLEU
+        """Corpus BLEU as sacrebleu's command line computes it; the interval is from corpora of resampled prompts (Koehn 2004).
 
-        bleu = BLEU(effective_order=True)  # sentence_score expects it; only the counts of its result are used
+        ``sacrebleu REFERENCES -i RESPONSES -m bleu -b -w 12 -tok NAME`` gives the same figure for one response per line: exp
+        smoothing, no effective order.
+        """
+        bleu = self.tokenizer.bleu
         counts = np.array([_counts(bleu.sentence_score(answer, references)) for answer, references in self._pairs])
         of_prompts = counts.reshape(len(self.references), self._each, -1).sum(axis=1)
-        resampled = [_corpus_bleu(bleu, sums) for sums in resampled_sums(of_prompts, self.resamples)]
-        return {"mean": _corpus_bleu(bleu, counts.sum(axis=0)), "ci95": percentiles(np.array(resampled))}
+        return {
+            "mean": _corpus_bleu(bleu, counts.sum(axis=0)),
+            "ci95": interval_of(
+                len(of_prompts),
+                lambda: np.array([_corpus_bleu(bleu, sums) for sums in resampled_sums(of_prompts, self.resamples)]),
+            ),
+        }
 
     def rouge(self) -> dict[str, Any]:
-        """F1 of ROUGE-1, ROUGE-2 and ROUGE-L with stemming, against the best-matching reference; means over prompts.
+        """F1 of ROUGE-1, ROUGE-2 and ROUGE-L against the best-matching reference; means over prompts.
 
-        rouge-score keeps only the letters a to z and digits: text in other scripts scores 0.
+        With tokenizer 13a, ``python -m rouge_score.rouge --use_stemmer --noaggregate`` gives the same figures: rouge-score's own
+        tokenizer, which keeps a to z and digits only, and Porter stemming. With other tokenizers its scorer gets their
+        lower-cased words, without stemming. None for all three where the tokenizer finds no word in any reference.
         """
-        from rouge_score.rouge_scorer import RougeScorer
-
-        scorer = RougeScorer(list(ROUGES), use_stemmer=True)
+        if not any(self.tokenizer.read_by_rouge(text) for texts in self.references for text in texts):
+            return dict.fromkeys(ROUGES.values())
+        scorer = self.tokenizer.rouge(list(ROUGES))
         scores = [scorer.score_multi(references, answer) for answer, references in self._pairs]
         return {
             ours: mean_with_interval(by_prompt(np.array([s[name].fmeasure for s in scores]), self._each), self.resamples)
@@ -83,16 +94,22 @@ def _counts(score: BLEUScore) -> list[int]:
 def _corpus_bleu(bleu: BLEU, sums: FloatArray) -> float:
     order = bleu.max_ngram_order
     correct, total = ([int(count) for count in part] for part in (sums[:order], sums[order : 2 * order]))
-    return float(bleu.compute_bleu(correct, total, int(sums[-2]), int(sums[-1]), max_ngram_order=order).score)
+    score = bleu.compute_bleu(
+        correct, total, int(sums[-2]), int(sums[-1]), smooth_method=bleu.smooth_method, max_ngram_order=order
+    )
+    return float(score.score)
 
 
-def grounding(answers: Sequence[str], knowledge: Sequence[str | None], resamples: int) -> dict[str, Any]:
+def grounding(
+    answers: Sequence[str], knowledge: Sequence[str | None], resamples: int, tokenizer: TextTokenizer = ENGLISH
+) -> dict[str, Any]:
     """Extractive coverage and density: means over prompts that have knowledge and at least one non-empty response.
 
     Args:
         answers: (G · k,) generated responses, k per prompt, those to the same prompt adjacent.
         knowledge: (G,) the text that the responses should be based on; None for prompts without one.
         resamples: number of bootstrap resamples over prompts.
+        tokenizer: what counts as a word; punctuation marks count too.
 
     Returns:
         Coverage Σ|f| / |y| in [0, 1] and density Σ|f|² / |y|, where f are the fragments that a response y copies from the
@@ -101,9 +118,9 @@ def grounding(answers: Sequence[str], knowledge: Sequence[str | None], resamples
     each = len(answers) // len(knowledge)
     found = np.full((len(answers), 2), np.nan)
     for i, answer in enumerate(answers):
-        source, tokens = knowledge[i // each], _tokens(answer)
+        source, tokens = knowledge[i // each], tokenizer.pieces(answer)
         if source is not None and tokens:
-            lengths = np.array(fragments(tokens, _tokens(source)), dtype=np.float64)
+            lengths = np.array(fragments(tokens, tokenizer.pieces(source)), dtype=np.float64)
             found[i] = [lengths.sum() / len(tokens), (lengths**2).sum() / len(tokens)]
     means = [by_prompt(column, each) for column in found.T]
     return {
@@ -131,8 +148,3 @@ def fragments(answer: Sequence[str], source: Sequence[str]) -> list[int]:
             lengths.append(longest)
         i += max(longest, 1)
     return lengths
-
-
-def _tokens(text: str) -> list[str]:
-    """Lower-cased words; each punctuation mark is a token of its own."""
-    return re.findall(r"\w+|[^\w\s]", text.lower())
