@@ -1,0 +1,64 @@
+"""The gain at equal length."""
+
+import numpy as np
+import pytest
+
+from aloll_cli.metrics.length_control import length_controlled
+
+
+def test_the_length_controlled_gain_worked_by_hand():
+    # Δlength 0, 2, 4, 6: mean 3, s = √((9 + 1 + 1 + 9) / 4) = √5; gains 1, 1, 3, 3: mean 2
+    # per word: slope Σ(Δ − 3)(gain − 2) / Σ(Δ − 3)² = (3 + 1 + 1 + 3) / 20 = 0.4, so α = 2 − 0.4 · 3 = 0.8; β = 0.4 √5
+    found = length_controlled(np.array([1.0, 1.0, 3.0, 3.0]), np.array([0.0, 2.0, 4.0, 6.0]), 10)
+    assert found == {
+        "mean": pytest.approx(0.8),
+        "ci95": None,
+        "slope": pytest.approx(0.4 * 5**0.5),
+        "length_difference": pytest.approx(3.0),
+    }
+
+
+def test_a_gain_that_is_length_alone_is_0_at_equal_length_and_one_that_has_none_of_it_stays():
+    longer = np.random.default_rng(1).normal(5.0, 3.0, 200)
+    found = length_controlled(0.1 * longer, longer, 100)
+    assert found["mean"] == pytest.approx(0, abs=1e-12)
+    assert found["ci95"] == pytest.approx([0, 0], abs=1e-9)
+    assert length_controlled(np.full(200, 0.7), longer, 100)["mean"] == pytest.approx(0.7)
+
+
+def test_it_is_least_squares_and_the_interval_is_about_that_of_the_regression():
+    random = np.random.default_rng(2)
+    longer = random.normal(2.0, 4.0, 400)
+    gains = 0.3 + 0.05 * longer + random.normal(0, 0.5, 400)
+    found = length_controlled(gains, longer, 2000)
+    z = longer / longer.std()
+    design = np.stack([np.ones_like(z), z], axis=1)
+    (alpha, beta), residual, *_ = np.linalg.lstsq(design, gains)
+    assert (found["mean"], found["slope"]) == pytest.approx((alpha, beta))
+    error = np.sqrt(residual[0] / 398 * np.linalg.inv(design.T @ design)[0, 0])
+    assert found["ci95"] == pytest.approx([alpha - 1.96 * error, alpha + 1.96 * error], abs=0.01)
+    assert found["ci95"][0] < 0.3 < found["ci95"][1]
+
+
+def test_the_unit_of_length_does_not_matter():
+    random = np.random.default_rng(3)
+    gains, longer = random.normal(size=40), random.normal(1.0, 1.0, 40)
+    words, characters = length_controlled(gains, longer, 50), length_controlled(gains, 5 * longer, 50)
+    assert words["ci95"] == pytest.approx(characters["ci95"])
+    assert (words["mean"], words["slope"]) == pytest.approx((characters["mean"], characters["slope"]))
+
+
+def test_equal_lengths_leave_the_gain_alone_and_a_constant_difference_leaves_none():
+    gains = np.arange(12.0)
+    found = length_controlled(gains, np.zeros(12), 50)
+    assert (found["mean"], found["slope"]) == (5.5, 0.0)
+    assert found["ci95"][0] < 5.5 < found["ci95"][1]
+    assert length_controlled(gains, np.full(12, 2.1), 50) is None
+
+
+def test_resamples_without_variation_of_length_are_not_infinite():
+    longer = np.zeros(12)
+    longer[0] = 3.0
+    found = length_controlled(np.arange(12.0), longer, 400)
+    assert np.isfinite(found["ci95"]).all()
+    assert found["mean"] == pytest.approx(6.0)  # the mean of 1 to 11: the first prompt tells the slope alone
