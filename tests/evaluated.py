@@ -98,4 +98,5 @@ def figures(variant: str, seed: int | None, answers: list[dict[str, Any]]) -> di
     gain = mean_with_interval(rewards["policy"] - rewards["reference"], RESAMPLES) | {"resamples": RESAMPLES}
     about = {"task": "reviews", "variant": variant, "seed": seed, "split": "test", "reward": "vader", "test_reward": None}
     missing = {"held_out_gain": None, "held_out_gain_why": "no second reward was named: test_reward=…", "proxy_skill": None}
-    return about | {"n": len(answers)} | sides | {"gain": gain} | missing
+    words = {"tokenizer": "13a", "unit": "words", "option": "auto", "letters": {"a to z": 1.0}}
+    return about | {"n": len(answers), "words": words} | sides | {"gain": gain} | missing

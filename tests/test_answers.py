@@ -13,6 +13,7 @@ from tiny import composed, outspoken, reviews, store, write_rows
 from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.artifacts.generation_logps import GenerationLogps, load_generation_logps
 from aloll_cli.artifacts.generations import Generations, GenerationTokens, load_generations
+from aloll_cli.artifacts.likelihoods import load_likelihoods
 from aloll_cli.artifacts.logged_prompts import logged
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.policy_source import LoadedPolicy
@@ -27,6 +28,7 @@ from aloll_cli.tasks.base import Part, Record
 SIZES = ("model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=32")
 PLAIN = Sample(samples=2, seed=1, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
 HHA_PARTS = ("harmless-base", "helpful-base", "helpful-online")
+PARTS = (0, 1, 0, 2, 1, 0) * 4  # of the evaluated prompts
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_the_distance_between_two_models_is_positive_and_that_of_one_to_itself_z
         for policy in answered.models
     )
     assert likelihood_figures(own[0], other[0], own[1], 50, answers=2)["kl"]["mean"] > 0.01
-    assert likelihood_figures(own[0], own[0], own[1], 50, answers=2)["kl"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+    assert likelihood_figures(own[0], own[0], own[1], 50, answers=2)["kl"] == {"mean": 0.0, "ci95": None}
 
 
 def test_a_model_with_other_tokens_has_no_log_probs_of_the_answers(answered):
@@ -145,10 +147,10 @@ def test_what_a_record_says_reaches_the_rows(tmp_path):
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
-    """Metrics of one saved model beside another on dialogues of three parts, 3, 2 and 1 of 6 prompts."""
+    """Metrics of one saved model beside another on dialogues of three parts, 12, 8 and 4 of 24 prompts."""
     folder = tmp_path_factory.mktemp("evaluated")
     for split in ("train", "validation", "test"):
-        parts = [HHA_PARTS[i] for i in (0, 1, 0, 2, 1, 0)]
+        parts = [HHA_PARTS[i] for i in PARTS]
         rows = [
             {
                 "prefix": [[f"<|prompter|>Is {split} {i} good?", "<|assistant|>"]] * 2, "suffix": ["good nice love", "bad awful"],
@@ -172,7 +174,7 @@ def evaluated(tmp_path_factory):
 
 def test_the_means_of_the_parts_are_weighted_to_the_whole(evaluated):
     metrics = evaluated.metrics
-    assert {name: part["n"] for name, part in metrics["by"].items()} == dict(zip(HHA_PARTS, (3, 2, 1), strict=True))
+    assert {name: part["n"] for name, part in metrics["by"].items()} == dict(zip(HHA_PARTS, (12, 8, 4), strict=True))
     for figure in (lambda m: m["gain"], lambda m: m["policy"]["reward"], lambda m: m["reference"]["reward"]):
         weighted = sum(part["n"] * figure(part)["mean"] for part in metrics["by"].values()) / metrics["n"]
         assert weighted == pytest.approx(figure(metrics)["mean"])
@@ -184,10 +186,11 @@ def test_the_figures_of_a_part_are_those_of_its_prompts(evaluated):
         load_rewards(evaluated.store.path(side.rewards["reward"])).reshape(-1, 2).mean(axis=1)
         for side in (evaluated.line.metrics.policy, evaluated.line.metrics.reference)
     ]
-    part = evaluated.metrics["by"]["harmless-base"]
-    assert part["policy"]["reward"]["mean"] == pytest.approx(rewards[0][[0, 2, 5]].mean())
-    assert part["gain"]["mean"] == pytest.approx((rewards[0] - rewards[1])[[0, 2, 5]].mean())
+    part, own = evaluated.metrics["by"]["harmless-base"], np.flatnonzero(np.array(PARTS) == 0)
+    assert part["policy"]["reward"]["mean"] == pytest.approx(rewards[0][own].mean())
+    assert part["gain"]["mean"] == pytest.approx((rewards[0] - rewards[1])[own].mean())
     assert part["gain"]["ci95"][0] <= part["gain"]["mean"] <= part["gain"]["ci95"][1]
+    assert evaluated.metrics["by"]["helpful-base"]["gain"]["ci95"] is None  # 8 prompts
 
 
 def test_both_sides_have_every_figure_and_none_that_does_not_apply(evaluated):
@@ -199,14 +202,50 @@ def test_both_sides_have_every_figure_and_none_that_does_not_apply(evaluated):
     assert reference["kl"] == reference["kl_per_token"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
     assert policy["kl"]["mean"] > 0
     assert evaluated.metrics["references"] == "best"
+    assert evaluated.metrics["words"]["tokenizer"] == "13a"
     assert json.dumps(evaluated.metrics, allow_nan=False)
+
+
+def test_the_perplexity_of_logged_responses_is_that_of_their_stored_log_probs(evaluated):
+    found = evaluated.metrics["logged_responses"]
+    nats = {}
+    for name in ("policy", "reference"):
+        logps, tokens = load_likelihoods(evaluated.store.path(getattr(evaluated.line.metrics, name).likelihoods))
+        nats[name] = -logps.sum() / tokens.sum()
+        assert len(logps) == 2 * len(PARTS)
+        assert found[name]["nats_per_token"]["mean"] == pytest.approx(nats[name])
+        assert found[name]["perplexity"]["mean"] == pytest.approx(np.exp(nats[name]))
+        low, high = found[name]["perplexity"]["ci95"]
+        assert low <= np.exp(nats[name]) * (1 + 1e-9)
+        assert high >= np.exp(nats[name]) * (1 - 1e-9)
+    # the two folders hold equal tokenizers, but nothing says so: tokens are compared by their recipe
+    assert found["difference"] is None
+    assert nats["policy"] != nats["reference"]
+
+
+def test_the_length_controlled_gain_is_that_of_the_responses(evaluated):
+    texts = [
+        load_generations(evaluated.store.path(side.generations)).column("response").to_pylist()
+        for side in (evaluated.line.metrics.policy, evaluated.line.metrics.reference)
+    ]
+    rewards = [
+        load_rewards(evaluated.store.path(side.rewards["reward"])).reshape(-1, 2).mean(axis=1)
+        for side in (evaluated.line.metrics.policy, evaluated.line.metrics.reference)
+    ]
+    words = [np.array([len(text.split()) for text in side]).reshape(-1, 2).mean(axis=1) for side in texts]
+    slope, at_zero = np.polyfit(words[0] - words[1], rewards[0] - rewards[1], 1)
+    found = evaluated.metrics["length_controlled_gain"]
+    assert found["mean"] == pytest.approx(at_zero)
+    assert found["slope"] == pytest.approx(slope * np.std(words[0] - words[1]))
+    assert found["ci95"][0] < at_zero < found["ci95"][1]
+    assert evaluated.metrics["length_controlled_held_out_gain"] is None
 
 
 def test_answers_in_words_of_the_knowledge_are_covered_by_it(tmp_path):
     model = outspoken(tmp_path / "model")
     settings = composed(
         "model=pretrained", f"model.path={model}", "reference=pretrained", f"policy={model}", "task.max_response_tokens=6",
-        "task.max_prompt_tokens=40", "resamples=20", f"task.path={reviews(tmp_path / 'rows')}",
+        "task.max_prompt_tokens=40", "resamples=20", f"task.path={reviews(tmp_path / 'rows', others=12)}",
     )  # fmt: skip
     words = [word for word in load_tokenizer(model).get_vocab() if word.isalpha()]
     record = Record((Part(" ".join(words), source=True),), "Yes.")

@@ -18,6 +18,8 @@ from scipy import stats
 from aloll_cli.cli.main import run_command
 from aloll_cli.comparison.differences import compared
 from aloll_cli.comparison.runs import load_run
+from aloll_cli.metrics.intervals import bootstrap
+from aloll_cli.reports.model_card import _gains
 from aloll_cli.reports.page import write_page
 from aloll_cli.reports.tables import show_answers, show_comparison, show_methods
 from aloll_cli.runtime.terminal import results
@@ -62,7 +64,9 @@ def ruled(text: str) -> list[list[str]]:
 
 
 def test_the_comparison_shows_means_margins_and_the_paired_gain_as_plain_ascii(tmp_path, capsys, columns):
-    metrics = load_run(write_run(tmp_path, rewards={"a": 0.9, "b": 0.5})).metrics
+    metrics = load_run(
+        write_run(tmp_path, rewards={f"{kind}{i}": r for i in range(6) for kind, r in (("a", 0.9), ("b", 0.5))})
+    ).metrics
     metrics["policy"]["reward"] = {"mean": 0.7, "ci95": [0.6, 0.82]}
     metrics["gain"] |= {"mean": 0.3, "ci95": [0.1, 0.5]}
     show_comparison(metrics, tmp_path)
@@ -73,9 +77,51 @@ def test_the_comparison_shows_means_margins_and_the_paired_gain_as_plain_ascii(t
     assert max(map(len, table[:9])) <= columns
     row = next(line for line in table if line.startswith("reward (vader)"))
     assert row.split() == ["reward", "(vader)", "0.700", "+/-0.110", "0.400", "+/-0.000", "+0.300", "[0.100,", "0.500]"]
-    assert next(line for line in table if line.startswith("distinct-1 matched")).split()[2:] == ["0.500", "0.500"]
-    assert "gain +0.300 [0.100, 0.500], paired bootstrap over 2 prompts: the policy's responses score higher" in out
+    assert next(line for line in table if line.startswith("distinct-1 matched")).split()[2:] == ["0.083", "0.083"]
+    assert "warning: intervals from fewer than 30 prompts are unreliable; there are 12." in out
+    assert "gain +0.300 [0.100, 0.500], paired bootstrap over 12 prompts: the policy's responses score higher" in out
     assert "held-out reward gain: not available (no second reward was named: test_reward=...)" in out
+
+
+def test_few_prompts_have_means_alone_and_no_verdict(tmp_path, capsys, columns):
+    few = "3 prompts are too few for an interval or a verdict; 10 are needed"
+    folder = write_run(tmp_path)
+    metrics = load_run(folder).metrics
+    show_comparison(metrics, tmp_path)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "reward (vader) 0.500 0.400 +0.100 " in out
+    assert f"gain +0.100 under vader: {few}." in out
+    assert not re.search(r"score (higher|lower)|no significant difference|bootstrap|\+/-|fewer than 30", out)
+    page = " ".join(page_about([folder], tmp_path / "page.html").text.split())
+    assert f"mean reward gain over the reference policy; {few}" in page
+    assert "confidence interval" not in page
+    lines = _gains({"reward": "vader", "test_reward": None}, metrics)
+    assert lines[0] == f"- reward gain (`vader`): +0.100, {few}"
+    assert "bootstrap" not in "".join(lines)
+
+
+def test_gains_at_equal_length_logged_perplexity_and_words_are_shown(tmp_path, capsys, columns):
+    logged = {side: {"perplexity": {"mean": mean, "ci95": [2.0, 6.0]}} for side, mean in (("policy", 4.0), ("reference", 3.0))}
+    controlled = {"mean": 0.05, "ci95": [-0.01, 0.11], "slope": 0.25, "length_difference": 3.5}
+    words = {"tokenizer": "zh", "unit": "characters", "option": "auto", "letters": {"a to z": 0.1, "Chinese characters": 0.9}}
+    more = {
+        "logged_responses": logged, "words": words, "length_controlled_gain": controlled, "length_controlled_held_out_gain": None,
+        "length_controlled_held_out_gain_why": "a reason", "rouge_unread": 0.125, "rouge_why": "another",
+    }  # fmt: skip
+    folder = write_run(tmp_path, metrics=more)
+    show_comparison(load_run(folder).metrics, tmp_path)
+    out = capsys.readouterr().out
+    rows = {re.split(r" {2,}", line)[0]: re.split(r" {2,}", line.rstrip())[1:] for line in out.splitlines()}
+    assert rows["reward at equal length"] == ["+0.050 [-0.010, 0.110]"]
+    assert rows["perplexity, logged"] == ["4.000 +/-2.000", "3.000 +/-2.000"]
+    assert rows["length (characters)"] == ["2.000", "2.000"]
+    said = " ".join(out.split())
+    assert "words in metrics of text: zh (by the script of the logged responses; their letters: 10.0% a to z, 90.0% Chi" in said
+    assert "mean +3.500 characters, gain per standard deviation +0.250" in said
+    assert "length-controlled held-out reward gain: not available (a reason)" in said
+    assert "ROUGE: not available (another)" in said
+    assert "ROUGE counts 12.5% of the logged responses as 0" in said
+    assert "reward at equal length" in page_about([folder], tmp_path / "page.html").text
 
 
 @pytest.mark.parametrize(

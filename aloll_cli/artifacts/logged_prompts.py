@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.settings.choices import References
+from aloll_cli.artifacts.data import open_data
+from aloll_cli.settings.choices import References, Words
+from aloll_cli.tasks.base import SPLITS
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from aloll_cli.metrics.words import TextTokenizer
 
 OTHER = "other"  # subset of prompts without one, if others have one
 
@@ -50,6 +55,25 @@ def logged(raw: pa.Table, groups: Sequence[str], which: References) -> LoggedPro
         knowledge=[_knowledge(parts) for parts in first.column("parts").to_pylist()],
         subsets=[subset or OTHER for subset in subsets] if any(subsets) else None,
     )
+
+
+def words_of(directory: Path, words: Words) -> tuple[TextTokenizer, dict[str, Any]]:
+    """What counts as a word in metrics of the responses to some data's prompts.
+
+    Args:
+        directory: the raw rows.
+        words: the option.
+
+    Returns:
+        The tokenizer; and, for metrics.json and ``aloll inspect``, its name, the option, and the shares of the letters in the
+        responses of all splits that an automatic choice is made by.
+    """
+    from aloll_cli.metrics.words import TOKENIZERS, by_script, letter_shares
+
+    batches = (batch for split in SPLITS for batch in open_data(directory, split, ["response"]).batches())
+    letters = letter_shares(batch.column("response").to_pylist() for batch in batches)
+    tokenizer = by_script(letters) if words is Words.auto else TOKENIZERS[words.name]
+    return tokenizer, {"tokenizer": tokenizer.name, "unit": tokenizer.unit, "option": words.name, "letters": letters}
 
 
 def _references(rows: list[int], columns: dict[str, list[Any]], which: References) -> list[str]:

@@ -9,17 +9,18 @@ from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.artifacts.generation_logps import GenerationLogps, load_generation_logps
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
-from aloll_cli.artifacts.logged_prompts import LoggedPrompts, logged
+from aloll_cli.artifacts.logged_prompts import LoggedPrompts, logged, words_of
 from aloll_cli.artifacts.rewards import Rewards, load_components, load_rewards
 from aloll_cli.artifacts.training_data import ResponseWeights
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
-from aloll_cli.settings.choices import References
+from aloll_cli.settings.choices import References, Words
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.text.examples import ExampleTable
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
+    from aloll_cli.metrics.words import TextTokenizer
 
 
 WHY = {
@@ -27,6 +28,8 @@ WHY = {
     "held_out_gain": "no second reward was named: test_reward=…",
 }
 METHOD = "paired bootstrap over prompts"
+EQUAL = "all prompts have the same difference in length, so that its effect is unknown"
+UNREAD = "rouge-score's tokenizer keeps a to z and digits only, and no logged response has any; words=auto"
 GAINS = {"gain": "reward", "held_out_gain": "test_reward"}  # keys in metrics.json, and the role of their reward
 
 
@@ -37,7 +40,7 @@ class Side:
         self,
         generations: Generations,
         rewards: dict[str, Rewards],
-        likelihoods: Likelihoods | None,
+        likelihoods: Likelihoods,
         under_itself: GenerationLogps,
         under_reference: GenerationLogps,
     ) -> None:
@@ -48,14 +51,14 @@ class Side:
         inputs: dict[str, Artifact] = {f"{prefix}_answers": self.generations}
         inputs |= {f"{prefix}_{role}": rewards for role, rewards in self.rewards.items()}
         inputs |= {f"{prefix}_under_itself": self.under_itself, f"{prefix}_under_reference": self.under_reference}
-        return inputs | ({f"{prefix}_likelihoods": self.likelihoods} if self.likelihoods else {})
+        return inputs | {f"{prefix}_likelihoods": self.likelihoods}
 
 
 class Metrics(Artifact):
     """The result of ``aloll evaluate``."""
 
     kind, stage = "metrics", "evaluate"
-    version = 4
+    version = 5
     resumes = False
 
     def __init__(
@@ -66,6 +69,7 @@ class Metrics(Artifact):
         reference: Side,
         weights: ResponseWeights | None,
         references: References,
+        words: Words,
         resamples: int,
     ) -> None:
         """Compare two sides.
@@ -76,14 +80,15 @@ class Metrics(Artifact):
             policy, reference: the two sides; the roles of their rewards are "reward" and "test_reward".
             weights: A⁺ of the split's logged responses, for rewards that cannot score text.
             references: which logged responses generated ones are compared with.
+            words: what counts as a word.
             resamples: number of bootstrap resamples.
         """
         self.about, self.data, self.policy, self.reference, self.weights = about, data, policy, reference, weights
-        self.references, self.resamples = references, resamples
+        self.references, self.words, self.resamples = references, words, resamples
         self.name = f"{about['variant']}-s{about['seed']}-{about['split']}"
 
     def identity(self) -> dict[str, Any]:
-        return self.about | {"references": self.references.name, "resamples": self.resamples}
+        return self.about | {"references": self.references.name, "words": self.words.name, "resamples": self.resamples}
 
     def inputs(self) -> dict[str, Artifact]:
         weights = self.weights.inputs() if self.weights else {}
@@ -99,8 +104,10 @@ class Metrics(Artifact):
         (job.directory / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _compare(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        import numpy as np
+
         from aloll_cli.metrics.intervals import by_prompt, mean_with_interval
-        from aloll_cli.metrics.text import matched_distinct, text_figures
+        from aloll_cli.metrics.text import lengths, matched_distinct, text_figures
 
         sides = {"policy": self.policy, "reference": self.reference}
         tables = {name: load_generations(job.path(side.generations)) for name, side in sides.items()}
@@ -118,16 +125,27 @@ class Metrics(Artifact):
         samples = self.policy.generations.generation.samples_per_prompt
         means = {name: {role: by_prompt(values, samples) for role, values in of_side.items()} for name, of_side in scores.items()}
         groups = tables["policy"].column("group").to_pylist()[::samples]
+        tokenizer, words = words_of(job.path(self.data), self.words)
         known = logged(load_data(job.path(self.data), self.about["split"]), groups, self.references)
-        metrics: dict[str, Any] = {**self.about, "n": len(groups), "samples": samples, "references": self.references.name}
+        metrics: dict[str, Any] = {
+            **self.about,
+            "n": len(groups),
+            "samples": samples,
+            "references": self.references.name,
+            "words": words,
+        }
         for name, other in (("policy", "reference"), ("reference", "policy")):
             metrics[name] = {role: mean_with_interval(values, self.resamples) for role, values in means[name].items()}
-            metrics[name] |= text_figures(texts[name], self.resamples, samples)
-            metrics[name] |= matched_distinct(texts[name], texts[other])
+            metrics[name] |= text_figures(texts[name], self.resamples, samples, tokenizer)
+            metrics[name] |= matched_distinct(texts[name], texts[other], tokenizer)
             metrics[name]["ended"] = float(tables[name].column("ended").to_numpy(zero_copy_only=False).mean())
-            metrics[name] |= self._overlap(known, texts[name]) | self._distance(sides[name], job)
-        metrics |= self._gains(means)
+            metrics[name] |= self._overlap(known, texts[name], tokenizer) | self._distance(sides[name], job)
+        metrics |= self._logged(job) | self._gains(means)
         metrics |= {f"{key}_why": why for key, why in WHY.items() if metrics[key] is None}
+        longer = lengths(texts["policy"], tokenizer) - lengths(texts["reference"], tokenizer)
+        metrics |= self._length_controlled(means, by_prompt(longer, samples))
+        if (unread := np.mean([not tokenizer.read_by_rouge(text) for texts in known.references for text in texts])) > 0:
+            metrics["rouge_why" if unread == 1 else "rouge_unread"] = UNREAD if unread == 1 else float(unread)
         metrics["by"] = self._by_subset(known.subsets, means) if known.subsets else None
         metrics |= self._components(job, metrics)
         metrics["proxy_skill"] = {
@@ -163,12 +181,12 @@ class Metrics(Artifact):
         policy, reference = found["policy"], found["reference"]
         return {"component_gains": {part: self._gain(policy[part] - reference[part]) for part in policy}}
 
-    def _overlap(self, known: LoggedPrompts, texts: list[str]) -> dict[str, Any]:
+    def _overlap(self, known: LoggedPrompts, texts: list[str], tokenizer: TextTokenizer) -> dict[str, Any]:
         """Overlap of the responses with the logged ones to their prompts, and with the knowledge in the prompts."""
         from aloll_cli.metrics.overlap import Against, grounding
 
-        figures = Against(texts, known.references, self.resamples).figures()
-        return figures | grounding(texts, known.knowledge, self.resamples)
+        figures = Against(texts, known.references, self.resamples, tokenizer).figures()
+        return figures | grounding(texts, known.knowledge, self.resamples, tokenizer)
 
     def _distance(self, side: Side, job: Job) -> dict[str, Any]:
         """Perplexity under the reference and KL to it; None if the two have different vocabularies."""
@@ -208,6 +226,40 @@ class Metrics(Artifact):
 
         return mean_with_interval(differences, self.resamples) | {"method": METHOD, "resamples": self.resamples}
 
+    def _length_controlled(self, means: dict[str, dict[str, FloatArray]], longer: FloatArray) -> dict[str, Any]:
+        """Each gain at equal length from (G,) length differences, policy minus reference; None without such a gain."""
+        from aloll_cli.metrics.length_control import length_controlled
+
+        found: dict[str, Any] = {}
+        for key, role in GAINS.items():
+            name, figure = f"length_controlled_{key}", None
+            if role in means["policy"]:
+                figure = length_controlled(means["policy"][role] - means["reference"][role], longer, self.resamples)
+                found |= {f"{name}_why": EQUAL} if figure is None else {}
+            found[name] = figure
+        return found
+
+    def _logged(self, job: Job) -> dict[str, Any]:
+        """Nats per token and perplexity of the split's logged responses under both sides: what the policy forgot.
+
+        The difference, policy minus reference, is paired by prompt; None if the two count tokens differently.
+        """
+        import numpy as np
+
+        from aloll_cli.metrics.intervals import exponential, ratio_with_interval
+
+        found: dict[str, Any] = {}
+        sums: dict[str, FloatArray] = {}
+        for name, side in (("policy", self.policy), ("reference", self.reference)):
+            prompts = ExampleTable(job.path(side.likelihoods.examples) / side.likelihoods.split).groups[0]
+            logps, tokens = load_likelihoods(job.path(side.likelihoods))
+            sums[name], sums["tokens"] = (np.bincount(prompts, weights).astype(np.float64) for weights in (-logps, tokens))
+            nats = ratio_with_interval(sums[name], sums["tokens"], self.resamples)
+            found[name] = {"nats_per_token": nats, "perplexity": exponential(nats)}
+        same = self.policy.likelihoods.examples.fingerprint == self.reference.likelihoods.examples.fingerprint
+        difference = ratio_with_interval(sums["policy"] - sums["reference"], sums["tokens"], self.resamples) if same else None
+        return {"logged_responses": found | {"difference": difference}}
+
     def _likelihood(self, job: Job) -> dict[str, Any]:
         """Σ A⁺ ln π / Σ A⁺ T of logged responses, and the paired difference, with a bootstrap over prompts."""
         import numpy as np
@@ -215,8 +267,6 @@ class Metrics(Artifact):
         from aloll_cli.metrics.intervals import ratio_with_interval
 
         assert self.weights is not None
-        assert self.policy.likelihoods is not None
-        assert self.reference.likelihoods is not None
         _, weights = self.weights.load(job)
         policy, tokens = load_likelihoods(job.path(self.policy.likelihoods))
         reference, _ = load_likelihoods(job.path(self.reference.likelihoods))

@@ -145,7 +145,7 @@ class Pipeline:
             about = about | {"variant": policy.name, "seed": None}
         weights = None if s.reward.scores_text else self.weights(Signal.advantage, s.split.name)
         sides = self.side(policy, examples), self.side(self.reference, self.examples)
-        return Metrics(about, self.data, *sides, weights, s.references, s.resamples)
+        return Metrics(about, self.data, *sides, weights, s.references, s.words, s.resamples)
 
     def side(self, policy: PolicySource, examples: Examples) -> Side:
         """The responses of a policy, with rewards and log-probs."""
@@ -153,7 +153,7 @@ class Pipeline:
         generations = Generations(policy, examples, s.split.name, s.generation)
         by_role = {"reward": self.scored_by if s.reward.scores_text else None, "test_reward": self.test_scored_by}
         rewards = {role: by.rewards(generations, "responses") for role, by in by_role.items() if by}
-        likelihoods = None if s.reward.scores_text else Likelihoods(policy, examples, s.split.name)
+        likelihoods = Likelihoods(policy, examples, s.split.name)
         under_itself = GenerationLogps(policy, examples.tokenizer, generations)
         under_reference = GenerationLogps(self.reference, self.tokenizer, generations)
         return Side(generations, rewards, likelihoods, under_itself, under_reference)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aloll_cli.comparison.runs import LIKELIHOOD, ROLES
+from aloll_cli.metrics.intervals import FEW_PROMPTS, MANY_PROMPTS
 from aloll_cli.reports.text import interval, number
 
 KL = (
@@ -12,6 +13,15 @@ KL = (
     "It estimates the KL divergence if responses are plain samples (temperature 1, top_p 1, no repetition penalty)."
 )
 
+SIDES = ("policy", "reference")
+LENGTH_CONTROLLED = {
+    "length_controlled_gain": "reward at equal length",
+    "length_controlled_held_out_gain": "held-out at equal length",
+}
+LOGGED = (
+    "perplexity, logged: of the split's logged responses under each side, per token. A higher value under the policy: it forgot "
+    "some of what the reference predicts."
+)
 INTERVALS = "Intervals: 95% bootstrap confidence intervals over prompts; the interval excludes seed variance."
 MATCHED = "distinct-1 matched: over equally many words of policy and reference, because distinct-1 falls as texts grow longer."
 
@@ -24,6 +34,7 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, Any, Any, Any]]:
         for role, title in (("reward", "reward"), ("test_reward", "held-out"))
         if role in policy
     ]
+    rows += [(title, None, None, metrics[key]) for key, title in LENGTH_CONTROLLED.items() if metrics.get(key) is not None]
     rows[1:1] = [
         (f"  {name}", policy["components"][name], reference["components"][name], gain)
         for name, gain in several_components(metrics).items()
@@ -31,12 +42,14 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, Any, Any, Any]]:
     if found := metrics.get(LIKELIHOOD):
         rows.append(("weighted log-lik.", found["policy"], found["reference"], found["gain"]))
     names = {
-        "length": "length (words)", "empty": "empty responses", "different": "unique responses",
+        "length": f"length ({metrics['words']['unit']})", "empty": "empty responses", "different": "unique responses",
         "distinct_1": "distinct-1", "distinct_1_matched": "distinct-1 matched", "ended": "finished with EOS",
         "bleu": "BLEU", "rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L",
         "coverage": "coverage", "density": "density", "perplexity": "perplexity", "kl_per_token": "KL per token (nats)",
     }  # fmt: skip
-    return rows + [(name, policy[key], reference[key], None) for key, name in names.items() if policy.get(key) is not None]
+    rows += [(name, policy[key], reference[key], None) for key, name in names.items() if policy.get(key) is not None]
+    logged = metrics.get("logged_responses")
+    return rows + ([("perplexity, logged", *(logged[side]["perplexity"] for side in SIDES), None)] if logged else [])
 
 
 def comparison_by_subset(metrics: dict[str, Any]) -> dict[str, list[tuple[str, Any, Any, Any]]]:
@@ -66,7 +79,7 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
     """Sentences about the metrics: the gain under each reward, or why there is none, and what the rows mean."""
     names = {"gain": "gain", "held_out_gain": "held-out reward gain"}
     said = [
-        f"{names[key]} {interval(metrics[key], '+')}, {_bootstrap(metrics)}: {_verdict(metrics[key])} under {metrics[role]}."
+        f"{names[key]} {interval(metrics[key], '+')}{_judged(metrics[key], metrics, role)}."
         if metrics[key]
         else f"{names[key]}: not available ({metrics[f'{key}_why']})"
         for role, key in ROLES.items()
@@ -76,14 +89,60 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
             f"advantage-weighted log-likelihood of the logged {metrics['split']} responses, nats per token: policy "
             f"{number(found['policy'])}, reference {number(found['reference'])}, gain {interval(found['gain'], '+')}"
         )
+    said += _lengths(metrics)
+    if FEW_PROMPTS <= metrics["n"] < MANY_PROMPTS:
+        said.append(f"warning: intervals from fewer than {MANY_PROMPTS} prompts are unreliable; there are {metrics['n']}.")
     return said + proxies(metrics) + _meanings(metrics)
+
+
+def too_few(metrics: dict[str, Any]) -> str:
+    """Why there is no interval; empty where there is one."""
+    if metrics["n"] >= FEW_PROMPTS:
+        return ""
+    return f"{metrics['n']} prompts are too few for an interval or a verdict; {FEW_PROMPTS} are needed"
+
+
+def words_sentence(words: dict[str, Any]) -> str:
+    """What counts as a word in the metrics, and why.
+
+    Args:
+        words: that of metrics.json, and of ``aloll inspect format=json``.
+    """
+    found = ", ".join(f"{share:.1%} {kind}" for kind, share in words["letters"].items() if round(share, 3))
+    why = "by the script of the logged responses" if words["option"] == "auto" else f"words={words['option']}"
+    return f"words in metrics of text: {words['tokenizer']} ({why}; their letters: {found or 'none'})"
+
+
+def _lengths(metrics: dict[str, Any]) -> list[str]:
+    """The gains at equal length, or why there is none."""
+    said = []
+    for key in LENGTH_CONTROLLED:
+        name = key.replace("_", " ").replace("length controlled", "length-controlled").replace("held out", "held-out reward")
+        if found := metrics.get(key):
+            said.append(
+                f"{name} {interval(found, '+')}: predicted at equal length by a regression on the difference in length "
+                f"(mean {number(found['length_difference'], '+')} {metrics['words']['unit']}, gain per standard deviation "
+                f"{number(found['slope'], '+')})."
+            )
+        elif why := metrics.get(f"{key}_why"):
+            said.append(f"{name}: not available ({why})")
+    return said
 
 
 def _meanings(metrics: dict[str, Any]) -> list[str]:
     """Explanations of the rows that are present."""
     policy = metrics["policy"]
+    meanings = [] if too_few(metrics) else [INTERVALS]
+    if found := metrics.get("words"):
+        meanings.append(words_sentence(found))
+    if why := metrics.get("rouge_why"):
+        meanings.append(f"ROUGE: not available ({why})")
+    if unread := metrics.get("rouge_unread"):
+        meanings.append(f"warning: ROUGE counts {unread:.1%} of the logged responses as 0, which have no word for it.")
+    if metrics.get("logged_responses"):
+        meanings.append(LOGGED)
     logged = {"best": "the best logged response", "all": "all logged responses"}
-    return [INTERVALS] + [
+    return meanings + [
         meaning
         for key, meaning in {
             "distinct_1_matched": MATCHED,
@@ -119,12 +178,14 @@ def _skill(skill: dict[str, Any]) -> str:
     return f"R² {r2}, rank correlation {correlation}, pair accuracy {pairs}"
 
 
-def _bootstrap(metrics: dict[str, Any]) -> str:
-    return f"paired bootstrap over {metrics['n']} prompts"
-
-
-def _verdict(gain: dict[str, Any]) -> str:
+def _judged(gain: dict[str, Any], metrics: dict[str, Any], role: str) -> str:
+    """What follows a gain: how its interval was computed and what it says, or why there is none."""
+    if gain["ci95"] is None:
+        return f" under {metrics[role]}: {too_few(metrics)}"
     lo, hi = gain["ci95"]
-    if lo <= 0 <= hi:
-        return "no significant difference between policy and reference"
-    return f"the policy's responses score {'higher' if lo > 0 else 'lower'} than the reference's"
+    verdict = (
+        "no significant difference between policy and reference"
+        if lo <= 0 <= hi
+        else f"the policy's responses score {'higher' if lo > 0 else 'lower'} than the reference's"
+    )
+    return f", paired bootstrap over {metrics['n']} prompts: {verdict} under {metrics[role]}"

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aloll_cli.artifacts.data import open_data
+from aloll_cli.artifacts.logged_prompts import words_of
 from aloll_cli.artifacts.rewards import ScoredBy, load_components, load_rewards
 from aloll_cli.files import read_json
+from aloll_cli.settings.choices import Words
 from aloll_cli.store.tables import Rows, open_blocks, read_blocks
 from aloll_cli.tasks.base import SPLITS, Task
 from aloll_cli.text.encoding import Encoder
@@ -32,7 +34,13 @@ UNCUT = 2**31 - 1
 
 
 def inspected(
-    data: Path, examples: Path, rewards: dict[str, Path], scored_by: ScoredBy, task: Task, tokenizer: PreTrainedTokenizerBase
+    data: Path,
+    examples: Path,
+    rewards: dict[str, Path],
+    scored_by: ScoredBy,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    words: Words,
 ) -> dict[str, Any]:
     """What ``aloll inspect`` shows, as plain values for JSON.
 
@@ -43,9 +51,11 @@ def inspected(
         scored_by: the reward that they come from.
         task: the task.
         tokenizer: the tokenizer that the examples were encoded with.
+        words: what counts as a word in the metrics of ``aloll evaluate``.
     """
     return {
         "rows": read_json(data / "counts.json"),
+        "words": words_of(data, words)[1],
         "choice": {name: _plain(getattr(task, name)) for name in CHOICE},
         "splits": {split: _split(data, examples, split) for split in SPLITS},
         "shared_prompts": 0,  # splits that share a prompt are an error before this

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.metrics import METHOD
+from aloll_cli.reports.figures import too_few
 from aloll_cli.schema import flatten, identity
 from aloll_cli.variants.base import Online, Pointwise, Signal
 
@@ -63,11 +64,11 @@ def _gains(about: dict[str, Any], metrics: dict[str, Any] | None) -> list[str]:
         if gain is None:
             lines.append(f"- {name}: not available ({metrics[f'{key}_why']})")
         else:
-            low, high = gain["ci95"]
-            lines.append(f"- {name} (`{reward}`): {gain['mean']:+.3f}, 95% confidence interval [{low:.3f}, {high:.3f}]")
+            bounds = gain["ci95"] and "95% confidence interval [{:.3f}, {:.3f}]".format(*gain["ci95"])
+            lines.append(f"- {name} (`{reward}`): {gain['mean']:+.3f}, {bounds or too_few(metrics)}")
     sides = ", ".join(f"{side} {metrics[side]['reward']['mean']:.3f}" for side in ("policy", "reference") if metrics["gain"])
     lines += [f"- mean reward: {sides}"] if sides else []
-    how = f"; {METHOD}; the interval excludes seed variance" if metrics["gain"] else ""
+    how = f"; {METHOD}; the interval excludes seed variance" if metrics["gain"] and metrics["gain"]["ci95"] else ""
     return [*lines, f"- on {metrics['n']} {metrics['split']} prompts, compared with the model before this training{how}"]
 
 

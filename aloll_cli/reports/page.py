@@ -15,7 +15,7 @@ from aloll_cli.comparison.differences import Comparison, Row
 from aloll_cli.comparison.runs import Run
 from aloll_cli.files import write_json, write_text
 from aloll_cli.reports.comparison_columns import as_plain, caveats, columns, costs
-from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions
+from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions, too_few
 from aloll_cli.reports.text import counted, ending, number, visible
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def render(found: Comparison) -> str:
         comparison=comparison(runs[0].metrics),
         by_subset=comparison_by_subset(runs[0].metrics),
         conclusions=conclusions(runs[0].metrics),
+        too_few=too_few(runs[0].metrics),
         columns=[*columns(found), *costs(found)],
         caveats=caveats(found, costs(found)),
         gains=None if found.is_single else _gains(found.rows),

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from aloll_cli.comparison.grouping import Method, option_of, shown
 from aloll_cli.reports.comparison_columns import Column, caveats, columns
-from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions
+from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions, words_sentence
 from aloll_cli.reports.text import counted, ending, interval, number, visible
 from aloll_cli.runtime.terminal import results
 
@@ -100,6 +100,7 @@ def show_inspection(found: dict[str, Any]) -> None:
     for name, counts in found["rows"].items():
         _say(f"  {name}: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "nothing"))
     _say("  no prompt is in two splits")
+    _say(f"  {words_sentence(found['words'])}")
     splits = found["splits"]
     figures = ("examples", "left_out", "noise", "prompts", "duplicates")
     _grid("examples", splits, {name.replace("_", " "): [str(splits[s][name]) for s in splits] for name in figures})
@@ -210,9 +211,13 @@ def _cell(figure: Any, sign: str = "") -> str:
 
 
 def _with_margin(figure: Any) -> Text:
-    """A mean ± half the width of its interval, or a number alone."""
-    if not isinstance(figure, dict) or figure["ci95"] is None:
-        return _line(number(figure["mean"] if isinstance(figure, dict) else figure))
+    """A mean ± half the width of its interval, or a number alone; empty for None."""
+    if figure is None:
+        return _line("")
+    if not isinstance(figure, dict):
+        return _line(number(figure))
+    if figure["ci95"] is None:
+        return _line(number(figure["mean"]))
     mean, (lo, hi) = figure["mean"], figure["ci95"]
     return _line(f"{number(mean)} ±{number((hi - lo) / 2, like=mean)}")
 
@@ -222,7 +227,7 @@ def _mean(figure: dict[str, Any]) -> Text:
 
 
 def _gain(gain: dict[str, Any] | None) -> Text:
-    lo, hi = (gain and gain["ci95"]) or (0, 0)
+    lo, hi = (gain or {}).get("ci95") or (0, 0)
     style = "bold green" if lo > 0 else "bold red" if hi < 0 else ""
     return _line("" if gain is None else interval(gain, "+"), style)
 

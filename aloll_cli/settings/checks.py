@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
@@ -85,6 +86,17 @@ def check_policy(settings: Settings) -> None:
         )
 
 
+def check_metrics(settings: Settings) -> None:
+    """Raises UserError where the tokenizer of the metrics is not installed."""
+    module, extra = MECAB.get(settings.words.name, (None, ""))
+    if module is not None and find_spec(module) is None:
+        raise UserError(
+            f"words={settings.words.name} needs a package that is not installed.", f"pip install 'sacrebleu[{extra}]'"
+        )
+
+
+MECAB = {"ja-mecab": ("MeCab", "ja"), "ko-mecab": ("mecab_ko", "ko")}  # module and extra of sacrebleu
+
 _DATA: tuple[Callable[[Settings], None], ...] = (check_texts,)
 _SCORED = (*_DATA, check_rewards)
 CHECKS = {
@@ -94,7 +106,7 @@ CHECKS = {
     "reference_logps": (*_DATA, check_reference),
     "values": (*_SCORED, check_reference, check_values),
     "policy": (*_SCORED, check_reference, check_policy),
-    "metrics": (*_SCORED, check_reference, check_policy),
+    "metrics": (*_SCORED, check_reference, check_policy, check_metrics),
 }
 
 

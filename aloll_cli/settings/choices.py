@@ -26,6 +26,21 @@ class References(Enum):
     all = "all"
 
 
+# what counts as a word in metrics of text; sacrebleu's names, which are no identifiers of Python
+Words = Enum(
+    "Words",
+    {
+        "auto": "by the script of the responses in the data: 13a (English), zh, char (Japanese, Thai) or intl (all others)",
+        "13a": "English: words between white space; BLEU by sacrebleu's 13a, ROUGE by rouge-score's own tokenizer with stemming",
+        "intl": "languages with spaces: sacrebleu's intl",
+        "zh": "Chinese: sacrebleu's zh, where each Chinese character is a word",
+        "char": "each character is a word",
+        "ja-mecab": "Japanese: sacrebleu's ja-mecab; needs pip install 'sacrebleu[ja]'",
+        "ko-mecab": "Korean: sacrebleu's ko-mecab; needs pip install 'sacrebleu[ko]'",
+    },
+)
+
+
 class Format(Enum):
     """The output format of inspect and compare."""
 

@@ -11,7 +11,7 @@ from aloll_cli.models.decoding import Generation
 from aloll_cli.rewards.base import Reward
 from aloll_cli.runtime.options import Runtime
 from aloll_cli.schema import COUNT, OPERATIONAL, SEED
-from aloll_cli.settings.choices import Format, References, Select, Split
+from aloll_cli.settings.choices import Format, References, Select, Split, Words
 from aloll_cli.settings.reference import EPOCHS, Reference
 from aloll_cli.tasks.base import Task
 from aloll_cli.training.optimizers import Adamw
@@ -48,6 +48,7 @@ class Settings(Runtime):
     select: Select
     split: Split
     references: References
+    words: Words
     resamples: int = field(metadata=COUNT)
     policy: str | None
     runs: list[str] = field(metadata=OPERATIONAL)

@@ -59,7 +59,7 @@ LINE = {
     "evaluate": Stage(
         "generate responses to the test prompts with policy and reference, and compare them",
         groups=("generation", "test_reward"),
-        options=("policy", "split", "references", "resamples"),
+        options=("policy", "split", "references", "words", "resamples"),
         makes=("metrics",),
         after=_TRAINED,
     ),
@@ -80,7 +80,7 @@ BESIDE = {
     "inspect": Stage(
         "show what the model will see: examples, lengths, truncation, duplicates, rewards",
         groups=("task",),
-        options=("format",),
+        options=("format", "words"),
         makes=("examples", "rewards"),
         after=("score-rewards",),
     ),

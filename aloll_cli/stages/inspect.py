@@ -28,7 +28,7 @@ def run(settings: Settings, store: Store) -> None:
     rewards = {} if settings.reward.downloads else {split: store.ensure(line.rewards(split)) for split in SPLITS}
     if not store.world.is_main:
         return
-    found = inspected(data, examples, rewards, line.scored_by, settings.task, load_tokenizer(tokenizer))
+    found = inspected(data, examples, rewards, line.scored_by, settings.task, load_tokenizer(tokenizer), settings.words)
     if settings.format is Format.json:
         results.print(Text(json.dumps(found, indent=1)))
     else:
