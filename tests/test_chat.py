@@ -223,6 +223,18 @@ def test_a_dialogue_of_hha_goes_through_a_template_without_its_tags():
     assert QWEN.decode(hha_ids(record, len(whole) - 1)) == rendered(messages)
 
 
+@pytest.mark.parametrize(("chat", "text"), [(Chat.template, "A friend."), (Chat.plain, " A friend.")])
+def test_a_response_of_hha_begins_with_a_space_behind_its_tag_alone(chat, text):
+    turns = ["<|prompter|>Who are you?", "<|assistant|>"]
+    record = HHA.records({"prefix": [turns], "suffix": ["A friend."], "reward": [0.7]})[0]
+    encoder = Encoder(QWEN, 500, 50, chat)
+    prompts = encoder.prompts([[vars(part) for part in record.parts]])
+    (found,) = encoder.responses([record.response], prompts)
+    assert (found.text, QWEN.decode(found.ids[:-1])) == (text, text)
+    if chat is Chat.plain:
+        assert QWEN.decode(prompts[0].ids + found.ids[:-1]).endswith("\n### Human: Who are you? ### Assistant: A friend.")
+
+
 def hha_ids(record, limit):
     return Encoder(QWEN, limit, 50, Chat.template).prompts([[vars(part) for part in record.parts]])[0].ids
 

@@ -256,7 +256,7 @@ def test_a_line_of_dialogues_with_one_reward_model_for_training_and_another_for_
     test = publish(tmp_path / "oasst-rm-2", seed=1)
     out, said = quick(
         tmp_path, "run", "task=hha", "task.path=rows", *SMALL, *SHORT, "reward=oasst", f"reward.path={published}",
-        "reward.max_tokens=40", "test_reward=oasst", f"test_reward.path={test}",
+        "reward.max_tokens=40", "values=data", "test_reward=oasst", f"test_reward.path={test}",
     )  # fmt: skip
     assert re.search(r"reward \(oasst-rm\) +\d\.\d+", out)
     assert re.search(r"oasst-rm-2\) +\d\.\d+", out)

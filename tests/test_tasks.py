@@ -41,19 +41,19 @@ def data(root, *overrides):
 def test_a_pro_row_and_a_hub_row_of_one_dialogue_give_the_same_prompt_and_responses():
     pro, hub = HHA.records(PRO), HHA.records(HUB)
     assert [r.prompt for r in pro] == [r.prompt for r in hub]
-    assert [r.response for r in pro] == [r.response for r in hub] == ["A friend.", "Go away."]
+    assert [r.response for r in pro] == [r.response for r in hub] == [" A friend.", " Go away."]
     assert [r.group for r in pro] == [r.group for r in hub]
     assert [r.reward for r in pro] == [0.7, -0.4]
     assert [r.reward for r in hub] == [None, None]
     assert [r.position for r in pro] == [0, 1]
 
 
-def test_a_prompt_of_hha_reads_as_in_the_paper():
+def test_a_prompt_of_hha_is_that_of_the_published_adapter_to_the_byte():
     record = HHA.records(PRO)[0]
-    assert record.prompt == (
-        "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and "
-        "polite answers to the human's questions. ### Human: Hi there ### Assistant: Hello! ### Human: Who are you?"
-        " ### Assistant: "
+    assert record.prompt.encode() == (
+        b"A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and "
+        b"polite answers to the user's questions.\n### Human: Hi there ### Assistant: Hello! ### Human: Who are you?"
+        b" ### Assistant:"
     )
     assert [part.role for part in record.parts] == ["system", "user", "assistant", "user", "assistant"]
 
@@ -86,7 +86,7 @@ def test_a_pro_row_names_the_folder_of_hh_rlhf_that_it_comes_from_and_a_hub_row_
 
 def test_a_colon_within_a_turn_starts_no_new_one():
     row = {name: text.replace("Who are you?", "Tell me: who\nAssistant: is?") for name, text in HUB.items()}
-    assert "Tell me: who\nAssistant: is? ### Assistant: " in HHA.records(row)[0].prompt
+    assert "Tell me: who\nAssistant: is? ### Assistant:" in HHA.records(row)[0].prompt
 
 
 def test_rows_with_a_response_that_ends_in_a_colon_are_dropped():

@@ -4,6 +4,9 @@ A row in PRO's format, two responses to one dialogue with the raw logits of a re
 ``{"prefix": [["<|prompter|>Hi", "<|assistant|>"], …the same…], "suffix": ["Hello!", "What?"], "reward": [0.7, -0.4],
 "meta": {"path": "…/hhrlhf/helpful-base/dev.jsonl", …}}``
 A row in the hub's format: ``{"chosen": "\\n\\nHuman: Hi\\n\\nAssistant: Hello!", "rejected": "…"}``
+
+As plain text a prompt is, to the byte, what the public adapter timdettmers/qlora-hh-rlhf-7b was trained on: SYSTEM, a line break,
+and the tagged turns, stripped. It ends in ``Assistant:``; the response begins with the space.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, expected, number, shown, text_field, unicode
 
 SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 HUMAN, ASSISTANT = " ### Human: ", " ### Assistant: "
 PRO_TAGS = {"<|prompter|>": HUMAN, "<|assistant|>": ASSISTANT}
@@ -29,6 +32,7 @@ HUB_TAGS = {"Human": HUMAN, "Assistant": ASSISTANT}
 class Hha(Task):
     """Helpful and harmless dialogues with two responses each, in PRO's format or the hub's (arXiv 2204.05862)."""
 
+    version: ClassVar[int] = 2  # prompts to the byte; responses begin with a space
     hub = "Anthropic/hh-rlhf"
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
@@ -36,14 +40,23 @@ class Hha(Task):
         if any(response.endswith(":") for response in responses):
             raise Dropped("a response ends in a colon")
         subset = _subset(row.get("meta"))
-        parts = (Part(SYSTEM, "system"), *(Part(text, _role(tag), prefix=tag) for tag, text in turns))
+        parts = (Part(SYSTEM, "system"), *_parts(turns))
         return [
-            Record(parts, response, reward, position, subset)
+            Record(parts, " " + response, reward, position, subset)  # tokenizers attach the space to the word that follows
             for position, (response, reward) in enumerate(zip(responses, rewards, strict=True))
         ]
 
 
 Turns = list[tuple[str, str]]
+
+
+def _parts(turns: Turns) -> list[Part]:
+    """Tagged turns: the first on a line of its own, without the space before its tag; an empty last one without that after it."""
+    tags = [tag for tag, _ in turns]
+    tags[0] = "\n" + tags[0].lstrip()
+    if not turns[-1][1]:
+        tags[-1] = tags[-1].rstrip()
+    return [Part(text, _role(tag), prefix=prefix) for (tag, text), prefix in zip(turns, tags, strict=True)]
 
 
 def _role(tag: str) -> str:

@@ -60,6 +60,7 @@ class Encoder:
 
     def responses(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[EncodedResponse]:
         """Encode the responses to prompts: truncated on the right, or complete with the end token."""
+        texts = [text.removeprefix(" ") if prompt.replaces_space else text for text, prompt in zip(texts, prompts, strict=True)]
         encoded = []
         for text, ids, prompt in zip(texts, self._pieces.ids(texts, [True] * len(texts)), prompts, strict=True):
             cut = max(len(ids) - self._max_response, 0)

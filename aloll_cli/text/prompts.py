@@ -18,12 +18,21 @@ PartDict = dict[str, Any]  # the fields of tasks.base.Part
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of a prompt, how many were cut off, the end token of responses, and whether a template was used."""
+    """A prompt as the model reads it.
+
+    Attributes:
+        ids: its token ids.
+        cut: how many were cut off.
+        end: the end token of responses.
+        templated: whether a chat template was used.
+        replaces_space: whether the template stands for a tag without a space behind it, so that a response loses its own.
+    """
 
     ids: list[int]
     cut: int
     end: int
     templated: bool
+    replaces_space: bool = False
 
 
 class Rendering(ABC):
@@ -81,7 +90,8 @@ class Templated(Rendering):
                 "Set task.max_prompt_tokens=512, or task.chat=plain.",
             )
         tokens = self._template.skeleton(_roles(turns)).filled_ids(ids)
-        return Prompt(tokens, whole - length, self._end, templated=True)
+        tag = parts[-1]["prefix"] if not parts[-1]["text"] else ""
+        return Prompt(tokens, whole - length, self._end, templated=True, replaces_space=bool(tag) and not tag[-1].isspace())
 
     def _without_oldest(self, turns: list[PartDict], ids: list[list[int]]) -> tuple[list[PartDict], list[list[int]]]:
         """Drop turns, never the last one, until the rest fits and does not start with the assistant."""
