@@ -6,6 +6,7 @@ import pytest
 from tiny import composed, reviews, store, tokenizer, write_rows
 
 from aloll_cli.artifacts.rewards import Rewards
+from aloll_cli.errors import UserError
 from aloll_cli.reports.inspection import marked
 from aloll_cli.stages import inspect
 
@@ -50,6 +51,27 @@ def test_the_page_shows_examples_rows_and_a_histogram(capsys, tmp_path, rows):
     assert "train: 26 rows, 25 responses, 1 empty responses left out" in out
     assert "reward vader, percentiles" in out
     assert "#" * 40 in out
+
+
+def test_the_words_of_the_metrics_are_told_by_the_script_of_the_data(capsys, tmp_path):
+    for split in ("train", "validation", "test"):
+        rows = [{"prompt": f"{split} {i}", "response": "这里很好吃" if i % 4 else "It was good"} for i in range(8)]
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", rows)
+    options = ("task=local", f"task.path={tmp_path / 'rows'}", "reward=vader", *SMALL)
+    inspect.run(composed(*options), store(tmp_path / "out"))
+    out, err = capsys.readouterr()
+    # 6 responses of 5 Chinese characters and 2 of 9 letters in each split
+    assert "words in metrics of text: zh (by the script of the logged responses; their letters: 37.5% a to z, 62.5% Chi" in out
+    assert err.count("warning: reward=vader does not know the script of 6 of 8 train responses (75.0%)") == 1
+    found = json.loads(told(capsys, tmp_path, *options, "words=char", "format=json"))
+    assert (found["words"]["tokenizer"], found["words"]["option"]) == ("char", "char")
+
+
+def test_vader_refuses_data_without_a_latin_letter(capsys, tmp_path):
+    for split in ("train", "validation", "test"):
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", [{"prompt": f"{split} {i}", "response": "很好"} for i in range(3)])
+    with pytest.raises(UserError, match="reward=vader cannot score the train responses: all 3 are in a script"):
+        told(capsys, tmp_path, "task=local", f"task.path={tmp_path / 'rows'}", "reward=vader", *SMALL)
 
 
 def test_a_reward_that_would_be_downloaded_gives_way_to_what_is_stored(capsys, tmp_path, monkeypatch):

@@ -220,7 +220,7 @@ def test_a_single_reward_is_its_own_component():
     metrics = {"policy": {"reward": 1.0}, "component_gains": {"vader": {}}, "reference": {"reward": 1.0}}
     filler = dict.fromkeys(("length", "empty", "distinct_1", "distinct_1_matched", "ended"), 0.0)
     found = comparison({**metrics, "policy": metrics["policy"] | filler, "reference": metrics["reference"] | filler,
-                        "reward": "vader", "gain": None})  # fmt: skip
+                        "reward": "vader", "gain": None, "words": {"unit": "words"}})  # fmt: skip
     assert found[0][0] == "reward (vader)"
     assert not [name for name, *_ in found if name.startswith("  ")]
 

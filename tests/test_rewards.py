@@ -30,6 +30,14 @@ def test_vader_is_the_compound_score_mapped_to_0_1_worked_by_hand():
     assert found[:2].tolist() == pytest.approx([0.7202, 0.22885])
 
 
+@pytest.mark.parametrize(
+    ("response", "known"),
+    [("good", True), ("很好 OK", True), ("", True), (":-) 10/10 👍", True), ("很好！", False), ("Хорошо", False)],
+)
+def test_vader_knows_no_script_but_the_latin_one(response, known):
+    assert Vader().knows(response) is known
+
+
 def test_vader_stays_within_its_range():
     rows = [row(0, "wonderful great amazing love " * 50), row(1, "terrible awful horrible hate " * 50)]
     high, low = checked_scores(Vader(), Vader().scorer(None), rows)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.errors import UserError
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.scoring import checked_scores, using
-from aloll_cli.schema import identity
+from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import Rows, open_blocks, read_blocks, write_blocks
 from aloll_cli.tasks.base import plain_prompt, turns
@@ -100,9 +101,29 @@ class Rewards(Artifact):
 
     def make(self, job: Job) -> None:
         source = open_blocks(job.path(self.source) / self.table, [field.name for field in fields(Row)])
+        _check_script(job, self.scored_by.reward, self.table, open_blocks(job.path(self.source) / self.table, ["response"]))
         with self.scored_by.data.naming_columns():
             score_blocks(job, self.scored_by, self.table, source.num_rows, lambda start, stop: table_rows(source, start, stop))
         log_summary(job)
+
+
+def _check_script(job: Job, reward: Reward, what: str, responses: Rows | pa.Table) -> None:
+    """Warn about responses in a script that the reward does not know; raises UserError if all are."""
+    count = responses.num_rows
+    tables = responses.batches() if isinstance(responses, Rows) else [responses]
+    unknown = sum(not reward.knows(text) for table in tables for text in table.column("response").to_pylist())
+    if not unknown:
+        return
+    name = f"reward={name_of(reward)}"
+    if unknown == count:
+        raise UserError(
+            f"{name} cannot score the {what} responses: all {count:,} are in a script that it does not know.",
+            "A reward for their language: reward=classifier with a model of it, reward=fitted or reward=function",
+        )
+    job.log.warn(
+        f"{name} does not know the script of {unknown:,} of {count:,} {what} responses ({unknown / count:.1%}); "
+        "their rewards say nothing about them"
+    )
 
 
 def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: Callable[[int, int], list[Row]]) -> None:

@@ -78,6 +78,10 @@ class Reward(ABC):
         """Whether it can score new text; false if it only reads stored rewards."""
         return True
 
+    def knows(self, response: str) -> bool:
+        """Whether it can tell anything from a response; False where the script is none that it knows words of."""
+        return True
+
     @property
     def downloads(self) -> bool:
         """Whether loading it may download from the hub."""

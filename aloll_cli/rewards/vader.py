@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,20 @@ from aloll_cli.rewards.base import Reward, Row, Scorer
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
+LATIN = re.compile("[A-Za-z]")
+
 
 @dataclass(kw_only=True)
 class Vader(Reward):
-    """VADER's compound sentiment of the response, mapped from [-1, 1] to [0, 1]."""
+    """VADER's compound sentiment of the response, mapped from [-1, 1] to [0, 1]; English only."""
 
     @property
     def range(self) -> tuple[float, float]:
         return 0.0, 1.0
+
+    def knows(self, response: str) -> bool:
+        """False for letters of which none is Latin; emoji and punctuation are in VADER's rules."""
+        return LATIN.search(response) is not None or not any(map(str.isalpha, response))
 
     def scorer(self, state: Path | None) -> Scorer:
         return _VaderScorer()
