@@ -1,4 +1,4 @@
-"""Log-likelihood of a split's logged responses under a policy, for rewards that cannot score new text."""
+"""Log-likelihood of a split's logged responses under a policy: what it forgot, and how rewards that score no text evaluate it."""
 
 from __future__ import annotations
 
