@@ -18,7 +18,6 @@ from scipy import stats
 from aloll_cli.cli.main import run_command
 from aloll_cli.comparison.differences import compared
 from aloll_cli.comparison.runs import load_run
-from aloll_cli.metrics.intervals import bootstrap
 from aloll_cli.reports.model_card import _gains
 from aloll_cli.reports.page import write_page
 from aloll_cli.reports.tables import show_answers, show_comparison, show_methods
