@@ -54,9 +54,15 @@ def loss_and_gradient(advantages):
 
 
 def test_advantages_worked_by_hand():
-    # R − 0.1 Σ ln r − V
-    found = PPO.advantages(np.array([0.9, 0.2]), np.array([2.0, -3.0]), np.array([0.5, 0.4]))
-    np.testing.assert_allclose(found, [0.9 - 0.2 - 0.5, 0.2 + 0.3 - 0.4])
+    # S = R − 0.1 h − V = 0.2, 0.1, −0.6 with a mean of −0.1
+    found = PPO.advantages(np.array([0.9, 0.2, 0.6]), np.array([2.0, -3.0, 6.0]), np.array([0.5, 0.4, 0.6]))
+    np.testing.assert_allclose(found, [0.3, 0.2, -0.5])
+
+
+def test_a_penalty_that_all_responses_share_changes_no_advantage():
+    rewards, log_ratios, values = np.array([0.9, 0.2, 0.6]), np.array([2.0, -3.0, 6.0]), np.array([0.5, 0.4, 0.6])
+    near, far = (PPO.advantages(rewards, log_ratios + moved, values) for moved in (0.0, 60.0))
+    np.testing.assert_allclose(far, near, atol=1e-12)
 
 
 def test_the_surrogate_of_good_responses_gains_nothing_above_the_clip():
@@ -81,7 +87,7 @@ def test_what_is_logged_of_an_update():
 
 UPDATES = 6
 COMMON = [
-    "task.max_response_tokens=12", "task.stop=[]", "model=pretrained", "reference=pretrained", "values=constant",
+    "task.max_response_tokens=12", "task.stop=[]", "model=pretrained", "reference=pretrained", "reward=length", "values=constant",
     "values.value=0.1", "variant=ppo", "variant.rollout_size=16", "variant.epochs=2", "batch_size=8", "micro_batch_size=3",
     f"updates={UPDATES}", "eval_every=6", "eval_prompts=2", "optimizer.lr=0.01", "checkpoint_every=3",
 ]  # fmt: skip
@@ -141,10 +147,11 @@ def test_a_rollout_is_drawn_every_so_many_updates_and_starts_from_ratios_of_one(
     assert "reference policy: a second model in memory" in log
 
 
-def test_the_mean_advantage_of_a_first_pass_is_the_rollouts_reward_above_its_value(trained):
+def test_the_mean_advantage_of_each_pass_over_a_rollout_is_zero(trained):
     records, _ = trained()
-    seen = (records[0]["advantage"] + records[1]["advantage"]) / 2
-    assert seen == pytest.approx(records[0]["sampled_reward"] - 0.1 - 0.02 * records[0]["kl_reference"], abs=1e-6)
+    means = [(records[i]["advantage"] + records[i + 1]["advantage"]) / 2 for i in range(0, UPDATES, 2)]
+    assert means == pytest.approx([0.0] * 3, abs=1e-6)
+    assert max(abs(record["advantage"]) for record in records) > 1e-3
 
 
 @pytest.mark.slow
@@ -204,13 +211,15 @@ def test_each_response_has_its_own_advantage(source):
     rollouts.prepare(0, ResponseLogps(llama().eval()), Alone())
     rows, examples, scorer = rollouts.rows, rollouts.responder.examples, rollouts.responder.load_scorer()
     assert len(rows.responses) == 16
+    scores = np.zeros(16)
     for row, prompt in enumerate(rollouts._rollout.prompts):
         of_prompt = int(np.flatnonzero(examples.groups[1] == prompt)[0])
         text = tokenizer().decode(rows.responses.response_ids(row), skip_special_tokens=True)
         prompt_text = examples.table.slice(int(prompt), 1).to_pylist()[0]["prompt"]
         (reward,) = scorer.score([Row("it", 0, prompt_text, text)])
         assert rows.rewards[row] == pytest.approx(reward)
-        assert rows.weights[row] == pytest.approx(reward - rollouts.values[of_prompt], abs=1e-4)
+        scores[row] = reward - rollouts.values[of_prompt]
+    np.testing.assert_allclose(rows.weights, scores - scores.mean(), atol=1e-4)  # the policy is π_ref: h = 0
     assert len(set(rows.weights.round(3))) > 8
 
 

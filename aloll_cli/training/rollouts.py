@@ -173,21 +173,23 @@ class Rollouts(Source):
         order = np.stack([random.permutation(size) for _ in range(self.variant.epochs)])
         mine = list(range(size))[world.rank :: world.size]
         asked = [(f"{ids[int(chosen[i])].as_py()}/{i}", int(chosen[i])) for i in mine]
-        responses, rewards = self.responder.respond(module, asked, update, world)
+        responses, scores = self.responder.respond(module, asked, update, world)
         tokens = [response.ids for response in responses]
         rows = RolloutResponses(self.responder.examples, chosen[mine], *_flat(tokens))
         old = self._logps(module, rows)
         with self.reference(module) as reference:
-            log_ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._logps(reference, rows), strict=True)]
-        advantages = self.variant.advantages(rewards, np.array(log_ratios), self.values[prompts[mine]])
-        own = zip(mine, tokens, [row.tolist() for row in old], rewards.tolist(), advantages.tolist(), log_ratios, strict=True)
+            ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._logps(reference, rows), strict=True)]
+        own = zip(mine, tokens, [row.tolist() for row in old], scores.tolist(), ratios, strict=True)
         every = sorted(row for part in world.gather(list(own)) for row in part)
-        _, tokens, logps, rewards_of, advantages_of, log_ratios = map(list, zip(*every, strict=True))
+        _, tokens, logps, *figures = map(list, zip(*every, strict=True))
         flat = np.array([value for row in logps for value in row], dtype=np.float32)
-        self._learn_from(Rollout(chosen, *_flat(tokens), flat, np.array(rewards_of), np.array(advantages_of), order))
+        rewards, log_ratios = map(np.array, figures)
+        # after gathering, because a process's share has another mean than the whole rollout
+        advantages = self.variant.advantages(rewards, log_ratios, self.values[prompts])
+        self._learn_from(Rollout(chosen, *_flat(tokens), flat, rewards, advantages, order))
         return {
-            "samples": size, "sampled_tokens": len(flat), "sampled_reward": float(np.mean(rewards_of)),
-            "kl_reference": float(np.mean(log_ratios)),
+            "samples": size, "sampled_tokens": len(flat), "sampled_reward": float(rewards.mean()),
+            "kl_reference": float(log_ratios.mean()),
         }  # fmt: skip
 
     def _learn_from(self, rollout: Rollout) -> None:

@@ -138,7 +138,7 @@ class Online(Variant):
 
     drift = ("ratio_old", "kl_old")
 
-    rollout_size: int = field(metadata=COUNT)  # responses per rollout
+    rollout_size: int = field(metadata=numbers("[2, 2147483647]", 64))  # responses per rollout
     epochs: int = field(metadata=COUNT)  # passes over a rollout before the next one
 
     @property
@@ -154,7 +154,7 @@ class Online(Variant):
 
     @abstractmethod
     def advantages(self, rewards: FloatArray, log_ratios: FloatArray, values: FloatArray) -> FloatArray:
-        """(N,) the advantages of a rollout's responses.
+        """(N,) the advantages of the responses of a whole rollout, whatever the number of processes that generated it.
 
         Args:
             rewards: (N,) rewards R.
