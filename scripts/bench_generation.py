@@ -107,7 +107,7 @@ class Ways:
         """Greedy answers to some of the prompts."""
         ids = [str(i) for i in chosen]
         answers = respond(
-            self.model, self.tokenizer, [self.prompts[i] for i in chosen], ids, Greedy(repetition_penalty=1.0), step=0,
+            self.model, self.tokenizer, [self.prompts[i] for i in chosen], ids, Greedy(repetition_penalty=1.0), stream="0",
             max_tokens=self.setup.new, stop=[], batch_tokens=batch_tokens,
         )  # fmt: skip
         return [answer.text for answer in answers]

@@ -213,7 +213,7 @@ def test_answers_are_the_same_alone_and_in_a_batch(loaded, kind):
     def answers(some):
         names = [str(len(prompt)) for prompt in some]
         return respond(
-            model, tokenizer(), some, names, Greedy(repetition_penalty=1.0), step=0, max_tokens=6, stop=[], batch_tokens=1000
+            model, tokenizer(), some, names, Greedy(repetition_penalty=1.0), stream="0", max_tokens=6, stop=[], batch_tokens=1000
         )
 
     assert answers(prompts) == [answers([prompt])[0] for prompt in prompts]

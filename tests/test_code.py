@@ -1,7 +1,8 @@
 """The shipped code of entries, of what drives them, and of training has fingerprints, written down in aloll_cli/code.json.
 
-Where code changed so that a result changes, raise the ``version`` of its class (of TrainedPolicy for training/, of Rewards and
-Examples for what drives rewards and tasks); where it only reads better, do not. Then write the fingerprints down:
+Where code changed so that a result changes, raise the ``version`` of its class; for training/ that of TrainedPolicy, and of
+TrainedReference where π_ref changes too; for what drives rewards and tasks that of Rewards and Examples. Where it only reads
+better, do not. Then write the fingerprints down:
 python tests/test_code.py
 """
 

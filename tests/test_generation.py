@@ -38,15 +38,15 @@ def prompts():
     return [random.integers(3, VOCABULARY, length) for length in LENGTHS]
 
 
-def answers(model, prompts, names=NAMES, generation=SAMPLE, step=0, max_tokens=12, stop=(), batch_tokens=150):
+def answers(model, prompts, names=NAMES, generation=SAMPLE, stream="0", max_tokens=12, stop=(), batch_tokens=150):
     limits = {"max_tokens": max_tokens, "batch_tokens": batch_tokens}
-    return respond(model, tokenizer(), prompts, names, generation, step=step, stop=list(stop), **limits)
+    return respond(model, tokenizer(), prompts, names, generation, stream=stream, stop=list(stop), **limits)
 
 
-def taken(generation, probabilities, count, step=0):
+def taken(generation, probabilities, count, stream="0"):
     """The token that each of many rows takes from one distribution."""
     scores = torch.tensor(probabilities).log().expand(count, -1).clone()
-    processors = generation.processors([f"row-{i}" for i in range(count)], step, NO_PADDING)
+    processors = generation.processors([f"row-{i}" for i in range(count)], stream, NO_PADDING)
     return processors(torch.zeros(count, 1, dtype=torch.long), scores).argmax(dim=-1).numpy()
 
 
@@ -59,10 +59,10 @@ def test_a_row_is_sampled_alike_alone_in_any_batch_and_in_any_order(model, promp
     assert answers(model, prompts[2:4], NAMES[2:4]) == together[2:4]
 
 
-def test_a_row_depends_on_the_seed_the_step_and_its_name(model, prompts):
+def test_a_row_depends_on_the_seed_the_stream_and_its_name(model, prompts):
     first = answers(model, prompts)
     others = [
-        answers(model, prompts, step=1),
+        answers(model, prompts, stream="1"),
         answers(model, prompts, generation=replace(SAMPLE, seed=2)),
         answers(model, prompts, [f"{name}!" for name in NAMES]),
     ]
@@ -102,7 +102,7 @@ def test_a_padded_batch_is_decoded_as_the_library_decodes_each_prompt_alone(mode
 
 def test_a_penalty_falls_on_what_stands_in_prompt_or_response_and_not_on_padding():
     ids = torch.tensor([[0, 3, 4], [3, 4, 5]])
-    processors = Greedy(repetition_penalty=2.0).processors(["a", "b"], 0, torch.tensor([1, 0]))
+    processors = Greedy(repetition_penalty=2.0).processors(["a", "b"], "0", torch.tensor([1, 0]))
     scores = processors(ids, torch.tensor([[1.0, 1.0, 1.0, -1.0, 4.0, 1.0]] * 2))
     assert scores.tolist() == [[1.0, 1.0, 1.0, -2.0, 2.0, 1.0], [1.0, 1.0, 1.0, -2.0, 2.0, 0.5]]
 
@@ -149,7 +149,7 @@ def test_what_is_ranked_at_first_changes_no_draw(monkeypatch, top_p):
 
     def drawn(ranked, scores):
         monkeypatch.setattr(inverse_cdf, "RANKED", ranked)
-        return InverseCdf(1, 0, names, top_p)(torch.zeros(400, 1, dtype=torch.long), scores).argmax(dim=-1)
+        return InverseCdf(1, "0", names, top_p)(torch.zeros(400, 1, dtype=torch.long), scores).argmax(dim=-1)
 
     for given in (scores, scores.bfloat16().float()):  # of these many are equal
         every = drawn(50, given)
@@ -166,7 +166,7 @@ def test_top_p_leaves_the_tail_out():
 
 
 def test_each_token_of_a_row_has_a_number_of_its_own():
-    processors = replace(SAMPLE, top_p=1.0).processors([f"row-{i}" for i in range(2000)], 0, NO_PADDING)
+    processors = replace(SAMPLE, top_p=1.0).processors([f"row-{i}" for i in range(2000)], "0", NO_PADDING)
     scores, so_far = torch.zeros(2000, 2), torch.zeros(2000, 1, dtype=torch.long)
     first, second = (processors(so_far, scores.clone()).argmax(dim=-1) for _ in range(2))
     assert (first == second).float().mean().item() == pytest.approx(0.5, abs=0.05)
@@ -245,7 +245,7 @@ def test_control_tokens_are_no_part_of_the_text(model, prompts):
 
 def test_batches_are_filled_by_tokens_with_the_longest_prompts_first(model, prompts):
     counts = []
-    respond(model, tokenizer(), prompts, NAMES, SAMPLE, step=0, max_tokens=3, stop=[], batch_tokens=24, advance=counts.append)
+    respond(model, tokenizer(), prompts, NAMES, SAMPLE, stream="0", max_tokens=3, stop=[], batch_tokens=24, advance=counts.append)
     # with 3 new tokens the prompts take 12 10 | 8 6 5 | 4: two of 12, three of 8
     assert counts == [2, 3, 1]
 

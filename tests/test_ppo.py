@@ -1,17 +1,14 @@
 """PPO by hand, and rollouts that end with the same bits however they are interrupted."""
 
-import json
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from functools import cache
 from math import exp
-from threading import Barrier
 
 import numpy as np
 import pytest
 import torch
-from tiny import composed, llama, opened, reviews, tokenizer
+from tiny import composed, in_two, llama, opened, reviews, tokenizer
 from torch.testing import assert_close
 
 from aloll_cli.artifacts.pipeline import Pipeline
@@ -20,7 +17,7 @@ from aloll_cli.command import Command
 from aloll_cli.files import read_json_lines
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.rewards.base import Row
-from aloll_cli.runtime.world import Alone, World
+from aloll_cli.runtime.world import Alone
 from aloll_cli.stopping import Interrupted, Stopper
 from aloll_cli.store.store import Job, Store
 from aloll_cli.training.loop import Trainer
@@ -165,26 +162,6 @@ def test_an_adapter_as_it_was_is_the_reference(trained, reference):
     assert records[3]["kl_old"] > 0
 
 
-class Pair(World):
-    """Two threads that act as two processes."""
-
-    def __init__(self, rank, meeting, values):
-        self.rank, self.size, self.meeting, self.values = rank, 2, meeting, values
-
-    def wait(self):
-        self.meeting.wait()
-
-    def decide(self, question):
-        return question()
-
-    def gather(self, value):
-        self.values[self.rank] = json.dumps(value)
-        self.meeting.wait()
-        every = [json.loads(value) for value in self.values]
-        self.meeting.wait()
-        return every
-
-
 @pytest.fixture
 def source(tmp_path):
     """Opens rollouts with another value for each prompt, and a policy that is π_ref."""
@@ -226,19 +203,24 @@ def test_each_response_has_its_own_advantage(source):
 def test_two_processes_draw_the_rollout_of_one(source):
     alone, both = source(), [source(), source()]
     alone.prepare(0, ResponseLogps(llama().eval()), Alone())
-    meeting, values = Barrier(2), [None, None]
-    with ThreadPoolExecutor(2) as pool:
-        modules = [ResponseLogps(llama().eval()) for _ in both]
-        parts = [
-            pool.submit(each.prepare, 0, module, Pair(rank, meeting, values))
-            for rank, (each, module) in enumerate(zip(both, modules, strict=True))
-        ]
-        figures = [part.result(timeout=60) for part in parts]
+    modules = [ResponseLogps(llama().eval()) for _ in both]
+    figures = in_two(lambda world: both[world.rank].prepare(0, modules[world.rank], world))
     assert figures[0] == figures[1]
     for field in fields(alone._rollout):
         expected, *found = (getattr(one._rollout, field.name) for one in (alone, *both))
         for value in found:
             np.testing.assert_allclose(value, expected, atol=1e-5, err_msg=field.name)
+
+
+def test_a_later_rollout_draws_other_responses_from_the_same_policy(source):
+    rollouts, module, drawn = source(), ResponseLogps(llama().eval()), []
+    for update in (0, 4):
+        rollouts.prepare(update, module, Alone())
+        responses = rollouts.rows.responses
+        drawn.append({(int(row), tuple(responses.response_ids(i))) for i, row in enumerate(responses.prompts)})
+    first, second = drawn
+    assert {prompt for prompt, _ in first} & {prompt for prompt, _ in second}
+    assert not first & second
 
 
 def test_a_stopped_policy_goes_on_with_the_adapter_as_it_was_at_its_start(trained):

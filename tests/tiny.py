@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from threading import Barrier
 
 import torch
 from hydra import compose, initialize_config_module
@@ -27,7 +29,7 @@ from aloll_cli.models.base import Dtype, Head, Placement
 from aloll_cli.models.scratch import Scratch
 from aloll_cli.runtime.options import Runtime
 from aloll_cli.runtime.terminal import Log
-from aloll_cli.runtime.world import Alone
+from aloll_cli.runtime.world import Alone, World
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
 from aloll_cli.stopping import Stopper
@@ -111,6 +113,34 @@ def opened(root: Path, runtime: Runtime) -> Store:
 def job(root: Path) -> Job:
     """A making in a folder of its own, for what is made without a store."""
     return Job(root, store(root), composed().runtime, Alone(), Log(muted=True), Stopper(None))
+
+
+class Pair(World):
+    """Two threads that act as two processes."""
+
+    def __init__(self, rank: int, meeting: Barrier, values: list[str]) -> None:
+        self.rank, self.size, self.meeting, self.values = rank, 2, meeting, values
+
+    def wait(self) -> None:
+        self.meeting.wait()
+
+    def decide(self, question):
+        return question()
+
+    def gather(self, value):
+        self.values[self.rank] = json.dumps(value)
+        self.meeting.wait()
+        every = [json.loads(value) for value in self.values]
+        self.meeting.wait()
+        return every
+
+
+def in_two(act):
+    """What a function of the world returns in each of two processes."""
+    meeting, values = Barrier(2, timeout=60), ["", ""]
+    with ThreadPoolExecutor(2) as pool:
+        parts = [pool.submit(act, Pair(rank, meeting, values)) for rank in (0, 1)]
+        return [part.result() for part in parts]
 
 
 def write_rows(file: Path, rows: list[dict]) -> None:

@@ -62,7 +62,7 @@ class Generations(Artifact):
             rows = [examples.table.slice(int(i), 1).to_pylist()[0] for i in prompts[places]]
             ids = [names[i] for i in places]
             responses = respond(
-                model, tokenizer, [examples.prompt_ids(int(i)) for i in prompts[places]], ids, self.generation, step=0,
+                model, tokenizer, [examples.prompt_ids(int(i)) for i in prompts[places]], ids, self.generation, stream="0",
                 max_tokens=task.max_response_tokens, stop=task.stop, batch_tokens=job.runtime.scoring_batch_tokens,
                 advance=job.log.advance,
             )  # fmt: skip

@@ -20,7 +20,7 @@ from aloll_cli.artifacts.generations import Generations
 from aloll_cli.artifacts.likelihoods import Likelihoods
 from aloll_cli.artifacts.metrics import Metrics, Side
 from aloll_cli.artifacts.mixed_rewards import scored_by
-from aloll_cli.artifacts.policy import TrainedPolicy, TrainingRecipe
+from aloll_cli.artifacts.policy import TrainedPolicy, TrainedReference, TrainingRecipe
 from aloll_cli.artifacts.policy_source import LoadedPolicy, PolicySource
 from aloll_cli.artifacts.reference_logps import ReferenceLogps
 from aloll_cli.artifacts.rewards import Rewards, ScoredBy
@@ -63,7 +63,7 @@ class Pipeline:
         )  # fmt: skip
         start = LoadedPolicy(s.model, self.tokenizer, r.seed)
         data = LoggedResponses(self.weights(Signal.none, "train"), All(), None)
-        return TrainedPolicy("reference", "train-reference", start, data, training, SelectByLikelihood())
+        return TrainedReference("reference", "train-reference", start, data, training, SelectByLikelihood())
 
     def rewards(self, split: str = "train") -> Rewards:
         """Rewards of the logged responses of a split."""

@@ -46,6 +46,8 @@ class TrainingRecipe:
 class TrainedPolicy(PolicySource):
     """A policy trained with one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
 
+    version = 2  # all checkpoints of a run are evaluated with the same random numbers
+
     def __init__(
         self,
         kind: str,
@@ -132,6 +134,12 @@ class TrainedPolicy(PolicySource):
         """The function that sends metrics to the experiment tracker; only the main process sends any."""
         tracking = job.runtime.tracking if job.world.is_main else Off()
         return tracking.start(Path(self.folder).name, self.recipe, job.log.warn)
+
+
+class TrainedReference(TrainedPolicy):
+    """π_ref, fine-tuned with NLL and selected by likelihood."""
+
+    version = 1  # likelihoods need no random numbers, so version 2 of TrainedPolicy is the same here
 
 
 def trainable_parameters(model: PreTrainedModel) -> str:

@@ -32,12 +32,12 @@ class Generation:
         """The id of each sample of a prompt: the prompt's own, and with a number from the second on."""
         return [prompt, *(f"{prompt}-{number}" for number in range(2, self.samples_per_prompt + 1))]
 
-    def processors(self, ids: list[str], step: int, padding: Tensor) -> LogitsProcessorList:
+    def processors(self, ids: list[str], stream: str, padding: Tensor) -> LogitsProcessorList:
         """Logits processors after which the greatest logit is the token to take.
 
         Args:
-            ids: (B,) ids of the rows, which seed their random numbers together with the step.
-            step: 0, or the training step of the policy.
+            ids: (B,) ids of the rows, which seed their random numbers together with the stream.
+            stream: names a stream of random numbers: other streams have other numbers for the same ids.
             padding: (B,) number of padding tokens before each prompt, which the repetition penalty ignores.
         """
         from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
@@ -68,7 +68,7 @@ class Beam(Generation):
 class Sample(Generation):
     """Nucleus sampling (Holtzman et al. 2020).
 
-    The random numbers of a row depend on (seed, step, its id), and not on its batch. Policy and reference use the same numbers
+    The random numbers of a row depend on (seed, stream, its id), and not on its batch. Policy and reference use the same numbers
     for a prompt, which reduces the variance of their difference.
     """
 
@@ -81,10 +81,10 @@ class Sample(Generation):
     def samples_per_prompt(self) -> int:
         return self.samples
 
-    def processors(self, ids: list[str], step: int, padding: Tensor) -> LogitsProcessorList:
+    def processors(self, ids: list[str], stream: str, padding: Tensor) -> LogitsProcessorList:
         from transformers import LogitsProcessorList, TemperatureLogitsWarper
 
         from aloll_cli.models.inverse_cdf import InverseCdf
 
-        warpers = [TemperatureLogitsWarper(self.temperature), InverseCdf(self.seed, step, ids, self.top_p)]
-        return LogitsProcessorList([*super().processors(ids, step, padding), *warpers])
+        warpers = [TemperatureLogitsWarper(self.temperature), InverseCdf(self.seed, stream, ids, self.top_p)]
+        return LogitsProcessorList([*super().processors(ids, stream, padding), *warpers])

@@ -65,7 +65,7 @@ def respond(
     ids: list[str],
     generation: Generation,
     *,
-    step: int,
+    stream: str,
     max_tokens: int,
     stop: list[str],
     batch_tokens: int,
@@ -77,7 +77,7 @@ def respond(
         model: a causal LM in eval mode.
         prompts: (N,) token ids of each prompt.
         ids: (N,) ids, which seed the random numbers of each row.
-        step: seeds them together with the id.
+        stream: seeds them together with the id.
         max_tokens: limit on the tokens of a response.
         stop: the text ends before the first of these strings, and generation stops there.
         batch_tokens: tokens per batch, including padding and new tokens; changes results by rounding only.
@@ -94,7 +94,7 @@ def respond(
             do_sample=False,
             num_beams=generation.sequences,
             max_new_tokens=max_tokens,
-            logits_processor=generation.processors([ids[i] for i in chosen], step, (mask == 0).sum(dim=1)),
+            logits_processor=generation.processors([ids[i] for i in chosen], stream, (mask == 0).sum(dim=1)),
             stopping_criteria=[StopStrings(tokenizer, stop, input_ids.shape[1])] if stop else [],
             eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,

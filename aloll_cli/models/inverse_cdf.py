@@ -18,8 +18,8 @@ class InverseCdf(LogitsProcessor):
     is that of the nucleus: the fewest most likely tokens with a total probability of ``top_p`` (Holtzman et al. 2020).
     """
 
-    def __init__(self, seed: int, step: int, ids: list[str], top_p: float = 1.0) -> None:
-        self._rows = [np.random.Generator(np.random.Philox(key=_row_key(seed, step, name))) for name in ids]
+    def __init__(self, seed: int, stream: str, ids: list[str], top_p: float = 1.0) -> None:
+        self._rows = [np.random.Generator(np.random.Philox(key=_row_key(seed, stream, name))) for name in ids]
         self._top_p = top_p
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
@@ -54,5 +54,5 @@ def _most_likely(probabilities: torch.Tensor, count: int) -> tuple[torch.Tensor,
     return ranked, tokens.gather(1, order)
 
 
-def _row_key(seed: int, step: int, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{name}".encode()).digest()[:16])
+def _row_key(seed: int, stream: str, name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{stream}/{name}".encode()).digest()[:16])

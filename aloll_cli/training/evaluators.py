@@ -27,8 +27,17 @@ class Evaluator(ABC):
     label: str  # name of the score
 
     @abstractmethod
-    def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
-        """A record with "score" and other metrics. The module is in eval mode; every process must call this."""
+    def evaluate(self, module: ResponseLogps, seed: int, world: World) -> dict[str, Any]:
+        """Evaluate a checkpoint, with the same random numbers for every checkpoint of a run.
+
+        Args:
+            module: the policy, in eval mode.
+            seed: of the run. Runs with other seeds are evaluated with other random numbers.
+            world: every process must call this.
+
+        Returns:
+            A record with "score", "scores" (one per prompt, whose mean is the score up to rounding), and other metrics.
+        """
 
     def describe(self, record: dict[str, Any]) -> str:
         """The metrics of a record besides its score, as text."""
@@ -49,7 +58,7 @@ class Likelihood(Evaluator):
     batch_tokens: int
     label: str
 
-    def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
+    def evaluate(self, module: ResponseLogps, seed: int, world: World) -> dict[str, Any]:
         rows = np.flatnonzero(self.weights > 0)
         lengths = self.examples.response_lengths()
         if not len(rows):
@@ -58,8 +67,13 @@ class Likelihood(Evaluator):
             )
         mine = rows[longest_first(lengths[rows])][world.rank :: world.size]
         logps = batch_logps(module, self.examples, mine.tolist(), self.pad, self.batch_tokens)
-        total = float(sum(row.sum(dtype=np.float64) * self.weights[i] for i, row in zip(mine, logps, strict=True)))
-        return {"score": world.sum(total) / float((self.weights[rows] * lengths[rows]).sum())}
+        weighted = [float(row.sum(dtype=np.float64) * self.weights[i]) for i, row in zip(mine, logps, strict=True)]
+        tokens = float((self.weights[rows] * lengths[rows]).sum())
+        every = [pair for part in world.gather(list(zip(mine.tolist(), weighted, strict=True))) for pair in part]
+        found, sums = (np.array(values) for values in zip(*sorted(every), strict=True))
+        _, prompts = np.unique(self.examples.groups[0][found], return_inverse=True)
+        by_prompt = np.bincount(prompts, sums)
+        return {"score": world.sum(sum(weighted)) / tokens, "scores": (by_prompt * len(by_prompt) / tokens).tolist()}
 
 
 @dataclass
@@ -76,19 +90,22 @@ class GeneratedReward(Evaluator):
         chosen = sorted(range(len(first)), key=names.__getitem__)[: self.prompts]
         return sorted(int(first[i]) for i in chosen)
 
-    def evaluate(self, module: ResponseLogps, update: int, world: World) -> dict[str, Any]:
-        groups = self.responder.examples.table.column("group")
-        asked = [(name, row) for row in self.sample() for name in self.responder.generation.names(groups[row].as_py())]
+    def evaluate(self, module: ResponseLogps, seed: int, world: World) -> dict[str, Any]:
+        groups, names = self.responder.examples.table.column("group"), self.responder.generation.names
+        asked = [(name, row) for row in self.sample() for name in names(groups[row].as_py())]
         mine = asked[world.rank :: world.size]
-        responses, scores = self.responder.respond(module, mine, update, world)
+        responses, scores = self.responder.respond(module, mine, f"evaluation of seed {seed}", world)
         gathered = world.gather(
             [(name, response.text, score) for (name, _), response, score in zip(mine, responses, scores.tolist(), strict=True)]
         )
         every = sorted(scored for part in gathered for scored in part)
         texts = [text for _, text, _ in every]
         lengths = [len(text.split()) for text in texts]
+        by_name = {name: score for name, _, score in every}
+        by_prompt = np.reshape([by_name[name] for name, _ in asked], (-1, self.responder.generation.samples_per_prompt))
         return {
             "score": float(np.mean([score for *_, score in every])),
+            "scores": by_prompt.mean(axis=1).tolist(),
             "length": float(np.mean(lengths)),
             "empty": float(np.mean([length == 0 for length in lengths])),
             "distinct_1": distinct(texts, 1),

@@ -22,6 +22,7 @@ from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import save_policy
 from aloll_cli.training.batches import batch_logps, padded, token_batch
 from aloll_cli.training.checkpoints import folders, keep_folders, load_state, save_state, write_folder
+from aloll_cli.training.selection import conclusion, selected_step
 from aloll_cli.training.sources import Source, packed
 from aloll_cli.variants.base import Batch, Reduction, Variant
 
@@ -202,7 +203,7 @@ class Trainer:
         """Evaluate the policy; save its weights if they are the best so far."""
         self.module.eval()
         with self._precision():
-            record = {"update": update, **self.evaluator.evaluate(self.module, update, self.job.world)}
+            record = {"update": update, **self.evaluator.evaluate(self.module, self.seed, self.job.world)}
         if not self.job.world.is_main:
             return {}
         records = [*self._evaluations(), record]
@@ -211,15 +212,9 @@ class Trainer:
         self.job.log.say(f"  step {update:5d}  {score}  {self.evaluator.describe(record)}".rstrip())
         if warning := self.evaluator.collapse(records[0], record):
             self.job.log.warn(f"step {update}: {warning}")
-        if update and self.chosen(records) == update:
+        if update and selected_step(records, self.select_best) == update:
             write_folder(self._candidates, update, self._save_policy)
         return {self.evaluator.label: record["score"]}
-
-    def chosen(self, records: list[dict[str, Any]]) -> int:
-        """The step of the selected checkpoint, a pure function of the evaluations so far."""
-        trained = [record for record in records if record["update"]]
-        best: dict[str, Any] = max(trained, key=lambda r: (r["score"], -r["update"])) if self.select_best else trained[-1]
-        return int(best["update"])
 
     def _checkpoint(self, update: int) -> None:
         self.job.world.wait()
@@ -237,7 +232,7 @@ class Trainer:
         kept = sorted(folders(self._checkpoints))[-self.job.runtime.keep_checkpoints :]
         keep_folders(self._checkpoints, set(kept))
         past = [[record for record in self._evaluations() if record["update"] <= k] for k in kept]
-        keep_folders(self._candidates, {self.chosen(records) for records in past if records[-1]["update"]})
+        keep_folders(self._candidates, {selected_step(records, self.select_best) for records in past if records[-1]["update"]})
 
     def _resume(self) -> int:
         """Load the last checkpoint and truncate the records to it; returns the number of steps done."""
@@ -259,16 +254,15 @@ class Trainer:
     def _finish(self) -> None:
         """Rename the selected candidate to ``policy/``; may be repeated after a kill."""
         records, policy = self._evaluations(), self.job.directory / "policy"
-        best = self.chosen(records)
+        best = selected_step(records, self.select_best)
         if not policy.exists():
             self._prune()
             folders(self._candidates)[best].rename(policy)
         shutil.rmtree(self._candidates)
-        label, scores = f"validation {self.evaluator.label}", {record["update"]: record["score"] for record in records}
-        which = "best" if self.select_best else "last"
-        self.job.log.say(f"  {which} checkpoint: step {best} of {self.updates} ({label} {scores[best]:.4f})")
-        if max(scores.values()) == scores[0]:
-            self.job.log.warn(f"no checkpoint beats the initial policy ({label} {scores[0]:.4f}); try a smaller optimizer.lr")
+        line, warning = conclusion(records, self.select_best, self.updates, self.evaluator.label)
+        self.job.log.say(f"  {line}")
+        if warning:
+            self.job.log.warn(warning)
 
     def _save_policy(self, folder: Path) -> None:
         save_policy(self.module.model, self.tokenizer, folder)

@@ -39,21 +39,21 @@ class Responder:
     load_scorer: Callable[[], Scorer]
 
     def respond(
-        self, module: ResponseLogps, prompts: Sequence[tuple[str, int]], step: int, world: World
+        self, module: ResponseLogps, prompts: Sequence[tuple[str, int]], stream: str, world: World
     ) -> tuple[list[Response], FloatArray]:
         """Generate one response to each of this process's prompts; returns them and their (N,) rewards.
 
         Args:
             module: the policy, in eval mode.
-            prompts: (N,) ids, which seed the random numbers together with the step, and rows of examples.
-            step: the training step.
+            prompts: (N,) ids, which seed the random numbers together with the stream, and rows of examples.
+            stream: names a stream of random numbers.
             world: every process must call this; an error of one process is raised in all.
         """
         rows = [self.examples.table.slice(row, 1).to_pylist()[0] for _, row in prompts]
         names = [name for name, _ in prompts]
         responses = generate(
             module.model, self.tokenizer, [np.array(row["prompt_ids"]) for row in rows], names,
-            self.generation, step=step, max_tokens=self.max_tokens, stop=self.stop, batch_tokens=self.batch_tokens,
+            self.generation, stream=stream, max_tokens=self.max_tokens, stop=self.stop, batch_tokens=self.batch_tokens,
         )  # fmt: skip
         scored = [
             Row(name, row["group"], row["prompt"], response.text, turns=row["turns"])

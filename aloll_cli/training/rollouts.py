@@ -173,7 +173,7 @@ class Rollouts(Source):
         order = np.stack([random.permutation(size) for _ in range(self.variant.epochs)])
         mine = list(range(size))[world.rank :: world.size]
         asked = [(f"{ids[int(chosen[i])].as_py()}/{i}", int(chosen[i])) for i in mine]
-        responses, scores = self.responder.respond(module, asked, update, world)
+        responses, scores = self.responder.respond(module, asked, str(update), world)
         tokens = [response.ids for response in responses]
         rows = RolloutResponses(self.responder.examples, chosen[mine], *_flat(tokens))
         old = self._logps(module, rows)
