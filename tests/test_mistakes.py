@@ -107,6 +107,7 @@ COMMANDS = [
     ("train variant=sq", r"variant=sq: there is no such choice\.\nDid you mean variant=seq\? Choices: alol, dpo, dpo_ref_free,"),
     ("train variant=null", r"variant=null: there is no such choice\.\n.*Choices: alol, dpo, dpo_ref_free,"),
     ("train optimizer=3", r"optimizer=3: there is no such choice\.\nChoices: adamw\."),
+    ("train task=my.jsonl", r"task=my.jsonl: there is no such choice.\nFor a file or folder of yours: task=local task.path=my.jsonl"),
     ("train task=revews", r"task=revews: there is no such choice\.\nDid you mean task=reviews\?"),
     ("train variant=[seq,kl]", r"variant=\[seq,kl\]: there is no such choice"),
     ("train +variant=kl", r"\+variant=kl: variant already has a choice\.\nvariant=kl"),

@@ -80,7 +80,7 @@ class Notes(Task):
     """Notes as responses to questions."""
 
     def records(self, row):
-        return [Record((Part(text_field(row, "question") + "\\n"),), text_field(row, "note"), number(row["stars"], "stars"))]
+        return [Record((Part(text_field(row, "question") + "\\n"),), text_field(row, "note"), number(row.get("stars"), "stars"))]
 '''
 VALUES = '''"""The median reward."""
 

@@ -203,7 +203,7 @@ def test_plan_names_the_option_that_differs(undisturbed: Path):
     policy = next(i for i, line in enumerate(lines) if line.startswith("build   policy/seq-s1-"))
     assert lines[policy + 1].strip() == "optimizer.lr: 0.0003 → 0.0001"
     assert out.count(" → ") == 1
-    assert re.search(r"^13 cached, 6 to build, 0 to resume; options are compared with metrics/seq-s1-test-\w+$", lines[-1])
+    assert re.search(r"^14 cached, 7 to build, 0 to resume; options are compared with metrics/seq-s1-test-\w+$", lines[-1])
     assert out.count("cached ") == 13
 
 

@@ -6,6 +6,7 @@ import torch
 from tiny import VOCABULARY, gpt2, llama
 from torch.testing import assert_close
 
+from aloll_cli.artifacts.values import checked
 from aloll_cli.errors import UserError
 from aloll_cli.models.value_head import HeadOptions, ValueHead, cross_fit, padded_states, predict, prompt_states, train_head
 from aloll_cli.values.base import Evidence, LoggedRewards
@@ -271,3 +272,11 @@ def test_a_constant_is_the_one_given_or_the_mean_reward():
     for value, expected in ((0.3, 0.3), (None, 2.0)):
         estimate = Constant(value=value).estimate(evidence([], [1.0, 2.0, 3.0]))
         assert estimate.of("train", logged, slice(0, 2)).tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("values", "what"), [([0.1, float("nan")], "values that are not finite"), ([0.1], "1 values for 2 responses")]
+)
+def test_values_that_are_missing_or_not_finite_are_refused(values, what):
+    with pytest.raises(UserError, match=f"values=mine gave {what}"):
+        checked(np.array(values), 2, "mine")

@@ -11,11 +11,12 @@ from tiny import composed
 from torch.testing import assert_close
 
 from aloll_cli.cli.validation import register
+from aloll_cli.errors import UserError
 from aloll_cli.schema import name_of
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
 from aloll_cli.variants.alol import Alol
-from aloll_cli.variants.base import Batch, Signal, Variant
+from aloll_cli.variants.base import Batch, Signal, Variant, checked_loss
 from aloll_cli.variants.kl import Estimator, Kl
 from aloll_cli.variants.nll import Nll
 from aloll_cli.variants.r_gold import RGold
@@ -275,3 +276,14 @@ def test_a_yaml_with_a_key_that_the_schema_lacks_does_not_compose(tmp_path):
 def test_log_probs_of_certain_tokens_cost_nothing():
     sure = batch([[0.0, log(0.5)]], [[0.0, log(0.5)]], [1.0])
     assert_close(Nll().loss(sure), torch.tensor([log(2)]))
+
+
+def test_a_loss_of_another_shape_than_one_per_unit_is_refused():
+    class PerToken(Nll):
+        def loss(self, batch):
+            return -batch.logps
+
+    batch = Batch(torch.zeros(2, 3), None, torch.ones(2), torch.ones(2), torch.arange(2), torch.ones(2, 3))
+    assert checked_loss(Nll(), batch, 2).shape == (2,)
+    with pytest.raises(UserError, match=r"returned a loss of shape \(2, 3\); expected \(2,\), one per unit"):
+        checked_loss(PerToken(), batch, 2)

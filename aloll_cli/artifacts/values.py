@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
+from aloll_cli.errors import UserError
 from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
@@ -64,7 +65,7 @@ class ValuesArtifact(Artifact):
             def compute(start: int, stop: int, split: str = split, table: ExampleTable = table) -> pa.Table:
                 import pyarrow as pa
 
-                values = estimate.of(split, logged[split], slice(start, stop))
+                values = checked(estimate.of(split, logged[split], slice(start, stop)), stop - start, name_of(self.values))
                 return pa.table({"id": table.ids[start:stop], "value": values})
 
             write_blocks(job, split, len(table), f"values of {split} prompts", compute)
@@ -77,6 +78,16 @@ class ValuesArtifact(Artifact):
                 f"standard deviation {values.std():.3f}; "
                 f"positive advantage: {positive:.1%} of responses"
             )
+
+
+def checked(values: FloatArray, count: int, name: str) -> FloatArray:
+    """(N,) values as an estimator gave them. Raises UserError if some are missing or not finite."""
+    import numpy as np
+
+    if len(values) != count or not np.isfinite(values).all():
+        what = f"{len(values)} values for {count} responses" if len(values) != count else "values that are not finite"
+        raise UserError(f"values={name} gave {what}.", "Correct its estimate, or choose another: values=constant")
+    return values
 
 
 class _States:

@@ -127,6 +127,8 @@ def _check_choice(hydra: Hydra, override: Override) -> None:
     shown = "null" if value is None else str(override.input_line).partition("=")[2]
     close = difflib.get_close_matches(shown, options, n=1)
     hint = f"Did you mean {place}={close[0]}? " if close else ""
+    if group == "task" and ("/" in shown or "." in shown):
+        hint = f"For a file or folder of yours: task=local task.path={shown}. "
     extra = f" Install hydra-{shown}-launcher for it." if group == "hydra/launcher" else ""
     raise UserError(f"{place}={_short(shown)}: there is no such choice.", f"{hint}Choices: {', '.join(options)}.{extra}")
 

@@ -159,6 +159,8 @@ def _add(group: str, file: Path, module: str) -> None:
     entry = next((cls for cls in classes if name_of(cls) == name and not isabstract(cls)), None)
     yaml = file.with_suffix(".yaml")
     if entry is None:
+        if yaml.exists() and (missing := _missing(classes, name)):
+            raise UserError(f"{file}: class {expected} does not define {missing}.", f"See {base.__module__} and docs/extending.")
         if yaml.exists():
             there = f"; it defines {', '.join(cls.__name__ for cls in classes)}" if classes else ""
             raise UserError(f"{file} defines no class {expected}{there}.", f"class {expected}({base.__name__}): …")
@@ -176,6 +178,12 @@ def _add(group: str, file: Path, module: str) -> None:
     GROUPS[group][name] = entry
     _added.append((group, name))
     code_identity(entry)  # of the code that was just imported
+
+
+def _missing(classes: Sequence[type], name: str) -> str:
+    """The abstract methods that the class of an entry leaves undefined, as text; empty where there is no such class."""
+    found = next((cls for cls in classes if name_of(cls) == name), None)
+    return ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
 
 
 def _imported(file: Path, module: str) -> ModuleType:

@@ -24,7 +24,7 @@ from aloll_cli.training.batches import batch_logps, padded, token_batch
 from aloll_cli.training.checkpoints import folders, keep_folders, load_state, save_state, write_folder
 from aloll_cli.training.selection import conclusion, selected_step
 from aloll_cli.training.sources import Source, packed
-from aloll_cli.variants.base import Batch, Reduction, Variant
+from aloll_cli.variants.base import Batch, Reduction, Variant, checked_loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -154,7 +154,7 @@ class Trainer:
             group=torch.tensor(np.repeat(np.arange(len(units)), [len(unit) for unit in units]), device=device),
             mask=tokens.response_mask,
         )
-        loss = self.variant.loss(batch)
+        loss = checked_loss(self.variant, batch, len(units))
         if self.reduction is Reduction.mean:
             loss = loss * mean_length / batch.mask.sum(dim=-1)
         figures = {"loss": loss.detach(), **self.variant.metrics(batch)}
