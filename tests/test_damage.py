@@ -41,7 +41,7 @@ DAMAGES = {
     spoil_manifest: r"its manifest.json cannot be read",
 }
 KINDS = {
-    "answer-logps", "base-model", "data", "examples", "generations", "policy", "reference", "reference-logps", "rewards",
+    "answer-logps", "base-model", "data", "examples", "generations", "likelihoods", "policy", "reference", "reference-logps", "rewards",
     "tokenizer", "values",
 }  # fmt: skip
 

@@ -34,7 +34,7 @@ def test_every_artifact_is_shown_with_its_state_and_its_users(outputs: Path):
     assert set(states.values()) == {State.interrupted, State.damaged, State.complete}
     by_kind = {entry.kind: {user.kind for user in users(found)[entry.fingerprint]} for entry in found}
     assert by_kind["data"] == {"tokenizer", "examples", "metrics"}
-    assert by_kind["reference"] == {"generations", "answer-logps", "reference-logps", "values", "policy"}
+    assert by_kind["reference"] == {"generations", "answer-logps", "likelihoods", "reference-logps", "values", "policy"}
     assert by_kind["metrics"] == set()
     out, _ = quick(outputs.parent, "ls")
     assert all(entry.name in out for entry in found)
