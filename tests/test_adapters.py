@@ -45,7 +45,7 @@ NF4 = (*LORA, "model.quantization=nf4")
 def folder(tmp_path_factory):
     """Rows, a Llama, and an adapter of it that somebody trained."""
     root = tmp_path_factory.mktemp("adapters")
-    reviews(root / "rows")
+    reviews(root / "rows", others=12)
     llama().save_pretrained(root / "model")
     tokenizer().save_pretrained(root / "model")
     published = AutoModelForCausalLM.from_pretrained(root / "model")

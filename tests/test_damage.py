@@ -41,8 +41,8 @@ DAMAGES = {
     spoil_manifest: r"its manifest.json cannot be read",
 }
 KINDS = {
-    "answer-logps", "base-model", "data", "examples", "generations", "likelihoods", "policy", "reference", "reference-logps", "rewards",
-    "tokenizer", "values",
+    "answer-logps", "base-model", "data", "examples", "generations", "likelihoods", "policy", "reference",
+    "reference-logps", "rewards", "tokenizer", "values",
 }  # fmt: skip
 
 
