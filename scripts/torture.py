@@ -33,7 +33,7 @@ STAGE_OF = {
     "data": "score-rewards", "tokenizer": "score-rewards", "examples": "score-rewards", "rewards": "score-rewards",
     "base-model": "train-reference", "reference": "train-reference", "values": "precompute-values",
     "reference-logps": "precompute-values", "policy": "train", "generations": "evaluate", "answer-logps": "evaluate",
-    "metrics": "evaluate",
+    "likelihoods": "evaluate", "metrics": "evaluate",
 }  # fmt: skip
 EMBEDDED = (
     "updates=60", "eval_every=15", "eval_prompts=32", "checkpoint_every=10", "reference.updates=60", "reference.eval_every=15",

@@ -109,6 +109,7 @@ def greedy(model, line, store):
     return answers
 
 
+@pytest.mark.slow
 def test_lora_trains_its_matrices_from_ratios_of_one_and_leaves_the_model_alone(line):
     made, store = line(*LORA)
     policy = made.policy.load(working(store))
@@ -199,6 +200,7 @@ def test_a_reference_is_trained_as_the_adapter_that_the_policy_goes_on_with(line
     assert first_update(made, store)["ratio"] == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [LORA, NF4], ids=["lora", "nf4"])
 def test_a_merged_export_is_the_same_policy_and_its_card_says_what_it_is(line, tmp_path, overrides):
     made, store = line(*overrides)
@@ -276,6 +278,7 @@ def test_layers_that_are_computed_again_change_no_update(line):
     assert again.policy.fingerprint == kept.policy.fingerprint
 
 
+@pytest.mark.slow
 def test_layers_are_computed_again_although_dropout_is_off(options, tmp_path, monkeypatch):
     from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 

@@ -293,6 +293,7 @@ def test_an_answer_ends_at_what_was_published_at_eos_and_at_what_the_template_wr
     assert not with_plain_decoding(gpt2(), GEMMAS).generation_config.do_sample
 
 
+@pytest.mark.slow
 def test_a_chat_model_trains_on_messages_through_its_template(tmp_path):
     model = qwen3(tmp_path / "model")
     for split, count in (("train", 12), ("validation", 2), ("test", 2)):

@@ -38,6 +38,7 @@ def test_logged_ratings_without_a_scorer_train_and_evaluate_without_a_gain(dialo
     assert not any(tmp_path.glob("outputs/hha/rewards/column-responses*"))
 
 
+@pytest.mark.slow
 def test_a_fitted_reward_is_judged_by_a_second_one_that_training_never_saw(dialogues: Path, tmp_path: Path):
     quick(tmp_path, "run", "task=hha", f"task.path={dialogues}", *SMALL, "reward=fitted")
     (file,) = tmp_path.glob("outputs/hha/metrics/*/metrics.json")
@@ -49,6 +50,7 @@ def test_a_fitted_reward_is_judged_by_a_second_one_that_training_never_saw(dialo
     assert metrics["n"] == 20
 
 
+@pytest.mark.slow
 def test_a_saved_policy_is_evaluated_by_its_folder(dialogues: Path, tmp_path: Path):
     options = ["task=hha", f"task.path={dialogues}", *SMALL, "reward=vader", "variant=nll"]
     quick(tmp_path, "evaluate", *options)

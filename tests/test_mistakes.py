@@ -556,6 +556,7 @@ def test_a_prompt_in_two_splits(light, tmp_path: Path):
     assert 'the prompt "Visit 3 to the train place." is in train and in test.\nSplits must not share a prompt' in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "options"),
     [
@@ -682,6 +683,7 @@ def test_a_file_that_may_not_be_read_is_not_taken_for_a_full_disk(tmp_path: Path
     assert "no space left" in str(full_disk(OSError(errno.ENOSPC, "No space left on device"), tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "kind"), [(0, "locks"), (20_000, "data"), (220_000, "reference")])
 def test_a_full_disk_is_said_in_two_lines_and_costs_only_the_artifact_at_hand(tmp_path: Path, size: int, kind: str):
     options = ["train", *SMALL, "model.hidden_size=64"]

@@ -169,6 +169,7 @@ def test_entries_of_ones_own_run_and_are_built_anew_when_their_code_changes(tmp_
     assert "reference" not in to_build(tmp_path, *chosen)
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_reads_its_rows_in_workers_and_sweeps_too(tmp_path, mine):
     for split, count in (("train", 40), ("validation", 12), ("test", 8)):
         notes = [("It is good!", 1), ("It is bad.", 0), ("It is rather bad.", 0)]

@@ -223,6 +223,7 @@ def test_a_later_rollout_draws_other_responses_from_the_same_policy(source):
     assert not first & second
 
 
+@pytest.mark.slow
 def test_a_stopped_policy_goes_on_with_the_adapter_as_it_was_at_its_start(trained):
     overrides = (*LORA, *TRAINED)
     whole, _ = trained(*overrides)

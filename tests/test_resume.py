@@ -214,6 +214,7 @@ def test_plan_names_each_option_once_however_deep_the_recipes_are(undisturbed: P
     assert sum(line.startswith("build ") for line in out.splitlines()) > 10
 
 
+@pytest.mark.slow
 def test_a_run_stopped_with_one_process_goes_on_with_two(undisturbed: Path, tmp_path: Path):
     quick(tmp_path, "train", *SMALL, die_at=MOMENTS["the third checkpoint, before it is whole"], code=-signal.SIGKILL)
     quick(tmp_path, "train", *SMALL, "processes=2")

@@ -63,6 +63,7 @@ class Own(GPT2LMHeadModel):
 """
 
 
+@pytest.mark.slow
 def test_code_that_comes_with_a_model_does_not_run_unless_asked_for(tmp_path: Path):
     import json
 

@@ -80,6 +80,7 @@ def test_stored_log_probs_of_the_reference_are_those_of_a_model_without_dropout(
         np.testing.assert_allclose(stored.row(i), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_dropout_stays_on_where_no_ratio_is_taken(trained):
     # what is dropped differs with the micro-batches, so the loss does too
     losses = [logged(trained, "variant=ref_free", f"micro_batch_size={size}")[0]["loss"] for size in (3, 4, 8)]
@@ -92,6 +93,7 @@ def test_the_schedule_counts_updates_and_not_micro_batches(trained):
     assert rates == pytest.approx([LR * (1 - k / UPDATES) for k in range(UPDATES)])
 
 
+@pytest.mark.slow
 def test_the_size_of_a_micro_batch_changes_no_update(trained):
     whole, single = logged(trained, "micro_batch_size=8"), logged(trained, "micro_batch_size=1")
     for figure in ("loss", "grad_norm", "ratio", "kl"):
@@ -135,6 +137,7 @@ def test_the_mean_over_tokens_is_scaled_by_the_mean_length_of_the_update(trained
     assert read_json_lines(made / "metrics.jsonl")[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_without_the_clamp_negative_advantages_are_learned_from(trained):
     _, clamped, _ = trained("values.value=0.6", "sampling=all")
     line, free, out = trained("values.value=0.6", "sampling=all", "clamp=false")
