@@ -17,6 +17,7 @@ from aloll_cli.comparison.grouping import MADE_OF, Method, best, methods, sets_a
 from aloll_cli.comparison.runs import Run
 from aloll_cli.errors import UserError
 from aloll_cli.metrics.crossed import difference, holm
+from aloll_cli.metrics.intervals import FEW_PROMPTS
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -27,8 +28,6 @@ ESTIMATES = {  # by role of the reward: names of the mean reward, of the gain ov
     "test_reward": ("held_out_reward", "held_out_gain", "held_out_difference"),
 }
 
-FEW_PROMPTS = 10  # fewer give no interval
-MANY_PROMPTS = 30  # fewer give a warning
 ENOUGH_SEEDS = 5  # fewer give no verdict: their intervals hold, but say little
 SIGNIFICANT = 0.05
 

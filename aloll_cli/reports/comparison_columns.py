@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from aloll_cli.comparison.differences import ENOUGH_SEEDS, ESTIMATES, FEW_PROMPTS, MANY_PROMPTS, Comparison, Row
+from aloll_cli.comparison.differences import ENOUGH_SEEDS, ESTIMATES, Comparison, Row
 from aloll_cli.comparison.grouping import Method, over_seeds
 from aloll_cli.comparison.runs import LIKELIHOOD, Run
+from aloll_cli.metrics.intervals import FEW_PROMPTS, MANY_PROMPTS
 from aloll_cli.reports.figures import KL, proxies, several_components
 from aloll_cli.reports.text import number
 

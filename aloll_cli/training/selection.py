@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aloll_cli.metrics.crossed import crossed
+from aloll_cli.metrics.intervals import FEW_PROMPTS
 
 if TYPE_CHECKING:
     from aloll_cli.metrics.crossed import Estimate
 
 Record = dict[str, Any]  # of an evaluation, a line of evaluations.jsonl
-
-FEWEST = 10  # prompts; an interval over fewer says little
 
 
 def selected_step(records: list[Record], by_score: bool) -> int:
@@ -36,7 +35,7 @@ def difference(initial: Record, record: Record) -> Estimate | None:
     if not all("scores" in each for each in (initial, record)):
         return None
     before, after = np.array(initial["scores"]), np.array(record["scores"])
-    is_usable = len(before) >= FEWEST and np.isfinite([before, after]).all()
+    is_usable = len(before) >= FEW_PROMPTS and np.isfinite([before, after]).all()
     return crossed((after - before)[:, None]) if is_usable else None
 
 
