@@ -118,10 +118,15 @@ def test_training_starts_from_the_best_constant():
     bounded, unbounded = head(), head(-np.inf, np.inf)
     for fitted in (bounded, unbounded):
         fitted.start_at(targets, weights)
-        fitted.linear.weight.zero_()
-        fitted.linear.bias.fill_(fitted.linear.bias.item() if fitted is bounded else 0.0)
         np.testing.assert_allclose(predict(fitted, states(2)), [0.65] * 2, atol=1e-5)
-    assert unbounded.scale.item() == pytest.approx(np.std([0.2, 0.8], ddof=1))
+    assert unbounded.scale.item() == pytest.approx(np.std([0.2, 0.8]))
+
+
+@torch.no_grad()
+def test_an_unbounded_head_can_be_fitted_on_one_prompt():
+    fitted = head(-np.inf, np.inf)
+    fitted.start_at(torch.tensor([3.0]), torch.ones(1))
+    np.testing.assert_allclose(predict(fitted, states(2)), [3.0] * 2, atol=1e-5)
 
 
 @pytest.mark.parametrize(("lo", "hi"), [(0.0, 1.0), (-np.inf, np.inf)])
@@ -235,6 +240,14 @@ def test_a_head_that_is_no_better_than_a_constant_says_so():
     constant = []
     Data(**LEARNED).estimate(evidence(states(24), np.full(24, 0.25), said=constant))
     assert "no better than their mean" in constant[1]
+    worse = []
+    noise = np.random.default_rng(5).random(60)
+    estimate = Data(**(LEARNED | {"lr": 0.3, "epochs": 3})).estimate(evidence(states(60, seed=7), noise, said=worse))
+    assert "so V(x) is their mean" in worse[1]
+    values = estimate.of("train", LoggedRewards(noise, np.arange(60)), slice(0, 60))
+    folds = np.unique(values.round(5))
+    assert len(folds) == 3
+    np.testing.assert_allclose([noise[values.round(5) != mean].mean() for mean in folds], folds, atol=2e-5)
     learned = []
     Data(**LEARNED).estimate(evidence(*separable(30), said=learned))
     assert not any("no better" in line for line in learned)

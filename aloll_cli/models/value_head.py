@@ -56,15 +56,16 @@ class ValueHead(nn.Module):
 
     @torch.no_grad()
     def start_at(self, targets: Tensor, weights: Tensor) -> None:
-        """Initialize the head so that it predicts about the weighted mean of the targets."""
+        """Initialize the head so that it predicts the weighted mean of the targets, whatever the prompt."""
         mean = (targets * weights).sum() / weights.sum()
-        self.linear.weight.mul_(0.1)
+        self.linear.weight.zero_()
         if self._is_bounded:
             share = ((mean - self._lo) / (self._hi - self._lo)).clamp(1e-3, 1 - 1e-3)
             self.linear.bias.fill_(share.logit())
         else:
+            self.linear.bias.zero_()
             self.shift.copy_(mean)
-            self.scale.copy_(targets.std().clamp(min=1e-6))
+            self.scale.copy_(targets.std(correction=0).clamp(min=1e-6))
 
 
 @torch.inference_mode()
@@ -105,7 +106,7 @@ class Fit:
     Attributes:
         heads: one per fold, fitted without the prompts of that fold.
         folds: (N,) the fold of each prompt.
-        epoch: the number of epochs with the lowest held-out error.
+        epoch: the number of epochs with the lowest held-out error; 0: the heads predict the mean.
         error, constant_error: held-out MSE of the heads, and of predicting the mean of the training folds.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class FittedValues(Values):
-    """A value head on π_ref's prompt states (models/value_head.py); k-fold cross-validation selects the number of epochs."""
+    """A value head on π_ref's prompt states (models/value_head.py); k-fold cross-validation selects the number of epochs.
+
+    The head starts as the mean of the rewards. If no number of epochs has a lower held-out error, it stays that.
+    """
+
+    version: ClassVar[int] = 2
 
     lr: float = field(metadata=numbers("(0, 10]", 1e-3))
     epochs: int = field(metadata=COUNT)  # at most
@@ -48,8 +53,8 @@ class FittedValues(Values):
             f"(predicting the mean: {fit.constant_error:.5f}, so {explained:.1%} of the variance is explained; "
             f"{len(states):,} prompts, {self.folds} folds)"
         )
-        if fit.error >= fit.constant_error:
-            evidence.warn("the value head predicts rewards no better than their mean does; consider values=constant")
+        if not fit.epoch:
+            evidence.warn("the value head predicts rewards no better than their mean does, so V(x) is their mean")
         return fit
 
     def options(self, bounds: tuple[float, float]) -> Any:
