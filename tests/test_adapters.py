@@ -123,6 +123,7 @@ def test_lora_trains_its_matrices_from_ratios_of_one_and_leaves_the_model_alone(
     assert (logps_of(policy, made, store) - stored_logps(made, store)).abs().max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_policys_folder_opens_with_transformers_and_with_peft_and_answers_as_it_was_evaluated(line):
     from peft import PeftModel
 
@@ -267,6 +268,7 @@ def test_eight_bits_are_used_where_a_matrix_is_large_enough():
     assert optimizer.param_groups[0]["weight_decay"] == 0
 
 
+@pytest.mark.slow
 def test_layers_that_are_computed_again_change_no_update(line):
     kept, kept_store = line(*LORA)
     again, store = line(*LORA, "gradient_checkpointing=true")

@@ -142,6 +142,7 @@ def test_format_json_prints_the_same_as_one_object(aloll):
     assert seq["distinct_1_share"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_reports_on_itself_and_its_end_chooses(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "outputs")
     sweep = ["run", "-m", *SMALL, "optimizer.lr=0.0001,0.0003", "best_of=optimizer.lr", "against=seq"]

@@ -95,6 +95,7 @@ def test_noise_and_what_chooses_examples_are_told(capsys, tmp_path, rows):
     assert "selected by task.responses=first, task.truncated=keep, task.noise=0.2" in told(capsys, tmp_path, *options)
 
 
+@pytest.mark.slow
 def test_every_component_of_a_mixture_has_its_figures(capsys, tmp_path, rows):
     named = [f"+reward@reward.parts.{name}.reward={kind}" for name, kind in (("mood", "vader"), ("size", "length"))]
     parts = ("reward=mixed", *named, "reward.parts.size.weight=0.5")

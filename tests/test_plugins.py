@@ -151,6 +151,7 @@ def to_build(folder, *arguments):
     return {artifact.split("/")[0] for verb, artifact in lines if verb in ("build", "resume")}
 
 
+@pytest.mark.slow
 def test_entries_of_ones_own_run_and_are_built_anew_when_their_code_changes(tmp_path, mine):
     chosen = ("variant=first_tokens", "reward=loud", "values=median")
     out, _ = quick(tmp_path, "run", *LINE, "plugins=[mine]", *chosen)

@@ -25,6 +25,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 def test_a_line_killed_at_the_worst_moments_ends_with_the_same_bits(undisturbed: Path, tmp_path: Path):
     for pattern in MOMENTS.values():
         quick(tmp_path, "run", *SMALL, die_at=pattern, code=-signal.SIGKILL)
