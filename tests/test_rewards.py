@@ -10,7 +10,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import Column, Transform
 from aloll_cli.rewards.fitted import FOLDS, Features, Fitted, Prompts, Target, normal_scores, skill, skill_with_labels
-from aloll_cli.rewards.length import Length
+from aloll_cli.rewards.length import Length, Unit
 from aloll_cli.rewards.regex import Regex
 from aloll_cli.rewards.scoring import checked_scores
 from aloll_cli.rewards.tfidf_diversity import TfidfDiversity
@@ -338,11 +338,22 @@ def test_labels_must_be_0_and_1_and_of_both_kinds(tmp_path):
         LABELS.fit([replace(r, stored=1.0) for r in TRAIN], labelled(VALIDATION), tmp_path)
 
 
-def test_length_counts_words():
+def test_length_counts_words_or_characters():
     rows = [row(0, " one two\nthree "), row(1, ""), row(2, "word " * 9)]
-    assert Length(most=None).scorer(None).score(rows).tolist() == [3, 0, 9]
-    assert checked_scores(Length(most=4), Length(most=4).scorer(None), rows).tolist() == [3, 0, 4]
-    assert (Length(most=None).range, Length(most=4).range) == ((0, math.inf), (0, 4))
+    words, few = Length(unit=Unit.words, most=None), Length(unit=Unit.words, most=4)
+    assert words.scorer(None).score(rows).tolist() == [3, 0, 9]
+    assert checked_scores(few, few.scorer(None), rows).tolist() == [3, 0, 4]
+    assert (words.range, few.range) == ((0, math.inf), (0, 4))
+    characters = Length(unit=Unit.characters, most=None)
+    assert characters.scorer(None).score([row(0, " 你好， 世界 "), row(1, "a bc")]).tolist() == [5, 3]
+
+
+@pytest.mark.parametrize(
+    ("response", "known"), [("one two", True), ("今天天气很好", False), ("iPhone 很好用啊", True), ("12 !", True)]
+)
+def test_words_cannot_be_counted_where_no_spaces_separate_them(response, known):
+    assert Length(unit=Unit.words, most=None).knows(response) is known
+    assert Length(unit=Unit.characters, most=None).knows(response)
 
 
 @pytest.mark.parametrize(

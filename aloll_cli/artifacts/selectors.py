@@ -74,7 +74,9 @@ class SelectByReward(CheckpointSelector):
         return self.scored_by.identity() | {"generation": identity(self.generation), "prompts": self.prompts}
 
     def open(self, job: Job, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Evaluator:
+        from aloll_cli.metrics.words import by_script, letter_shares
         from aloll_cli.training.evaluators import GeneratedReward
 
         responder = open_responder(job, examples, "validation", tokenizer, self.generation, self.scored_by)
-        return GeneratedReward(responder, self.prompts)
+        logged = responder.examples.table.column("response").to_pylist()
+        return GeneratedReward(responder, self.prompts, by_script(letter_shares([logged])))

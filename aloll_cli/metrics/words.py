@@ -158,6 +158,12 @@ def _kind(letter: str) -> str:
     return LETTERS[1] if name.startswith("CJK ") else LETTERS[2] if name.startswith(UNSPACED) else LETTERS[3]
 
 
+def is_spaced(text: str) -> bool:
+    """Whether a text has spaces between its words: at most half of its letters are of scripts that are written without."""
+    kinds = [_kind(letter) for letter in text if letter.isalpha()]
+    return 2 * sum(kind in LETTERS[1:3] for kind in kinds) <= len(kinds)
+
+
 def by_script(shares: Mapping[str, float]) -> TextTokenizer:
     """The tokenizer for texts with such letters (:func:`letter_shares`).
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aloll_cli.errors import UserError
-from aloll_cli.metrics.text import different, distinct, words
+from aloll_cli.metrics.text import different, distinct, lengths, words
+from aloll_cli.metrics.words import ENGLISH, TextTokenizer
 from aloll_cli.text.packing import longest_first
 from aloll_cli.training.batches import batch_logps
 from aloll_cli.training.responding import Responder
@@ -78,10 +79,17 @@ class Likelihood(Evaluator):
 
 @dataclass
 class GeneratedReward(Evaluator):
-    """Mean reward of responses that the policy generates for a fixed subset of the validation prompts."""
+    """Mean reward of responses that the policy generates for a fixed subset of the validation prompts.
+
+    Attributes:
+        responder: generates and scores.
+        prompts: how many prompts at most.
+        words: what counts as a word in the figures of the responses.
+    """
 
     responder: Responder
     prompts: int
+    words: TextTokenizer = ENGLISH
     label: str = "reward"
 
     def sample(self) -> list[int]:
@@ -100,27 +108,29 @@ class GeneratedReward(Evaluator):
         )
         every = sorted(scored for part in gathered for scored in part)
         texts = [text for _, text, _ in every]
-        lengths = [len(text.split()) for text in texts]
+        counts = lengths(texts, self.words)
         by_name = {name: score for name, _, score in every}
         by_prompt = np.reshape([by_name[name] for name, _ in asked], (-1, self.responder.generation.samples_per_prompt))
         return {
             "score": float(np.mean([score for *_, score in every])),
             "scores": by_prompt.mean(axis=1).tolist(),
-            "length": float(np.mean(lengths)),
-            "empty": float(np.mean([length == 0 for length in lengths])),
-            "distinct_1": distinct(texts, 1),
+            "length": float(np.mean(counts)),
+            "empty": float(np.mean([not text.strip() for text in texts])),
+            "distinct_1": distinct(texts, 1, tokenizer=self.words),
             "responses": texts,
         }
 
     def describe(self, record: dict[str, Any]) -> str:
-        length, empty = f"{record['length']:.1f} words per response", f"{record['empty']:.1%} empty"
+        length, empty = f"{record['length']:.1f} {self.words.unit} per response", f"{record['empty']:.1%} empty"
         return f"{length}  {empty}  distinct-1 {record['distinct_1']:.3f}"
 
     def collapse(self, first: dict[str, Any], record: dict[str, Any]) -> str | None:
-        count = min(len(words(texts)) for texts in (first["responses"], record["responses"]))
-        before, after = (distinct(texts, 1, first_words=count) for texts in (first["responses"], record["responses"]))
+        sides = (first["responses"], record["responses"])
+        count = min(len(words(texts, self.words)) for texts in sides)
+        before, after = (distinct(texts, 1, count, self.words) for texts in sides)
         if after < before / 2:
-            return f"responses are repetitive: distinct-1 fell from {before:.3f} to {after:.3f} at equal numbers of words"
+            what = f"distinct-1 fell from {before:.3f} to {after:.3f} at equal numbers of {self.words.unit}"
+            return f"responses are repetitive: {what}"
         before, after = different(first["responses"]), different(record["responses"])
         if after < 0.75 * before:
             return f"many prompts get the same response: {1 - after:.0%} of responses are duplicates, initially {1 - before:.0%}"
