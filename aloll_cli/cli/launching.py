@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -52,12 +53,12 @@ def run_workers(command: Command, settings: Any) -> None:
 
     previous = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="aloll-") as file:
-            yaml.safe_dump(plain(settings), file, allow_unicode=True)
-            file.flush()
+        with tempfile.TemporaryDirectory(prefix="aloll-") as folder:
+            file = Path(folder) / "config.yaml"
+            file.write_text(yaml.safe_dump(plain(settings), allow_unicode=True), encoding="utf-8")
             port = _free_port()
             for rank in range(settings.processes):
-                workers.append(_start(rank, command, file.name, settings, port))
+                workers.append(_start(rank, command, str(file), settings, port))
             code = _wait(workers)
     finally:
         for worker in workers:

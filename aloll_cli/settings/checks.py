@@ -15,6 +15,7 @@ from aloll_cli.schema import name_of
 from aloll_cli.settings.reference import AsLoaded, Trained, check_length
 from aloll_cli.training.sampling import All, Priority, Sampling
 from aloll_cli.variants.base import Online, Pointwise, Reduction, Signal, Variant
+from aloll_cli.user_code import plugin_errors
 
 if TYPE_CHECKING:
     from aloll_cli.settings.root import Settings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 def check(settings: Settings, artifacts: Iterable[str]) -> None:
     """Raises UserError where the options contradict each other that decide some artifacts (attributes of Pipeline)."""
+@plugin_errors()
     for found in dict.fromkeys(check for artifact in artifacts for check in CHECKS[artifact]):
         found(settings)
 

@@ -201,7 +201,7 @@ def read_settings(file: Path) -> Settings:
     """The settings that a parent process wrote down as YAML, its plugins read first."""
     import yaml
 
-    written = yaml.safe_load(file.read_text())
+    written = yaml.safe_load(file.read_text("utf-8"))
     load_plugins(written["plugins"])
     settings: Settings = from_plain(Settings, written)
     return settings
