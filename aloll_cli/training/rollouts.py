@@ -14,7 +14,7 @@ from aloll_cli.training.batches import batch_logps
 from aloll_cli.training.responding import Responder
 from aloll_cli.training.sampling import philox
 from aloll_cli.training.sources import Rows, Source
-from aloll_cli.variants.base import Online
+from aloll_cli.variants.base import Online, checked_advantages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -185,7 +185,7 @@ class Rollouts(Source):
         flat = np.array([value for row in logps for value in row], dtype=np.float32)
         rewards, log_ratios = map(np.array, figures)
         # after gathering, because a process's share has another mean than the whole rollout
-        advantages = self.variant.advantages(rewards, log_ratios, self.values[prompts])
+        advantages = checked_advantages(self.variant, rewards, log_ratios, self.values[prompts])
         self._learn_from(Rollout(chosen, *_flat(tokens), flat, rewards, advantages, order))
         return {
             "samples": size, "sampled_tokens": len(flat), "sampled_reward": float(rewards.mean()),

@@ -173,16 +173,54 @@ def clip_fraction(ratio: Tensor, clip: float | None, mask: Tensor) -> Tensor:
     return ((clipped(ratio, clip) != ratio) * mask).sum(dim=-1) / mask.sum(dim=-1)
 
 
+SHAPES = "In its loss, sum over tokens, and leave the mean over units to training."
+
+
 def checked_loss(variant: Variant, batch: Batch, units: int) -> Tensor:
     """(U,) a variant's losses.
 
     Raises:
-        UserError: it has another shape, which would be averaged over something else than units.
+        UserError: it has another shape, which would be averaged over something else than units; it has no gradient; or the
+            variant has altered the batch's log-probs.
     """
+    from torch import Tensor
+
+    before = batch.logps._version
     loss = variant.loss(batch)
+    name = f"variant={name_of(variant)}"
+    if not isinstance(loss, Tensor):
+        raise UserError(f"{name} returned a loss of type {type(loss).__name__}; expected a tensor ({units},).", SHAPES)
     if tuple(loss.shape) != (units,):
-        raise UserError(
-            f"variant={name_of(variant)} returned a loss of shape {tuple(loss.shape)}; expected ({units},), one per unit.",
-            "In its loss, sum over tokens, and leave the mean over units to training.",
-        )
+        raise UserError(f"{name} returned a loss of shape {tuple(loss.shape)}; expected ({units},), one per unit.", SHAPES)
+    if batch.logps._version != before:
+        raise UserError(f"{name} changes batch.logps in place.", "In its loss, compute new tensors: x = x + y, not x += y.")
+    if batch.logps.requires_grad and not loss.requires_grad:
+        raise UserError(f"{name} returned a loss without a gradient.", "In its loss, do not detach batch.logps everywhere.")
     return loss
+
+
+def checked_advantages(variant: Online, rewards: FloatArray, log_ratios: FloatArray, values: FloatArray) -> FloatArray:
+    """(N,) a variant's advantages. Raises UserError for another shape, and where one is no finite number."""
+    import numpy as np
+
+    found = variant.advantages(rewards, log_ratios, values)
+    if np.shape(found) != rewards.shape or not np.isfinite(found).all():
+        what = f"variant={name_of(variant)} returned advantages of shape {np.shape(found)}, or some that are not finite."
+        raise UserError(what, f"Expected {len(rewards)} finite numbers, one per response.")
+    return found
+
+
+def checked_metrics(variant: Variant, batch: Batch, units: int) -> dict[str, Tensor]:
+    """Metrics of a variant. Raises UserError for one that is not a tensor with a value per response or per unit."""
+    from torch import Tensor
+
+    found = variant.metrics(batch)
+    if not isinstance(found, dict):
+        raise UserError(f"metrics of variant={name_of(variant)} returned {type(found).__name__}; expected a dict.", SHAPES)
+    sizes = (len(batch.weights), units)
+    for name, values in found.items():
+        if not isinstance(values, Tensor) or tuple(values.shape) not in [(size,) for size in sizes]:
+            given = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"type {type(values).__name__}"
+            what = f"metric {name} of variant={name_of(variant)} has {given}; expected a tensor ({sizes[0]},) or ({sizes[1]},)."
+            raise UserError(what, "One value per response, or one per unit.")
+    return found
