@@ -29,7 +29,8 @@ from aloll_cli.cli.launching import WorkersFailed, run_workers
 from aloll_cli.cli.options import Catalogue
 from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed, with_quoted_folders
 from aloll_cli.cli.showing import annotated, chosen
-from aloll_cli.cli.validation import build, check_declared, declared_keys, register
+from aloll_cli.cli.unassigned import check_assigned
+from aloll_cli.cli.validation import build, check_declared, declared_keys, missing_keys, register
 from aloll_cli.command import Command
 from aloll_cli.comparison.grouping import chosen_keys
 from aloll_cli.errors import UserError
@@ -128,6 +129,7 @@ class _Composer:
             # before the package's own: a file of the same name takes its place
             search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="main"))
         for plugin in self.folders:
+        self.own_folders = [*([] if config_dir is None else [Path(config_dir).resolve()]), *self.folders]
             search_path.append("plugins", f"file://{plugin}", SearchPathQuery(provider="main"))
         GlobalHydra.instance().clear()  # a second command in the same process
         self.hydra = Hydra.create_main_hydra2(task_name=stage, config_search_path=search_path)
@@ -150,7 +152,9 @@ class _Composer:
 
     def settings(self, overrides: list[str]) -> Settings:
         """As the stage takes them."""
-        settings = _checked(self.stage, self.config(overrides))
+        cfg = self.config(overrides)
+        check_assigned(list(missing_keys(cfg)), cfg.hydra.runtime.choices, self.own_folders)
+        settings = _checked(self.stage, cfg)
         if settings.plugins != self.plugins:
             what = "plugins= is set in a YAML file, and is read before those are."
             raise UserError(what, f"On the command line: plugins=[{','.join(settings.plugins)}]")

@@ -21,6 +21,7 @@ from aloll_cli.cli.hints import example, unknown
 from aloll_cli.cli.validation import expected
 from aloll_cli.errors import UserError
 from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.entries import first_line
 from aloll_cli.settings.root import Settings
 
 QUOTES = ("'", '"')
@@ -176,6 +177,8 @@ def _in_file(file: str, complaint: str) -> UserError:
         return UserError(f"{file}: {key}{': ' if key else ''}{expected(complaint)}.", "Correct the file.")
     if owner is not Settings and not any(owner in entries.values() for entries in GROUPS.values()):
         return no_schema(file, key)
+    if found := re.search(r"In '([\w/]+)': Could not (?:find|load) 'schema/(\w+)/(\w+)'", str(error)):
+        return _no_class(*found.groups())
     if key in (*GROUPS, "experiment") and file.startswith(f"{key}/"):
         return UserError(f"{file} sets no option: its keys are not at the root.", "Begin it with the line: # @package _global_")
     unknown = _unknown_in(owner, key)
@@ -184,6 +187,16 @@ def _in_file(file: str, complaint: str) -> UserError:
 
 def _option_class(name: str) -> Any:
     """The dataclass of options with this name."""
+def _no_class(file: str, group: str, name: str) -> UserError:
+    """The error for a file that names a schema which no class has."""
+    close = difflib.get_close_matches(name, GROUPS.get(group, {}), n=1)
+    meant = f"Did you mean /schema/{group}/{close[0]}? " if close else ""
+    return UserError(
+        f"{file}.yaml names /schema/{group}/{name}, and no class has that name.",
+        f"{meant}A class of your own is found by plugins=FOLDER, in FOLDER/{group}/{name}.py.",
+    )
+
+
     classes = [Settings, *(cls for entries in GROUPS.values() for cls in entries.values())]
     known = {parent.__name__: parent for cls in classes for parent in cls.__mro__ if is_dataclass(parent)}
     return known.get(name)
@@ -205,7 +218,7 @@ def no_schema(file: str, key: str = "") -> UserError:
     option = key.rpartition(".")[2]
     fitting = [name] if name in entries else [n for n, cls in entries.items() if option in {f.name for f in fields(cls)}]
     found = fitting or list(entries)
-    schema = f'["/schema/{group}/{found[0] if len(found) == 1 else "NAME"}@_here_"]'
+    line = first_line(group, found[0] if len(found) == 1 else "NAME")
     names = f" (NAME: {', '.join(found)})" if len(found) > 1 else ""
     return UserError(f"{file} has no schema: its defaults list does not name one.", f"Begin it with: defaults: {schema}{names}")
 
