@@ -23,12 +23,12 @@ from aloll_cli.settings.root import Settings
 __all__ = ["Run", "Settings", "UserError", "compose", "load_run", "run"]
 
 
-def compose(*overrides: str, plugins: Sequence[str | Path] = (), config_dir: str | Path | None = None) -> Settings:
+def compose(*overrides: str, plugins: str | Path | Sequence[str | Path] = (), config_dir: str | Path | None = None) -> Settings:
     """The settings of a command line: ``compose("task=hha", "variant=seq")``.
 
     Args:
         overrides: as on the command line, ``GROUP=CHOICE`` or ``OPTION=VALUE``.
-        plugins: folders with variants, tasks, rewards and values of your own.
+        plugins: a folder with variants, tasks, rewards and values of your own, or several.
         config_dir: a folder with YAML files of your own.
 
     Raises:
@@ -37,8 +37,8 @@ def compose(*overrides: str, plugins: Sequence[str | Path] = (), config_dir: str
     """
     from aloll_cli.cli.composition import settings_of
 
-    named = [f"plugins=[{','.join(repr(str(folder)) for folder in plugins)}]"] if plugins else []
-    return settings_of([*overrides, *named], None if config_dir is None else str(config_dir))
+    folders = [plugins] if isinstance(plugins, str | Path) else plugins
+    return settings_of(list(overrides), [str(folder) for folder in folders], None if config_dir is None else str(config_dir))
 
 
 def run(stage: str, settings: Settings) -> Any:
