@@ -74,6 +74,8 @@ def run_workers(command: Command, settings: Any) -> None:
 
 
 def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> subprocess.Popen[bytes]:
+    from aloll_cli.runtime.terminal import results
+
     count = settings.processes
     threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
     joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
@@ -81,7 +83,8 @@ def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> 
     environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}
     # a session of its own: Ctrl-C reaches a worker once, through the parent
     words = [sys.executable, "-m", "aloll_cli.cli.worker", file, command.stage, *command.arguments]
-    return subprocess.Popen(words, env=environment, start_new_session=True)
+    stdout = subprocess.DEVNULL if results.quiet else None
+    return subprocess.Popen(words, env=environment, start_new_session=True, stdout=stdout)
 
 
 def _wait(workers: list[subprocess.Popen[bytes]]) -> int:
