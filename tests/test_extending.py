@@ -16,7 +16,7 @@ from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.settings.plugins import load_plugins
 from aloll_cli.tasks.base import ROLES, Part, Record, Task
 from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
-from aloll_cli.variants.base import Batch, Groupwise, Online, Pointwise, Signal
+from aloll_cli.variants.base import Batch, Grouped, Groupwise, Logged, Online, Pointwise, Regression, Signal
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"^`(mine/\S+)`:\n\n```(?:python|yaml)\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE))
@@ -84,11 +84,11 @@ def own(cls):
     return {name for base in classes for name in vars(base) if not name.startswith("_")}
 
 
-OPTIONS = {field.name for cls in (Task, Online) for field in fields(cls)}  # in docs/options.md
+OPTIONS = {field.name for cls in (Task, Grouped) for field in fields(cls)}  # in docs/options.md
 EXPLAINED = {"version", "drift"}  # of shipped classes; names of metrics
 TEXTS = {"prompt", "group"}  # of Record, made from its parts
 TABLES = {
-    "A method": (Batch, Pointwise, Groupwise, Online),
+    "A method": (Batch, Pointwise, Regression, Logged, Groupwise, Online, Grouped),
     "A reward": (Row, Reward, Scorer),
     "A task": (Part, Record, Task),
     "Values": (Evidence, LoggedRewards, Values, Estimate),

@@ -24,8 +24,9 @@ from aloll_cli.settings.entries import BASES, _check_dataclass, _check_option
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.plugins import load_plugins
 from aloll_cli.tasks.base import BadRow, Part, Record
+from aloll_cli.training.contracts import checked_advantages, checked_loss, checked_metrics, checked_targets
 from aloll_cli.user_code import plugin_errors
-from aloll_cli.variants.base import Batch, checked_advantages, checked_loss, checked_metrics
+from aloll_cli.variants.base import Batch, Logged
 
 VARIANT = """
 from __future__ import annotations
@@ -81,9 +82,9 @@ def change(name, old, new):
 CHOSEN = ["variant=filtered", "reward=loud", "values=median", "task=notes"]
 MISTAKES = {
     "the base of all methods": ("variant/filtered.py", "(Pointwise)", "(Variant)",
-        r"mine/variant/filtered\.py: class Filtered does not derive from Pointwise, Groupwise or Online\.\n.*class Filtered\(Pointwise\): one response"),
+        r"mine/variant/filtered\.py: class Filtered does not derive from Pointwise, Regression, Groupwise or Online\.\n.*class Filtered\(Pointwise\): one response"),
     "no base": ("variant/filtered.py", "Filtered(Pointwise)", "Filtered",
-        r"class Filtered does not derive from Pointwise, Groupwise or Online"),
+        r"class Filtered does not derive from Pointwise, Regression, Groupwise or Online"),
     "the base of another group": ("reward/loud.py", "class Loud(Reward)", "class Loud(Scorer)", r"class Loud does not derive from Reward\.\nclass Loud\(Reward\)"),
     "no decorator": ("variant/filtered.py", "@dataclass(kw_only=True)\n", "",
         r"class Filtered is not decorated with @dataclass\(kw_only=True\)\.\nPut @dataclass\(kw_only=True\) on the line above it\."),
@@ -307,8 +308,10 @@ class Returning:
     def score(self, rows):
         return self.value
 
-    def advantages(self, rewards, log_ratios, values):
+    def advantages(self, *given):
         return self.value
+
+    targets = advantages
 
 
 def batch():
@@ -337,13 +340,17 @@ def test_what_methods_of_a_variant_return_is_checked():
     assert checked_metrics(Returning(lambda given: fine), batch(), 1) == fine
     with pytest.raises(UserError, match=r"metrics of variant=returning returned NoneType; expected a dict"):
         checked_metrics(Returning(lambda given: None), batch(), 2)
-    with pytest.raises(UserError, match=r"metric x of variant=returning has type float; expected a tensor \(2,\) or \(1,\)\."):
+    with pytest.raises(UserError, match=r"metric x of variant=returning has type float; expected \(2,\) or \(1,\)\."):
         checked_metrics(Returning(lambda given: {"x": 0.5}), batch(), 1)
     rewards = np.array([1.0, 2.0])
     assert checked_advantages(Returning(rewards), rewards, rewards, rewards) is rewards
-    for wrong in (rewards[:1], rewards * np.nan):
-        with pytest.raises(UserError, match=r"returned advantages of shape .*\nExpected 2 finite numbers"):
+    logged = Logged(rewards, None, None)
+    assert checked_targets(Returning(rewards), logged) is rewards
+    for wrong, what in ((rewards[:1], r"values of shape \(1,\)"), (rewards * np.nan, "some that are not finite")):
+        with pytest.raises(UserError, match=rf"advantages of variant=returning returned {what}\.\nExpected \(2,\) finite"):
             checked_advantages(Returning(wrong), rewards, rewards, rewards)
+        with pytest.raises(UserError, match=rf"targets of variant=returning returned {what}\."):
+            checked_targets(Returning(wrong), logged)
 
 
 def test_what_methods_of_rewards_and_values_return_is_checked(mine):

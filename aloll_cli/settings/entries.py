@@ -20,10 +20,13 @@ from aloll_cli.rewards.base import Reward
 from aloll_cli.schema import name_of
 from aloll_cli.tasks.base import Task
 from aloll_cli.values.base import Values
-from aloll_cli.variants.base import Groupwise, Online, Pointwise, Variant
+from aloll_cli.variants.base import Groupwise, Online, Pointwise, Regression, Variant
 
 BASES: dict[str, type] = {"variant": Variant, "task": Task, "reward": Reward, "values": Values}
-UNITS = {Pointwise: "one response", Groupwise: "the responses to one prompt", Online: "one generated response"}
+UNITS = {  # of what one loss is
+    Pointwise: "one response, by its weight", Regression: "one response, by its target",
+    Groupwise: "the responses to one prompt", Online: "one generated response",
+}  # fmt: skip
 RESERVED = ("name", "code", "version")  # keys of a recipe, and so no options
 DECORATOR = "@dataclass(kw_only=True)"
 TYPES = "int, float, str, bool, an Enum, a list or dict of these, a dataclass of such options; each may be | None"
