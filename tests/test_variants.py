@@ -231,6 +231,9 @@ def test_class_module_and_yaml_carry_one_name(group):
         "selection",
         "scoring",
         "fitting",
+        "forms",
+        "readers",
+        "turns",
     }
     assert modules
     assert modules == set(GROUPS[group])
