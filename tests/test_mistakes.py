@@ -351,12 +351,16 @@ OWN = {  # a file of one's own, and what is said
     "variant/seq": ("clip: 0.5\n", SCHEMA + r'variant/seq@_here_"\]$'),
     "variant/empty": ("", SCHEMA + r'variant/NAME@_here_"\] \(NAME: a_star, alol, '),
     "variant/half": ('defaults: ["/schema/variant/seq"]\n', r'Write it there as "/schema/variant/seq@_here_"$'),
+    "variant/typo": (
+        'defaults: ["/schema/variant/sqe@_here_"]\n',
+        r"variant/typo\.yaml names /schema/variant/sqe, and no class has that name\.\nDid you mean /schema/variant/seq\? .*FOLDER/variant/sqe\.py",
+    ),
     "model/mine": ("path: gpt2\n", SCHEMA + r'model/pretrained@_here_"\]$'),
     "adapter/mine": ("r: 4\n", SCHEMA + r'adapter/lora@_here_"\]$'),
-    "task/bare": ("path: rows\n", SCHEMA + r'task/NAME@_here_"\] \(NAME: comet, '),
+    "task/bare": ("path: rows\n", SCHEMA + r'task/NAME@_here_", "/base/task@_here_"\] \(NAME: comet, '),
     "task/mine": (
         'defaults: ["/schema/task/reviews@_here_"]\n',
-        r'task\.path has no value\.\nSet it: task\.path=PATH, or add "/base/task@_here_" to the defaults list of its YAML file',
+        r'own/task/mine\.yaml does not set path, on_bad_row, subsets and \d+ more\.\nBegin it with: defaults: \["/schema/task/reviews@_here_", "/base/task@_here_"\]',
     ),
 }  # fmt: skip
 
