@@ -23,7 +23,7 @@ from aloll_cli.models.saving import save_policy
 from aloll_cli.training.batches import batch_logps, padded, token_batch
 from aloll_cli.training.checkpoints import folders, keep_folders, load_state, save_state, write_folder
 from aloll_cli.training.selection import conclusion, selected_step
-from aloll_cli.training.sources import Source, packed
+from aloll_cli.training.sources import Source, packed, same_texts
 from aloll_cli.variants.base import Batch, Reduction, Variant, checked_loss
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ class Trainer:
             rewards=torch.tensor(rows.rewards[chosen], dtype=torch.float32, device=device),
             group=torch.tensor(np.repeat(np.arange(len(units)), [len(unit) for unit in units]), device=device),
             mask=tokens.response_mask,
+            text=torch.tensor(same_texts([rows.responses.response_ids(i).tobytes() for i in chosen]), device=device),
         )
         loss = checked_loss(self.variant, batch, len(units))
         if self.reduction is Reduction.mean:

@@ -60,6 +60,7 @@ class Batch:
         rewards: (B,) rewards R(x, y).
         group: (B,) index of the response's unit, 0 … U − 1; the responses of a unit are adjacent.
         mask: (B, T) 1 at real tokens, 0 at padding.
+        text: (B,) equal for responses of the same tokens; None: all differ.
     """
 
     logps: Tensor
@@ -68,6 +69,7 @@ class Batch:
     rewards: Tensor
     group: Tensor
     mask: Tensor
+    text: Tensor | None = None
 
     @property
     def log_ratio(self) -> Tensor:
@@ -77,8 +79,9 @@ class Batch:
 
     @property
     def preferred(self) -> Tensor:
-        """(B, B) whether response i is preferred to response j: same unit, higher reward."""
-        return (self.group[:, None] == self.group) & (self.rewards[:, None] > self.rewards)
+        """(B, B) whether response i is preferred to response j: same unit, higher reward, other tokens."""
+        preferred = (self.group[:, None] == self.group) & (self.rewards[:, None] > self.rewards)
+        return preferred if self.text is None else preferred & (self.text[:, None] != self.text)
 
     def per_unit(self, values: Tensor) -> Tensor:
         """(B,) values per response → (U,) sums per unit."""
@@ -128,7 +131,8 @@ class Pointwise(Variant):
 class Groupwise(Variant):
     """A method that compares the logged responses to a prompt.
 
-    A unit is a prompt with all its responses, sorted by descending reward, at least two of them with different rewards.
+    A unit is a prompt with all its responses, sorted by descending reward, at least two of them with different rewards and
+    different tokens.
     """
 
 
