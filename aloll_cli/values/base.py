@@ -74,6 +74,11 @@ class Values(ABC):
         """The split whose prompt states a head is fitted on, or None."""
         return None
 
+    @property
+    def is_given(self) -> bool:
+        """Whether V(x) is one number that the user gives, whatever the rewards."""
+        return False
+
     def check(self, bounds: tuple[float, float]) -> None:  # noqa: B027  most have nothing to check
         """Raises UserError if no reward within these bounds (lo, hi) could exceed the values."""
 
