@@ -144,7 +144,7 @@ def test_a_prompt_whose_responses_are_the_same_tokens_is_left_out_worked_by_hand
     assert ranked(groups, rewards, texts)[2].tolist() == [False, True, False]
     assert count_pairs(groups, rewards, texts) == Pairs(different=1, same=2)
     assert count_pairs(groups, rewards, texts).told == (
-        "pairs of responses with different rewards: 1; in 2 more the model sees the same response twice, so they are no pairs"
+        "pairs of responses with different rewards: 3, less 2 whose two responses the model sees as the same"
     )
 
 

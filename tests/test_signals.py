@@ -144,8 +144,8 @@ def test_pairs_of_one_text_are_refused_before_the_reference_is_trained(tmp_path)
     with pytest.raises(UserError) as error:
         store(tmp_path / "out").ensure(Pipeline(composed(*options)).policy)
     assert str(error.value) == (
-        "no prompt has two responses with different rewards that the model could tell apart: pairs of responses with different "
-        "rewards: 0; in 3 more the model sees the same response twice, so they are no pairs.\n"
+        "no prompt has two responses that can be compared: pairs of responses with different rewards: 3, less 3 whose two "
+        "responses the model sees as the same.\n"
         "Raise task.max_response_tokens=8, or choose a method that needs no comparisons: variant=seq"
     )
     assert not list((tmp_path / "out").glob("reference/*"))

@@ -77,8 +77,8 @@ class Pairs:
     @property
     def told(self) -> str:
         """Both figures as text."""
-        same = f"; in {self.same:,} more the model sees the same response twice, so they are no pairs" if self.same else ""
-        return f"pairs of responses with different rewards: {self.different:,}{same}"
+        total = f"pairs of responses with different rewards: {self.different + self.same:,}"
+        return total + (f", less {self.same:,} whose two responses the model sees as the same" if self.same else "")
 
 
 def count_pairs(groups: IntArray, rewards: Float32Array, responses: Hashes) -> Pairs:

@@ -17,6 +17,7 @@ from aloll_cli.models.base import Head
 from aloll_cli.models.decoding import Generation, Sample
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job, Store
+from aloll_cli.store.tables import read_blocks
 from aloll_cli.text.examples import ExampleTable
 from aloll_cli.training.sampling import Sampling
 from aloll_cli.variants.base import Online
@@ -167,11 +168,17 @@ class RankedGroups(TrainingData):
         found, pairs = ranked(groups, rewards, texts), count_pairs(groups, rewards, texts)
         _, offsets, used = found
         if not used.any():
-            limit = f"Raise task.max_response_tokens={self.examples.task.max_response_tokens}, or choose"
+            cut = read_blocks(folder, ["truncated"]).column("truncated").to_numpy()
+            more = "Set task.responses=all, or choose"
+            if pairs.same:
+                more = (
+                    f"Raise task.max_response_tokens={self.examples.task.max_response_tokens}, or choose"
+                    if cut.any()
+                    else "Choose"
+                )
             raise UserError(
-                "no prompt has two responses with different rewards"
-                + (f" that the model could tell apart: {pairs.told}." if pairs.same else ", so none can be compared."),
-                f"{limit if pairs.same else 'Set task.responses=all, or choose'} a method that needs no comparisons: variant=seq",
+                f"no prompt has two responses that can be compared: {pairs.told}.",
+                f"{more} a method that needs no comparisons: variant=seq",
             )
         largest = int(np.diff(offsets)[used].max())
         if largest > MAX_GROUP:

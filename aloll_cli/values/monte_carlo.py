@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _ByPrompt(Estimate):
+class ByPrompt(Estimate):
+    """One value per training prompt.
+
+    Attributes:
+        means: (G,) values of the unique prompts.
+    """
+
     means: FloatArray
 
     def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
@@ -50,4 +56,4 @@ class MonteCarlo(Values):
             noise = np.sqrt(evidence.sample_rewards.var(axis=1, ddof=1).mean() / self.samples)
             error = f"standard error of V(x) {noise:.3f}, standard deviation over prompts {means.std():.3f}"
             evidence.say(f"  {self.samples} samples per prompt: {error}")
-        return _ByPrompt(means)
+        return ByPrompt(means)
