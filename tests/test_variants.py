@@ -228,6 +228,8 @@ def test_class_module_and_yaml_carry_one_name(group):
         "selection",
         "scoring",
         "fitting",
+        "regression",
+        "variation",
     }
     assert modules
     assert modules == set(GROUPS[group])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Prediction = Callable[[Any], FloatArray]  # (P, D) features → (P,) predictions
 
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # of squared coefficients; rows of features have norm 1
-CHUNK = 1024  # prompts whose states are in memory at a time
+CHUNK = 1024  # prompts that are read at a time
 FITTED = "train"  # the split whose prompts are fitted on
 
 
@@ -112,7 +112,7 @@ class Prompts:
         told = []
         if self._of is not Features.states:
             texts = evidence.texts(FITTED, fitted)
-            unit = by_script(letter_shares([texts])).unit
+            unit = by_script(letter_shares(texts[i : i + CHUNK] for i in range(0, len(texts), CHUNK))).unit
             pattern = r"(?u)\b\w+\b" if unit == "words" else None
             self._vectorizer = TfidfVectorizer(
                 analyzer="word" if pattern else "char", token_pattern=pattern, ngram_range=(1, 2), min_df=2, sublinear_tf=True,
