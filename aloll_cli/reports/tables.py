@@ -107,11 +107,11 @@ def show_inspection(found: dict[str, Any]) -> None:
     splits = found["splits"]
     figures = ("examples", "left_out", "noise", "prompts", "duplicates", "conflicting_ratings")
     _grid("examples", splits, {name.replace("_", " "): [str(splits[s][name]) for s in splits] for name in figures})
+    _say("  selected by " + ", ".join(f"task.{name}={value}" for name, value in found["choice"].items() if value is not None))
     pairs = found["pairs"]
     headings = {"different": "pairs", "same": "the same as the model sees them: no pairs"}
     columns = {heading: [str(pairs[s][name]) for s in pairs] for name, heading in headings.items()}
     _grid("pairs of responses to a prompt with different rewards", pairs, columns)
-    _say("  selected by " + ", ".join(f"task.{name}={value}" for name, value in found["choice"].items() if value is not None))
     cuts = {f"{side} cut": [_cut(splits[s][f"{side}_cut"]) for s in splits] for side in ("prompts", "responses")}
     _grid("cut to the maximum length: count (tokens removed: mean, max)", splits, cuts)
     for side in ("prompt", "response"):
