@@ -47,19 +47,20 @@ class ValuesArtifact(Artifact):
         return inputs | ({"samples": self.samples} if self.samples else {})
 
     def make(self, job: Job) -> None:
-        states = _States(job, self)
+        prompts = _Prompts(job, self)
         rewards = load_rewards(job.path(self.rewards))
         tables = {split: ExampleTable(job.path(self.examples) / split) for split in self.values.splits}
         if self.values.fitted_on:
             self.values.check_prompts(len(tables[self.values.fitted_on].groups[1]))
-            states.keep(self.values.fitted_on)
+        if self.values.fitted_on and self.values.reads_states:
+            prompts.keep(self.values.fitted_on)
         logged = {split: LoggedRewards(rewards if split == "train" else None, table.groups[0]) for split, table in tables.items()}
         sampled = None
         if self.samples and self.values.sampled_on:
-            prompts = len(tables[self.values.sampled_on].prompt_names)
-            sampled = load_rewards(job.path(self.samples)).reshape(prompts, -1)
+            count = len(tables[self.values.sampled_on].prompt_names)
+            sampled = load_rewards(job.path(self.samples)).reshape(count, -1)
         bounds, log = self.rewards.scored_by.reward.range, job.log
-        evidence = Evidence(bounds, logged["train"], sampled, states.of, log.say, log.warn)
+        evidence = Evidence(bounds, logged["train"], sampled, prompts.states, prompts.texts, log.say, log.warn)
         estimate = self.values.estimate(evidence)
         if not isinstance(estimate, Estimate):
             what = f"estimate of values={name_of(self.values)} returned {shown(estimate)}."
@@ -103,8 +104,8 @@ def checked(values: FloatArray, count: int, name: str) -> FloatArray:
     return found
 
 
-class _States:
-    """π_ref's last-layer hidden states of prompts; those that a head is fitted on are stored in blocks, so they are resumable."""
+class _Prompts:
+    """The unique prompts as text and as π_ref's states; states that are fitted on are stored in blocks, so they are resumable."""
 
     def __init__(self, job: Job, artifact: ValuesArtifact) -> None:
         self._job, self._artifact = job, artifact
@@ -115,16 +116,23 @@ class _States:
     def _model(self) -> PreTrainedModel:
         return self._artifact.reference.load(self._job)
 
-    def of(self, split: str, prompts: IntArray) -> list[Tensor]:
-        """(P_i, H) hidden states of some of a split's unique prompts."""
-        from aloll_cli.models.value_head import prompt_states
+    def states(self, split: str, prompts: IntArray) -> list[Tensor]:
+        """(P_i, H) hidden states of some of a split's unique prompts; (2, H) if the method reads pooled ones."""
+        from aloll_cli.models.value_head import pooled, prompt_states
 
         if split in self._kept:
             return [self._kept[split][i] for i in prompts]
         examples = self._examples(split)
         first = examples.groups[1]
         ids = [examples.prompt_ids(int(first[i])) for i in prompts]
-        return prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_tokens)
+        states = prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_tokens)
+        return [pooled(state) for state in states] if self._artifact.values.pools_states else states
+
+    def texts(self, split: str, prompts: IntArray) -> list[str]:
+        """Some of a split's unique prompts, uncut."""
+        examples = self._examples(split)
+        whole: list[str] = examples.table.column("prompt").take(examples.groups[1][prompts]).to_pylist()
+        return whole
 
     def keep(self, split: str) -> None:
         """Compute and keep the states of all prompts of a split; every process computes its share."""
@@ -133,7 +141,7 @@ class _States:
         import torch
 
         def compute(start: int, stop: int) -> pa.Table:
-            states = self.of(split, np.arange(start, stop))
+            states = self.states(split, np.arange(start, stop))
             flat = pa.array([s.flatten().numpy() for s in states], type=pa.large_list(pa.float32()))
             return pa.table({"tokens": [len(s) for s in states], "states": flat})
 
