@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,9 @@ class TrainedPolicy(PolicySource):
         # cheap ones first, so that an unavailable reward is found before π_ref is trained
         selecting = {f"judge_{role}": artifact for role, artifact in self.selector.inputs().items()}
         return {"examples": self.examples} | selecting | self.data.inputs() | {"start": self.start}
+
+    def check_early(self, built: Artifact, path: Callable[[Artifact], Path]) -> None:
+        self.data.check_early(built, path)
 
     @property
     def has_adapter(self) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
@@ -16,7 +18,7 @@ from aloll_cli.models.base import Head
 from aloll_cli.models.decoding import Generation, Sample
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
-from aloll_cli.text.examples import ExampleTable
+from aloll_cli.text.examples import ExampleTable, prompt_codes
 from aloll_cli.training.sampling import Sampling
 from aloll_cli.variants.base import Online, Signal
 
@@ -87,6 +89,9 @@ class TrainingData(ABC):
     def identity(self) -> dict[str, Any]:
         """The options that affect the units, besides the inputs."""
 
+    def check_early(self, built: Artifact, path: Callable[[Artifact], Path]) -> None:  # noqa: B027  most have nothing to check
+        """As that of artifacts: raises UserError where nothing can be trained on what has been built."""
+
     @abstractmethod
     def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         """Load the data, and log how much of it is used.
@@ -155,14 +160,15 @@ class RankedGroups(TrainingData):
     def identity(self) -> dict[str, Any]:
         return {"unit": "group"}
 
-    def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
+    def check_early(self, built: Artifact, path: Callable[[Artifact], Path]) -> None:
         import numpy as np
 
-        from aloll_cli.training.sampling import BatchSampler
-        from aloll_cli.training.sources import LoggedUnits, Rows, ranked
+        from aloll_cli.training.sources import ranked
 
-        examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
-        members, offsets, used = ranked(examples.groups[0], rewards.astype(np.float32))
+        if built.fingerprint != self.rewards.fingerprint:
+            return
+        prompts, rewards = prompt_codes(path(self.examples) / "train"), load_rewards(path(self.rewards))
+        _, offsets, used = ranked(prompts, rewards.astype(np.float32))
         if not used.any():
             raise UserError(
                 "no prompt has two responses with different rewards, so none can be compared.",
@@ -174,6 +180,15 @@ class RankedGroups(TrainingData):
                 f"a prompt has {largest} responses; methods that compare the responses to a prompt take {MAX_GROUP} at most.",
                 "Choose a method that needs no comparisons: variant=seq",
             )
+
+    def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
+        import numpy as np
+
+        from aloll_cli.training.sampling import BatchSampler
+        from aloll_cli.training.sources import LoggedUnits, Rows, ranked
+
+        examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
+        members, offsets, used = ranked(examples.groups[0], rewards.astype(np.float32))
         job.log.say(f"  prompts with responses of different rewards: {used.sum():,} of {len(used):,} ({used.mean():.1%})")
         sampler = BatchSampler(used.astype(np.float64), batches.batch_size, batches.seed)  # all equally often
         rows = Rows(examples, np.ones(len(examples)), rewards, _table(job, self.reference_logps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
-from aloll_cli.text.examples import ExampleTable
+from aloll_cli.text.examples import ExampleTable, prompt_codes
 from aloll_cli.values.base import Evidence, LoggedRewards, Values
 
 if TYPE_CHECKING:
@@ -45,12 +46,17 @@ class ValuesArtifact(Artifact):
         inputs: dict[str, Artifact] = {"examples": self.examples, "rewards": self.rewards, "reference": self.reference}
         return inputs | ({"samples": self.samples} if self.samples else {})
 
+    def check_early(self, built: Artifact, path: Callable[[Artifact], Path]) -> None:
+        import numpy as np
+
+        if built.fingerprint == self.examples.fingerprint:
+            self.values.check_data(lambda split: np.bincount(prompt_codes(path(self.examples) / split)))
+
     def make(self, job: Job) -> None:
         states = _States(job, self)
         rewards = load_rewards(job.path(self.rewards))
         tables = {split: ExampleTable(job.path(self.examples) / split) for split in self.values.splits}
         if self.values.fitted_on:
-            self.values.check_prompts(len(tables[self.values.fitted_on].groups[1]))
             states.keep(self.values.fitted_on)
         logged = {split: LoggedRewards(rewards if split == "train" else None, table.groups[0]) for split, table in tables.items()}
         sampled = None

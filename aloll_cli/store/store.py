@@ -13,7 +13,7 @@ import shlex
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +56,17 @@ class Artifact(ABC):
     @abstractmethod
     def make(self, job: Job) -> None:
         """Write the files into ``job.directory``, or resume an interrupted build there."""
+
+    def check_early(self, built: Artifact, path: Callable[[Artifact], Path]) -> None:  # noqa: B027  most have nothing to check
+        """Called as soon as one of the artifacts that this one is built from is there, before the others are built.
+
+        Args:
+            built: that artifact.
+            path: where it and those before it are.
+
+        Raises:
+            UserError: nothing can be built from it.
+        """
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -143,11 +154,15 @@ class Store:
             if self.runtime.upstream is Upstream.require and not wanted:
                 raise UserError(
                     f"{artifact.folder} is missing, and upstream=require does not build it.",
-                    f"Build it with: {self.command.but(artifact.stage, 'upstream=require')}",
+                    f"Build it with: {self.command.but(artifact.stage, 'upstream')}",
                 )
             # inputs of inputs, too: building may read them, and damaged files must not be used
-            for needed in upstream(artifact):
+            needs = upstream(artifact)
+            for needed in needs:
                 self.ensure(needed, wanted=False)
+                for later in (*needs, artifact):
+                    if not self.path(later).exists():
+                        later.check_early(needed, self.path)
             with self._lock(artifact):
                 if self.world.decide(lambda: not self.is_complete(artifact)):
                     self._build(artifact)
