@@ -6,7 +6,10 @@ import tokenize
 from pathlib import Path
 
 from evaluated import write_run
+from running import twice
+from tiny import composed
 
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.comparison.differences import compared
 from aloll_cli.comparison.runs import load_run
 from aloll_cli.reports.comparison_columns import NOTES, columns, costs
@@ -74,6 +77,13 @@ def test_what_a_model_generates_is_called_a_response():
     assert [bool(ANSWERS.search(text)) for text in ("its answers", "answers.jsonl", "`answers`", "every answer", "answer=x")] == [
         True, False, False, True, False,
     ]  # fmt: skip
+
+
+def test_no_sentence_of_the_log_says_a_word_twice():
+    line = Pipeline(composed())
+    assert line.rewards("train").what == "train responses"
+    assert line.scored_by.rewards(line.samples, "responses").what == "generated responses"
+    assert twice("of 1 of 250 responses responses\nof 1 of 250 responses\n") == ["of 1 of 250 responses responses"]
 
 
 def test_no_table_has_a_head_that_must_be_decoded(tmp_path: Path):

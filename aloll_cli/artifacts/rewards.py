@@ -15,7 +15,7 @@ from aloll_cli.rewards.scoring import checked_scores, using
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import Rows, open_blocks, read_blocks, write_blocks
-from aloll_cli.tasks.base import plain_prompt, turns
+from aloll_cli.tasks.base import SPLITS, plain_prompt, turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,11 +99,16 @@ class Rewards(Artifact):
     def inputs(self) -> dict[str, Artifact]:
         return {"source": self.source} | self.scored_by.inputs()
 
+    @property
+    def what(self) -> str:
+        """The rows that it scores, in words: ``train responses``."""
+        return f"{self.table if self.table in SPLITS else 'generated'} responses"
+
     def make(self, job: Job) -> None:
         source = open_blocks(job.path(self.source) / self.table, [field.name for field in fields(Row)])
-        _check_script(job, self.scored_by.reward, self.table, open_blocks(job.path(self.source) / self.table, ["response"]))
+        _check_script(job, self.scored_by.reward, self.what, open_blocks(job.path(self.source) / self.table, ["response"]))
         with self.scored_by.data.naming_columns():
-            score_blocks(job, self.scored_by, self.table, source.num_rows, lambda start, stop: table_rows(source, start, stop))
+            score_blocks(job, self.scored_by, self.what, source.num_rows, lambda start, stop: table_rows(source, start, stop))
         log_summary(job)
 
 
@@ -117,11 +122,11 @@ def _check_script(job: Job, reward: Reward, what: str, responses: Rows | pa.Tabl
     name = f"reward={name_of(reward)}"
     if unknown == count:
         raise UserError(
-            f"{name} cannot score the {what} responses: all {count:,} are in a script that it does not know.",
+            f"{name} cannot score the {what}: all {count:,} are in a script that it does not know.",
             "A reward for their language: reward=classifier with a model of it, reward=fitted or reward=function",
         )
     job.log.warn(
-        f"{name} does not know the script of {unknown:,} of {count:,} {what} responses ({unknown / count:.1%}); "
+        f"{name} does not know the script of {unknown:,} of {count:,} {what} ({unknown / count:.1%}); "
         "their rewards say nothing about them"
     )
 
