@@ -87,9 +87,10 @@ class Batch:
 
 @dataclass(kw_only=True)
 class Variant(ABC):
-    """A method of learning from responses with rewards. Its base class says what its unit is: a response or a prompt."""
+    """The method: the loss by which the policy learns from responses with rewards."""
 
     version: ClassVar[int] = 1  # to be increased when a change of the code changes results
+    unit: ClassVar[str] = ""  # what one loss is of, in the words of --help
 
     drift: ClassVar[tuple[str, str]] = ("ratio", "kl")  # names in the log of the distance to the behaviour policy
 
@@ -114,6 +115,7 @@ class Variant(ABC):
 class Pointwise(Variant):
     """A method that learns from single logged responses, sampled and weighted by its signal."""
 
+    unit = "response"
     signal: ClassVar[Signal] = Signal.advantage
 
     def check(self, reward_range: tuple[float, float], batch_size: int) -> None:
@@ -131,11 +133,14 @@ class Groupwise(Variant):
     A unit is a prompt with all its responses, sorted by descending reward, at least two of them with different rewards.
     """
 
+    unit = "prompt, with all its responses"
+
 
 @dataclass(kw_only=True)
 class Online(Variant):
     """A method that learns from rollouts: responses sampled from the current policy at temperature 1, without top-p."""
 
+    unit = "response of a rollout"
     drift = ("ratio_old", "kl_old")
 
     rollout_size: int = field(metadata=numbers("[2, 2147483647]", 64))  # responses per rollout
