@@ -275,6 +275,9 @@ def test_an_example_is_a_value_that_the_option_may_have():
     [
         ("aloll tr", ["train-reference", "train"]),
         ("aloll completion ", ["bash", "zsh", "fish"]),
+        ("aloll help insp", ["inspect"]),
+        ("aloll train --help al", ["all"]),
+        ("aloll ls --help al", []),
         ("aloll train vari", ["variant="]),
         ("aloll train variant=r_", ["variant=r_gold", "variant=r_lol"]),
         ("aloll train variant=kl variant.", ["variant.beta=", "variant.estimator="]),

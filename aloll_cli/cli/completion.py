@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.cli.complete import SHELLS
+from aloll_cli.cli.flags import ALL
 from aloll_cli.cli.options import SECOND
 from aloll_cli.errors import UserError
 from aloll_cli.settings.groups import GROUPS
@@ -82,6 +83,7 @@ def table(catalogue: Catalogue, flags: dict[str, str]) -> dict[str, Any]:
     return {
         "stages": {name: {"what": stage.what} | _used(name) for name, stage in STAGES.items()},
         "flags": flags,
+        "all": ALL[1],
         "options": _plain(catalogue.root),
         "groups": groups,
     }

@@ -16,6 +16,7 @@ from aloll_cli.settings.groups import GROUPS
 from aloll_cli.stages import STAGES
 
 PATH = re.compile(r".*/.*|~.*|\.+|.*\.(?:jsonl|json|csv|tsv|parquet|gz|txt|py|yaml)")
+ROWS = re.compile(r".*\.(?:jsonl|json|csv|tsv|parquet|gz)")
 DATA = "task=local task.path={}"
 PLACES = {  # by stage: what a path alone is meant to be; the data where a stage is not listed
     "compare": "runs=[{}]", "report": "runs=[{}]", "evaluate": "policy={}", "export": "to={}",
@@ -45,9 +46,9 @@ def meant_by_flag(prog: str, flag: str, value: str, flags: Sequence[str]) -> str
     bare, stage = flag.lstrip("-"), prog.rpartition(" ")[2]
     if bare in ("all", "?"):
         return f"{prog} --help{' all' if bare == 'all' else ''}"
-    exact = [known for known in flags if bare.lower() in (known[2:], known[2:3]) and bare != known[2:3]]
-    if exact and len(bare) > 1 or exact and bare.isupper():
-        return f"Did you mean {exact[0]}?"
+    for known in flags:
+        if bare.lower() == known[2:] or (bare.isupper() and bare.lower() == known[2]):
+            return f"Did you mean {known}?"
     if found := typed(bare, value, stage):
         return f"Options have no dashes: {found}"
     if advice := instead(bare):
@@ -69,7 +70,7 @@ def meant_by_word(stage: str, words: Sequence[str], place: int, choices: Choices
     word, before = words[place], words[place - 1] if place else ""
     behind = next((other for other in words[place + 1 :] if other not in ("=", ":")), "")
     name, mark, rest = re.fullmatch(r"([^:=]*)(:?=?)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
-    if word.lower() in ("help", "?", "all"):
+    if word.lower() in ("help", "?", "all") and stage in STAGES:
         return f"aloll {stage} --help{' all' if word.lower() == 'all' and STAGES[stage].makes else ''}"
     if before.endswith("=") and before.count("=") == 1 and before != "=":
         return f"Write it without spaces: {_quoted(before + word)}"
@@ -89,10 +90,8 @@ def meant_by_word(stage: str, words: Sequence[str], place: int, choices: Choices
     if _takes_text(before):
         rest = takewhile(lambda other: not _is_override(other), words[place:])
         return f"Quote a value with spaces: '{' '.join([before, *rest])}'"
-    if stage in PLACES and (PATH.fullmatch(word) or Path(word).exists() or stage == "export"):
-        return f"Did you mean {PLACES[stage].format(_quoted(word))}?"
-    if (PATH.fullmatch(word) or Path(word).is_file()) and word.strip("."):
-        return f"Did you mean {(PYTHON if word.endswith('.py') else DATA).format(_quoted(word))}?"
+    if found := _path(stage, word):
+        return f"Did you mean {found}?"
     if value and (found := _close(name, value)):
         return f"Did you mean {_quoted(found)}?"
     return "Write GROUP=CHOICE or OPTION=VALUE, such as seed=2"
@@ -172,6 +171,16 @@ def _stage(word: str) -> str | None:
     """The stage that a word names."""
     name = word.lower().replace("_", "-")
     return f"aloll {name}" if name in STAGES else None
+
+
+def _path(stage: str, word: str) -> str | None:
+    """The option that a path without a name is meant to be; None where the word is no path."""
+    if not (PATH.fullmatch(word) or Path(word).exists() or stage == "export") or (not word.strip(".") and stage not in PLACES):
+        return None
+    if word.endswith(".py"):
+        return PYTHON.format(_quoted(word))
+    is_data = ROWS.fullmatch(word) is not None and stage == "evaluate"
+    return (DATA if is_data else PLACES.get(stage, DATA)).format(_quoted(word))
 
 
 def _close(name: str, value: str) -> str | None:
