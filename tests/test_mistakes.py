@@ -163,8 +163,8 @@ COMMANDS = [
     ("train ~seed", r"~seed: options cannot be removed\.\nSet it to another value: seed=1"),
     ("train seed=1,2", r"seed=1,2 has several values\.\nFor one run per value, add -m: -m seed=1,2"),
     # choices of groups
-    ("train variant=sq", r"variant=sq: there is no such choice\.\nDid you mean variant=seq\? Choices: alol, dpo, dpo_ref_free,"),
-    ("train variant=null", r"variant=null: there is no such choice\.\n.*Choices: alol, dpo, dpo_ref_free,"),
+    ("train variant=sq", r"variant=sq: there is no such choice\.\nDid you mean variant=seq\? Choices: a_star, alol, awr, dpo,"),
+    ("train variant=null", r"variant=null: there is no such choice\.\n.*Choices: a_star, alol, awr, dpo,"),
     ("train optimizer=3", r"optimizer=3: there is no such choice\.\nChoices: adamw\."),
     ("train task=my.jsonl", r"task=my.jsonl: there is no such choice.\nFor a file or folder of yours: task=local task.path=my.jsonl"),
     ("train task=revews", r"task=revews: there is no such choice\.\nDid you mean task=reviews\?"),
@@ -427,7 +427,7 @@ def test_a_choice_of_ones_own_needs_a_schema_and_then_knows_its_keys(light, tmp_
     file.parent.mkdir(parents=True)
     file.write_text("clip: 0.5\n")
     said = light(tmp_path, ["train", "--config-dir", "own", "variant=mine"])
-    schema = 'Begin it with: defaults: ["/schema/variant/NAME@_here_"] (NAME: alol, ppo, r_lol, seq)'  # those with a clip
+    schema = 'Begin it with: defaults: ["/schema/variant/NAME@_here_"] (NAME: alol, grpo, ppo, r_lol, seq)'  # those with a clip
     assert f"variant/mine.yaml has no schema: its defaults list does not name one.\n{schema}" in said
     file.write_text('defaults: ["/schema/variant/seq@_here_"]\nclp: 0.5\n')
     said = light(tmp_path, ["train", "--config-dir", "own", "variant=mine"])
@@ -440,7 +440,7 @@ def test_a_choice_of_ones_own_needs_a_schema_and_then_knows_its_keys(light, tmp_
 SCHEMA = r'has no schema: its defaults list does not name one\.\nBegin it with: defaults: \["/schema/'
 OWN = {  # a file of one's own, and what is said
     "variant/seq": ("clip: 0.5\n", SCHEMA + r'variant/seq@_here_"\]$'),
-    "variant/empty": ("", SCHEMA + r'variant/NAME@_here_"\] \(NAME: alol, dpo, '),
+    "variant/empty": ("", SCHEMA + r'variant/NAME@_here_"\] \(NAME: a_star, alol, '),
     "variant/half": ('defaults: ["/schema/variant/seq"]\n', r'Write it there as "/schema/variant/seq@_here_"$'),
     "model/mine": ("path: gpt2\n", SCHEMA + r'model/pretrained@_here_"\]$'),
     "adapter/mine": ("r: 4\n", SCHEMA + r'adapter/lora@_here_"\]$'),

@@ -15,7 +15,11 @@ from aloll_cli.training.sources import packed, ranked
 from aloll_cli.variants.base import Batch
 from aloll_cli.variants.dpo import Dpo
 from aloll_cli.variants.dpo_ref_free import DpoRefFree
+from aloll_cli.variants.infonca import Infonca
+from aloll_cli.variants.ipo import Ipo
+from aloll_cli.variants.nca import Nca
 from aloll_cli.variants.pro import Pro, Scale
+from aloll_cli.variants.rebel import Rebel
 
 # a pair and a group of three; sums −3, −3.5 | −2, −4, −3, means −1.5, −1.75 | −2, −2, −3
 LOGPS = [[-1.0, -2.0], [-0.5, -3.0], [-2.0, 0.0], [-1.0, -3.0], [-3.0, 0.0]]
@@ -73,6 +77,71 @@ def test_dpo_logs_how_many_pairs_are_in_order_and_by_how_much():
     found = Dpo(beta=0.5).metrics(batch())
     assert_close(found["pair_accuracy"], torch.tensor([1.0, 1 / 3]))
     assert_close(found["margin"], torch.tensor([1.0, (-0.5 - 0.25 + 0.25) / 3]))
+
+
+def test_ipo_worked_by_hand():
+    # 1/(2τ) = 2. The pair: margin 1 − (−1). The three: margins −1, −½, ½ of the pairs (0,1), (0,2), (1,2)
+    loss, gradient = loss_and_gradient(Ipo(tau=0.25, per_token=False), batch())
+    assert_close(loss, torch.tensor([0.0, (9 + 6.25 + 2.25) / 3]))
+    a, b, c = (2 * z / 3 for z in (-3, -2.5, -1.5))
+    mask = batch().mask
+    assert_close(gradient * mask, torch.tensor([0.0, 0.0, a + b, c - a, -b - c])[:, None] * mask)
+
+
+def test_ipo_per_token_divides_log_ratios_by_lengths():
+    # h = ½, −½ of two tokens each: (1 − 2)²; of −½, ¼, 0: margins −¾, −½, ¼
+    loss, _ = loss_and_gradient(Ipo(tau=0.25, per_token=True), batch())
+    assert_close(loss, torch.tensor([1.0, (2.75**2 + 2.5**2 + 1.75**2) / 3]))
+
+
+def test_rebel_worked_by_hand():
+    # β = ½: (½ · 2 − 1.5)²; ½ (−1, −½, ½) − (2, 3, 1)
+    loss, gradient = loss_and_gradient(Rebel(beta=0.5), batch())
+    assert_close(loss, torch.tensor([0.25, (2.5**2 + 3.25**2 + 0.75**2) / 3]))
+    a, b, c = (2 * 0.5 * z / 3 for z in (-2.5, -3.25, -0.75))
+    mask = batch().mask
+    assert_close(gradient * mask, torch.tensor([-0.5, 0.5, a + b, c - a, -b - c])[:, None] * mask)
+
+
+def test_infonca_worked_by_hand():
+    # α = 1, β = 2: the pair has shares σ(1.5) and σ(−1.5), and scores 2 and −2
+    loss, gradient = loss_and_gradient(Infonca(alpha=1.0, beta=2.0), batch())
+    share = sigmoid(1.5)
+    # the three: shares ∝ e³, e, 1, scores −1, 1, 0
+    weights = [exp(3), exp(1), 1.0]
+    shares = [w / sum(weights) for w in weights]
+    scores = [-1, 1, 0]
+    total = log(exp(-1) + exp(1) + 1)
+    pair = share * softplus(-4) + (1 - share) * softplus(4)
+    assert_close(loss, torch.tensor([pair, -sum(w * (z - total) for w, z in zip(shares, scores, strict=True))]))
+    by_response = [
+        2 * (sigmoid(4) - share),
+        2 * (share - sigmoid(4)),
+        *(2 * (exp(z - total) - w) for w, z in zip(shares, scores, strict=True)),
+    ]
+    mask = batch().mask
+    assert_close(gradient * mask, torch.tensor(by_response)[:, None] * mask)
+
+
+def test_infonca_of_a_pair_with_a_cold_target_is_dpo():
+    assert_close(Infonca(alpha=1e-3, beta=0.5).loss(batch(slice(2))), Dpo(beta=0.5).loss(batch(slice(2))))
+
+
+def test_nca_worked_by_hand():
+    loss, gradient = loss_and_gradient(Nca(alpha=1.0, beta=2.0), batch(slice(2)))
+    share = sigmoid(1.5)
+    # −[share ln σ(2) + (1 − share) ln σ(−2)] − ½ [ln σ(−2) + ln σ(2)]
+    assert_close(loss, torch.tensor([share * softplus(-2) + (1 - share) * softplus(2) + 0.5 * (softplus(2) + softplus(-2))]))
+    by_response = [-2 * share * sigmoid(-2) + sigmoid(2), -2 * (1 - share) * sigmoid(2) + sigmoid(-2)]
+    mask = batch(slice(2)).mask
+    assert_close(gradient * mask, torch.tensor(by_response)[:, None] * mask)
+
+
+def test_nca_counts_the_responses_of_each_prompt():
+    # with equal shares and log-ratios of 0 every response costs ln 2 twice, whatever their number
+    given = batch(rewards=[1.0] * 5)
+    zero = Batch(torch.tensor(BEHAVIOUR), torch.tensor(BEHAVIOUR), given.weights, given.rewards, given.group, given.mask)
+    assert_close(Nca(alpha=1.0, beta=2.0).loss(zero), torch.tensor([2 * log(2)] * 2))
 
 
 def test_pro_of_two_worked_by_hand():

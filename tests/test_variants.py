@@ -208,9 +208,11 @@ NEEDS = {  # beside the options that a file leaves to the user, which are read f
 }
 
 
-def test_the_twelve_variants_are_all_there():
-    others = {"dpo", "dpo_ref_free", "pro", "ppo"}  # tests/test_preferences.py and tests/test_ppo.py
-    assert {name_of(variant) for variant in EIGHT} | others <= set(GROUPS["variant"])
+def test_every_variant_is_worked_by_hand_somewhere():
+    pairs = {"dpo", "dpo_ref_free", "pro", "ipo", "rebel", "infonca", "nca"}  # tests/test_preferences.py
+    regressions = {"awr", "topr", "dro", "a_star", "qrpo"}  # tests/test_regressions.py
+    online = {"ppo", "rloo", "grpo"}  # tests/test_ppo.py
+    assert {name_of(variant) for variant in EIGHT} | pairs | regressions | online == set(GROUPS["variant"])
     assert all(issubclass(cls, Variant) for cls in GROUPS["variant"].values())
 
 
@@ -228,6 +230,9 @@ def test_class_module_and_yaml_carry_one_name(group):
         "selection",
         "scoring",
         "fitting",
+        "forms",
+        "readers",
+        "turns",
     }
     assert modules
     assert modules == set(GROUPS[group])

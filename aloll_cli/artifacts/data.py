@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -59,11 +59,20 @@ class Data(Artifact):
             what, hint = error.args
             raise UserError(what, f"{hint}\nColumns of the data: {', '.join(map(str, row))}.") from None
 
+    def reading(self) -> list[str]:
+        """How the task reads the rows, as far as the first one tells."""
+        _, row = next(iter(self.source.rows(self._origins[0])), ("", None))
+        with suppress(BadRow, Dropped):
+            return [] if row is None else self.task.describe(row)
+        return []
+
     def make(self, job: Job) -> None:
         """Write ``<split>.parquet`` and counts.json. Raises UserError for a prompt in two splits and for an empty split."""
         job.world.on_main(lambda: self._write_all(job))
 
     def _write_all(self, job: Job) -> None:
+        for line in self.reading():
+            job.log.say(f"  {line}")
         counts: dict[str, Counter[str]] = {name: Counter() for name in (*self._origins, *SPLITS)}
         with ExitStack() as stack:
             writers = {split: stack.enter_context(_Writer(job.directory, split)) for split in SPLITS}

@@ -1,26 +1,21 @@
-"""Training data of policies: logged responses, groups of them, or rollouts; and the artifacts that each needs."""
+"""Training data of policies from logged responses: single ones, or groups of them; and the artifacts that each needs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
-from aloll_cli.artifacts.policy_source import PolicySource
-from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards
+from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.errors import UserError
-from aloll_cli.models.adapters import has_adapter
-from aloll_cli.models.base import Head
-from aloll_cli.models.decoding import Generation, Sample
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.text.examples import ExampleTable, prompt_codes
 from aloll_cli.training.sampling import Sampling
-from aloll_cli.variants.base import Online, Signal
+from aloll_cli.variants.base import Logged, Regression, Signal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,8 +23,6 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import BoolArray, FloatArray
     from aloll_cli.artifacts.reference_logps import LogpTable, ReferenceLogps
     from aloll_cli.artifacts.values import ValuesArtifact
-    from aloll_cli.training.responding import Responder
-    from aloll_cli.training.rollouts import ReferenceOf
     from aloll_cli.training.sources import Source
 
 
@@ -147,6 +140,54 @@ class LoggedResponses(TrainingData):
         return LoggedUnits(rows, int(kept.sum()), float(kept.mean()), *one_by_one(len(examples)), sampler)
 
 
+class EveryResponse(TrainingData):
+    """All logged responses, sampled equally often, with the targets of a regression."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        variant: Regression,
+        rewards: Rewards,
+        values: ValuesArtifact | None,
+        samples: Rewards | None,
+        reference_logps: ReferenceLogps | None,
+    ) -> None:
+        """``samples`` are rewards of the samples of π_ref for each training prompt."""
+        super().__init__(examples)
+        self.variant, self.rewards, self.values, self.samples = variant, rewards, values, samples
+        self.reference_logps = reference_logps
+
+    def inputs(self) -> dict[str, Artifact]:
+        named = {"values": self.values, "samples": self.samples, "reference_logps": self.reference_logps}
+        return {"rewards": self.rewards} | {role: artifact for role, artifact in named.items() if artifact}
+
+    def identity(self) -> dict[str, Any]:
+        return {"unit": "response", "sampling": "all"}
+
+    def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
+        import numpy as np
+
+        from aloll_cli.artifacts.values import load_values
+        from aloll_cli.training.sampling import BatchSampler
+        from aloll_cli.training.sources import LoggedUnits, Rows, one_by_one
+
+        examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
+        prompts = examples.groups[0]
+        values = load_values(job.path(self.values), "train") if self.values else None
+        samples = load_rewards(job.path(self.samples)).reshape(prompts.max() + 1, -1)[prompts] if self.samples else None
+        targets = self.variant.targets(Logged(rewards, values, samples))
+        if np.ptp(targets) == 0:
+            what = f"all responses have the same target, {targets[0]:g}, so there is nothing to learn."
+            raise UserError(what, "Choose another reward or values, or supervised fine-tuning: variant=nll")
+        low, middle, high = np.percentile(targets, [5, 50, 95])
+        job.log.say(f"  targets of {len(examples):,} responses: 5th/50th/95th percentile {low:.3f}/{middle:.3f}/{high:.3f}")
+        if self.examples.task.noise:
+            job.log.say(f"  noise: {examples.noise.mean():.1%} of all responses")
+        rows = Rows(examples, targets, rewards, _table(job, self.reference_logps))
+        sampler = BatchSampler(np.ones(len(examples)), batches.batch_size, batches.seed)
+        return LoggedUnits(rows, len(examples), 1.0, *one_by_one(len(examples)), sampler)
+
+
 class RankedGroups(TrainingData):
     """Groups of all logged responses to a prompt, ranked by reward, for prompts with responses of different rewards."""
 
@@ -193,70 +234,6 @@ class RankedGroups(TrainingData):
         sampler = BatchSampler(used.astype(np.float64), batches.batch_size, batches.seed)  # all equally often
         rows = Rows(examples, np.ones(len(examples)), rewards, _table(job, self.reference_logps))
         return LoggedUnits(rows, int(used.sum()), float(used.mean()), members, offsets, sampler)
-
-
-class OnlineResponses(TrainingData):
-    """Responses that the policy generates during training for prompts of the train split."""
-
-    def __init__(
-        self, examples: Examples, variant: Online, scored_by: ScoredBy, values: ValuesArtifact, reference: PolicySource
-    ) -> None:
-        super().__init__(examples)
-        self.variant, self.scored_by, self.values, self.reference = variant, scored_by, values, reference
-
-    def inputs(self) -> dict[str, Artifact]:
-        return self.scored_by.inputs() | {"values": self.values}
-
-    def identity(self) -> dict[str, Any]:
-        return {"unit": "rollout"} | self.scored_by.identity()
-
-    def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
-        import numpy as np
-
-        from aloll_cli.artifacts.values import load_values
-        from aloll_cli.training.rollouts import Rollouts
-
-        values, prompts = load_values(job.path(self.values), "train"), self._train(job).groups[0]
-        by_prompt = np.bincount(prompts, values) / np.bincount(prompts)  # values=group differ within a prompt
-        plain = Sample(samples=1, seed=batches.seed, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
-        return Rollouts(
-            responder=open_responder(job, self.examples, "train", tokenizer, plain, self.scored_by),
-            variant=self.variant,
-            values=by_prompt,
-            reference=self._reference(job, model),
-            batch_size=batches.batch_size,
-            pad=int(tokenizer.pad_token_id),
-            seed=batches.seed,
-        )
-
-    def _reference(self, job: Job, model: PreTrainedModel) -> ReferenceOf:
-        from aloll_cli.models.logprobs import ResponseLogps
-        from aloll_cli.training.rollouts import InitialWeights
-
-        if has_adapter(model):
-            job.log.say("  reference policy: the same model with its initial adapter weights")
-            return InitialWeights(model)
-        job.log.say("  reference policy: a second model in memory")
-        second = nullcontext(ResponseLogps(self.reference.load(job), self.reference.model.head is Head.chunked))
-        return lambda policy: second
-
-
-def open_responder(
-    job: Job, examples: Examples, split: str, tokenizer: PreTrainedTokenizerBase, generation: Generation, scored_by: ScoredBy
-) -> Responder:
-    """Generation and scoring of responses to a split's prompts during training."""
-    from aloll_cli.training.responding import Responder
-
-    return Responder(
-        examples=ExampleTable(job.path(examples) / split),
-        tokenizer=tokenizer,
-        generation=generation,
-        max_tokens=examples.task.max_response_tokens,
-        stop=examples.task.stop,
-        batch_tokens=job.runtime.scoring_batch_tokens,
-        reward=scored_by.reward,
-        load_scorer=lambda: scored_by.scorer(job),
-    )
 
 
 def noise_shares(noise: BoolArray, weights: FloatArray) -> str:

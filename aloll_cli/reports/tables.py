@@ -99,6 +99,8 @@ def show_inspection(found: dict[str, Any]) -> None:
     _say("\nrows")
     for name, counts in found["rows"].items():
         _say(f"  {name}: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "nothing"))
+    for line in found["reading"]:
+        _say(f"  {line}")
     _say("  no prompt is in two splits")
     _say(f"  {words_sentence(found['words'])}")
     splits = found["splits"]

@@ -14,7 +14,7 @@ from aloll_cli.runtime.options import Attention
 from aloll_cli.schema import name_of
 from aloll_cli.settings.reference import AsLoaded, Trained, check_length
 from aloll_cli.training.sampling import All, Priority, Sampling
-from aloll_cli.variants.base import Online, Pointwise, Reduction, Signal, Variant
+from aloll_cli.variants.base import Online, Pointwise, Reduction, Regression, Signal, Variant
 
 if TYPE_CHECKING:
     from aloll_cli.settings.root import Settings
@@ -79,10 +79,29 @@ def check_policy(settings: Settings) -> None:
         check_values(settings)
     variant.check(reward.range, settings.batch_size)
     check_weighting(variant, settings.sampling, settings.clamp, settings.weight_loss, settings.reduction)
+    check_samples(settings)
     if isinstance(variant, Online) and not reward.scores_text:
         raise UserError(
             f"variant={name_of(variant)} needs rewards of new text; reward={name_of(reward)} has stored ones only.",
             "A variant that learns from logged responses, such as variant=seq, or reward=fitted",
+        )
+
+
+def check_samples(settings: Settings) -> None:
+    """Raises UserError where the method needs rewards of π_ref's samples for the training prompts, and there are none."""
+    variant, values = settings.variant, settings.values
+    if not isinstance(variant, Regression) or not variant.needs_samples:
+        return
+    if values.sampled_on != "train":
+        raise UserError(
+            f"variant={name_of(variant)} needs samples of the reference for each training prompt, "
+            f"and values={name_of(values)} has none.",
+            "values=monte_carlo",
+        )
+    if not settings.reward.scores_text:
+        raise UserError(
+            f"variant={name_of(variant)} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
+            "A reward that scores text, such as reward=fitted, or variant=dro",
         )
 
 
@@ -145,6 +164,8 @@ def check_weighting(variant: Variant, sampling: Sampling, clamp: bool, weight_lo
     """Raises UserError if options about the weight of a response contradict each other, or the variant does not use them."""
     name = f"variant={name_of(variant)}"
     signal = variant.signal if isinstance(variant, Pointwise) else None
+    if not clamp and isinstance(variant, Regression):
+        raise UserError(f"clamp=false keeps negative advantages, as {name} does always.", "clamp=true")
     if not clamp and signal is not Signal.advantage:
         raise UserError(f"clamp=false keeps negative advantages, but {name} does not use advantages as weights.", "clamp=true")
     if not clamp and not isinstance(sampling, All):
@@ -158,7 +179,8 @@ def check_weighting(variant: Variant, sampling: Sampling, clamp: bool, weight_lo
         raise UserError("clamp=false changes the weights of the loss, but weight_loss=false removes them.", "clamp=true")
     if signal is None and sampling != Priority(exponent=1.0):  # the default
         raise UserError(
-            f"sampling= says how often single responses are drawn, but {name} does not draw single responses.",
+            f"sampling= says how often single responses are drawn, but {name} "
+            + ("draws all of them equally often." if isinstance(variant, Regression) else "does not draw single responses."),
             "sampling=priority sampling.exponent=1",
         )
     if reduction is Reduction.mean and signal is None:

@@ -29,6 +29,7 @@ def run(settings: Settings, store: Store) -> None:
     if not store.world.is_main:
         return
     found = inspected(data, examples, rewards, line.scored_by, settings.task, load_tokenizer(tokenizer), settings.words)
+    found |= {"reading": line.data.reading()}
     if settings.format is Format.json:
         results.print(Text(json.dumps(found, indent=1)))
     else:

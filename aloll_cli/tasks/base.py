@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from functools import cached_property
 from math import isfinite
@@ -15,6 +17,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.schema import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, LocalSource, Source
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 SPLITS = ("train", "validation", "test")
 
 
@@ -176,6 +179,10 @@ class Task(ABC):
             Dropped: the task leaves such rows out.
         """
 
+    def describe(self, row: dict[str, Any]) -> list[str]:
+        """Lines on how such rows are read, where that is not plain from the options. Raises BadRow and Dropped."""
+        return []
+
     def source(self) -> Source:
         """Where to read the rows."""
         if self.path is not None:
@@ -186,7 +193,7 @@ class Task(ABC):
 
     def split_of(self, prompt: str) -> str:
         """The split of a prompt, by its hash, for sources without splits: 5% validation, 5% test."""
-        share = int(prompt_key(prompt)[:8], 16) / 2**32
+        share = prompt_share(prompt)
         return "validation" if share < 0.05 else "test" if share < 0.1 else "train"
 
     def how_to_fill(self, split: str) -> str:
@@ -205,6 +212,11 @@ def plain_prompt(parts: Sequence[dict[str, Any]]) -> str:
 def prompt_key(prompt: str) -> str:
     """16 hexadecimal digits that identify a prompt."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
+def prompt_share(prompt: str) -> float:
+    """A number in [0, 1) drawn by the prompt's hash, uniformly over prompts."""
+    return int(prompt_key(prompt)[:8], 16) / 2**32
 
 
 def text_field(row: dict[str, Any], name: str) -> str:
@@ -236,8 +248,10 @@ def split_name(value: Any, name: str) -> str:
 def number(value: Any, name: str) -> float:
     """A value that must be a finite number, or text that can be read as one."""
     try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
             raise ValueError
+        if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
+            raise ValueError  # Python reads 1_000 and Arabic digits, too
         found = float(value)
     except (ValueError, OverflowError):
         raise BadRow(expected("a number", value, name)) from None

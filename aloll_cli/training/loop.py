@@ -153,6 +153,7 @@ class Trainer:
             rewards=torch.tensor(rows.rewards[chosen], dtype=torch.float32, device=device),
             group=torch.tensor(np.repeat(np.arange(len(units)), [len(unit) for unit in units]), device=device),
             mask=tokens.response_mask,
+            reference_logps=padded([rows.reference.row(i) for i in chosen], device) if rows.reference else None,
         )
         loss = checked_loss(self.variant, batch, len(units))
         if self.reduction is Reduction.mean:

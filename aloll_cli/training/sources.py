@@ -47,12 +47,14 @@ class Rows:
         weights: (N,) the weights of the variant: 1, R, A⁺ or A.
         rewards: (N,) R, or zeros if the variant needs none.
         behaviour: log-probs of every token under the behaviour policy, the denominator of importance ratios; None if not needed.
+        reference: log-probs of every token of a rollout under π_ref; None if not needed.
     """
 
     responses: Responses
     weights: FloatArray
     rewards: FloatArray
     behaviour: Logps | None
+    reference: Logps | None = None
 
     @cached_property
     def response_lengths(self) -> IntArray:

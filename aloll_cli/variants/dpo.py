@@ -30,29 +30,18 @@ class Dpo(Groupwise):
         """(U,) one loss per prompt: the mean of −ln σ(h_w − h_l) over its pairs."""
         from torch.nn.functional import logsigmoid
 
-        losses = -logsigmoid(self._margins(batch)) * batch.preferred
-        return batch.per_unit(losses.sum(dim=-1)) / _pairs(batch)
+        return batch.per_pair(-logsigmoid(self._margins(batch)))
 
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
         """(U,) the share of a prompt's pairs with h_w > h_l, and their mean margin h_w − h_l."""
         margins = self._margins(batch).detach()
-        in_order = ((margins > 0) & batch.preferred).sum(dim=-1).float()
-        return {
-            "pair_accuracy": batch.per_unit(in_order) / _pairs(batch),
-            "margin": batch.per_unit((margins * batch.preferred).sum(dim=-1)) / _pairs(batch),
-        }
+        return {"pair_accuracy": batch.per_pair((margins > 0).float()), "margin": batch.per_pair(margins)}
 
     def _margins(self, batch: Batch) -> Tensor:
         """(B, B) margins h_i − h_j, with gradient."""
-        implicit = self.beta * self._log_ratio(batch).sum(dim=-1)
+        implicit = self.beta * self._scores(batch)
         return implicit[:, None] - implicit
 
-    def _log_ratio(self, batch: Batch) -> Tensor:
-        """(B, T) ln r_t, with gradient."""
-        assert batch.behaviour_logps is not None
-        return batch.logps - batch.behaviour_logps
-
-
-def _pairs(batch: Batch) -> Tensor:
-    """(U,) the number of pairs of each prompt; at least 1, as others are not sampled."""
-    return batch.per_unit(batch.preferred.sum(dim=-1))
+    def _scores(self, batch: Batch) -> Tensor:
+        """(B,) Σ_t ln r_t, with gradient."""
+        return batch.response_log_ratios
