@@ -254,7 +254,7 @@ def hha_ids(record, limit):
             {"messages": [{"role": "tool", "content": "Hi"}]},
             "turn 1: is of the role 'tool'",
         ),
-        ({"messages": [{"role": "user", "content": [1]}]}, r'turn 1: expected parts of the type "text", got 1'),
+        ({"messages": [{"role": "user", "content": [1]}]}, r'turn 1: expected {"type": "text", "text": …}, got 1'),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, r'field "messages" contains half of a surrogate pair'),
         ({"messages": TALK[:3]}, r'field "messages" ends with a turn of the assistant; expected a turn of the user'),
         ({"messages": TALK, "prompt": "Hi"}, r'fields "prompt" and "messages" are both set; expected one of them'),

@@ -88,7 +88,7 @@ def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
         ({"messages": [USER, {"role": "tool", "content": "high"}, ANSWER]}, (), "turn 2: is of the role 'tool'"),
         ({"messages": [USER, {"role": "assistant", "content": None}]}, (), r"turn 2: expected \"content\" to be text, got None"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER]}, (),
-         "turn 1: expected parts of the type \"text\", got a part of the type 'image_url'"),
+         "turn 1: expected parts of the type \"text\", got the type 'image_url'"),
         ({"conversations": [{"from": "narrator", "value": "Once"}]}, (), "turn 1: expected \"from\" to be one of human, "),
         ({"chosen": "yes", "rejected": "no"}, (), 'are texts without a "prompt"'),
         ({"chosen": [USER, ANSWER], "rejected": [USER, ANSWER, USER, OTHER]}, (), "differ in their last turn only"),

@@ -350,9 +350,9 @@ COMMANDS = [
     ("export to=/proc/x", r"to=/proc/x cannot be written: no such file or directory\.\nName a folder in another place: to=FOLDER"),
     ("train task.path=", r"task.path=: no such file or folder"),
     ("train task.path=/dev/null", r"task.path=/dev/null is neither a file nor a folder"),
-    ("train task.path=a-file", r"task.path=a-file: unknown file type; expected \.jsonl, \.jsonl\.gz, \.csv, \.parquet"),
+    ("train task.path=a-file", r"task.path=a-file: unknown file type; expected \.jsonl, \.jsonl\.gz, .*\.csv, .*\.parquet"),
     ("train task.path=empty-folder", r"task.path=empty-folder: the folder has no train file\.\nName it train.jsonl"),
-    ("train task.path=twice", r"task.path=twice: found both train.jsonl and train.csv\.\nKeep one file per split"),
+    ("train task.path=twice", r"task.path=twice: found both train.jsonl and train.csv\.\nKeep one file, or one numbered set, per split"),
     ("train task.path=nested", r"task.path=nested: train.jsonl is not a file\.\nPut the train rows into a file"),
     ("train model=pretrained model.path=empty-folder", r"empty-folder contains no config.json: it is not a saved model\.\nName a folder"),
     ("train model=pretrained model.path=broken", r"config.json cannot be read: .*\nSave the model again"),
@@ -442,12 +442,16 @@ OWN = {  # a file of one's own, and what is said
     "variant/seq": ("clip: 0.5\n", SCHEMA + r'variant/seq@_here_"\]$'),
     "variant/empty": ("", SCHEMA + r'variant/NAME@_here_"\] \(NAME: a_star, alol, '),
     "variant/half": ('defaults: ["/schema/variant/seq"]\n', r'Write it there as "/schema/variant/seq@_here_"$'),
+    "variant/typo": (
+        'defaults: ["/schema/variant/sqe@_here_"]\n',
+        r"variant/typo\.yaml names /schema/variant/sqe, and no class has that name\.\nDid you mean /schema/variant/seq\? .*FOLDER/variant/sqe\.py",
+    ),
     "model/mine": ("path: gpt2\n", SCHEMA + r'model/pretrained@_here_"\]$'),
     "adapter/mine": ("r: 4\n", SCHEMA + r'adapter/lora@_here_"\]$'),
-    "task/bare": ("path: rows\n", SCHEMA + r'task/NAME@_here_"\] \(NAME: comet, '),
+    "task/bare": ("path: rows\n", SCHEMA + r'task/NAME@_here_", "/base/task@_here_"\] \(NAME: comet, '),
     "task/mine": (
         'defaults: ["/schema/task/reviews@_here_"]\n',
-        r'task\.path has no value\.\nSet it: task\.path=PATH, or add "/base/task@_here_" to the defaults list of its YAML file',
+        r'own/task/mine\.yaml does not set path, on_bad_row, subsets and \d+ more\.\nBegin it with: defaults: \["/schema/task/reviews@_here_", "/base/task@_here_"\]',
     ),
 }  # fmt: skip
 
@@ -529,7 +533,7 @@ FILES = {
     "rows.parquet": {"a torn file": (b"PAR1 and nothing more", r"rows.parquet: not a valid Parquet file: "), "nothing": (b"", r"rows.parquet: not a valid Parquet file: .*0 bytes\.\nWrite the file again")},
     "rows.jsonl.gz": {
         "a torn file": (gzip.compress(lines(*[GOOD] * 99))[:-9], r"rows.jsonl.gz: not a complete gzip file"),
-        "no gzip": (lines(GOOD), r"rows.jsonl.gz: not a complete gzip file: Not a gzipped file .*\.\n.*if it is not compressed, rename it to .jsonl"),
+        "no gzip": (lines(GOOD), r"rows.jsonl.gz: not a complete gzip file: Not a gzipped file .*\.\n.*if it is not compressed, rename it to rows\.jsonl"),
     },
 }  # fmt: skip
 DIALOGUES = {
@@ -559,7 +563,7 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
     "a reward that is not there": (
         [{"prompt": "Q", "response": "A"}], ["task.columns.reward=score"], r"""field "score" is missing; the row has the fields 'prompt, response'\.\nName it: task.columns.reward=""",
     ),
-    "a rating in words": ([RATED, RATED | {"score": "four"}], RENAMED, r"""line 2: field "score": expected a number, got 'four'\.\nLeave such rows out"""),
+    "a rating in words": ([RATED, RATED | {"score": "four"}], RENAMED, r"""line 2: field "score": expected a number, got 'four'\.\nSay what such texts are worth, such as "task\.labels={four: 1}" ?"""),
     "an empty rating": ([RATED | {"score": ""}], RENAMED, r"""line 1: field "score": expected a number, got ''"""),
     "NaN": ([RATED | {"score": float("nan")}], RENAMED, r'line 1: field "score": expected a finite number, got nan'),
     "one number for two": ([RATED | {"answer": ["A", "B"]}], RENAMED, r'line 1: field "score": expected 2 numbers, one for each of "answer", got 4'),
@@ -603,7 +607,7 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
         [{"messages": [{"role": "human", "content": "Q"}], "response": "A"}], [], r"""turn 1: expected "role" to be one of system, user, assistant, got 'human'""",
     ),
     "content in pieces": (
-        [{"messages": [{"role": "user", "content": [{"type": "text"}]}], "response": "A"}], [], r"""turn 1: expected "content" to be text, got \[""",
+        [{"messages": [{"role": "user", "content": [{"type": "text"}]}], "response": "A"}], [], r"""turn 1: expected the "text" of a part to be text, got None""",
     ),
     "a prompt beside messages": (
         [{"prompt": "Q", "messages": [{"role": "user", "content": "Q"}], "response": "A"}], [], r'fields "prompt" and "messages" are both set',

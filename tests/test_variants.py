@@ -15,8 +15,9 @@ from aloll_cli.errors import UserError
 from aloll_cli.schema import name_of
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
+from aloll_cli.training.contracts import checked_loss
 from aloll_cli.variants.alol import Alol
-from aloll_cli.variants.base import Batch, Signal, Variant, checked_loss
+from aloll_cli.variants.base import Batch, Signal, Variant
 from aloll_cli.variants.kl import Estimator, Kl
 from aloll_cli.variants.nll import Nll
 from aloll_cli.variants.r_gold import RGold

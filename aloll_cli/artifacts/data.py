@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from itertools import combinations
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.files import write_json
-from aloll_cli.schema import identity
+from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import Rows
-from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Record, Task, plain_prompt
+from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, OnBadRow, Record, Task, plain_prompt, shown
 from aloll_cli.tasks.source import Source
+from aloll_cli.user_code import MEND, of_plugin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 10_000  # responses held as Python objects at a time
+MALFORMED = (BadRow, LookupError, TypeError, ValueError, AttributeError)  # what a row that lacks something makes a task raise
 
 
 class Data(Artifact):
@@ -101,13 +103,16 @@ class Data(Artifact):
         for number, (place, row) in enumerate(self.source.rows(origin)):
             counts[origin]["rows"] += 1
             try:
-                records = self.task.records(row)
+                records = self._records(row, place)
             except Dropped as reason:
                 counts[origin][f"rows left out ({reason})"] += 1
                 continue
-            except BadRow as error:
-                if self.task.on_bad_row is OnBadRow.error:
-                    raise UserError(f"{place}: {error}.", error.hint) from None
+            except Exception as error:  # a plugin's task may raise anything
+                refusal = _refusal(error, place)
+                if refusal is None:
+                    raise
+                if self.task.on_bad_row is OnBadRow.error or not isinstance(error, MALFORMED):
+                    raise refusal from None
                 counts[origin]["bad rows skipped"] += 1
                 continue
             for record in records:
@@ -117,6 +122,16 @@ class Data(Artifact):
                     counts[split]["responses"] += 1
                 else:
                     counts[split]["empty responses left out"] += 1
+
+    def _records(self, row: dict[str, Any], place: str) -> list[Record]:
+        """The records of a row. Raises UserError if the task returned anything else."""
+        returned = self.task.records(row)
+        found = list(returned) if isinstance(returned, Iterable) else [returned]
+        if not isinstance(returned, Iterable) or not all(isinstance(record, Record) for record in found):
+            wrong = shown(found if isinstance(returned, Iterable) else returned)
+            what = f"{place}: records of task={name_of(self.task)} returned {wrong}."
+            raise UserError(what, "Expected a list of Record; for a row without any, raise Dropped with the reason.")
+        return found
 
     def _split(self, record: Record, origin: str) -> str:
         """The split of a record: the source's; if the source has only one, the record's own, or by its prompt's hash."""
@@ -162,6 +177,14 @@ class Data(Artifact):
         else:
             hint += self.task.how_to_fill(split)
         return UserError(f"{self.source.place(split)}: the {split} split has no responses.", hint)
+
+
+def _refusal(error: Exception, place: str) -> UserError | None:
+    """The error to show for a row that a task could not read; None for a mistake of ours."""
+    if isinstance(error, BadRow):
+        return UserError(f"{place}: {error}.", error.hint)
+    hint = f"{LEAVE_OUT} A task says what it expects by raising BadRow." if isinstance(error, MALFORMED) else MEND
+    return of_plugin(error, place, hint)
 
 
 class _Writer:

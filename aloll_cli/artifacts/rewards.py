@@ -15,7 +15,7 @@ from aloll_cli.rewards.scoring import checked_scores, using
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import Rows, open_blocks, read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, plain_prompt, turns
+from aloll_cli.tasks.base import SPLITS, plain_prompt, shown, turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,8 +66,12 @@ class ScoredBy:
         return {"reward": identity(self.reward)} | ({"content": content} if content else {})
 
     def scorer(self, job: Job) -> Scorer:
-        """Load the scorer."""
-        return self.reward.scorer(job.path(self.fitted) if self.fitted else None)
+        """Load the scorer. Raises UserError if the reward returned anything else."""
+        found = self.reward.scorer(job.path(self.fitted) if self.fitted else None)
+        if not isinstance(found, Scorer):
+            what = f"scorer of reward={name_of(self.reward)} returned {shown(found)}."
+            raise UserError(what, "Expected an object of a class that derives from Scorer.")
+        return found
 
     def skills(self, job: Job) -> dict[str, dict[str, float]]:
         """Quality of fitted rewards on held-out rows, by part of the reward; "" is the whole reward."""

@@ -168,6 +168,7 @@ class EveryResponse(TrainingData):
         import numpy as np
 
         from aloll_cli.artifacts.values import load_values
+        from aloll_cli.training.contracts import checked_targets
         from aloll_cli.training.sampling import BatchSampler
         from aloll_cli.training.sources import LoggedUnits, Rows, one_by_one
 
@@ -175,7 +176,7 @@ class EveryResponse(TrainingData):
         prompts = examples.groups[0]
         values = load_values(job.path(self.values), "train") if self.values else None
         samples = load_rewards(job.path(self.samples)).reshape(prompts.max() + 1, -1)[prompts] if self.samples else None
-        targets = self.variant.targets(Logged(rewards, values, samples))
+        targets = checked_targets(self.variant, Logged(rewards, values, samples))
         if np.ptp(targets) == 0:
             what = f"all responses have the same target, {targets[0]:g}, so there is nothing to learn."
             raise UserError(what, "Choose another reward or values, or supervised fine-tuning: variant=nll")

@@ -16,8 +16,9 @@ from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
+from aloll_cli.tasks.base import shown
 from aloll_cli.text.examples import ExampleTable, prompt_codes
-from aloll_cli.values.base import Evidence, LoggedRewards, Values
+from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,6 +67,9 @@ class ValuesArtifact(Artifact):
         bounds, log = self.rewards.scored_by.reward.range, job.log
         evidence = Evidence(bounds, logged["train"], sampled, states.of, log.say, log.warn)
         estimate = self.values.estimate(evidence)
+        if not isinstance(estimate, Estimate):
+            what = f"estimate of values={name_of(self.values)} returned {shown(estimate)}."
+            raise UserError(what, "Expected an object of a class that derives from Estimate.")
         for split, table in tables.items():
 
             def compute(start: int, stop: int, split: str = split, table: ExampleTable = table) -> pa.Table:
@@ -87,13 +91,22 @@ class ValuesArtifact(Artifact):
 
 
 def checked(values: FloatArray, count: int, name: str) -> FloatArray:
-    """(N,) values as an estimator gave them. Raises UserError if some are missing or not finite."""
+    """(N,) values as an estimator gave them. Raises UserError if some are missing, not finite or no numbers."""
     import numpy as np
 
-    if len(values) != count or not np.isfinite(values).all():
-        what = f"{len(values)} values for {count} responses" if len(values) != count else "values that are not finite"
+    try:
+        found: FloatArray = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: from torch, for a tensor with a gradient
+        found = np.array(np.nan)
+    if found.shape != (count,) or not np.isfinite(found).all():
+        if found.shape == (count,):
+            what = "values that are not finite"
+        elif found.ndim == 1:
+            what = f"{len(found)} values for {count} responses"
+        else:
+            what = f"{shown(values)} for {count} responses"
         raise UserError(f"values={name} gave {what}.", "Correct its estimate, or choose another: values=constant")
-    return values
+    return found
 
 
 class _States:

@@ -12,6 +12,7 @@ import numpy as np
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.schema import name_of
+from aloll_cli.tasks.base import shown
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -23,10 +24,14 @@ def checked_scores(reward: Reward, scorer: Scorer, rows: Sequence[Row]) -> Float
     """(N,) rewards of N rows.
 
     Raises:
-        UserError: a score is missing, NaN, infinite or outside the declared range; the message names the row.
+        UserError: a score is missing, no number, NaN, infinite or outside the declared range; the message names the row.
     """
-    scores = np.asarray(scorer.score(rows), dtype=np.float64)
-    where = f"reward={name_of(reward)}"
+    where, returned = f"reward={name_of(reward)}", scorer.score(rows)
+    try:
+        scores = np.asarray(returned, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: from torch, for a tensor with a gradient
+        what = f"{where} returned {shown(returned)} for {len(rows)} rows from {rows[0].id} on."
+        raise UserError(what, "Return one number per row.") from None
     if scores.shape != (len(rows),):
         raise UserError(
             f"{where} returned scores of shape {scores.shape} for {len(rows)} rows from {rows[0].id} on.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
@@ -14,12 +15,15 @@ from aloll_cli.runtime.options import Attention
 from aloll_cli.schema import name_of
 from aloll_cli.settings.reference import AsLoaded, Trained, check_length
 from aloll_cli.training.sampling import All, Priority, Sampling
+from aloll_cli.user_code import plugin_errors
 from aloll_cli.variants.base import Online, Pointwise, Reduction, Regression, Signal, Variant
 
 if TYPE_CHECKING:
+    from aloll_cli.rewards.base import Reward
     from aloll_cli.settings.root import Settings
 
 
+@plugin_errors()
 def check(settings: Settings, artifacts: Iterable[str]) -> None:
     """Raises UserError where the options contradict each other that decide some artifacts (attributes of Pipeline)."""
     for found in dict.fromkeys(check for artifact in artifacts for check in CHECKS[artifact]):
@@ -35,13 +39,23 @@ def check_texts(settings: Settings) -> None:
 
 
 def check_rewards(settings: Settings) -> None:
-    """Raises UserError where the reward cannot score the task's responses."""
+    """Raises UserError where the reward has no range, or cannot score the task's responses."""
+    for reward in filter(None, (settings.reward, settings.test_reward)):
+        _check_range(reward)
     if settings.task.noise and not settings.reward.scores_text:
         raise UserError(
             "task.noise pairs responses with other prompts and has to score these pairs, but "
             f"reward={name_of(settings.reward)} has stored rewards only.",
             "task.noise=0, or a reward that scores text, such as reward=fitted",
         )
+
+
+def _check_range(reward: Reward) -> None:
+    """Raises UserError where a reward's range is not two numbers, the lower one first."""
+    found = reward.range
+    if not isinstance(found, tuple) or [isinstance(end, Real) for end in found] != [True, True] or not found[0] <= found[1]:
+        what = f"range of reward={name_of(reward)} is {found}; expected two numbers (lo, hi)."
+        raise UserError(what, "0.0, 1.0 or, if it is unbounded, -math.inf, math.inf")
 
 
 def check_reference(settings: Settings) -> None:

@@ -30,6 +30,7 @@ from aloll_cli.schema import fingerprint
 from aloll_cli.stopping import Stopper
 from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import damage_of, write_manifest
+from aloll_cli.user_code import plugin_errors
 
 POLL = 0.2  # seconds between two attempts to acquire a lock
 
@@ -209,7 +210,8 @@ class Store:
             self.world.wait()
             log = self._log_to(partial / "log.txt")
             log.say(f"{'resuming' if resuming else 'building'}  {artifact.folder}")
-            artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
+            with plugin_errors():
+                artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
             self.world.wait()
             if self.world.is_main:
                 write_manifest(partial)

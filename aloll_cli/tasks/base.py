@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import cached_property
 from math import isfinite
+from numbers import Real
 from typing import Any, ClassVar, TypedDict
 
 from aloll_cli.errors import UserError
@@ -19,6 +20,8 @@ from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, LocalSource, Source
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 SPLITS = ("train", "validation", "test")
+ROLES = ("system", "user", "assistant")  # of a chat's turns, as chat templates know them
+LEAVE_OUT = "Leave such rows out with task.on_bad_row=skip, or correct the file."
 
 
 class Responses(Enum):
@@ -61,7 +64,7 @@ class Part:
 
     Attributes:
         text: its text, without a speaker tag.
-        role: system, user or assistant for a turn of a chat; None for plain text.
+        role: one of ROLES for a turn of a chat; None for plain text.
         drop: order in which parts are cut from an over-long prompt (lowest first, then from the left); None: last.
         whole: whether it is dropped whole, or token by token from the left. Chat templates drop whole turns, but not the last.
         eos: whether an end-of-sequence token follows, in plain text; shown to people as a line break.
@@ -76,6 +79,15 @@ class Part:
     eos: bool = False
     prefix: str = ""
     source: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises BadRow for a field of another type, and for another role."""
+        unicode(self.text, "Part.text")
+        unicode(self.prefix, "Part.prefix")
+        if self.role is not None and self.role not in ROLES:
+            raise BadRow(expected(f"{', '.join(ROLES)} or None", self.role, "Part.role"))
+        if self.drop is not None and not isinstance(self.drop, int):
+            raise BadRow(expected("an integer or None", self.drop, "Part.drop"))
 
 
 class Turn(TypedDict):
@@ -105,6 +117,22 @@ class Record:
     subset: str | None = None
     split: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raises BadRow for a field of another type, and for a reward that is not finite."""
+        if not isinstance(self.parts, tuple | list) or not all(isinstance(part, Part) for part in self.parts):
+            raise BadRow(expected("a tuple of Part", self.parts, "Record.parts"))
+        unicode(self.response, "Record.response")
+        if self.reward is not None and (
+            isinstance(self.reward, bool) or not isinstance(self.reward, Real) or not isfinite(self.reward)
+        ):
+            raise BadRow(expected("a finite number or None", self.reward, "Record.reward"))
+        if not isinstance(self.position, int):
+            raise BadRow(expected("an integer", self.position, "Record.position"))
+        if self.subset is not None:
+            unicode(self.subset, "Record.subset")
+        if self.split not in (None, *SPLITS):
+            raise BadRow(expected(f"{', '.join(SPLITS)} or None", self.split, "Record.split"))
+
     @cached_property
     def prompt(self) -> str:
         """The prompt as plain text, without a chat template."""
@@ -124,7 +152,7 @@ def turns(parts: Sequence[Mapping[str, Any]]) -> list[Turn]:
 class BadRow(Exception):
     """A row that the task cannot read: the field, what was expected, what was found, and what to do about it."""
 
-    def __init__(self, what: str, hint: str = "Leave such rows out with task.on_bad_row=skip, or correct the file.") -> None:
+    def __init__(self, what: str, hint: str = LEAVE_OUT) -> None:
         super().__init__(what)
         self.hint = hint
 
@@ -224,13 +252,13 @@ def text_field(row: dict[str, Any], name: str) -> str:
     if name not in row:
         found = f"the fields {shown(', '.join(row))}" if row else "no fields"
         raise BadRow(f'field "{name}" is missing; the row has {found}')
-    if not isinstance(row[name], str):
-        raise BadRow(expected("text", row[name], name))
     return unicode(row[name], name)
 
 
-def unicode(text: str, name: str) -> str:
-    """The text, checked to be valid UTF-8: JSON escapes can also encode half of a surrogate pair."""
+def unicode(text: Any, name: str) -> str:
+    """The text, checked to be text and valid UTF-8: JSON escapes can also encode half of a surrogate pair."""
+    if not isinstance(text, str):
+        raise BadRow(expected("text", text, name))
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -47,10 +47,12 @@ def said(message: Any, place: int, name: str) -> str:
 
 def _part(part: Any, place: int, name: str) -> str:
     """The text of one part of a turn: ``{"type": "text", "text": "Hi!"}``."""
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in ("text", "input_text", "output_text") or not isinstance(part.get("text"), str):
-        what = f"a part of the type {shown(kind)}" if kind is not None else shown(part)
-        raise BadRow(f'field "{name}", turn {place}: expected parts of the type "text", got {what}')
+    if not isinstance(part, dict):
+        raise BadRow(f'field "{name}", turn {place}: expected {{"type": "text", "text": …}}, got {shown(part)}')
+    if part.get("type") not in ("text", "input_text", "output_text"):
+        raise BadRow(f'field "{name}", turn {place}: expected parts of the type "text", got the type {shown(part.get("type"))}')
+    if not isinstance(part.get("text"), str):
+        raise BadRow(f'field "{name}", turn {place}: expected the "text" of a part to be text, got {shown(part.get("text"))}')
     return str(part["text"])
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aloll_cli.training.batches import batch_logps
+from aloll_cli.training.contracts import checked_advantages
 from aloll_cli.training.responding import Responder
 from aloll_cli.training.sampling import philox
 from aloll_cli.training.sources import Rows, Source
@@ -194,7 +195,7 @@ class Rollouts(Source):
         )
         rewards, log_ratios = map(np.array, figures)
         # after gathering, because a process's share has another mean than the whole rollout
-        advantages = self.variant.advantages(rewards, log_ratios, self.values[prompts])
+        advantages = checked_advantages(self.variant, rewards, log_ratios, self.values[prompts])
         kept = flat_reference if self.variant.needs_reference else None
         self._learn_from(Rollout(chosen, *_flat(tokens), flat, rewards, advantages, order, kept))
         return {

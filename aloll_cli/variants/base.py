@@ -279,18 +279,3 @@ def clipped(ratio: Tensor, clip: float | None) -> Tensor:
 def clip_fraction(ratio: Tensor, clip: float | None, mask: Tensor) -> Tensor:
     """(B,) the share of tokens whose ratio is clipped, without padding; ratio and mask are (B, T)."""
     return ((clipped(ratio, clip) != ratio) * mask).sum(dim=-1) / mask.sum(dim=-1)
-
-
-def checked_loss(variant: Variant, batch: Batch, units: int) -> Tensor:
-    """(U,) a variant's losses.
-
-    Raises:
-        UserError: it has another shape, which would be averaged over something else than units.
-    """
-    loss = variant.loss(batch)
-    if tuple(loss.shape) != (units,):
-        raise UserError(
-            f"variant={name_of(variant)} returned a loss of shape {tuple(loss.shape)}; expected ({units},), one per unit.",
-            "In its loss, sum over tokens, and leave the mean over units to training.",
-        )
-    return loss
