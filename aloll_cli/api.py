@@ -62,18 +62,17 @@ def run(stage: str, settings: Settings) -> Any:
     """
     from aloll_cli.cli.composition import run_stage
     from aloll_cli.cli.launching import WorkersFailed
-    from aloll_cli.command import Command
     from aloll_cli.runtime.options import Verbosity
     from aloll_cli.runtime.terminal import without_results
     from aloll_cli.settings.checks import check
-    from aloll_cli.stages import STAGES
+    from aloll_cli.stages import STAGES, command_of
 
     if stage not in STAGES:
         raise UserError(f'there is no stage "{stage}".', f"Stages: {', '.join(STAGES)}.")
     check(settings, STAGES[stage].makes)
     try:
         with without_results() if settings.verbosity is Verbosity.quiet else nullcontext():
-            return run_stage(Command(stage), settings)
+            return run_stage(command_of(stage), settings)
     except WorkersFailed as failure:
         what = f"a worker process ended with exit code {failure.code}; it has said why on stderr."
         raise UserError(what, 'processes=1 shows errors here: compose("processes=1", …)') from None

@@ -72,7 +72,7 @@ class Interval:
         if math.isinf(value):
             return "must be finite"
         if value > low:
-            return f"must be at most {high:g}"
+            return f"must be at most {high:.10g}"
         return {"(0": "must be positive", "[0": "must not be negative"}.get(self.text.split(",")[0], f"must be at least {low:g}")
 
     @property

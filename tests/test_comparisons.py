@@ -324,7 +324,7 @@ def test_the_notes_under_a_table_say_how_seeds_were_paired(tmp_path):
 def test_the_held_out_reward_is_estimated_and_drawn_like_the_reward(tmp_path):
     runs = [evaluated(tmp_path, "nll", 1, {"a": 0.5}), evaluated(tmp_path, "seq", 1, {"a": 0.9})]
     for run, reward in zip(runs, (0.2, 0.6), strict=True):
-        for row in run.answers:
+        for row in run.responses:
             row["policy"]["test_reward"], row["reference"]["test_reward"] = reward, 0.1
     comparison = compared(runs)
     found = comparison.rows[1].estimates

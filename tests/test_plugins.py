@@ -199,7 +199,7 @@ def refused(folder, *arguments):
 def test_help_and_hints_know_entries_of_ones_own(tmp_path, mine):
     out, _ = quick(tmp_path, "train", "plugins=[mine]", "variant=first_tokens", "--cfg", "job")
     assert "tokens: 5" in out
-    assert "Did you mean variant.tokens?" in refused(tmp_path, "plugins=[mine]", "variant=first_tokens", "variant.token=3")
+    assert "Did you mean variant.tokens=3?" in refused(tmp_path, "plugins=[mine]", "variant=first_tokens", "variant.token=3")
     assert "variant.tokens must be at least 1, got 0" in refused(
         tmp_path, "plugins=[mine]", "variant=first_tokens", "variant.tokens=0"
     )

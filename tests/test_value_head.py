@@ -278,7 +278,8 @@ def test_monte_carlo_values_are_the_means_of_the_samples_of_the_prompt_worked_by
 
 def test_group_values_need_a_prompt_with_two_responses():
     with pytest.raises(UserError, match=r"every prompt has only one.*\nvalues=data"):
-        Group().estimate(evidence([], [1.0, 2.0]))
+        Group().check_data({"train": np.array([1, 1])}.__getitem__)
+    Group().check_data({"train": np.array([1, 2])}.__getitem__)
 
 
 def test_a_constant_is_the_one_given_or_the_mean_reward():

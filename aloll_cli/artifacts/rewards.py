@@ -106,15 +106,20 @@ class Rewards(Artifact):
     def inputs(self) -> dict[str, Artifact]:
         return {"source": self.source} | self.scored_by.inputs()
 
+    @property
+    def what(self) -> str:
+        """The rows that it scores, in words: ``train responses``."""
+        return f"{self.table if self.is_logged else 'generated'} responses"
+
     def make(self, job: Job) -> None:
         source = open_blocks(job.path(self.source) / self.table, [field.name for field in fields(Row)])
-        _check_script(job, self.scored_by.reward, self.table, open_blocks(job.path(self.source) / self.table, ["response"]))
+        _check_script(job, self.scored_by.reward, self.what, open_blocks(job.path(self.source) / self.table, ["response"]))
         if self.is_logged and not self.scored_by.fitted:  # a fitted one has been checked on what it is fitted on
             warning = self.scored_by.reward.check_stored({split: self._stored(job, split) for split in SPLITS})
             if warning and self.table == "train":  # once, not for every split
                 job.log.warn(warning)
         with self.scored_by.data.naming_columns():
-            score_blocks(job, self.scored_by, self.table, source.num_rows, lambda start, stop: table_rows(source, start, stop))
+            score_blocks(job, self.scored_by, self.what, source.num_rows, lambda start, stop: table_rows(source, start, stop))
         log_summary(job, self)
 
     @property
@@ -144,11 +149,11 @@ def _check_script(job: Job, reward: Reward, what: str, responses: Rows | pa.Tabl
     name = f"reward={name_of(reward)}"
     if unknown == count:
         raise UserError(
-            f"{name} cannot score the {what} responses: all {count:,} are in a script that it does not know.",
+            f"{name} cannot score the {what}: all {count:,} are in a script that it does not know.",
             "A reward for their language: reward=classifier with a model of it, reward=fitted or reward=function",
         )
     job.log.warn(
-        f"{name} does not know the script of {unknown:,} of {count:,} {what} responses ({unknown / count:.1%}); "
+        f"{name} does not know the script of {unknown:,} of {count:,} {what} ({unknown / count:.1%}); "
         "their rewards say nothing about them"
     )
 

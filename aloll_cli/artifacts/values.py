@@ -13,10 +13,10 @@ from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.errors import UserError
 from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.schema import identity, name_of
-from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.tasks.base import shown
-from aloll_cli.text.examples import ExampleTable
+from aloll_cli.text.examples import ExampleTable, prompt_codes
 from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
 
 if TYPE_CHECKING:
@@ -46,12 +46,16 @@ class ValuesArtifact(Artifact):
         inputs: dict[str, Artifact] = {"examples": self.examples, "rewards": self.rewards, "reference": self.reference}
         return inputs | ({"samples": self.samples} if self.samples else {})
 
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        import numpy as np
+
+        if needed.fingerprint == self.examples.fingerprint:
+            self.values.check_data(lambda split: np.bincount(prompt_codes(store.path(self.examples) / split)))
+
     def make(self, job: Job) -> None:
         prompts = _Prompts(job, self)
         rewards = load_rewards(job.path(self.rewards))
         tables = {split: ExampleTable(job.path(self.examples) / split) for split in self.values.splits}
-        if self.values.fitted_on:
-            self.values.check_prompts(len(tables[self.values.fitted_on].groups[1]))
         if self.values.fitted_on and self.values.reads_states:
             prompts.keep(self.values.fitted_on)
         logged = {split: LoggedRewards(rewards if split == "train" else None, table.groups[0]) for split, table in tables.items()}

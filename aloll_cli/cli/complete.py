@@ -24,11 +24,12 @@ def completions(line: str, table: dict[str, Any], folders: list[Path] | None = N
     table = table | {"groups": {name: known | {"choices": dict(known["choices"])} for name, known in table["groups"].items()}}
     for folder in [*(folders or []), *_named(before)]:
         _add(folder, table["groups"])
+    stages = [(name, stage["what"]) for name, stage in table["stages"].items()]
+    if before == ["help"]:
+        return _beginning(current, stages)
     if not before:
-        stages = [(name, stage["what"]) for name, stage in table["stages"].items()]
-        return _beginning(
-            current, [*stages, ("completion", "print a script for shell completion"), ("--help", ""), ("--version", "")]
-        )
+        beside = [("help", "show the options of a stage"), ("completion", "print a script for shell completion")]
+        return _beginning(current, [*stages, *beside, ("--help", ""), ("--version", "")])
     stage = table["stages"].get(before[0])
     if before[0] == "completion":
         return _beginning(current, [(shell, "") for shell in SHELLS])
@@ -43,7 +44,7 @@ def completions(line: str, table: dict[str, Any], folders: list[Path] | None = N
         *listed, last = value.split(",")  # a sweep: variant=nll,seq
         beginning = f"{key}={''.join(f'{item},' for item in listed)}"
         return [(beginning + word, what) for word, what in _beginning(last, _values(key.lstrip("+"), before, table))]
-    more = [("all", "the options of upstream stages, too")] if {"--help", "-h"} & set(before) else []
+    more = [("all", table["all"])] if {"--help", "-h"} & set(before) and "upstream" in stage["options"] else []
     return _beginning(current, [*_keys(current, stage, before, table), *more])
 
 

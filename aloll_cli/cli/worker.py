@@ -8,10 +8,10 @@ from pathlib import Path
 
 from aloll_cli.cli.execution import execute
 from aloll_cli.cli.main import of_the_system
-from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.runtime.world import part
 from aloll_cli.settings.plugins import read_settings
+from aloll_cli.stages import command_of
 from aloll_cli.stopping import TIME_IS_UP, Interrupted, interruptible
 
 # what gloo and NCCL say in a process whose peer has gone, which has said why
@@ -23,7 +23,7 @@ def main() -> int:
     file, stage, *arguments = sys.argv[1:]
     try:
         with interruptible():
-            execute(Command(stage, tuple(arguments)), read_settings(Path(file)))
+            execute(command_of(stage, arguments), read_settings(Path(file)))
     except UserError as error:
         _say(Path(file), error.told(f"aloll {stage}: "))
         return 2

@@ -50,7 +50,7 @@ def _show_sides(about: str, rows: list[tuple[str, Any, Any, Any]], shown: Callab
     results.print(table, soft_wrap=False)
 
 
-def show_answers(rows: list[dict[str, Any]]) -> None:
+def show_responses(rows: list[dict[str, Any]]) -> None:
     """Print the responses of policy and reference to the same prompts, with their rewards."""
     roles = {
         role: name for role, name in (("reward", "reward"), ("test_reward", "held-out")) if rows and role in rows[0]["policy"]

@@ -60,8 +60,10 @@ class Function(Reward):
 
     @property
     def file(self) -> Path:
-        """The file of the function. Raises UserError if it is not a Python file."""
+        """The file of the function. Raises UserError if it does not exist or is not a Python file."""
         file = Path(self.path).expanduser().resolve()
+        if not file.exists():
+            raise UserError(f"reward.path={self.path}: no such file.", "reward.path=FILE.py reward.function=NAME")
         if file.suffix != ".py" or not file.is_file():
             raise UserError(f"reward.path={self.path} is not a Python file.", "reward.path=FILE.py reward.function=NAME")
         return file

@@ -55,7 +55,15 @@ class Artifact(ABC):
         """The artifacts that it is built from, by role."""
 
     def check_input(self, needed: Artifact, store: Store) -> None:  # noqa: B027  most take any
-        """Look at an input, which is complete, before inputs that cost more are built. Raises UserError if it cannot be used."""
+        """Look at an input as soon as it is there, before inputs that cost more are built.
+
+        Args:
+            needed: the input, which is complete, as are those before it.
+            store: knows where they are.
+
+        Raises:
+            UserError: nothing can be built from it.
+        """
 
     @abstractmethod
     def make(self, job: Job) -> None:
@@ -152,14 +160,14 @@ class Store:
             if self.runtime.upstream is Upstream.require and not wanted:
                 raise UserError(
                     f"{artifact.folder} is missing, and upstream=require does not build it.",
-                    f"Build it with: {self.command.but(artifact.stage, 'upstream=require')}",
+                    f"Build it with: {self.command.but(artifact.stage, 'upstream')}",
                 )
             # inputs of inputs, too: building may read them, and damaged files must not be used
             planned = upstream(artifact)
             for needed in planned:
                 self.ensure(needed, wanted=False)
                 for user in (*planned, artifact):
-                    if needed.fingerprint in user.input_fingerprints:
+                    if needed.fingerprint in user.input_fingerprints and not self.path(user).exists():
                         user.check_input(needed, self)
             with self._lock(artifact):
                 if self.world.decide(lambda: not self.is_complete(artifact)):

@@ -46,7 +46,8 @@ class LocalSource(Source):
     def __init__(self, path: str) -> None:
         self.path, root = path, Path(path).expanduser()
         if not path or not _exists(root):
-            raise UserError(f"task.path={_shortened(path)}: no such file or folder.", "task.path=FOLDER or FILE.jsonl")
+            hint = "Download it first. " if re.match("https?://", path) else ""
+            raise UserError(f"task.path={_shortened(path)}: no such file or folder.", f"{hint}task.path=FOLDER or FILE.jsonl")
         self.files = self._in_folder(root) if root.is_dir() else {"all": [self._one_file(root)]}
 
     def _one_file(self, file: Path) -> Path:

@@ -96,8 +96,12 @@ class Values(ABC):
     def check(self, bounds: tuple[float, float]) -> None:  # noqa: B027  most have nothing to check
         """Raises UserError if no reward within these bounds (lo, hi) could exceed the values."""
 
-    def check_prompts(self, count: int) -> None:  # noqa: B027
-        """Raises UserError if so many prompts are too few to fit on."""
+    def check_data(self, responses: Callable[[str], IntArray]) -> None:  # noqa: B027
+        """Raises UserError if V(x) cannot be estimated from the data, whatever the rewards.
+
+        Args:
+            responses: split → (G,) the number of logged responses to each of its prompts.
+        """
 
     @abstractmethod
     def estimate(self, evidence: Evidence) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,10 +27,13 @@ class CrossFitted(Values):
     folds: int = field(metadata=numbers("[2, 2147483647]", 5))
     seed: int = field(metadata=SEED)
 
-    def check_prompts(self, count: int) -> None:
+    def check_data(self, responses: Callable[[str], IntArray]) -> None:
+        assert self.fitted_on is not None
+        count = len(responses(self.fitted_on))
         if count < self.folds:
             raise UserError(
-                f"values.folds={self.folds} needs at least {self.folds} prompts, and there are {count}.", "values=constant"
+                f"values.folds={self.folds} needs at least {self.folds} {self.fitted_on} prompts, and there are {count}.",
+                f"values.folds={count}, or values=constant" if count > 1 else "values=constant",
             )
 
 

@@ -110,9 +110,10 @@ class Batch:
 
 @dataclass(kw_only=True)
 class Variant(ABC):
-    """A method of learning from responses with rewards. Its base class says what its unit is: a response or a prompt."""
+    """The method: the loss by which the policy learns from responses with rewards."""
 
     version: ClassVar[int] = 1  # to be increased when a change of the code changes results
+    unit: ClassVar[str] = ""  # what one loss is of, in the words of --help
 
     drift: ClassVar[tuple[str, str]] = ("ratio", "kl")  # names in the log of the distance to the behaviour policy
 
@@ -142,6 +143,7 @@ class Variant(ABC):
 class Pointwise(Variant):
     """A method that learns from single logged responses, sampled and weighted by its signal."""
 
+    unit = "response"
     signal: ClassVar[Signal] = Signal.advantage
 
     @property
@@ -175,6 +177,8 @@ class Logged:
 class Regression(Variant):
     """A method that learns from every logged response, each drawn equally often, with a target of either sign."""
 
+    unit = "response"
+
     @property
     def needs_behaviour(self) -> bool:
         return True
@@ -203,11 +207,14 @@ class Groupwise(Variant):
     different tokens.
     """
 
+    unit = "prompt, with all its responses"
+
 
 @dataclass(kw_only=True)
 class Online(Variant):
     """A method that learns from rollouts: responses sampled from the current policy at temperature 1, without top-p."""
 
+    unit = "response of a rollout"
     drift = ("ratio_old", "kl_old")
     needs_reference: ClassVar[bool] = False  # whether the loss uses ln π_ref of the rollout's tokens
 
