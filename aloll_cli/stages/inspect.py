@@ -18,7 +18,7 @@ from aloll_cli.tasks.base import SPLITS
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Print three examples, and statistics of rows, truncation, lengths, duplicates and rewards.
+    """Print a few examples, and statistics of rows, truncation, lengths, duplicates and rewards.
 
     ``format=json`` prints the same as one JSON object. A reward that needs a download is not computed: the stored rewards are
     shown instead.
