@@ -45,7 +45,7 @@ def memorised(prompts, responses, tokenizer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kind"), zip(FAMILIES, cycle(KINDS), strict=False))
+@pytest.mark.parametrize(("name", "kind"), list(zip(FAMILIES, cycle(KINDS), strict=False)))
 def test_memorised_chats_come_out_of_aloll_and_of_transformers(name, kind):
     tokenizer = tokenizer_of(name, kind)
     prompts = encoder(name, kind).prompts([[vars(Part(text, "user"))] for text in CHATS])
