@@ -17,7 +17,7 @@ from aloll_cli.models.base import Head
 from aloll_cli.models.saving import load_policy, load_tokenizer
 from aloll_cli.runtime.tracking import Off, Send
 from aloll_cli.schema import identity, name_of
-from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.training.optimizers import Adamw
 from aloll_cli.variants.base import Reduction, Variant
 
@@ -69,6 +69,9 @@ class TrainedPolicy(PolicySource):
         # cheap ones first, so that an unavailable reward is found before π_ref is trained
         selecting = {f"judge_{role}": artifact for role, artifact in self.selector.inputs().items()}
         return {"examples": self.examples} | selecting | self.data.inputs() | {"start": self.start}
+
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        self.data.check_input(needed, store)
 
     @property
     def has_adapter(self) -> bool:

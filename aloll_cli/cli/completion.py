@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.cli.complete import SHELLS
 from aloll_cli.errors import UserError
+from aloll_cli.settings.installed import installed
 from aloll_cli.stages import RUNNING, RUNNING_GROUPS, STAGES, upstream
 
 if TYPE_CHECKING:
@@ -60,8 +62,15 @@ def script(shell: str) -> str:
         what = f"there is no completion for {shell}." if shell else "completion needs the name of a shell."
         raise UserError(what, f"aloll completion {' or '.join(SHELLS)}")
     # by its path and without site-packages: half the time
-    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("complete.py"))]
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("complete.py")), *map(str, _installed())]
     return SCRIPTS[shell].replace("COMPLETE", shlex.join(command))
+
+
+def _installed() -> list[Path]:
+    """The folders of installed packages of plugins, as of now; none where one is broken, which every other command says."""
+    with suppress(UserError):
+        return list(installed())
+    return []
 
 
 def table(catalogue: Catalogue, flags: dict[str, str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -27,9 +28,10 @@ from aloll_cli.cli.help import StageHelp
 from aloll_cli.cli.hints import unknown
 from aloll_cli.cli.launching import WorkersFailed, run_workers
 from aloll_cli.cli.options import Catalogue
-from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed, with_quoted_folders
+from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed, plugins_override, with_quoted_folders
 from aloll_cli.cli.showing import annotated, chosen
-from aloll_cli.cli.validation import build, check_declared, declared_keys, register
+from aloll_cli.cli.unassigned import check_assigned
+from aloll_cli.cli.validation import build, check_declared, declared_keys, missing_keys, register
 from aloll_cli.command import Command
 from aloll_cli.comparison.grouping import chosen_keys
 from aloll_cli.errors import UserError
@@ -89,14 +91,14 @@ def enter_hydra(command: Command) -> int:
     return 0
 
 
-def settings_of(overrides: list[str], config_dir: str | None = None) -> Settings:
-    """The settings of a command line, for whatever stage they are used in.
+def settings_of(overrides: list[str], plugins: Sequence[str] = (), config_dir: str | None = None) -> Settings:
+    """The settings of a command line and folders of plugins, for whatever stage they are used in.
 
     Raises:
         UserError: whatever is wrong with an override or the configuration.
     """
     try:
-        typed = with_quoted_folders(overrides)
+        typed = [*with_quoted_folders(overrides), *([plugins_override(plugins)] if plugins else [])]
         composer = _Composer("compose", CONFIG, config_dir, named_plugins(typed))
         return composer.settings(composer.parsed(typed, multirun=False))
     finally:
@@ -127,6 +129,7 @@ class _Composer:
                 raise UserError(f"--config-dir {config_dir}: there is no such folder.", "--config-dir FOLDER")
             # before the package's own: a file of the same name takes its place
             search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="main"))
+        self.own_folders = [*([] if config_dir is None else [Path(config_dir).resolve()]), *self.folders]
         for plugin in self.folders:
             search_path.append("plugins", f"file://{plugin}", SearchPathQuery(provider="main"))
         GlobalHydra.instance().clear()  # a second command in the same process
@@ -150,7 +153,9 @@ class _Composer:
 
     def settings(self, overrides: list[str]) -> Settings:
         """As the stage takes them."""
-        settings = _checked(self.stage, self.config(overrides))
+        cfg = self.config(overrides)
+        check_assigned(list(missing_keys(cfg)), cfg.hydra.runtime.choices, self.own_folders)
+        settings = _checked(self.stage, cfg)
         if settings.plugins != self.plugins:
             what = "plugins= is set in a YAML file, and is read before those are."
             raise UserError(what, f"On the command line: plugins=[{','.join(settings.plugins)}]")

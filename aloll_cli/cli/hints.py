@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.resources import files
-from pathlib import Path
 
-from aloll_cli.cli.commented import read
 from aloll_cli.cli.options import MISSING, SECOND, Catalogue, Option
 from aloll_cli.errors import UserError
 from aloll_cli.schema import unknown_key
@@ -158,9 +155,5 @@ def example(key: str) -> str:
 
 
 def how_to_set(key: str) -> str:
-    """What to type, or to write into a file of one's own, where an option has no value."""
-    group, _, name = key.partition(".")
-    base = files("aloll_cli.conf") / "base" / f"{group}.yaml"
-    shared = base.is_file() and name in read(Path(str(base))).lines
-    more = f', or add "/base/{group}@_here_" to the defaults list of its YAML file' if shared else ""
-    return f"Set it: {example(key)}{more}"
+    """What to type where an option has no value."""
+    return f"Set it: {example(key)}"

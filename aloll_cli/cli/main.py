@@ -72,7 +72,7 @@ def run_command(arguments: list[str]) -> int:
 
             return enter_hydra(command)
     except UserError as error:
-        sys.stderr.write(f"aloll {stage}: {error}\n")
+        sys.stderr.write(error.told(f"aloll {stage}: ") + "\n")
         return 2
     except BrokenPipeError:
         if not _reader_is_gone():

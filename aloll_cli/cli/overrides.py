@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ from yaml import MarkedYAMLError
 from aloll_cli.cli.hints import example, unknown
 from aloll_cli.cli.validation import expected
 from aloll_cli.errors import UserError
+from aloll_cli.settings.entries import first_line
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
 
 QUOTES = ("'", '"')
+ITEM = r"""(?:'[^']*'|"[^"]*"|[^,])+"""  # of a list, with commas inside of quotes
 EMPTY = ("test_reward", "experiment")  # groups that may have no choice
 
 
@@ -44,13 +47,37 @@ def parsed(hydra: Hydra, overrides: list[str], multirun: bool) -> list[Override]
 
 
 def with_quoted_folders(overrides: list[str]) -> list[str]:
-    """Overrides with each folder of ``plugins=[~/mine]`` in quotes: a path may hold what means something to Hydra's grammar."""
+    """Overrides with ``plugins=`` as a list of quoted folders: a path may hold what means something to Hydra's grammar.
 
-    def quoted(found: re.Match[str]) -> str:
-        items = [item.strip() for item in found[2].split(",")] if found[2].strip() else []
-        return f"{found[1]}[{','.join(item if item[:1] in QUOTES else repr(item) for item in items)}]"
+    ``plugins=mine`` names one folder, ``plugins=[mine,~/more]`` several.
+    """
+    return [_with_quoted_folders(text) for text in overrides]
 
-    return [re.sub(r"(\+*plugins=)\[([^\[\]]*)\]", quoted, text) for text in overrides]
+
+def _with_quoted_folders(text: str) -> str:
+    key, _, value = text.partition("=")
+    if key.lstrip("+") != "plugins" or value == "null":
+        return text
+    if several := re.fullmatch(r"\[([^\[\]]*)\]", value):
+        folders = [item.strip() for item in re.findall(ITEM, several[1])]
+    elif re.fullmatch(r"[^,\[\]{}()]+", value):
+        folders = [value]
+    else:
+        return text
+    return key.removesuffix("plugins") + plugins_override([_unquoted(folder) for folder in folders if folder])
+
+
+def plugins_override(folders: Sequence[str]) -> str:
+    """``plugins=['mine']``."""
+    return f"plugins=[{','.join(_quoted(folder) for folder in folders)}]"
+
+
+def _unquoted(folder: str) -> str:
+    return folder[1:-1] if folder[:1] in QUOTES and folder[-1:] == folder[:1] and len(folder) > 1 else folder
+
+
+def _quoted(folder: str) -> str:
+    return "'" + folder.replace("'", "\\'") + "'"
 
 
 def named_plugins(overrides: list[str]) -> list[str]:
@@ -62,16 +89,16 @@ def named_plugins(overrides: list[str]) -> list[str]:
     given = [text for text in overrides if re.match(r"\+*plugins=", text)]
     if not given:
         return []
-    example = "plugins=[FOLDER]"
+    several = "plugins=FOLDER or, for several, plugins=[FOLDER,FOLDER]"
     if len(given) > 1:
-        raise UserError("plugins= is set twice.", "plugins=[FOLDER,FOLDER]")
+        raise UserError("plugins= is set twice.", several)
     try:
         override = OverridesParser.create().parse_override(given[0])
         folders = None if override.is_sweep_override() else override.value()
     except HydraException:
         folders = None
     if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
-        raise UserError(f"{_short(given[0])}: expected a list of folders.", example)
+        raise UserError(f"{_short(given[0])}: expected a folder or a list of folders.", several)
     return folders
 
 
@@ -150,11 +177,23 @@ def explained(error: Exception) -> UserError:
         mark = error.problem_mark
         where = f"{Path(mark.name).name}, line {mark.line + 1}: " if mark else ""
         return UserError(f"{where}not valid YAML: {error.problem}.", "Correct the file.")
+    if found := re.search(r"In '([\w/]+)': Could not (?:find|load) 'schema/(\w+)/(\w+)'", str(error)):
+        return _no_class(*found.groups())
     what, hint = next(((what, hint) for pattern, (what, hint) in KNOWN.items() if re.search(pattern, str(error))), (None, None))
     text = re.sub(r"https?://\S+|Config search path:.*", "", " ".join(str(error).split()))
     return UserError(
         _short(what or text or "the configuration cannot be composed.", 240),
         hint or "aloll STAGE --help lists groups and options.",
+    )
+
+
+def _no_class(file: str, group: str, name: str) -> UserError:
+    """The error for a file that names a schema which no class has."""
+    close = difflib.get_close_matches(name, GROUPS.get(group, {}), n=1)
+    meant = f"Did you mean /schema/{group}/{close[0]}? " if close else ""
+    return UserError(
+        f"{file}.yaml names /schema/{group}/{name}, and no class has that name.",
+        f"{meant}A class of your own is found by plugins=FOLDER, in FOLDER/{group}/{name}.py.",
     )
 
 
@@ -205,9 +244,9 @@ def no_schema(file: str, key: str = "") -> UserError:
     option = key.rpartition(".")[2]
     fitting = [name] if name in entries else [n for n, cls in entries.items() if option in {f.name for f in fields(cls)}]
     found = fitting or list(entries)
-    schema = f'["/schema/{group}/{found[0] if len(found) == 1 else "NAME"}@_here_"]'
+    line = first_line(group, found[0] if len(found) == 1 else "NAME")
     names = f" (NAME: {', '.join(found)})" if len(found) > 1 else ""
-    return UserError(f"{file} has no schema: its defaults list does not name one.", f"Begin it with: defaults: {schema}{names}")
+    return UserError(f"{file} has no schema: its defaults list does not name one.", f"Begin it with: {line}{names}")
 
 
 NAMES = "The names are those of the files in conf/ and in your --config-dir, without .yaml."

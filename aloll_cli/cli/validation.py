@@ -10,6 +10,7 @@ from typing import Any
 from aloll_cli.cli.hints import example, how_to_set, unknown
 from aloll_cli.errors import UserError
 from aloll_cli.schema import ANY_INTEGER, ANY_NUMBER, Interval, T, flatten
+from aloll_cli.user_code import of_plugin, plugin_errors
 
 
 def register(root: type, groups: Mapping[str, Mapping[str, type]]) -> None:
@@ -43,6 +44,7 @@ def check_declared(cfg: Any, root: type) -> None:
         raise UserError(f"{_full_key(error)}: {expected(str(error))}.", example(_full_key(error))) from None
 
 
+@plugin_errors()
 def build(cfg: Any, root: type[T]) -> T:
     """Turn a composed configuration into checked dataclasses.
 
@@ -59,7 +61,8 @@ def build(cfg: Any, root: type[T]) -> T:
         key = _full_key(error)
         raise UserError(f"{key} has no value.", how_to_set(key)) from None
     except OmegaConfBaseException as error:
-        raise UserError(f"{_full_key(error)}: {expected(str(error))}.", example(_full_key(error))) from None
+        wrong = UserError(f"{_full_key(error)}: {expected(str(error))}.", example(_full_key(error)))
+        raise of_plugin(error.__context__ or error) or wrong from None  # it wraps what a plugin's __post_init__ raises
     assert isinstance(settings, root)
     return settings
 
@@ -131,6 +134,19 @@ def _out_of_range(node: Any, prefix: str) -> Iterator[tuple[str, float, Interval
                 if number not in interval:
                     yield f"{prefix}{name}", number, interval
         yield from _out_of_range(value, f"{prefix}{name}.")
+
+
+def missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a composed configuration that have no value; Hydra's own apart."""
+    from omegaconf import DictConfig, OmegaConf
+
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
+        return
+    for key in map(str, node):
+        if OmegaConf.is_missing(node, key):
+            yield f"{prefix}{key}"
+        elif not OmegaConf.is_interpolation(node, key) and (prefix or key != "hydra"):
+            yield from missing_keys(node._get_node(key), f"{prefix}{key}.")
 
 
 def _inside(key: str, interval: Interval) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from rich.text import Text
 
@@ -17,8 +18,8 @@ from aloll_cli.store.store import Store
 from aloll_cli.tasks.base import SPLITS
 
 
-def run(settings: Settings, store: Store) -> None:
-    """Print a few examples, and statistics of rows, truncation, lengths, duplicates and rewards.
+def run(settings: Settings, store: Store) -> dict[str, Any] | None:
+    """Print a few examples, and statistics of rows, truncation, lengths, duplicates and rewards; returns them.
 
     ``format=json`` prints the same as one JSON object. A reward that needs a download is not computed: the stored rewards are
     shown instead.
@@ -27,9 +28,11 @@ def run(settings: Settings, store: Store) -> None:
     data, tokenizer, examples = (store.ensure(artifact) for artifact in (line.data, line.tokenizer, line.examples))
     rewards = {} if settings.reward.downloads else {split: store.ensure(line.rewards(split)) for split in SPLITS}
     if not store.world.is_main:
-        return
+        return None
     found = inspected(data, examples, rewards, line.scored_by, settings.task, load_tokenizer(tokenizer), settings.words)
+    found |= {"reading": line.data.reading()}
     if settings.format is Format.json:
         results.print(Text(json.dumps(found, indent=1)))
     else:
         show_inspection(found)
+    return found

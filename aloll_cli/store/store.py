@@ -30,6 +30,7 @@ from aloll_cli.schema import fingerprint
 from aloll_cli.stopping import Stopper
 from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import damage_of, write_manifest
+from aloll_cli.user_code import plugin_errors
 
 POLL = 0.2  # seconds between two attempts to acquire a lock
 
@@ -53,6 +54,9 @@ class Artifact(ABC):
     def inputs(self) -> dict[str, Artifact]:
         """The artifacts that it is built from, by role."""
 
+    def check_input(self, needed: Artifact, store: Store) -> None:  # noqa: B027  most take any
+        """Look at an input, which is complete, before inputs that cost more are built. Raises UserError if it cannot be used."""
+
     @abstractmethod
     def make(self, job: Job) -> None:
         """Write the files into ``job.directory``, or resume an interrupted build there."""
@@ -66,6 +70,11 @@ class Artifact(ABC):
     @cached_property
     def fingerprint(self) -> str:
         return fingerprint(self.recipe)
+
+    @cached_property
+    def input_fingerprints(self) -> set[str]:
+        """The fingerprints of its inputs."""
+        return {needed.fingerprint for needed in self.inputs().values()}
 
     @property
     def folder(self) -> str:
@@ -146,8 +155,12 @@ class Store:
                     f"Build it with: {self.command.but(artifact.stage, 'upstream=require')}",
                 )
             # inputs of inputs, too: building may read them, and damaged files must not be used
-            for needed in upstream(artifact):
+            planned = upstream(artifact)
+            for needed in planned:
                 self.ensure(needed, wanted=False)
+                for user in (*planned, artifact):
+                    if needed.fingerprint in user.input_fingerprints:
+                        user.check_input(needed, self)
             with self._lock(artifact):
                 if self.world.decide(lambda: not self.is_complete(artifact)):
                     self._build(artifact)
@@ -194,7 +207,8 @@ class Store:
             self.world.wait()
             log = self._log_to(partial / "log.txt")
             log.say(f"{'resuming' if resuming else 'building'}  {artifact.folder}")
-            artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
+            with plugin_errors():
+                artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
             self.world.wait()
             if self.world.is_main:
                 write_manifest(partial)

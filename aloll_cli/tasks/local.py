@@ -3,6 +3,7 @@
 A text to continue: ``{"prompt": "Dear customer,", "response": "we are sorry.", "reward": 0.3}``
 A chat: ``{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi!"}], "response": "Hello."}``
 Several responses to a prompt: rows with the same prompt, or ``{"prompt": "2 + 2 =", "response": ["4", "5"], "reward": [1, 0]}``
+Other public forms: tasks/forms.py
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
+from itertools import islice
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 from aloll_cli.errors import UserError
-from aloll_cli.schema import OPERATIONAL
-from aloll_cli.tasks.base import BadRow, Part, Record, Task, expected, number, shown, split_name, text_field, unicode
+from aloll_cli.metrics.words import LETTERS, is_spaced, letter_shares
+from aloll_cli.schema import OPERATIONAL, numbers
+from aloll_cli.tasks.base import BadRow, Part, Record, Task, expected, number, prompt_share, split_name, text_field, unicode
+from aloll_cli.tasks.forms import FORMS, standard
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, Source
+from aloll_cli.tasks.turns import chat_parts, said
 
-TAGS = {"system": "System:\n", "user": "User:\n", "assistant": "Assistant:\n"}  # for plain text, without a chat template
+SCRIPT_ROWS = 1000  # of each split, from which the script of the data is told
 OPTIONAL = ("messages", "reward")  # columns that may be missing, unless the user has named them
 
 
@@ -30,6 +36,22 @@ class Combine(Enum):
 
     mean = "their mean"
     sum = "their sum"
+
+
+class Seam(Enum):
+    """What is put between a prompt that is text and the response."""
+
+    auto = "a space, but none where there is white space already or the script has no spaces between words"
+    space = "always a space"
+    none = "nothing: the data hold what belongs there"
+
+
+@dataclass(kw_only=True)
+class SplitShares:
+    """The shares of the prompts that go to validation and test where one file is split."""
+
+    validation: float = field(metadata=numbers("(0, 0.5]", 0.05))
+    test: float = field(metadata=numbers("(0, 0.5)", 0.05))
 
 
 @dataclass(kw_only=True)
@@ -65,12 +87,18 @@ class Columns:
 class Local(Task):
     """Your own data: a prompt to continue or a chat, a response, and optionally a reward."""
 
+    version: ClassVar[int] = 2  # no second white space between prompt and response
+
     hub: str | None = field(metadata=OPERATIONAL)  # type: ignore[misc]  # the recipe holds the resolved revision
     columns: Columns
     combine: Combine
+    labels: Any  # what texts in the reward column are worth: {text: number}, or a list of "text: number"; None: none
+    seam: Seam
+    split_shares: SplitShares
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.labels = labels_of(self.labels)
         if (self.path is None) == (self.hub is None):
             what = "task=local needs data" if self.path is None else "task.path and task.hub are both set"
             raise UserError(
@@ -88,6 +116,10 @@ class Local(Task):
             )
         return found
 
+    def split_of(self, prompt: str) -> str:
+        share, shares = prompt_share(prompt), self.split_shares
+        return "validation" if share < shares.validation else "test" if share < shares.validation + shares.test else "train"
+
     def how_to_fill(self, split: str) -> str:
         if self.columns.split is None:
             return super().how_to_fill(split)
@@ -95,15 +127,16 @@ class Local(Task):
         return f'Mark its rows in the column "{self.columns.split}": {names}.'
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
+        row, _ = standard(row, self.columns)
         row = self._with_response(row)
         messages = self._value(row, self.columns.messages, "messages")
         responses = self._responses(row)
         rewards = self._rewards(row, len(responses))
         if messages is None:
             self._value(row, self.columns.prompt, "prompt")
-            # tokenizers attach the space to the word that follows
-            parts: tuple[Part, ...] = (Part(text_field(row, self.columns.prompt)),)
-            responses = [" " + response for response in responses]
+            prompt = text_field(row, self.columns.prompt)
+            parts: tuple[Part, ...] = (Part(prompt),)
+            responses = [self._seam(prompt, response) + response for response in responses]
         elif row.get(self.columns.prompt) is not None:
             names = f'"{self.columns.prompt}" and "{self.columns.messages}"'
             raise BadRow(f"fields {names} are both set; expected one of them")
@@ -113,6 +146,16 @@ class Local(Task):
         split = self._split(row)
         return [Record(parts, response, reward, place, split=split) for place, (response, reward) in enumerate(pairs)]
 
+    def describe(self, row: dict[str, Any]) -> list[str]:
+        standardized, form = standard(row, self.columns)
+        lines = [f"rows are read as {form.what}"] if form else []
+        if standardized.get(self.columns.messages) is not None:
+            return lines
+        record = self.records(row)[0]
+        added = len(record.response) - len(record.response.removeprefix(" "))
+        between = "a space" if added else "nothing"
+        return [*lines, f"between the first prompt and its response stands {between} (task.seam={self.seam.name})"]
+
     def _with_response(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row; without a response, the last assistant turn of the chat becomes the response."""
         name, messages = self.columns.response, row.get(self.columns.messages)
@@ -121,7 +164,30 @@ class Local(Task):
         last = messages[-1]
         if not isinstance(last, dict) or last.get("role") != "assistant":
             return row
-        return row | {self.columns.messages: messages[:-1], name: last.get("content")}
+        return row | {self.columns.messages: messages[:-1], name: said(last, len(messages), self.columns.messages)}
+
+    def _seam(self, prompt: str, response: str) -> str:
+        """What goes between a prompt and its response; a space belongs to the response, as tokenizers expect."""
+        if self.seam is not Seam.auto:
+            return " " if self.seam is Seam.space else ""
+        before, after = prompt[-1:], response[:1]
+        touches = before.isspace() or after.isspace() or not prompt
+        return "" if touches or not (is_spaced(before) and is_spaced(after) and self.is_spaced) else " "
+
+    @cached_property
+    def is_spaced(self) -> bool:
+        """Whether the script of the data has spaces between words, by the beginning of every split."""
+        names, texts = self.columns, []
+        try:
+            source = self.source()
+        except UserError:
+            return True  # whoever reads the rows says what is wrong with them
+        for split in source.splits():
+            for _, row in islice(source.rows(split), SCRIPT_ROWS):
+                values = (row.get(name) for name in (names.prompt, names.response, *(c for form in FORMS for c in form.columns)))
+                texts += [value for value in values if isinstance(value, str)]
+        shares = letter_shares([texts])
+        return shares[LETTERS[1]] + shares[LETTERS[2]] <= 0.5
 
     def _split(self, row: dict[str, Any]) -> str | None:
         name = self.columns.split
@@ -157,7 +223,29 @@ class Local(Task):
         if is_list != isinstance(value, list) or (is_list and len(value) != count):
             what = f'{count} numbers, one for each of "{self.columns.response}"' if is_list else "a number"
             raise BadRow(expected(what, value, name))
-        return [number(v, name) for v in value] if is_list else [number(value, name)]
+        return [self._worth(v, name) for v in (value if is_list else [value])]
+
+    def _worth(self, value: Any, name: str) -> float | None:
+        """The reward that a cell holds: a number, true or false, or one of ``labels``; None if it is empty."""
+        if value is None:
+            return None
+        if isinstance(value, str) and value.strip() in self.labels:
+            return float(self.labels[value.strip()])
+        if isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in ("true", "false")):
+            return float(str(value).strip().lower() == "true")
+        try:
+            return number(value, name)
+        except BadRow as error:
+            if not isinstance(value, str) or not value.strip():
+                raise
+            known = f" or one of {', '.join(self.labels)}" if self.labels else ""
+            if any(map(str.isdigit, value)):
+                hint = "Write numbers like 0.5, or leave such rows out: task.on_bad_row=skip"
+            else:
+                hint = (
+                    f"Say what such texts are worth, such as {labelled(value.strip())}, or leave them out: task.on_bad_row=skip"
+                )
+            raise BadRow(str(error).replace("expected a number", f"expected a number{known}"), hint) from None
 
     def _value(self, row: dict[str, Any], name: str, meaning: str) -> Any:
         """A column's value; None if an optional column is missing."""
@@ -180,33 +268,28 @@ class Local(Task):
         return f"Name it: task.columns.{meaning}={quoted(likely[0]) if likely else 'COLUMN'}"
 
 
+def labels_of(given: Any) -> dict[str, float]:
+    """What texts are worth. Raises UserError unless it is given as {text: number} or as a list of "text: number"."""
+    if given is None:
+        return {}
+    pairs = list(given.items()) if isinstance(given, dict) else given
+    if isinstance(pairs, list) and not isinstance(given, dict):
+        pairs = [tuple(str(item).rpartition(":")[::2]) for item in pairs]
+    try:
+        return {str(text).strip(): number(worth, "labels") for text, worth in pairs}
+    except (BadRow, TypeError, ValueError):
+        what = "task.labels: expected what each text is worth, as {text: number}."
+        raise UserError(what, "task.labels={up: 1, down: 0}, or task.labels=['up: 1','down: 0']") from None
+
+
+def labelled(text: str) -> str:
+    """The override that gives a text a worth, quoted for a shell."""
+    if re.fullmatch(r"[A-Za-z]\w*", text):
+        return f'"task.labels={{{text}: 1}}"'
+    override = "task.labels=['{}: 1']".format(text.replace("\\", "\\\\").replace("'", "\\'"))
+    return f'"{override}"' if set(text).isdisjoint('"$`!\\') else shlex.quote(override)
+
+
 def quoted(column: str) -> str:
     """A column's name, quoted for an override in a shell."""
     return column if re.fullmatch(r"[\w.-]+", column) else shlex.quote('"' + column.replace('"', '\\"') + '"')
-
-
-def chat_parts(messages: Any, name: str = "messages") -> tuple[Part, ...]:
-    """The parts of a chat prompt; an over-long one drops its oldest turns, but no system turn."""
-    if not isinstance(messages, list) or not messages:
-        raise BadRow(expected("a list of turns", messages, name))
-    turns = [_turn(message, place, name) for place, message in enumerate(messages, start=1)]
-    if (last := turns[-1][0]) != "user":
-        raise BadRow(
-            f'field "{name}" ends with a turn of the {last}; expected a turn of the user, and the response in "response"'
-        )
-    parts = [
-        Part(text, role, drop=None if role == "system" else 0, prefix="\n\n" * (i > 0) + TAGS[role])
-        for i, (role, text) in enumerate(turns)
-    ]
-    return (*parts, Part("", "assistant", drop=None, prefix="\n\n" + TAGS["assistant"]))
-
-
-def _turn(message: Any, place: int, name: str) -> tuple[str, str]:
-    if not isinstance(message, dict):
-        raise BadRow(f'field "{name}", turn {place}: expected {{"role": …, "content": …}}, got {shown(message)}')
-    role, content = message.get("role"), message.get("content")
-    if role not in list(TAGS):
-        raise BadRow(f'field "{name}", turn {place}: expected "role" to be one of {", ".join(TAGS)}, got {shown(role)}')
-    if not isinstance(content, str):
-        raise BadRow(f'field "{name}", turn {place}: expected "content" to be text, got {shown(content)}')
-    return role, unicode(content, name)

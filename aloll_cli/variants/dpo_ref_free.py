@@ -20,5 +20,5 @@ class DpoRefFree(Dpo):
     def needs_behaviour(self) -> bool:
         return False
 
-    def _log_ratio(self, batch: Batch) -> Tensor:
-        return batch.logps
+    def _scores(self, batch: Batch) -> Tensor:
+        return batch.logps.sum(dim=-1)
