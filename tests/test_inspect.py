@@ -7,7 +7,7 @@ from tiny import composed, reviews, store, tokenizer, write_rows
 
 from aloll_cli.artifacts.rewards import Rewards
 from aloll_cli.errors import UserError
-from aloll_cli.reports.inspection import marked
+from aloll_cli.reports.token_text import TokenText, marked
 from aloll_cli.stages import inspect
 
 SMALL = ("model.vocab_size=300", "task.max_prompt_tokens=6", "task.max_response_tokens=5")
@@ -105,7 +105,7 @@ def test_every_component_of_a_mixture_has_its_figures(capsys, tmp_path, rows):
 
 
 def test_a_mark_stands_where_tokens_are_missing():
-    ids = tokenizer()("We loved the garden, the bread.")["input_ids"]
-    assert marked(ids, ids, tokenizer()) == "<s>We loved the garden, the bread."
-    text = marked([*ids[:3], *ids[6:]], ids, tokenizer())
+    ids, writer = tokenizer()("We loved the garden, the bread.")["input_ids"], TokenText(tokenizer())
+    assert marked(ids, ids, writer) == "<s>We loved the garden, the bread."
+    text = marked([*ids[:3], *ids[6:]], ids, writer)
     assert text == tokenizer().decode(ids[:3]) + "[… 3 tokens cut …]" + tokenizer().decode(ids[6:])

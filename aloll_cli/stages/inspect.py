@@ -19,7 +19,7 @@ from aloll_cli.tasks.base import SPLITS
 
 
 def run(settings: Settings, store: Store) -> dict[str, Any] | None:
-    """Print three examples, and statistics of rows, truncation, lengths, duplicates and rewards; returns them.
+    """Print a few examples, and statistics of rows, truncation, lengths, duplicates and rewards; returns them.
 
     ``format=json`` prints the same as one JSON object. A reward that needs a download is not computed: the stored rewards are
     shown instead.

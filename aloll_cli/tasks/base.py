@@ -66,7 +66,8 @@ class Part:
         text: its text, without a speaker tag.
         role: one of ROLES for a turn of a chat; None for plain text.
         drop: order in which parts are cut from an over-long prompt (lowest first, then from the left); None: last.
-        whole: whether it is dropped whole, or token by token from the left. Chat templates drop whole turns, but not the last.
+        whole: whether it is dropped whole, or token by token from the left. With a chat template turns are dropped whole, the
+            system turn last, and the last turn is cut from the left.
         eos: whether an end-of-sequence token follows, in plain text; shown to people as a line break.
         prefix: the speaker tag before it, in plain text.
         source: whether it is knowledge for the response; evaluate measures how much responses copy from it.
