@@ -12,9 +12,9 @@ PLAIN = [option for option in SMALL if not option.startswith("values.")]  # for 
 ROLLOUT = ["variant.rollout_size=16", "variant.epochs=2"]  # a rollout is learned from in 4 updates
 GROUPED = [*ROLLOUT, "variant.samples=4"]
 SAMPLED = ["values.samples=2"]
-METHODS = {"dpo": [], "dpo_ref_free": [], "pro": [], "ppo": ROLLOUT}
+METHODS = {"dpo": [], "ppo": ROLLOUT}
 MORE = {
-    "ipo": [], "rebel": [], "infonca": [], "nca": [], "awr": [], "topr": [], "dro": [], "a_star": SAMPLED, "qrpo": SAMPLED,
+    "dpo_ref_free": [], "pro": [], "ipo": [], "rebel": [], "infonca": [], "nca": [], "awr": [], "topr": [], "dro": [], "a_star": SAMPLED, "qrpo": SAMPLED,
     "rloo": GROUPED, "grpo": GROUPED,
 }  # fmt: skip
 
