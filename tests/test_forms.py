@@ -233,7 +233,7 @@ def test_how_rows_are_read_is_told(tmp_path):
     write_rows(file, [FORMS["pair"][0]])
     assert task(f"task.path={file}").describe(FORMS["pair"][0]) == [
         "rows are read as pairs (chosen and rejected) with rewards 1 and 0",
-        "between the first prompt and its response stands a space (task.seam=auto)",
+        "between the first prompt and its response a space is added (task.seam=auto)",
     ]
     assert task(f"task.path={file}").describe(FORMS["sharegpt"][0]) == [
         "rows are read as ShareGPT (conversations with from and value)"
@@ -241,7 +241,10 @@ def test_how_rows_are_read_is_told(tmp_path):
     assert task(f"task.path={file}").describe(FORMS["openai"][0]) == []
     assert task().describe(FORMS["pair beside its chat, as UltraFeedback has it"][0] | {"prompt_id": 3, "source\n": "x"}) == [
         "rows are read as pairs of whole chats (chosen and rejected) with score_chosen and score_rejected as rewards",
-        "columns that are not read: prompt_id, 'source\\n'",
+        "columns that are not read: prompt_id, source\\n",
+    ]
+    assert task(f"task.path={file}").describe({"prompt": "2 + 2 =", "response": " 4"}) == [
+        "between the first prompt and its response nothing is added (task.seam=auto)"
     ]
     assert task().describe(FORMS["completion of turns"][0]) == [
         "rows are read as completions (prompt and completion) with label as reward"

@@ -93,7 +93,7 @@ def _are_turns(value: Any) -> bool:
 
 def listed(columns: Iterable[Any]) -> str:
     """The names of columns for people, at most 200 characters."""
-    names = ", ".join(name if name.isprintable() else repr(name) for name in map(str, columns)) or "none"
+    names = "".join(c if c.isprintable() else repr(c)[1:-1] for c in ", ".join(map(str, columns))) or "none"
     return names if len(names) <= 200 else names[:199] + "…"
 
 

@@ -115,8 +115,9 @@ class Local(Task):
             lines.append(f"columns that are not read: {listed(unread)}")
         if standardized.get(self.columns.messages) is not None:
             return lines
-        what = "a space" if self.records(row)[0].response.startswith(" ") else "nothing"
-        return [*lines, f"between the first prompt and its response stands {what} (task.seam={self.seam.name})"]
+        adds = self.records(row)[0].response != self._responses(standardized)[0]
+        what = "a space" if adds else "nothing"
+        return [*lines, f"between the first prompt and its response {what} is added (task.seam={self.seam.name})"]
 
     def _with_response(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row; without a response, the last assistant turn of the chat becomes the response."""
