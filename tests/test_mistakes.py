@@ -185,7 +185,7 @@ COMMANDS = [
     ("train adapter=null", r"For none: adapter=none\."),
     ("train tracking=none", r"For none: tracking=off\."),
     ("train test_reward=none", r"For none: test_reward=null\."),
-    ("train values=none", r"values=none: there is no such choice\.\nChoices: constant, data,"),
+    ("train values=none", r"values=none: there is no such choice\.\nChoices: blend, constant, data,"),
     ("train variant=sft", r"variant=sft: there is no such choice\.\nDid you mean variant=nll\?"),
     ("train model=qwen", r"Did you mean model=qwen3_0_6b or model=qwen3_8b_qlora\? For any other model: model=pretrained model\.path=qwen"),
     ("train model=meta-llama/Llama-3", r"For a folder or a name on the hub: model=pretrained model\.path=meta-llama/Llama-3\. Choices:"),
