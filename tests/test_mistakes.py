@@ -558,7 +558,7 @@ def test_a_mistake_in_a_data_file(light, tmp_path: Path, file: str, name: str):
 RATED = {"question": "How was it?", "answer": "Good.", "score": 4}
 RENAMED = ["task.columns.prompt=question", "task.columns.response=answer", "task.columns.reward=score"]
 LOCAL = {  # rows of one's own, options beside task=local, what is said
-    "no renaming": ([RATED], [], r"""line 1: field "response" is missing; the row has the fields 'question, answer, score'\.\nName it: task.columns.response="""),
+    "no renaming": ([RATED], [], r"""line 1: field "response" is missing; the row has the fields 'question, answer, score'\.\nName them: task.columns.prompt=question task.columns.response=answer task.columns.reward=score, or leave"""),
     "no prompt": ([{"question": "Q", "response": "A"}], [], r"""field "prompt" is missing; the row has the fields 'question, response'\.\nName it: task.columns.prompt="""),
     "a reward that is not there": (
         [{"prompt": "Q", "response": "A"}], ["task.columns.reward=score"], r"""field "score" is missing; the row has the fields 'prompt, response'\.\nName it: task.columns.reward=""",
