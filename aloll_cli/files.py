@@ -1,4 +1,4 @@
-"""File helpers: atomic writes, checksums, JSON, and messages for a full disk."""
+"""File helpers: atomic and durable writes, checksums, JSON, and messages for a full disk."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from aloll_cli.errors import UserError
 
 
-def sha256(file: Path) -> str:
-    """A file's SHA-256 in hexadecimal."""
+def sha256(file: Path, length: int | None = None) -> str:
+    """A file's SHA-256 in hexadecimal, of its first ``length`` bytes or of all."""
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        if length is None:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while length > 0 and (part := stream.read(min(length, 1 << 20))):
+            digest.update(part)
+            length -= len(part)
+        return digest.hexdigest()
 
 
 def read_json(file: Path) -> Any:
@@ -30,26 +35,59 @@ def near(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a file atomically."""
+def write_text(file: Path, text: str, durably: bool = False) -> None:
+    """Write a file atomically, through a new file beside it: a symbolic link in either place is replaced, not followed.
+
+    Args:
+        file: where.
+        text: its content.
+        durably: return once it is on disk.
+    """
     temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.unlink(missing_ok=True)  # of a killed process
+    with temporary.open("xb") as stream:
+        stream.write(text.encode("utf-8"))
+    if durably:
+        sync(temporary)
     os.replace(temporary, file)
+    if durably:
+        sync(file.parent)
+
+
+def open_to_append(file: Path) -> TextIO:
+    """Open a text file for appending. Raises OSError (ELOOP) where a symbolic link stands in its place."""
+    return open(file, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
+
+
+def sync(path: Path) -> None:
+    """Return once a file's content, or a folder's list of names, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):  # a file system that cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_folders(root: Path) -> None:
+    """Sync a folder's list of names and those of all folders below it, the deepest first."""
+    for folder, _, _ in os.walk(root, topdown=False):
+        sync(Path(folder))
+
+
+def sync_tree(root: Path) -> None:
+    """Sync every file below a folder, and the folders."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            sync(Path(folder, name))
+    sync_folders(root)
 
 
 def write_json(file: Path, value: Any) -> None:
     """Write a JSON file atomically. Raises ValueError for NaN and infinity, which JSON cannot represent."""
     write_text(file, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def cut_back(file: Path, keep: Callable[[Any], bool]) -> None:
-    """Truncate a JSON Lines file before the first line that is incomplete or that ``keep`` rejects; atomic."""
-    kept = []
-    for line in file.open(encoding="utf-8") if file.exists() else ():
-        if not line.endswith("\n") or not keep(json.loads(line)):
-            break  # a killed process may have written part of the last line
-        kept.append(line)
-    write_text(file, "".join(kept))
 
 
 def read_json_lines(file: Path) -> list[Any]:

@@ -29,16 +29,11 @@ def add(file):
     shutil.copy(file, file.with_name(f"{file.stem}9{file.suffix}"))
 
 
-def spoil_manifest(file):
-    truncate(next(parent / "manifest.json" for parent in file.parents if (parent / "manifest.json").exists()))
-
-
 DAMAGES = {
     flip: r"{file} was changed \(its checksum differs\)",
     truncate: r"{file} has \d+ bytes instead of \d+",
     remove: r"{file} is missing",
     add: r"{stem}9{suffix} is not in its manifest",
-    spoil_manifest: r"its manifest.json cannot be read",
 }
 KINDS = {
     "answer-logps", "base-model", "data", "examples", "generations", "likelihoods", "policy", "reference",
@@ -48,7 +43,7 @@ KINDS = {
 
 def largest_file(folder):
     """A block of a table, weights, or the only file there is."""
-    own = ("manifest.json", "recipe.json", "config.yaml", "log.txt")
+    own = ("manifest.json", "recipe.json", "config.yaml", "log.txt")  # the first also of a checkpoint
     return max((file for file in folder.rglob("*") if file.is_file() and file.name not in own), key=lambda f: f.stat().st_size)
 
 

@@ -1,28 +1,60 @@
-"""manifest.json: every file of a complete artifact with its size and checksum."""
+"""manifest.json: every file of a complete artifact, or of a checkpoint, with its size and checksum.
+
+A complete artifact's checksums are computed once; after that a command trusts a file whose size, times and inode are those that
+it was checked with, which ``outputs/<task>/.locks/<artifact>.checked`` holds. ``aloll verify`` computes all of them.
+"""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from aloll_cli.files import sha256
+from aloll_cli.files import read_json, sha256, sync, sync_folders, write_json, write_text
 
-NOT_LISTED = ("manifest.json", "log.txt")
+MANIFEST = "manifest.json"
+NOT_LISTED = (MANIFEST, "log.txt")
+RACY = 2.0  # seconds: a file that was written so shortly before it was checked may change again without a sign
+
+Sums = dict[str, dict[str, Any]]  # by relative path: {"bytes": …, "sha256": …}
 
 
 def files_of(directory: Path) -> list[Path]:
-    """Every file that a manifest lists, sorted."""
-    files = (file for file in directory.rglob("*") if file.is_file())
-    return sorted(file for file in files if str(file.relative_to(directory)) not in NOT_LISTED)
+    """Every file that a manifest lists, and every symbolic link, sorted."""
+    found = [file for file in directory.rglob("*") if file.is_symlink() or file.is_file()]
+    return sorted(file for file in found if str(file.relative_to(directory)) not in NOT_LISTED)
 
 
-def write_manifest(directory: Path) -> None:
-    """Write size and checksum of every file; this must be the last file of an artifact."""
-    files = {
-        str(file.relative_to(directory)): {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files_of(directory)
-    }
-    (directory / "manifest.json").write_text(json.dumps({"files": files}, indent=1))
+def sums_of(directory: Path) -> Sums:
+    """Size and checksum of every file in a folder, all of which are on disk when this returns."""
+    found: Sums = {}
+    for file in files_of(directory):
+        found[str(file.relative_to(directory))] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        sync(file)
+    return found
+
+
+def write_manifest(directory: Path, sums: Sums | None = None, **more: Sums) -> None:
+    """Write size and checksum of every file; this must be the last file of a folder. When it is there, all files are on disk.
+
+    Args:
+        directory: the folder.
+        sums: what :func:`sums_of` returned.
+        more: checksums of other files that the folder needs, by the key that they are written under.
+    """
+    files = sums_of(directory) if sums is None else sums
+    sync_folders(directory)
+    write_text(directory / MANIFEST, json.dumps({"files": files} | more, indent=1), durably=True)
+
+
+def remember(directory: Path, sums: Sums) -> None:
+    """Note that the files of an artifact have just been checked, as :func:`damage_of` does."""
+    marks = {name: [*_marks(directory / name), entry["sha256"]] for name, entry in sums.items()}
+    _write_record(_record_of(directory), {name: found for name, found in marks.items() if not _is_racy(found)})
 
 
 @dataclass(frozen=True)
@@ -38,24 +70,100 @@ class Damage:
     stray: Path | None = None
 
 
-def damage_of(directory: Path, contents: bool = True) -> Damage | None:
-    """What is wrong with the files of a complete artifact, or None; without ``contents`` only sizes are checked."""
-    try:
-        listed = {
-            name: (entry["bytes"], entry["sha256"])
-            for name, entry in json.loads((directory / "manifest.json").read_text())["files"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Damage("its manifest.json cannot be read")
+UNFINISHED = Damage("its manifest.json cannot be read")
+
+
+def damage_of(directory: Path, contents: bool = True, trusting: bool = True) -> Damage | None:
+    """What is wrong with the files of a complete artifact first, or None; UNFINISHED without a readable manifest.
+
+    Args:
+        directory: of the artifact.
+        contents: whether to compare checksums; otherwise sizes only.
+        trusting: whether files that were checked before and have not changed since are taken as they are.
+    """
+    return next(damages(directory, contents, trusting), None)
+
+
+def damages(directory: Path, contents: bool = True, trusting: bool = True) -> Iterator[Damage]:
+    """Everything that is wrong with the files of a complete artifact, see :func:`damage_of`."""
+    listed = listed_in(directory)
+    if listed is None:
+        yield UNFINISHED
+        return
+    record = _record_of(directory)
+    before = _read_record(record) if trusting else {}
+    checked: dict[str, list[Any]] = {}
+    is_whole, is_new = True, False
     for name, (size, checksum) in listed.items():
-        file = directory / name
-        if not file.is_file():
-            return Damage(f"{name} is missing")
-        if file.stat().st_size != size:
-            return Damage(f"{name} has {file.stat().st_size} bytes instead of {size}")
-        if contents and sha256(file) != checksum:
-            return Damage(f"{name} was changed (its checksum differs)")
+        now = [*_marks(directory / name), checksum]
+        if contents and now == before.get(name):
+            checked[name] = now
+        elif damage := _damage_of_file(directory, name, size, checksum if contents else None):
+            is_whole = False
+            yield damage
+        elif contents:
+            is_new = True
+            if not _is_racy(now):
+                checked[name] = now
     for file in files_of(directory):
         if str(file.relative_to(directory)) not in listed and not file.name.startswith("."):  # hidden files of the system
-            return Damage(f"{file.relative_to(directory)} is not in its manifest", file)
+            is_whole = False
+            yield Damage(f"{file.relative_to(directory)} is not in its manifest", file)
+    if is_whole and is_new:
+        _write_record(record, checked)
+
+
+def listed_in(directory: Path, key: str = "files") -> dict[str, tuple[int, str]] | None:
+    """Sizes and checksums in a folder's manifest, by relative path; None if it cannot be read."""
+    try:
+        entries = read_json(directory / MANIFEST)[key].items()
+        found = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    is_inside = all(not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts for name in found)
+    return found if is_inside else None
+
+
+def _damage_of_file(directory: Path, name: str, size: int, checksum: str | None) -> Damage | None:
+    file = directory / name
+    if file.is_symlink():
+        return Damage(f"{name} is a symbolic link", file)
+    if not file.is_file():
+        return Damage(f"{name} is missing")
+    if file.stat().st_size != size:
+        return Damage(f"{name} has {file.stat().st_size} bytes instead of {size}")
+    if checksum is not None and sha256(file) != checksum:
+        return Damage(f"{name} was changed (its checksum differs)")
     return None
+
+
+def _marks(file: Path) -> tuple[int, ...]:
+    """What changes when a file is written or replaced: size, times in ns, inode."""
+    try:
+        found = file.lstat()
+    except OSError:
+        return (0, 0, 0, 0)
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def _is_racy(marks: list[Any]) -> bool:
+    return bool(time.time() < max(marks[1:3]) / 1e9 + RACY)
+
+
+def _record_of(directory: Path) -> Path:
+    return directory.parent.parent / ".locks" / f"{directory.parent.name}-{directory.name}.checked"
+
+
+def _read_record(record: Path) -> dict[str, Any]:
+    try:
+        found = read_json(record)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_record(record: Path, checked: dict[str, list[Any]]) -> None:
+    """Write the record, where there is a folder for it and it is not read-only."""
+    if record.parent.is_dir() and not record.parent.is_symlink():
+        with suppress(OSError):
+            write_json(record, checked)

@@ -2,19 +2,17 @@
 
 An artifact is a folder ``outputs/<task>/<kind>/<name>-<fingerprint>/``. The fingerprint is a hash of its recipe, which is known
 before anything runs: its kind and version, its identity, and the recipes of its inputs. It is built in a folder that ends in
-``.partial``, where an interrupted build is resumed. After ``manifest.json``, the last file, was written the folder is renamed.
+``.partial``, where an interrupted build is resumed. After ``manifest.json``, the last file, was written the folder is renamed:
+then everything in it is on disk. A folder without a readable manifest is unfinished, whatever its name.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +20,15 @@ from typing import Any, ClassVar
 
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
-from aloll_cli.files import full_disk, write_text
+from aloll_cli.files import full_disk
 from aloll_cli.runtime.options import Busy, Runtime, Upstream
 from aloll_cli.runtime.terminal import Log
 from aloll_cli.runtime.world import World
 from aloll_cli.schema import fingerprint
 from aloll_cli.stopping import Stopper
+from aloll_cli.store.building import begin, certify, finish, reopen, tidy
 from aloll_cli.store.locks import ArtifactLock, Presence
-from aloll_cli.store.manifest import damage_of, write_manifest
+from aloll_cli.store.manifest import UNFINISHED, damage_of
 from aloll_cli.user_code import plugin_errors
 
 POLL = 0.2  # seconds between two attempts to acquire a lock
@@ -179,7 +178,7 @@ class Store:
         return self.path(artifact)
 
     def is_complete(self, artifact: Artifact) -> bool:
-        """Whether an artifact is there and complete.
+        """Whether an artifact is there and complete; one without a readable manifest is unfinished.
 
         Raises:
             UserError: it is there, but a file is missing, truncated, changed or unexpected.
@@ -188,8 +187,8 @@ class Store:
         if not directory.exists():
             return False
         damage = damage_of(directory)
-        if damage is None:
-            return True
+        if damage in (None, UNFINISHED):
+            return damage is None
         if damage.stray is not None:
             hint = f"Move it elsewhere or remove it: {shlex.join(['rm', str(damage.stray)])}"
         else:
@@ -203,15 +202,15 @@ class Store:
         partial = directory.with_name(directory.name + ".partial")
         start = time.monotonic()
         self.world.wait()
+        if self.world.is_main and directory.exists():
+            self.log.warn(f"{directory} is unfinished: {UNFINISHED.what}")
+            reopen(directory, partial)
+        self.world.wait()
         resuming = artifact.resumes and partial.exists()
         self.world.wait()
         try:
             if self.world.is_main:
-                if not resuming:
-                    shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(parents=True, exist_ok=True)
-                write_text(partial / "recipe.json", json.dumps(artifact.recipe, indent=1, sort_keys=True))
-                write_text(partial / "config.yaml", _yaml(self._config))
+                begin(partial, artifact.recipe, self._config, resuming)
             self.world.wait()
             log = self._log_to(partial / "log.txt")
             log.say(f"{'resuming' if resuming else 'building'}  {artifact.folder}")
@@ -219,16 +218,16 @@ class Store:
                 artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
             self.world.wait()
             if self.world.is_main:
-                write_manifest(partial)
+                sums = certify(partial)
         except Exception as error:
             shown = error if isinstance(error, UserError) else full_disk(error, partial)
             if shown is None:
                 raise
             if self.world.is_main:
-                _tidy(partial)
+                tidy(partial)
             raise shown from None
         if self.world.is_main:
-            os.rename(partial, directory)
+            finish(partial, directory, sums)
         self.world.wait()
         self.log.say(f"built     {artifact.folder} in {time.monotonic() - start:.1f} s")
         self.log.detail(f"          peak memory so far: {_peak_memory():,} MiB")
@@ -267,25 +266,8 @@ def upstream(artifact: Artifact) -> list[Artifact]:
     return list(found.values())
 
 
-def _tidy(partial: Path) -> None:
-    """Clean up after a failed build: keep complete blocks and checkpoints, which can be resumed; or remove everything."""
-    if any(partial.rglob("part-*.parquet")) or any(partial.glob("checkpoints/update-*")):
-        for stale in [*partial.rglob(".*.tmp")]:
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
-        return
-    shutil.rmtree(partial, ignore_errors=True)
-    with suppress(OSError):  # not empty: other artifacts of this kind
-        partial.parent.rmdir()
-
-
 def _peak_memory() -> int:
     """Peak memory of this process so far, in MiB."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
-def _yaml(config: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)

@@ -1,8 +1,8 @@
 """Tables keyed by example id: Parquet in blocks of a fixed number of rows.
 
-Blocks are written atomically, so every existing block is complete. A block is the unit of resuming and of sharing work between
-processes. If rows are computed in another order than that of the table, blocks hold them in the order of computation and a
-column ``place`` with the position of each row in the table.
+Blocks are written atomically, with a checksum in the build's journal; a block that differs from it is computed again. A block
+is the unit of resuming and of sharing work between processes. If rows are computed in another order than that of the table,
+blocks hold them in the order of computation and a column ``place`` with the position of each row in the table.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import full_disk
+from aloll_cli.store.journal import Journal, is_as_noted
 from aloll_cli.user_code import plugin_errors
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ BLOCK = 256  # rows; part of the file format of artifacts
 
 
 def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[int, int], pa.Table], block: int = BLOCK) -> None:
-    """Write a table block by block; blocks of an interrupted run are kept.
+    """Write a table block by block; blocks of an interrupted run are kept if their checksums are right.
 
     Args:
         job: the build; the table becomes the folder ``name`` in its directory.
@@ -46,9 +47,17 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, rows, block)
     mine = [i for i in range(len(starts)) if i % job.world.size == job.world.rank]
-    left = [i for i in mine if not _part(folder, i).exists()]
-    if len(left) < len(mine):
-        job.log.say(f"  {label}: resumed with {len(mine) - len(left)} of {len(mine)} blocks done")
+    journal = Journal(job.directory, job.world.rank)
+    noted = journal.noted()
+    found = {i for i in mine if _part(folder, i).exists()}
+    kept = {i for i in found if is_as_noted(_part(folder, i), noted.get(f"{name}/{_part(folder, i).name}", set()))}
+    left = [i for i in mine if i not in kept]
+    if job.world.is_main:
+        _remove_others(folder, len(starts))
+    if kept:
+        job.log.say(f"  {label}: resumed with {len(kept)} of {len(mine)} blocks done")
+    if found - kept:
+        job.log.warn(f"{label}: {len(found - kept)} unfinished or damaged blocks are computed again")
     error: UserError | None = None
     stopped = False
     done = rows - sum(min(block, rows - starts[i]) for i in left)
@@ -61,12 +70,12 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
                 uncounted = meter.done + stop - starts[i]
                 with plugin_errors():
                     table = compute(starts[i], stop)
-                write_table(_part(folder, i), table)
+                write_table(_part(folder, i), table, journal)
                 meter.advance(uncounted - meter.done)
-        except UserError as found:
-            error = found
-        except Exception as found:
-            error = full_disk(found, job.directory)
+        except UserError as raised:
+            error = raised
+        except Exception as raised:
+            error = full_disk(raised, job.directory)
             if error is None:
                 raise
     job.world.agree(error)
@@ -84,13 +93,22 @@ def _frozen_garbage_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def write_table(file: Path, table: pa.Table) -> None:
-    """Write one Parquet file atomically."""
+def write_table(file: Path, table: pa.Table, journal: Journal) -> None:
+    """Write one Parquet file atomically, and its checksum into a journal."""
     import pyarrow.parquet as pq
 
     temporary = file.with_name(f".{file.name}.tmp")
     pq.write_table(table, temporary, compression="zstd")
+    journal.note_file(temporary, file)
     os.replace(temporary, file)
+
+
+def _remove_others(folder: Path, count: int) -> None:
+    """Remove blocks beyond the last one, which this table never had."""
+    names = {_part(folder, i).name for i in range(count)}
+    for part in _parts(folder):
+        if part.name not in names:
+            part.unlink()
 
 
 def read_blocks(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:

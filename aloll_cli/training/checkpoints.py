@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.files import read_json, write_json
+from aloll_cli.files import read_json, sync, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -17,8 +18,8 @@ def folders(root: Path) -> dict[int, Path]:
     return {int(path.name.removeprefix("update-")): path for path in sorted(root.glob("update-*")) if path.is_dir()}
 
 
-def write_folder(root: Path, update: int, write: Any) -> Path:
-    """Create ``update-<step>`` atomically; ``write(folder)`` writes its files."""
+def write_folder(root: Path, update: int, write: Callable[[Path], object]) -> None:
+    """Create ``update-<step>`` atomically; ``write(folder)`` writes its files, and syncs them."""
     final, temporary = root / f"update-{update:07d}", root / f".update-{update:07d}.tmp"
     for stale in (temporary, final):
         if stale.exists():
@@ -26,7 +27,7 @@ def write_folder(root: Path, update: int, write: Any) -> Path:
     temporary.mkdir(parents=True)
     write(temporary)
     temporary.rename(final)
-    return final
+    sync(root)
 
 
 def keep_folders(root: Path, updates: set[int]) -> None:

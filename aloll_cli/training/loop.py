@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,14 +14,14 @@ import torch
 from accelerate import Accelerator
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import cut_back, read_json_lines
 from aloll_cli.models.base import Dtype, Model
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import save_policy
 from aloll_cli.training.batches import batch_logps, padded, token_batch
-from aloll_cli.training.checkpoints import folders, keep_folders, load_state, save_state, write_folder
+from aloll_cli.training.checkpoints import load_state, save_state
 from aloll_cli.training.contracts import checked_loss, checked_metrics
-from aloll_cli.training.selection import conclusion, selected_step
+from aloll_cli.training.progress import EVALUATIONS, METRICS, Progress
+from aloll_cli.training.selection import conclusion
 from aloll_cli.training.sources import Source, packed, same_texts
 from aloll_cli.variants.base import Batch, Reduction, Variant
 
@@ -72,6 +70,7 @@ class Trainer:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         optimizer = self.optimizer_options.build(self.module.parameters())
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
+        self.progress = Progress(self.job.directory, self.job.runtime.keep_checkpoints, self.select_best, self.job.log)
         done = self._resume()
         with self.job.log.progress(f"train {self.label}", self.updates, done) as meter:
             if done == 0:
@@ -79,7 +78,7 @@ class Trainer:
                 self._evaluate(0)
             for update in range(done, self.updates):
                 figures = self._update(update)
-                self._record("metrics.jsonl", figures)
+                self._record(METRICS, figures)
                 done = update + 1
                 evaluated = done % self.eval_every == 0 or done == self.updates
                 score = self._evaluate(done) if evaluated else {}
@@ -209,60 +208,40 @@ class Trainer:
             record = {"update": update, **self.evaluator.evaluate(self.module, self.seed, self.job.world)}
         if not self.job.world.is_main:
             return {}
-        records = [*self._evaluations(), record]
-        self._record("evaluations.jsonl", record)
+        self._record(EVALUATIONS, record)
         score = f"validation {self.evaluator.label} {record['score']:.4f}"
         self.job.log.say(f"  step {update:5d}  {score}  {self.evaluator.describe(record)}".rstrip())
-        if warning := self.evaluator.collapse(records[0], record):
+        if warning := self.evaluator.collapse(self.progress.evaluations()[0], record):
             self.job.log.warn(f"step {update}: {warning}")
-        if update and selected_step(records, self.select_best) == update:
-            write_folder(self._candidates, update, self._save_policy)
+        self.progress.save_candidate(update, self._save_policy)
         return {self.evaluator.label: record["score"]}
 
     def _checkpoint(self, update: int) -> None:
         self.job.world.wait()
         if self.job.world.is_main:
-            write_folder(self._checkpoints, update, self._save_state)
-            self._prune()
+            self.progress.save_checkpoint(update, self._save_state)
         self.job.world.wait()
 
     def _save_state(self, folder: Path) -> None:
         save_state(folder, self.module, self.optimizer.optimizer)
         self.source.save(folder)
 
-    def _prune(self) -> None:
-        """Keep the last checkpoints, and the candidate for ``policy/`` that resuming from each of them needs."""
-        kept = sorted(folders(self._checkpoints))[-self.job.runtime.keep_checkpoints :]
-        keep_folders(self._checkpoints, set(kept))
-        past = [[record for record in self._evaluations() if record["update"] <= k] for k in kept]
-        keep_folders(self._candidates, {selected_step(records, self.select_best) for records in past if records[-1]["update"]})
-
     def _resume(self) -> int:
-        """Load the last checkpoint and truncate the records to it; returns the number of steps done."""
-        found = folders(self._checkpoints)
-        done = max(found, default=0)
+        """Load the last checkpoint that is whole and go back to it; returns the number of steps done."""
+        done = int(self.job.world.gather(self.progress.last_whole() if self.job.world.is_main else 0)[0])
         if self.job.world.is_main:
-            for name in ("metrics.jsonl", "evaluations.jsonl"):
-                cut_back(self.job.directory / name, lambda record: bool(done) and record["update"] <= done)
-            for root in (self._checkpoints, self._candidates):
-                root.mkdir(exist_ok=True)
-                keep_folders(root, {update for update in folders(root) if update <= done})
+            self.progress.go_back_to(done, self.updates)
         self.job.world.wait()
         if done:
-            load_state(found[done], self.module, self.optimizer.optimizer)
-            self.source.load(found[done])
+            checkpoint = self.progress.checkpoint(done)
+            load_state(checkpoint, self.module, self.optimizer.optimizer)
+            self.source.load(checkpoint)
             self.job.log.say(f"  resumed after step {done} of {self.updates}")
         return done
 
     def _finish(self) -> None:
-        """Rename the selected candidate to ``policy/``; may be repeated after a kill."""
-        records, policy = self._evaluations(), self.job.directory / "policy"
-        best = selected_step(records, self.select_best)
-        if not policy.exists():
-            self._prune()
-            folders(self._candidates)[best].rename(policy)
-        shutil.rmtree(self._candidates)
-        line, warning = conclusion(records, self.select_best, self.updates, self.evaluator.label)
+        self.progress.finish()
+        line, warning = conclusion(self.progress.evaluations(), self.select_best, self.updates, self.evaluator.label)
         self.job.log.say(f"  {line}")
         if warning:
             self.job.log.warn(warning)
@@ -272,21 +251,9 @@ class Trainer:
 
     def _record(self, name: str, record: dict[str, Any]) -> None:
         if self.job.world.is_main:
-            with (self.job.directory / name).open("a") as stream:
-                stream.write(json.dumps(record) + "\n")
+            self.progress.record(name, record)
             figures = {key: value for key, value in record.items() if isinstance(value, int | float)}
             self.send(record["update"], {f"{name.removesuffix('.jsonl')}/{key}": value for key, value in figures.items()})
-
-    def _evaluations(self) -> list[dict[str, Any]]:
-        return read_json_lines(self.job.directory / "evaluations.jsonl")
-
-    @property
-    def _checkpoints(self) -> Path:
-        return self.job.directory / "checkpoints"
-
-    @property
-    def _candidates(self) -> Path:
-        return self.job.directory / "candidates"
 
 
 def updates_for(updates: int | None, epochs: float | None, kept_units: int, batch_size: int) -> int:

@@ -1,0 +1,166 @@
+"""What a training run keeps while it goes on: records, checkpoints, candidates for the policy.
+
+A checkpoint's manifest.json lists its own files, and what the run needs beside them: the records so far, and the candidate that
+is the best until then. All of it is on disk before the checkpoint has its name. A checkpoint of which any file is damaged is
+passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.files import open_to_append, read_json_lines, sha256, sync, sync_folders
+from aloll_cli.store.journal import Journal
+from aloll_cli.store.manifest import Sums, damage_of, files_of, listed_in, sums_of, write_manifest
+from aloll_cli.training.checkpoints import folders, keep_folders, write_folder
+from aloll_cli.training.selection import selected_step
+
+if TYPE_CHECKING:
+    from aloll_cli.runtime.terminal import Log
+
+METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
+CANDIDATES, POLICY = "candidates", "policy"
+
+Write = Callable[[Path], object]  # writes files into a folder
+
+
+@dataclass
+class Progress:
+    """The files of one run. The main process alone writes and removes them.
+
+    Attributes:
+        directory: of the build.
+        keep: number of latest checkpoints to keep.
+        select_best: whether the policy is the best checkpoint, or the last.
+        log: where damage is said.
+    """
+
+    directory: Path
+    keep: int
+    select_best: bool
+    log: Log
+    _candidate: Sums = field(default_factory=dict)  # checksums of the candidate that is the best so far
+
+    def record(self, name: str, record: dict[str, Any]) -> None:
+        """Append to one of the records."""
+        with open_to_append(self.directory / name) as stream:
+            stream.write(json.dumps(record) + "\n")
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The records of all evaluations so far."""
+        return read_json_lines(self.directory / EVALUATIONS)
+
+    def checkpoint(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
+        return folders(self._checkpoints)[step]
+
+    def save_candidate(self, step: int, write: Write) -> None:
+        """Save the policy of a step, if it is the one to select so far."""
+        if step and selected_step(self.evaluations(), self.select_best) == step:
+            write_folder(self._candidates, step, partial(self._write_candidate, step, write))
+
+    def save_checkpoint(self, step: int, write: Write) -> None:
+        """Save the state of a step, and remove what resuming from it does not need."""
+        write_folder(self._checkpoints, step, partial(self._write_checkpoint, write))
+        self._prune()
+
+    def last_whole(self) -> int:
+        """The step of the last checkpoint that is whole, with all that belongs to it; 0 if there is none."""
+        found = folders(self._checkpoints)
+        for step in sorted(found, reverse=True):
+            damage = self._damage_of(found[step])
+            if damage is None:
+                return step
+            self.log.warn(f"the checkpoint of step {step} is passed over: {damage}")
+        if found:
+            self.log.warn("no checkpoint is whole: training starts again")
+        return 0
+
+    def go_back_to(self, step: int, steps: int) -> None:
+        """Remove what was written after a step of a run of so many ``steps``; everything for step 0."""
+        beside = (listed_in(self.checkpoint(step), "beside") if step else None) or {}
+        for name in (METRICS, EVALUATIONS):
+            if name in beside:
+                os.truncate(self.directory / name, beside.pop(name)[0])
+            else:
+                (self.directory / name).unlink(missing_ok=True)
+        self._candidate = {name: {"bytes": size, "sha256": checksum} for name, (size, checksum) in beside.items()}
+        if step < steps and self._policy.exists():
+            shutil.rmtree(self._policy)
+        for root in (self._checkpoints, self._candidates):
+            root.mkdir(exist_ok=True)
+            keep_folders(root, {there for there in folders(root) if there <= step})
+
+    def finish(self) -> None:
+        """Rename the selected candidate to ``policy/``; may be repeated after a kill."""
+        if not self._policy.exists():
+            self._prune()
+            folders(self._candidates)[selected_step(self.evaluations(), self.select_best)].rename(self._policy)
+        Journal(self.directory, 0).note({f"{POLICY}/{_within(name)}": entry for name, entry in self._candidate.items()})
+        shutil.rmtree(self._candidates)
+
+    def _write_candidate(self, step: int, write: Write, folder: Path) -> None:
+        write(folder)
+        self._candidate = {f"{CANDIDATES}/update-{step:07d}/{name}": entry for name, entry in sums_of(folder).items()}
+        sync_folders(folder)
+
+    def _write_checkpoint(self, write: Write, folder: Path) -> None:
+        write(folder)
+        beside: Sums = {}
+        for file in (self.directory / METRICS, self.directory / EVALUATIONS):
+            sync(file)
+            beside[file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        write_manifest(folder, beside=beside | self._candidate)
+
+    def _damage_of(self, checkpoint: Path) -> str | None:
+        """What is wrong with a checkpoint, or with what it needs beside it."""
+        if damage := damage_of(checkpoint, trusting=False):
+            return damage.what
+        beside = listed_in(checkpoint, "beside")
+        if beside is None:
+            return "its manifest.json cannot be read"
+        candidate = {name: entry for name, entry in beside.items() if name.startswith(CANDIDATES)}
+        folder = self.directory / ("/".join(next(iter(candidate)).split("/")[:2]) if candidate else POLICY)
+        if self._policy.exists():  # the candidate was selected in the end
+            folder = self._policy
+        for name, (size, checksum) in beside.items():
+            file = folder / _within(name) if name in candidate else self.directory / name
+            if file.is_symlink() or not file.is_file():
+                return f"{file.relative_to(self.directory)} is missing"
+            length = None if name in candidate else size  # what was appended to a record later does not belong to it
+            if file.stat().st_size < size or sha256(file, length) != checksum:
+                return f"{file.relative_to(self.directory)} was changed (its checksum differs)"
+        there = [str(file.relative_to(folder)) for file in files_of(folder)] if folder.exists() else []
+        stray = next((name for name in there if name not in map(_within, candidate)), None)
+        return None if stray is None else f"{folder.name}/{stray} was not written by training"
+
+    def _prune(self) -> None:
+        """Keep the last checkpoints, and the candidate for ``policy/`` that resuming from each of them needs."""
+        kept = sorted(folders(self._checkpoints))[-self.keep :]
+        keep_folders(self._checkpoints, set(kept))
+        past = [[record for record in self.evaluations() if record["update"] <= step] for step in kept]
+        keep_folders(self._candidates, {selected_step(records, self.select_best) for records in past if records[-1]["update"]})
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.directory / "checkpoints"
+
+    @property
+    def _candidates(self) -> Path:
+        return self.directory / CANDIDATES
+
+    @property
+    def _policy(self) -> Path:
+        return self.directory / POLICY
+
+
+def _within(name: str) -> str:
+    """The path of a candidate's file in its folder: without ``candidates/update-…/``."""
+    return name.split("/", 2)[2]
