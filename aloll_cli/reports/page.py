@@ -16,7 +16,9 @@ from aloll_cli.comparison.runs import Run
 from aloll_cli.files import write_json, write_text
 from aloll_cli.reports.comparison_columns import as_plain, caveats, columns, costs
 from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions, too_few
-from aloll_cli.reports.text import counted, ending, number, visible
+from aloll_cli.reports.text import counted, ending, number
+from aloll_cli.store.marker import refuse_links
+from aloll_cli.visible import visible
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -75,7 +77,8 @@ def write_page(found: Comparison, page: Path) -> None:
     """Write the page about one or more runs atomically; for several runs, also their comparison as JSON, ``page.json``."""
     text = render(found)
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_text(page, text)
+    refuse_links(page.parent.parent, page.parent)
+    write_text(page, text, durably=True)
     if not found.is_single:
         write_json(page.with_suffix(".json"), as_plain(found))
 

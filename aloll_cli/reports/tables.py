@@ -14,8 +14,9 @@ from aloll_cli.artifacts.as_seen import shared_told
 from aloll_cli.comparison.grouping import Method, option_of, shown
 from aloll_cli.reports.comparison_columns import Column, caveats, columns
 from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions, words_sentence
-from aloll_cli.reports.text import counted, ending, interval, number, visible
+from aloll_cli.reports.text import counted, ending, interval, number
 from aloll_cli.runtime.terminal import results
+from aloll_cli.visible import visible
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray

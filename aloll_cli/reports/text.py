@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
-
-# characters that move a terminal's cursor, reorder text or cannot be encoded: C0 and C1 except the newline, line separators,
-# bidirectional overrides, lone surrogates
-HIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def number(value: float, sign: str = "", like: float | None = None) -> str:
@@ -37,12 +32,6 @@ def interval(figure: dict[str, Any], sign: str = "") -> str:
         return number(mean, sign)
     lo, hi = figure["ci95"]
     return f"{number(mean, sign)} [{number(lo, like=mean)}, {number(hi, like=mean)}]"
-
-
-def visible(text: str, limit: int | None = None) -> str:
-    """Model output with control characters escaped, cut after ``limit`` characters."""
-    cut = text if limit is None or len(text) <= limit else text[:limit].rstrip() + " ..."
-    return HIDDEN.sub(lambda found: found.group().encode("unicode_escape").decode(), cut)
 
 
 def ending(prompt: str, limit: int) -> str:

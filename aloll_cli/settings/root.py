@@ -57,6 +57,7 @@ class Settings(Runtime):
     to: str | None = field(metadata=OPERATIONAL)
     merge: bool = field(metadata=OPERATIONAL)
     ask: bool = field(metadata=OPERATIONAL)
+    repair: bool = field(metadata=OPERATIONAL)
     format: Format = field(metadata=OPERATIONAL)
     output_dir: str = field(metadata=OPERATIONAL)
     plugins: list[str] = field(metadata=OPERATIONAL)  # the code of their entries is part of every recipe that uses it

@@ -94,6 +94,7 @@ BESIDE = {
     ),
     "ls": Stage("list the artifacts under the output folder: state, size, age, and what uses them"),
     "clean": Stage("remove unreferenced artifacts, after listing them and asking", options=("ask",)),
+    "verify": Stage("check every checksum under the output folder, and name all that is damaged", options=("repair",)),
     "export": Stage(
         "write the policy to a folder for from_pretrained, with a model card",
         options=("to", "merge", "policy"),

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from aloll_cli.errors import UserError
 from aloll_cli.runtime.terminal import notes, results
 from aloll_cli.settings.root import Settings
-from aloll_cli.stopping import Stopper
-from aloll_cli.store.inventory import Entry, entries, size, table, unused
-from aloll_cli.store.locks import alone_in
+from aloll_cli.store.inventory import State, entries, size, strangers, table, unused
+from aloll_cli.store.marker import MARK, is_marked
+from aloll_cli.store.removal import removed
 from aloll_cli.store.store import Store
+from aloll_cli.visible import one_line
+
+LISTED = 20  # at most, of what is not ours
 
 
 def run(settings: Settings, store: Store) -> None:
     """List the unreferenced artifacts, ask (unless ``ask=false``) and remove them.
 
-    Policies and evaluations are kept, also interrupted ones, with every artifact that they were built from.
+    Policies and evaluations are kept, also interrupted ones, with every artifact that they were built from. So is what this
+    program did not write, which is listed: whatever is behind a symbolic link, has no recipe that its name is the fingerprint of,
+    or lies in a folder without our mark.
 
     Raises:
         UserError: another command is using the folder of one of the tasks.
@@ -28,6 +30,7 @@ def run(settings: Settings, store: Store) -> None:
         return
     output_dir = Path(settings.output_dir).expanduser()
     found = entries(output_dir)
+    _list_others(store, [*(e.path for e in found if e.state is State.foreign), *strangers(output_dir, found)])
     doomed = unused(found)
     for line in table(doomed, found):
         results.print(line, markup=False)
@@ -36,13 +39,25 @@ def run(settings: Settings, store: Store) -> None:
     if not doomed:
         store.log.say("no unreferenced artifacts: each one is a policy or an evaluation, or one was built from it")
         return
+    if not is_marked(output_dir):
+        store.log.say(f"{output_dir} has no {MARK}, which marks a folder that aloll may remove things from; nothing was removed.")
+        store.log.say("Any command that builds or uses an artifact there, such as aloll train, marks it.")
+        return
     total = size(sum(entry.bytes for entry in doomed))
     if settings.ask and not _agreed(f"Remove {len(doomed)} unreferenced artifacts ({total})? [y/N] "):
         said = f"{len(doomed)} unreferenced artifacts ({total}); nothing was removed"
         store.log.say(f"{said}. To remove without asking: {store.command.but('clean', 'ask')} ask=false")
         return
-    for entry in _removed(doomed, output_dir, store.stopper):
+    # another command may have run in the meantime
+    for entry in removed(doomed, lambda: {one.path for one in unused(entries(output_dir))}, store.stopper):
         store.log.say(f"removed {entry.path}: {size(entry.bytes)}")
+
+
+def _list_others(store: Store, others: list[Path]) -> None:
+    for path in sorted(others)[:LISTED]:
+        store.log.say(f"not ours, kept: {one_line(str(path))}")
+    if len(others) > LISTED:
+        store.log.say(f"not ours, kept: {len(others) - LISTED} more")
 
 
 def _agreed(question: str) -> bool:
@@ -52,28 +67,8 @@ def _agreed(question: str) -> bool:
         return False
 
 
-def _removed(doomed: list[Entry], output_dir: Path, stopper: Stopper) -> Iterator[Entry]:
-    """Remove artifacts one by one; yields each after its removal."""
-    for root in dict.fromkeys(entry.root for entry in doomed):
-        with alone_in(root):
-            for left_by_a_kill in root.glob("*/.*.removed"):
-                shutil.rmtree(left_by_a_kill)
-            still = {entry.path for entry in unused(entries(output_dir))}  # another command may have run in the meantime
-            for entry in (entry for entry in doomed if entry.root == root and entry.path in still):
-                stopper.check()
-                lock = entry.lock()
-                if not lock.try_acquire():
-                    raise UserError(f"{entry.path} is being built by {lock.holder()}.", "Wait for it, and repeat the command.")
-                try:
-                    # the rename is atomic: if this is killed, no other command sees a half-removed artifact
-                    shutil.rmtree(entry.path.rename(entry.path.with_name(f".{entry.path.name}.removed")))
-                finally:
-                    lock.release()
-                yield entry
-
-
 def _empty_folders(root: Path) -> list[Path]:
     """The folders under ``root``, deepest first, if sweeps left no file in any of them; else none."""
-    if not root.is_dir() or any(file.is_file() for file in root.rglob("*")):
+    if not root.is_dir() or root.is_symlink() or any(not file.is_dir() or file.is_symlink() for file in root.rglob("*")):
         return []
     return [*sorted((folder for folder in root.rglob("*") if folder.is_dir()), reverse=True), root]

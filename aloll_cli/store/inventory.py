@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import time
@@ -10,16 +11,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import read_json
+from aloll_cli.foreign import LARGEST, Unreadable, read_bytes, recipe_of
 from aloll_cli.schema import fingerprint
+from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import ArtifactLock
-from aloll_cli.store.manifest import damage_of
+from aloll_cli.store.manifest import UNFINISHED, damage_of
+from aloll_cli.store.marker import MARK, TAG
+from aloll_cli.visible import one_line
 
-FOLDER = re.compile(r"(?P<name>.+)-(?P<fingerprint>[0-9a-f]{12})(?P<partial>\.partial)?")
+FOLDER = re.compile(r"(?P<name>.+)-(?P<fingerprint>[0-9a-f]{12})(?P<partial>\.partial)?", re.DOTALL)
+REMOVED = re.compile(rf"\.{FOLDER.pattern}\.removed", re.DOTALL)
+TRACKING = ".tracking"  # the folder of experiment trackers
 RESULTS = ("policy", "metrics")  # kinds that users want to keep; the others are intermediate results
+BEGINNING = b'{\n "identity": '  # of a recipe that was written by this program
 
 
 class State(Enum):
@@ -29,6 +37,7 @@ class State(Enum):
     interrupted = "interrupted"
     busy = "in progress"
     damaged = "damaged"
+    foreign = "not ours"
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Entry:
         kind: policy, values, …
         name: the folder's name, which ends with the fingerprint.
         fingerprint: hash of its recipe.
-        state: complete, interrupted, in progress or damaged.
+        state: complete, interrupted, in progress, damaged, or not ours: without a recipe of this program, or behind a link.
         bytes: total size of its files.
         age: seconds since a file was last written.
         inputs: fingerprints of its direct inputs; None if its recipe cannot be read.
@@ -63,17 +72,55 @@ class Entry:
 
 
 def entries(output_dir: Path) -> list[Entry]:
-    """Every artifact under ``output_dir/<task>/<kind>/``, by task, kind and name; other files are ignored.
+    """Every folder under ``output_dir/<task>/<kind>/`` with the name of an artifact, by task, kind and name.
 
-    Artifacts that another process renames or removes meanwhile are left out.
+    Symbolic links are not followed. Artifacts that another process renames or removes meanwhile are left out.
     """
     found = []
-    for root in sorted(output_dir.glob("*")):
-        for path in sorted(root.glob("*/*")):
-            if path.is_dir() and (match := FOLDER.fullmatch(path.name)):
-                with suppress(FileNotFoundError):
-                    found.append(_entry(root, path, match))
+    for root in _folders(output_dir):
+        for kind in _folders(root):
+            for path in sorted(kind.iterdir()):
+                if path.is_dir() and (match := FOLDER.fullmatch(path.name)):
+                    with suppress(FileNotFoundError):
+                        found.append(_entry(root, path, match))
     return found
+
+
+def strangers(output_dir: Path, found: list[Entry]) -> Iterator[Path]:
+    """What lies in an output folder and is not of this program; of a folder of strangers only itself."""
+    ours = {place for entry in found if entry.state is not State.foreign for place in (entry.path, *entry.path.parents)}
+    for root in _listed(output_dir):
+        if root.name in (MARK, TAG, ".gitkeep", ".sweeps", TRACKING):
+            continue
+        if root not in ours:
+            yield from [] if _holds_only_locks(root) else [root]
+            continue
+        for kind in _listed(root):
+            if kind in ours:
+                yield from (path for path in _listed(kind) if path not in ours and not REMOVED.fullmatch(path.name))
+            elif kind.name not in (LOCKS, "report") or kind.is_symlink():
+                yield kind
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # gone, or not ours to read
+        return []
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in _listed(folder) if path.is_dir() and not path.is_symlink()]
+
+
+def _holds_only_locks(root: Path) -> bool:
+    """Whether a command has used the folder of a task without building anything, or ``clean`` removed all of it."""
+    is_folder = root.is_dir() and not root.is_symlink()
+    return is_folder and all(path.name in (LOCKS, "report") or _is_empty(path) for path in _listed(root))
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
 def users(found: list[Entry]) -> dict[str, list[Entry]]:
@@ -86,12 +133,15 @@ def users(found: list[Entry]) -> dict[str, list[Entry]]:
 
 
 def unused(found: list[Entry]) -> list[Entry]:
-    """Unreferenced artifacts: neither policies nor evaluations nor in progress, nor inputs of such, directly or not.
+    """Unreferenced artifacts of ours: neither policies nor evaluations nor in progress, nor inputs of such, directly or not.
+
+    Artifacts whose own recipe cannot be read are never among them.
 
     Raises:
         UserError: the recipe of a referenced artifact cannot be read, so that its inputs are unknown.
     """
     by_fingerprint = {entry.fingerprint: entry for entry in found}
+    found = [entry for entry in found if entry.inputs is not None or is_torn(entry)]
     left = [entry for entry in found if entry.kind in RESULTS or entry.state is State.busy]
     used: set[str] = set()
     while left:
@@ -101,39 +151,68 @@ def unused(found: list[Entry]) -> list[Entry]:
             raise UserError(f"{entry.path} has no readable recipe.json, so its inputs are unknown.", hint)
         used.add(entry.fingerprint)
         left += [by_fingerprint[name] for name in entry.inputs - used if name in by_fingerprint]
-    return [entry for entry in found if entry.fingerprint not in used]
+    return [entry for entry in found if entry.fingerprint not in used and entry.inputs is not None]
 
 
 def _entry(root: Path, path: Path, found: re.Match[str]) -> Entry:
-    files = [file.stat() for file in path.rglob("*") if file.is_file()]
-    kind, name = path.parent.name, f"{found['name']}-{found['fingerprint']}"
-    recipe = _recipe(path / "recipe.json", found["fingerprint"])
+    digits = found["fingerprint"]
+    recipe = None if path.is_symlink() else _recipe(path / "recipe.json", digits)
+    files = [] if path.is_symlink() else [status for status in map(_status, path.rglob("*")) if status]
+    files = [status for status in files if S_ISREG(status.st_mode)]
+    kind, name = path.parent.name, f"{found['name']}-{digits}"
     return Entry(
         root=root,
         path=path,
         kind=kind,
         name=name,
-        fingerprint=found["fingerprint"],
+        fingerprint=digits,
         state=_state(root, path, f"{kind}/{name}", recipe is None),
         bytes=sum(status.st_size for status in files),
-        age=max(0.0, time.time() - max((status.st_mtime for status in files), default=path.stat().st_mtime)),
+        age=max(0.0, time.time() - max((status.st_mtime for status in files), default=path.lstat().st_mtime)),
         inputs=None if recipe is None else frozenset(fingerprint(needed) for needed in recipe["inputs"].values()),
     )
+
+
+def _status(file: Path) -> os.stat_result | None:
+    try:
+        return file.lstat()
+    except OSError:
+        return None
+
+
+def has_own_recipe(folder: Path, digits: str) -> bool:
+    """Whether a folder has a readable recipe that its name ends with the fingerprint of."""
+    return _recipe(folder / "recipe.json", digits) is not None
+
+
+def is_torn(entry: Entry) -> bool:
+    """Whether an artifact is ours, although its recipe cannot be read: what a power cut or a flipped bit leaves."""
+    file = entry.path / "recipe.json"
+    try:
+        content = b"" if file.is_symlink() else read_bytes(file, LARGEST)
+    except (OSError, Unreadable):
+        return False
+    return not file.is_symlink() and (not content.strip(b"\0") or content.startswith(BEGINNING))
 
 
 def _recipe(file: Path, digits: str) -> dict[str, Any] | None:
     """An artifact's recipe, or None if it is incomplete, altered or missing."""
     try:
-        recipe: dict[str, Any] = read_json(file)
-    except (OSError, ValueError):
+        recipe = None if file.is_symlink() else recipe_of(file)
+    except (OSError, Unreadable):
         return None
     return recipe if fingerprint(recipe) == digits else None
 
 
 def _state(root: Path, path: Path, folder: str, recipe_is_lost: bool) -> State:
+    if path.is_symlink() or (recipe_is_lost and not (path / "recipe.json").is_file()):
+        return State.foreign
     if path.suffix == ".partial":
         return State.busy if ArtifactLock(root, folder).is_held() else State.interrupted
-    return State.damaged if recipe_is_lost or damage_of(path, contents=False) else State.complete
+    damage = damage_of(path, contents=False)
+    if damage is UNFINISHED and not recipe_is_lost:
+        return State.interrupted
+    return State.damaged if recipe_is_lost or damage else State.complete
 
 
 def size(count: int) -> str:
@@ -157,15 +236,18 @@ def table(found: list[Entry], everything: list[Entry]) -> Iterator[str]:
     """Lines of text: one per task and one per artifact; ``everything`` is where their users are looked up."""
     using = users(everything)
     rows = [
-        (entry.kind, entry.name, entry.state.value, size(entry.bytes), age(entry.age), _counted(using[entry.fingerprint]))
+        (
+            one_line(entry.kind), one_line(entry.name), entry.state.value, size(entry.bytes), age(entry.age),
+            _counted(using[entry.fingerprint]),
+        )
         for entry in found
-    ]
+    ]  # fmt: skip
     headings = ("artifact", "name", "state", "size", "age", "used by")
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     for root in dict.fromkeys(entry.root for entry in found):
         mine = [row for entry, row in zip(found, rows, strict=True) if entry.root == root]
         total = sum(entry.bytes for entry in found if entry.root == root)
-        yield f"{root}: {len(mine)} artifacts, {size(total)}"
+        yield f"{one_line(str(root))}: {len(mine)} artifacts, {size(total)}"
         yield from (_row(row, widths) for row in [headings, *mine])
         yield ""
 
@@ -179,5 +261,5 @@ def _row(cells: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _counted(using: list[Entry]) -> str:
-    kinds = [entry.kind for entry in using]
+    kinds = [one_line(entry.kind) for entry in using]
     return ", ".join(kind if kinds.count(kind) == 1 else f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "-"

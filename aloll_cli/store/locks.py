@@ -51,6 +51,8 @@ class ArtifactLock:
                 return False
         except Timeout:
             return True
+        except OSError:  # a link in its place, or a file system without locks
+            return False
 
     def holder(self) -> str:
         """The process that holds the lock, if it is known."""

@@ -27,8 +27,10 @@ from aloll_cli.runtime.world import World
 from aloll_cli.schema import fingerprint
 from aloll_cli.stopping import Stopper
 from aloll_cli.store.building import begin, certify, finish, reopen, tidy
+from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import UNFINISHED, damage_of
+from aloll_cli.store.marker import mark, refuse_links
 from aloll_cli.user_code import plugin_errors
 
 POLL = 0.2  # seconds between two attempts to acquire a lock
@@ -134,7 +136,7 @@ class Store:
         self._config = config
         self.log = self._log_to(None)
         self._verified: set[str] = set()
-        self._presence: Presence | None = None  # prevents aloll clean from removing inputs
+        self._is_open = False
 
     def path(self, artifact: Artifact) -> Path:
         """Where an artifact is, or will be."""
@@ -153,8 +155,9 @@ class Store:
         """
         if artifact.fingerprint in self._verified:
             return self.path(artifact)
-        if self.world.is_main and self._presence is None:
-            self._presence = Presence(self.root)
+        if not self._is_open:
+            self._is_open = True
+            self.world.on_main(self._open)
         if not self.world.decide(lambda: self.is_complete(artifact)):
             if self.runtime.upstream is Upstream.require and not wanted:
                 raise UserError(
@@ -176,6 +179,12 @@ class Store:
         self.log.say(f"cached    {artifact.folder}")
         self._verified.add(artifact.fingerprint)
         return self.path(artifact)
+
+    def _open(self) -> None:
+        """Mark the output folder, and keep ``aloll clean`` from removing inputs while this process lives."""
+        refuse_links(self.root, within=self.root / LOCKS)
+        mark(self.root.parent)
+        self._presence = Presence(self.root)
 
     def is_complete(self, artifact: Artifact) -> bool:
         """Whether an artifact is there and complete; one without a readable manifest is unfinished.
@@ -201,7 +210,7 @@ class Store:
         directory = self.path(artifact)
         partial = directory.with_name(directory.name + ".partial")
         start = time.monotonic()
-        self.world.wait()
+        self.world.on_main(lambda: refuse_links(self.root, directory.parent, within=partial))
         if self.world.is_main and directory.exists():
             self.log.warn(f"{directory} is unfinished: {UNFINISHED.what}")
             reopen(directory, partial)

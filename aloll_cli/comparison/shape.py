@@ -1,0 +1,158 @@
+"""The shape of an evaluated run's files, checked when they are read: a folder may come from somebody else, or be damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from aloll_cli.errors import UserError
+from aloll_cli.foreign import (
+    Unreadable,
+    anything,
+    dict_of,
+    integer,
+    json_lines_of,
+    json_of,
+    list_of,
+    name,
+    number,
+    optional,
+    read_bytes,
+    record,
+    text,
+    yaml_of,
+)
+
+LARGEST_CONFIG = 1_000_000  # bytes
+
+
+def _bounds(value: Any, where: str) -> None:
+    list_of(number)(value, where)
+    if len(value) != 2:
+        raise Unreadable(f"{where} has {len(value)} numbers instead of 2")
+
+
+MEAN = record({"mean": number, "ci95": optional(_bounds)})
+
+
+def _figure(value: Any, where: str) -> None:
+    """A number, a mean with its interval, several of them by name, or null."""
+    if isinstance(value, dict):
+        (MEAN if "mean" in value else dict_of(MEAN))(value, where)
+    else:
+        optional(number)(value, where)
+
+
+SIDE = record({"length": MEAN, "different": number, "distinct_1_matched": number}, {"components": dict_of(MEAN)}, others=_figure)
+REWARDS = record({}, others=_figure)  # of one side, in a subset
+GAINS = {"gain": optional(MEAN), "held_out_gain": optional(MEAN)}
+AT_EQUAL_LENGTH = record({"mean": number, "ci95": optional(_bounds), "length_difference": number, "slope": number})
+LOGGED = record({"perplexity": MEAN, "nats_per_token": MEAN})
+LIKELIHOODS = record({"policy": number, "reference": number, "gain": MEAN})
+SKILL = record({"held_out_rows": integer}, others=optional(number))
+
+METRICS = record(
+    {
+        "task": name, "variant": name, "seed": optional(integer), "split": name, "reward": text, "test_reward": optional(text),
+        "n": integer, "words": record({"tokenizer": text, "unit": text, "option": text, "letters": dict_of(number)}),
+        "policy": SIDE, "reference": SIDE, "proxy_skill": optional(dict_of(SKILL)), **GAINS,
+    },
+    {
+        "samples": integer, "references": text, "gain_why": text, "held_out_gain_why": text, "rouge_why": text,
+        "rouge_unread": number, "by": optional(dict_of(record({"n": integer, "policy": REWARDS, "reference": REWARDS, **GAINS}))),
+        "component_gains": optional(dict_of(MEAN)),
+        "length_controlled_gain": optional(AT_EQUAL_LENGTH), "length_controlled_held_out_gain": optional(AT_EQUAL_LENGTH),
+        "logged_responses": optional(record({"policy": LOGGED, "reference": LOGGED, "difference": optional(MEAN)})),
+        "advantage_weighted_log_likelihood": optional(LIKELIHOODS),
+    },
+)  # fmt: skip
+
+RESPONSE = record({"response": text}, {"reward": number, "test_reward": number})
+ROW = record({"prompt": text, "policy": RESPONSE, "reference": RESPONSE})
+EVALUATION = record({"update": integer, "score": number})
+STEP = record({"update": integer}, others=optional(anything))
+
+_OF_A_POLICY = record(
+    {"kind": name, "identity": record({}, {"judge": record({}, {"by": text})})},
+)
+_ANSWERS = record({"inputs": record({"policy": _OF_A_POLICY, "examples": record({"inputs": record({"data": record({"kind": name})})})})})
+RECIPE = record({"inputs": record({"policy_answers": _ANSWERS, "reference_answers": _ANSWERS})})
+
+
+def load_metrics(folder: Path) -> dict[str, Any]:
+    """The metrics of an evaluated run.
+
+    Raises:
+        UserError: they are damaged.
+    """
+    try:
+        return metrics_of(folder)
+    except (OSError, Unreadable) as error:
+        raise UserError(f"{folder / 'metrics.json'} {told(error)}.", f"Remove {folder} and evaluate again.") from None
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    """Content of metrics.json. Raises Unreadable or OSError."""
+    metrics: dict[str, Any] = json_of(folder / "metrics.json")
+    METRICS(metrics, "")
+    for role, gain in (("gain", "gain_why"), ("held_out_gain", "held_out_gain_why")):
+        if metrics[role] is None and gain not in metrics:
+            raise Unreadable(f"has neither {role} nor {gain}")
+    if {**metrics["policy"].get("components", {})}.keys() != {**metrics["reference"].get("components", {})}.keys():
+        raise Unreadable("has different components of the reward for policy and reference")
+    missing = (metrics.get("component_gains") or {}).keys() - metrics["policy"].get("components", {}).keys()
+    roles = [role for role in ("reward", "test_reward") if (role in metrics["policy"]) != (role in metrics["reference"])]
+    if missing or roles:
+        raise Unreadable(f"has no {', '.join([*missing, *roles])} for one of the sides")
+    return metrics
+
+
+def responses_of(folder: Path) -> list[dict[str, Any]]:
+    """Content of answers.jsonl: at least one row, all with the same rewards. Raises Unreadable or OSError."""
+    rows = json_lines_of(folder / "answers.jsonl")
+    for place, row in enumerate(rows):
+        ROW(row, f"line {place + 1}")
+        if row["policy"].keys() != rows[0]["policy"].keys() or row["reference"].keys() != rows[0]["reference"].keys():
+            raise Unreadable(f"line {place + 1} has other rewards than the first")
+    if not rows:
+        raise Unreadable("has no rows")
+    return rows
+
+
+def steps_of(policy: Path) -> list[dict[str, Any]]:
+    """Content of a policy's metrics.jsonl; empty if there is none. Raises Unreadable or OSError."""
+    rows = json_lines_of(policy / "metrics.jsonl")
+    for place, row in enumerate(rows):
+        STEP(row, f"line {place + 1}")
+        for key, value in row.items():
+            if not isinstance(value, int | float):
+                raise Unreadable(f"line {place + 1}: {key} is not a number")
+    return rows
+
+
+def evaluations_of(policy: Path) -> list[dict[str, Any]]:
+    """Content of a policy's evaluations.jsonl; empty if there is none. Raises Unreadable or OSError."""
+    rows = json_lines_of(policy / "evaluations.jsonl")
+    for place, row in enumerate(rows):
+        EVALUATION(row, f"line {place + 1}")
+    return rows
+
+
+def made_from(folder: Path) -> dict[str, Any]:
+    """The inputs in the recipe of an evaluated run. Raises Unreadable or OSError."""
+    recipe = json_of(folder / "recipe.json")
+    RECIPE(recipe, "")
+    inputs: dict[str, Any] = recipe["inputs"]
+    return inputs
+
+
+def configuration_of(folder: Path) -> str:
+    """Text of config.yaml, which is an object of options. Raises Unreadable or OSError."""
+    found = read_bytes(folder / "config.yaml", LARGEST_CONFIG).decode("utf-8", "replace")
+    dict_of(anything)(yaml_of(found), "")
+    return found
+
+
+def told(error: OSError | Unreadable) -> str:
+    """What is wrong with a file, as the rest of a sentence that names it."""
+    return f"cannot be read: {(error.strerror or str(error)).lower()}" if isinstance(error, OSError) else str(error)

@@ -1,0 +1,47 @@
+"""The marks of an output folder, and the rule that below them nothing is written through a symbolic link.
+
+``.aloll`` marks a folder whose artifacts ``clean`` and ``verify`` may remove. CACHEDIR.TAG (bford.info/cachedir) tells backup
+programs that everything in it can be built again; a folder that held other things before does not get one.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import suppress
+from pathlib import Path
+
+from aloll_cli.errors import UserError
+from aloll_cli.files import write_text
+
+MARK, TAG = ".aloll", "CACHEDIR.TAG"
+TEXT = "aloll writes artifacts below this folder; aloll clean and aloll verify may remove them.\n"
+TAG_TEXT = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n# This tag was written by aloll, which can build everything here again.\n"
+)
+
+
+def mark(output_dir: Path) -> None:
+    """Mark an output folder, which need not exist yet. A read-only one stays as it is."""
+    with suppress(OSError):
+        if not is_marked(output_dir):
+            output_dir.mkdir(parents=True, exist_ok=True)
+            if not any(output_dir.iterdir()):
+                write_text(output_dir / TAG, TAG_TEXT)
+            write_text(output_dir / MARK, TEXT)
+
+
+def is_marked(output_dir: Path) -> bool:
+    """Whether a folder bears our mark."""
+    mark = output_dir / MARK
+    return mark.is_file() and not mark.is_symlink()
+
+
+def refuse_links(*places: Path, within: Path | None = None) -> None:
+    """Raises UserError if one of some places is a symbolic link, or anything inside the folder ``within``."""
+    inside = [] if within is None else [Path(at, name) for at, folders, files in os.walk(within) for name in (*folders, *files)]
+    for path in (*places, *([within] if within else []), *inside):
+        if path.is_symlink():
+            what = f"{path} is a symbolic link; below output_dir nothing is written through one."
+            hint = f"Remove it: {shlex.join(['rm', str(path)])}; output_dir itself may be a link to another disk."
+            raise UserError(what, hint)
