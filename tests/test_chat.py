@@ -299,7 +299,7 @@ def test_how_chats_are_shown_is_part_of_the_examples_and_no_part_of_the_data(tmp
     lines = [Pipeline(composed("task=local", f"task.path={tmp_path / 'rows.jsonl'}", f"task.chat={chat.name}")) for chat in Chat]
     assert len({line.data.fingerprint for line in lines}) == 1
     assert len({line.tokenizer.fingerprint for line in lines}) == 1
-    assert len({line.examples.fingerprint for line in lines}) == len(Chat) == 3
+    assert len({line.examples.fingerprint for line in lines}) == len(Chat) == 4
 
 
 def test_an_answer_ends_at_what_was_published_at_eos_and_at_what_the_template_writes():

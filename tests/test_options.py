@@ -171,8 +171,10 @@ def test_help_says_what_one_loss_of_a_variant_is_of_and_where_the_method_comes_f
     assert "    seq: one loss per response, from Baheti et al. 2024, arXiv 2305.14718\n" in out
     assert "base class" not in out
     found = {name: CATALOGUE.choice("variant", name).background for name in CATALOGUE.names("variant")}
-    units = {"dpo": "prompt, with all its responses", "pro": "prompt, with all its responses", "ppo": "response of a rollout"}
-    units["dpo_ref_free"] = units["dpo"]
+    groups = ("dpo", "dpo_ref_free", "ipo", "rebel", "pro", "infonca", "nca")
+    units = dict.fromkeys(groups, "prompt, with all its responses") | dict.fromkeys(
+        ("ppo", "rloo", "grpo"), "response of a rollout"
+    )
     for name, background in found.items():
         assert background.startswith(f"one loss per {units.get(name, 'response')}, from ")
         assert re.search(r" (19|20)\d\d, arXiv \d{4}\.\d{5}", background)

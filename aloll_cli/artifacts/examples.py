@@ -19,6 +19,7 @@ from aloll_cli.tasks.selection import chosen_rows, noise_sources, numbered, of_s
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from transformers import PreTrainedTokenizerBase
 
     from aloll_cli.arrays import IntArray
     from aloll_cli.text.encoded import Prompt
@@ -102,6 +103,26 @@ class Examples(Artifact):
                 f"prompts that the model sees alike in two splits, as they differ only in what is cut off: {told}; "
                 f"task.max_prompt_tokens={self.task.max_prompt_tokens} can be raised"
             )
+
+
+def unused_template(examples: Path, tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str | None:
+    """What to tell a user where training prompts have no turns and therefore go past the model's chat template; else None.
+
+    Args:
+        examples: folder of the encoded examples.
+        tokenizer: the tokenizer that they were encoded with.
+        chat: the choice; None is told where it names the format of plain prompts.
+    """
+    import pyarrow.compute as pc
+
+    if tokenizer.chat_template is None or chat in (Chat.plain, Chat.wrap):
+        return None
+    templated = read_blocks(examples / "train", ["templated"]).column("templated")
+    without = len(templated) - (pc.sum(templated).as_py() or 0)
+    if not without:
+        return None
+    what = "the prompts" if without == len(templated) else f"{without:,} of {len(templated):,} training prompts"
+    return f"the model's chat template is not used for {what}, which have no turns: task.chat=wrap makes each a turn of the user"
 
 
 def selected_rows(raw: pa.Table, task: Task, split: str) -> IntArray:

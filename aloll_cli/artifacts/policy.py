@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.chat_counts import chat_counts
+from aloll_cli.artifacts.examples import unused_template
 from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed
 from aloll_cli.artifacts.selectors import CheckpointSelector
 from aloll_cli.artifacts.training_data import BatchOptions, TrainingData
@@ -111,6 +112,8 @@ class TrainedPolicy(PolicySource):
             job.log.warn(line)  # again, for the examples may have been built by another run
         training = self.training
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
+        if unused := unused_template(job.path(self.examples), tokenizer, self.examples.task.chat):
+            job.log.say(f"  {unused}")
         batches = BatchOptions(training.batch_size, training.seed)
         model = self.start.load(job, in_full=training.adapter is None)
         check_context(model, self.examples)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow, Chat
 from aloll_cli.text.chat import ChatEncoder
 from aloll_cli.text.control import ControlTokens
 from aloll_cli.text.encoded import EncodedResponse, Limits, Prompt
 from aloll_cli.text.prompts import PartDict, Plain, is_chat
 from aloll_cli.text.tokens import Pieces
+from aloll_cli.text.wrapping import wrapped
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +36,9 @@ class Encoder:
         self._plain = Plain(tokenizer, max_prompt_tokens)
         self._thinking = chat is not Chat.without_thinking
         self._through_template = chat is not Chat.plain and tokenizer.chat_template is not None
+        self._wraps = chat is Chat.wrap
+        if self._wraps and not self._through_template:
+            raise UserError("task.chat=wrap: the tokenizer of the model has no chat template.", "task.chat=template")
 
     @cached_property
     def _chats(self) -> ChatEncoder:
@@ -45,6 +50,7 @@ class Encoder:
         Returns:
             For each its tokens, or why the chat template rejects it.
         """
+        prompts = [wrapped(parts) for parts in prompts] if self._wraps else prompts
         kinds = [self._through_template and is_chat(parts) for parts in prompts]
         chats, plain = ([parts for parts, kind in zip(prompts, kinds, strict=True) if kind is wanted] for wanted in (True, False))
         found = {True: iter(self._chats.prompts(chats) if chats else []), False: iter(self._plain_prompts(plain))}
