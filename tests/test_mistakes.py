@@ -270,7 +270,7 @@ COMMANDS = [
     ("train task=local task.path=x task.columns.reward=3", r"task.columns.reward: expected the name of a column, or a list of names\.\ntask.columns.reward=score"),
     ("train task=local task.path=x task.columns.prompt=response", r"task.columns uses the column response twice\.\nName each column once"),
     ("train task=local task.path=x task.combine=max", r"task.combine=max: expected one of mean, sum\.\ntask.combine=m"),
-    ("train task.chat=none", r"task.chat=none: expected one of template, without_thinking, plain\.\ntask.chat="),
+    ("train task.chat=none", r"task.chat=none: expected one of template, wrap, without_thinking, plain\.\ntask.chat="),
     # numbers out of range
     ("train seed=-1", r"seed must not be negative, got -1\.\nseed=1"),
     ("train updates=0", r"updates must be at least 1, got 0\.\nupdates=1"),
