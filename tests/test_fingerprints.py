@@ -81,7 +81,7 @@ def test_the_reward_changes_what_it_weighs_and_not_the_reference():
 
 def test_rewards_without_a_state_of_their_own_differ_too():
     stored = fingerprints("values=data", "reward=column")
-    for other in (("reward=vader",), ("reward=column", "reward.transform=none")):
+    for other in (("reward=vader",), ("reward=column", "reward.transform=sigmoid"), ("reward=column", "reward.hi=5")):
         assert changed(stored, fingerprints("values=data", *other)) == {"rewards", "values", "policy", "metrics"}
 
 

@@ -678,7 +678,7 @@ def test_no_stage_refuses_for_options_that_it_does_not_use(tmp_path: Path, stage
         (["task.responses=best"], r"task.responses=best compares stored rewards, but some responses have none\.\ntask.responses=all"),
         (["reward=column", "values=data"], r"or store one in every row, in the column named by task.columns.reward"),
         (["reward=fitted", "values.folds=2"], r"no response of the train split has a stored reward to fit on\.|has too few rows to fit on: \d+"),
-        (["variant=dpo"], r"no prompt has two responses with different rewards, .*\nSet task.responses=all, or .*=seq"),
+        (["variant=dpo"], r"no prompt has two responses that can be compared: .*: 0\.\nSet task.responses=all, or .*=seq"),
         (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight, so there is no training data\.\nNo reward is above its V"),
         (["values=group"], r"values=group needs prompts with several responses, but every prompt has only one\.\nvalues=data"),
         (["values.folds=99"], r"values.folds=99 needs at least 99 validation prompts, and there are 4\.\nvalues.folds=4, or values=constant$"),

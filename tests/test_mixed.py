@@ -180,7 +180,7 @@ def test_a_scale_needs_scores_that_differ(tmp_path):
     for file in folder.iterdir():
         file.write_text(file.read_text().replace("good", "fine").replace("bad", "fine"))
     line = Pipeline(composed(f"task.path={folder}", "model.vocab_size=400", *TWO, "reward.parts.other.transform=minmax"))
-    with pytest.raises(UserError, match=r"vader is 0\.6\d+ for every training response, so no scale can be fitted\."):
+    with pytest.raises(UserError, match=r"vader does not vary beyond rounding .* \(all 0\.6\d+\): it has no scale"):
         store(tmp_path / "out").ensure(line.scored_by.scalings["other"])
 
 

@@ -1,5 +1,6 @@
 """Methods that compare the responses to a prompt, by hand."""
 
+from dataclasses import replace
 from math import exp, log, log1p
 
 import numpy as np
@@ -8,10 +9,11 @@ import torch
 from tiny import llama, tokenizer
 from torch.testing import assert_close
 
+from aloll_cli.artifacts.as_seen import Pairs, count_pairs
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.text.encoding import left_padded, right_padded
 from aloll_cli.training.batches import TokenBatch
-from aloll_cli.training.sources import packed, ranked
+from aloll_cli.training.sources import packed, ranked, same_texts
 from aloll_cli.variants.base import Batch
 from aloll_cli.variants.dpo import Dpo
 from aloll_cli.variants.dpo_ref_free import DpoRefFree
@@ -197,10 +199,49 @@ def test_a_group_costs_the_same_in_any_company(variant):
 def test_groups_are_ranked_by_reward_and_kept_where_rewards_differ():
     groups = np.array([0, 1, 0, 2, 1, 0, 3, 3])
     rewards = np.array([0.2, 0.5, 0.9, 0.1, 0.5, 0.4, 0.0, 0.3], dtype=np.float32)
-    members, offsets, preferring = ranked(groups, rewards)
+    texts = np.array([b"a", b"b", b"c", b"d", b"e", b"a", b"f", b"g"])
+    members, offsets, preferring = ranked(groups, rewards, texts)
     found = [members[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
     assert found == [[2, 5, 0], [1, 4], [3], [7, 6]]
     assert preferring.tolist() == [True, False, False, True]
+
+
+def test_a_prompt_whose_responses_are_the_same_tokens_is_left_out_worked_by_hand():
+    # prompt 0: one text, 1 and 0 | prompt 1: texts a, a, b with 1, 0, 1: one pair, b and a of 0 | prompt 2: texts a, b, both 1
+    groups, rewards = np.array([0, 0, 1, 1, 1, 2, 2]), np.array([1, 0, 1, 0, 1, 1, 1], dtype=np.float32)
+    texts = np.array([7, 7, 3, 3, 4, 3, 4], dtype=np.uint64)
+    assert ranked(groups, rewards, texts)[2].tolist() == [False, True, False]
+    assert count_pairs(groups, rewards, texts) == Pairs(different=1, same=2)
+    assert count_pairs(groups, rewards, texts).told == (
+        "pairs of responses with different rewards: 3, less 2 whose two responses the model sees as the same"
+    )
+
+
+def test_pairs_are_counted_as_one_by_one():
+    random = np.random.default_rng(0)
+    groups, texts = random.integers(0, 20, 200), random.integers(0, 3, 200).astype(np.uint64)
+    rewards = random.integers(0, 4, 200).astype(np.float32)
+    pairs = [(i, j) for i in range(200) for j in range(i) if groups[i] == groups[j] and rewards[i] != rewards[j]]
+    same = sum(bool(texts[i] == texts[j]) for i, j in pairs)
+    assert 0 < same < len(pairs)
+    assert count_pairs(groups, rewards, texts) == Pairs(len(pairs) - same, same)
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        (Dpo(beta=0.5), (softplus(0.25) + softplus(-0.25)) / 2),  # h = −¼, ¼, 0: margins −¼ and ¼
+        (DpoRefFree(beta=0.5), (softplus(-0.5) + softplus(0.5)) / 2),  # h = −1, −2, −1.5
+        # s = −2, −2, −3: y_1 against y_3 with τ = T = 3, y_2 against y_3 with τ = T = 1
+        (Pro(sft_weight=0.05, scale=Scale.given), softplus(-3) + softplus(-1) + 0.05 * 4 * 2),
+    ],
+)
+def test_responses_of_the_same_tokens_are_no_pair_worked_by_hand(variant, expected):
+    given = replace(batch(), text=torch.tensor(same_texts([b"u", b"v", b"x", b"x", b"y"])))
+    assert given.text.tolist() == [0, 1, 2, 2, 4]
+    loss, gradient = loss_and_gradient(variant, given)
+    assert float(loss[1]) == pytest.approx(expected)
+    assert gradient.isfinite().all()
 
 
 def test_micro_batches_never_split_a_group():

@@ -175,6 +175,7 @@ def evidence(given, rewards, groups=None, sampled=None, bounds=(0.0, 1.0), said=
         train=LoggedRewards(np.array(rewards, dtype=np.float64), groups),
         sample_rewards=None if sampled is None else np.array(sampled).reshape(len(sampled), -1),
         states=lambda split, prompts: [given[i] for i in prompts],
+        texts=lambda split, prompts: [""] * len(prompts),
         say=(said if said is not None else []).append,
         warn=(said if said is not None else []).append,
     )

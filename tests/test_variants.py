@@ -234,6 +234,8 @@ def test_class_module_and_yaml_carry_one_name(group):
         "forms",
         "readers",
         "turns",
+        "regression",
+        "variation",
     }
     assert modules
     assert modules == set(GROUPS[group])

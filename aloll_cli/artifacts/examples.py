@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
 from aloll_cli.artifacts.data import Data, load_data, open_data
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.errors import UserError
@@ -56,6 +57,8 @@ class Examples(Artifact):
             write_blocks(job, split, len(raw), f"tokenize {split}", encode, block=ENCODED)
             _log_counts(job, split, len(raw))
         self._log_chat_format(job)
+        if job.world.is_main:
+            self._warn_of_shared_prompts(job)
 
     def _log_chat_format(self, job: Job) -> None:
         import pyarrow.compute as pc
@@ -72,6 +75,15 @@ class Examples(Artifact):
         elif is_chat:
             why = "task.chat=plain" if self.task.chat is Chat.plain else "the tokenizer has no chat template"
             job.log.say(f"  chats are plain text ({why})")
+
+    def _warn_of_shared_prompts(self, job: Job) -> None:
+        """Splits share no prompt as text, but where prompts are cut the model may see the same one."""
+        shared = shared_prompts(job.directory)
+        if told := shared_told(shared):
+            job.log.warn(
+                f"prompts that the model sees alike in two splits, as they differ only in what is cut off: {told}; "
+                f"task.max_prompt_tokens={self.task.max_prompt_tokens} can be raised"
+            )
 
 
 def selected_rows(raw: pa.Table, task: Task, split: str) -> IntArray:

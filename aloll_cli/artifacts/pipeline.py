@@ -23,11 +23,12 @@ from aloll_cli.artifacts.mixed_rewards import scored_by
 from aloll_cli.artifacts.policy import TrainedPolicy, TrainedReference, TrainingRecipe
 from aloll_cli.artifacts.policy_source import LoadedPolicy, PolicySource
 from aloll_cli.artifacts.reference_logps import ReferenceLogps
+from aloll_cli.artifacts.response_weights import ResponseWeights
 from aloll_cli.artifacts.rewards import Rewards, ScoredBy
 from aloll_cli.artifacts.rollout_data import OnlineResponses
 from aloll_cli.artifacts.selectors import CheckpointSelector, SelectByLikelihood, SelectByReward
 from aloll_cli.artifacts.tokenizer import Tokenizer
-from aloll_cli.artifacts.training_data import EveryResponse, LoggedResponses, RankedGroups, ResponseWeights, TrainingData
+from aloll_cli.artifacts.training_data import EveryResponse, LoggedResponses, RankedGroups, TrainingData
 from aloll_cli.artifacts.values import ValuesArtifact
 from aloll_cli.errors import UserError
 from aloll_cli.models.pretrained import saved

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from aloll_cli.models.base import Head
 from aloll_cli.models.saving import load_policy, load_tokenizer
 from aloll_cli.runtime.tracking import Off, Send
 from aloll_cli.schema import identity, name_of
-from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.training.optimizers import Adamw
 from aloll_cli.variants.base import Reduction, Variant
 
@@ -69,8 +69,8 @@ class TrainedPolicy(PolicySource):
         selecting = {f"judge_{role}": artifact for role, artifact in self.selector.inputs().items()}
         return {"examples": self.examples} | selecting | self.data.inputs() | {"start": self.start}
 
-    def check_early(self, built: Artifact, path: Callable[[Artifact], Path]) -> None:
-        self.data.check_early(built, path)
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        self.data.check_input(needed, store)
 
     @property
     def has_adapter(self) -> bool:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
+from aloll_cli.artifacts.response_weights import ResponseWeights
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.errors import UserError
 from aloll_cli.schema import identity
-from aloll_cli.store.store import Artifact, Job
-from aloll_cli.text.examples import ExampleTable, prompt_codes
+from aloll_cli.store.store import Artifact, Job, Store
+from aloll_cli.store.tables import read_blocks
+from aloll_cli.text.examples import ExampleTable
 from aloll_cli.training.sampling import Sampling
-from aloll_cli.variants.base import Logged, Regression, Signal
+from aloll_cli.variants.base import Logged, Regression
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from aloll_cli.arrays import BoolArray, FloatArray
+    from aloll_cli.arrays import BoolArray, FloatArray, IntArray
+    from aloll_cli.artifacts.as_seen import Pairs
     from aloll_cli.artifacts.reference_logps import LogpTable, ReferenceLogps
     from aloll_cli.artifacts.values import ValuesArtifact
     from aloll_cli.training.sources import Source
@@ -37,37 +38,6 @@ class BatchOptions:
     seed: int
 
 
-@dataclass
-class ResponseWeights:
-    """The weights of a split's responses: 1, R, A⁺ = max(R − V, 0), or A without clamping."""
-
-    signal: Signal
-    examples: Examples
-    split: str
-    rewards: Rewards | None
-    values: ValuesArtifact | None
-    clamp: bool = True
-
-    def inputs(self) -> dict[str, Artifact]:
-        found: dict[str, Artifact | None] = {"rewards": self.rewards, "values": self.values}
-        return {role: artifact for role, artifact in found.items() if artifact}
-
-    def load(self, job: Job) -> tuple[FloatArray, FloatArray]:
-        """(N,) rewards and (N,) weights."""
-        import numpy as np
-
-        from aloll_cli.artifacts.values import load_values
-
-        if self.rewards is None:
-            ones = np.ones(len(ExampleTable(job.path(self.examples) / self.split)))
-            return np.zeros_like(ones), ones
-        rewards = load_rewards(job.path(self.rewards))
-        if self.values is None:
-            return rewards, rewards
-        advantages = rewards - load_values(job.path(self.values), self.split)
-        return rewards, np.maximum(advantages, 0) if self.clamp else advantages
-
-
 class TrainingData(ABC):
     """The training data of a policy."""
 
@@ -82,8 +52,8 @@ class TrainingData(ABC):
     def identity(self) -> dict[str, Any]:
         """The options that affect the units, besides the inputs."""
 
-    def check_early(self, built: Artifact, path: Callable[[Artifact], Path]) -> None:  # noqa: B027  most have nothing to check
-        """As that of artifacts: raises UserError where nothing can be trained on what has been built."""
+    def check_input(self, needed: Artifact, store: Store) -> None:  # noqa: B027  rollouts are scored during training
+        """Look at an input as soon as it is there. Raises UserError if nothing can be learned from it."""
 
     @abstractmethod
     def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
@@ -120,12 +90,19 @@ class LoggedResponses(TrainingData):
         weighting = {"clamp": self.weights.clamp, "weight_loss": self.weight_loss}
         return {"unit": "response", "sampling": identity(self.sampling)} | weighting
 
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        rewards = self.weights.rewards
+        if rewards is not None and needed.fingerprint == rewards.fingerprint:
+            self.weights.check_rewards(load_rewards(store.path(rewards)))
+
     def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         from aloll_cli.training.sampling import BatchSampler
         from aloll_cli.training.sources import LoggedUnits, Rows, one_by_one
 
         examples = self._train(job)
         rewards, weights = self.weights.load(job)
+        if self.weights.rewards is not None and (warning := self.weights.check_rewards(rewards)):
+            job.log.warn(warning)
         frequencies = self.sampling.frequencies(weights)
         kept = weights != 0  # weights are negative only if clamp=false
         which = "positive weight" if self.weights.clamp else "non-zero advantage"
@@ -190,7 +167,7 @@ class EveryResponse(TrainingData):
 
 
 class RankedGroups(TrainingData):
-    """Groups of all logged responses to a prompt, ranked by reward, for prompts with responses of different rewards."""
+    """Groups of all logged responses to a prompt, ranked by reward, for prompts with two that differ in reward and in tokens."""
 
     def __init__(self, examples: Examples, rewards: Rewards, reference_logps: ReferenceLogps | None) -> None:
         super().__init__(examples)
@@ -202,19 +179,48 @@ class RankedGroups(TrainingData):
     def identity(self) -> dict[str, Any]:
         return {"unit": "group"}
 
-    def check_early(self, built: Artifact, path: Callable[[Artifact], Path]) -> None:
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        if needed.fingerprint == self.rewards.fingerprint:
+            self._ranked(store)
+
+    def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         import numpy as np
 
+        from aloll_cli.training.sampling import BatchSampler
+        from aloll_cli.training.sources import LoggedUnits, Rows
+
+        (members, offsets, used), pairs = self._ranked(job.store)
+        job.log.say(f"  prompts with responses to compare: {used.sum():,} of {len(used):,} ({used.mean():.1%})")
+        job.log.say(f"  {pairs.told}")
+        examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
+        sampler = BatchSampler(used.astype(np.float64), batches.batch_size, batches.seed)  # all equally often
+        rows = Rows(examples, np.ones(len(examples)), rewards, _table(job, self.reference_logps))
+        return LoggedUnits(rows, int(used.sum()), float(used.mean()), members, offsets, sampler)
+
+    def _ranked(self, store: Store) -> tuple[tuple[IntArray, IntArray, BoolArray], Pairs]:
+        """The responses ranked by prompt (training/sources.py), and how many pairs they make. Raises UserError without any."""
+        import numpy as np
+
+        from aloll_cli.artifacts.as_seen import column_hashes, count_pairs
         from aloll_cli.training.sources import ranked
 
-        if built.fingerprint != self.rewards.fingerprint:
-            return
-        prompts, rewards = prompt_codes(path(self.examples) / "train"), load_rewards(path(self.rewards))
-        _, offsets, used = ranked(prompts, rewards.astype(np.float32))
+        folder = store.path(self.examples) / "train"
+        groups, texts = ExampleTable(folder).groups[0], column_hashes(folder, "response_ids")
+        rewards = load_rewards(store.path(self.rewards)).astype(np.float32)
+        found, pairs = ranked(groups, rewards, texts), count_pairs(groups, rewards, texts)
+        _, offsets, used = found
         if not used.any():
+            cut = read_blocks(folder, ["truncated"]).column("truncated").to_numpy()
+            more = "Set task.responses=all, or choose"
+            if pairs.same:
+                more = (
+                    f"Raise task.max_response_tokens={self.examples.task.max_response_tokens}, or choose"
+                    if cut.any()
+                    else "Choose"
+                )
             raise UserError(
-                "no prompt has two responses with different rewards, so none can be compared.",
-                "Set task.responses=all, or choose a method that needs no comparisons: variant=seq",
+                f"no prompt has two responses that can be compared: {pairs.told}.",
+                f"{more} a method that needs no comparisons: variant=seq",
             )
         largest = int(np.diff(offsets)[used].max())
         if largest > MAX_GROUP:
@@ -222,19 +228,7 @@ class RankedGroups(TrainingData):
                 f"a prompt has {largest} responses; methods that compare the responses to a prompt take {MAX_GROUP} at most.",
                 "Choose a method that needs no comparisons: variant=seq",
             )
-
-    def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
-        import numpy as np
-
-        from aloll_cli.training.sampling import BatchSampler
-        from aloll_cli.training.sources import LoggedUnits, Rows, ranked
-
-        examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
-        members, offsets, used = ranked(examples.groups[0], rewards.astype(np.float32))
-        job.log.say(f"  prompts with responses of different rewards: {used.sum():,} of {len(used):,} ({used.mean():.1%})")
-        sampler = BatchSampler(used.astype(np.float64), batches.batch_size, batches.seed)  # all equally often
-        rows = Rows(examples, np.ones(len(examples)), rewards, _table(job, self.reference_logps))
-        return LoggedUnits(rows, int(used.sum()), float(used.mean()), members, offsets, sampler)
+        return found, pairs
 
 
 def noise_shares(noise: BoolArray, weights: FloatArray) -> str:

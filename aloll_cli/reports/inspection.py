@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aloll_cli.artifacts.as_seen import Pairs, column_hashes, count_pairs, shared_prompts
 from aloll_cli.artifacts.data import open_data
 from aloll_cli.artifacts.logged_prompts import words_of
 from aloll_cli.artifacts.rewards import ScoredBy, load_components, load_rewards
@@ -18,6 +19,7 @@ from aloll_cli.files import read_json
 from aloll_cli.settings.choices import Words
 from aloll_cli.store.tables import Rows, open_blocks, read_blocks
 from aloll_cli.tasks.base import SPLITS, Task
+from aloll_cli.tasks.selection import numbered
 from aloll_cli.text.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def inspected(
         "choice": {name: _plain(getattr(task, name)) for name in CHOICE},
         "splits": {split: _split(data, examples, split) for split in SPLITS},
         "shared_prompts": 0,  # splits that share a prompt are an error before this
+        "shared_prompts_as_seen": shared_prompts(examples),
+        "pairs": {split: vars(_pairs(examples / split, rewards.get(split))) for split in SPLITS},
         "rewards": {split: _rewards(examples / split, rewards.get(split), scored_by) for split in SPLITS},
         "examples": _shown(data, examples / "train", task, tokenizer),
     }
@@ -89,11 +93,36 @@ def _split(data: Path, examples: Path, split: str) -> dict[str, Any]:
         "prompts": len(np.unique(found["group"])),
         "noise": int(found["noise"].sum()),
         "duplicates": count - len(np.unique(found["key"])),
+        "conflicting_ratings": _conflicts(data, split),
         "prompt_tokens": percentiles(found["prompt"]),
         "response_tokens": percentiles(found["response"]),
         "prompts_cut": _cuts(found["prompt_cut"]),
         "responses_cut": _cuts(found["response_cut"]),
     }
+
+
+def _conflicts(data: Path, split: str) -> int:
+    """The number of texts, a prompt with a response, that the raw rows hold with different stored rewards."""
+    keys, stored = [], []
+    for batch in open_data(data, split, ["group", "response", "stored"]).batches():
+        rated = batch.filter(batch.column("stored").is_valid())
+        groups = np.array([int(group, 16) for group in rated.column("group").to_pylist()], dtype=np.uint64)
+        keys.append(groups ^ _hashes(rated.column("response").to_pylist()))
+        stored.append(rated.column("stored").to_numpy())
+    texts, place = np.unique(np.concatenate(keys), return_inverse=True)
+    ratings = np.unique(np.stack([place, np.concatenate(stored)]), axis=1)[0].astype(np.int64)
+    return int((np.bincount(ratings, minlength=len(texts)) > 1).sum())
+
+
+def _pairs(examples: Path, rewards: Path | None) -> Pairs:
+    """The pairs of responses that differ in the reward, or in the stored one if ``rewards`` is None."""
+    table = read_blocks(examples, ["group", "stored"])
+    groups, texts = numbered(table.column("group")), column_hashes(examples, "response_ids")
+    if rewards is not None:
+        return count_pairs(groups, load_rewards(rewards).astype(np.float32), texts)
+    is_rated = table.column("stored").is_valid().to_numpy()
+    stored = table.column("stored").drop_null().to_numpy().astype(np.float32)
+    return count_pairs(groups[is_rated], stored, texts[is_rated])
 
 
 def _blocks(folder: Path, columns: Sequence[str]) -> Iterator[pa.Table]:

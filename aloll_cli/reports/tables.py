@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from aloll_cli.artifacts.as_seen import shared_told
 from aloll_cli.comparison.grouping import Method, option_of, shown
 from aloll_cli.reports.comparison_columns import Column, caveats, columns
 from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions, words_sentence
@@ -102,11 +103,17 @@ def show_inspection(found: dict[str, Any]) -> None:
     for line in found["reading"]:
         _say(f"  {line}")
     _say("  no prompt is in two splits")
+    shared = shared_told(found["shared_prompts_as_seen"])
+    _say(f"  as the model sees them, after the cut: {shared or 'none either'}")
     _say(f"  {words_sentence(found['words'])}")
     splits = found["splits"]
-    figures = ("examples", "left_out", "noise", "prompts", "duplicates")
+    figures = ("examples", "left_out", "noise", "prompts", "duplicates", "conflicting_ratings")
     _grid("examples", splits, {name.replace("_", " "): [str(splits[s][name]) for s in splits] for name in figures})
     _say("  selected by " + ", ".join(f"task.{name}={value}" for name, value in found["choice"].items() if value is not None))
+    pairs = found["pairs"]
+    headings = {"different": "pairs", "same": "the same as the model sees them: no pairs"}
+    columns = {heading: [str(pairs[s][name]) for s in pairs] for name, heading in headings.items()}
+    _grid("pairs of responses to a prompt with different rewards", pairs, columns)
     cuts = {f"{side} cut": [_cut(splits[s][f"{side}_cut"]) for s in splits] for side in ("prompts", "responses")}
     _grid("cut to the maximum length: count (tokens removed: mean, max)", splits, cuts)
     for side in ("prompt", "response"):

@@ -80,7 +80,7 @@ def check_values(settings: Settings) -> None:
     if values.sampled_on and not reward.scores_text:
         raise UserError(
             f"values={name_of(values)} needs rewards of new text; reward={name_of(reward)} has stored ones only.",
-            "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
+            "values=data (or ridge, group, constant), or a reward that scores text, such as reward=fitted",
         )
 
 

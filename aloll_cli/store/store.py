@@ -13,7 +13,7 @@ import shlex
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,20 +54,20 @@ class Artifact(ABC):
     def inputs(self) -> dict[str, Artifact]:
         """The artifacts that it is built from, by role."""
 
-    @abstractmethod
-    def make(self, job: Job) -> None:
-        """Write the files into ``job.directory``, or resume an interrupted build there."""
-
-    def check_early(self, built: Artifact, path: Callable[[Artifact], Path]) -> None:  # noqa: B027  most have nothing to check
-        """Called as soon as one of the artifacts that this one is built from is there, before the others are built.
+    def check_input(self, needed: Artifact, store: Store) -> None:  # noqa: B027  most take any
+        """Look at an input as soon as it is there, before inputs that cost more are built.
 
         Args:
-            built: that artifact.
-            path: where it and those before it are.
+            needed: the input, which is complete, as are those before it.
+            store: knows where they are.
 
         Raises:
             UserError: nothing can be built from it.
         """
+
+    @abstractmethod
+    def make(self, job: Job) -> None:
+        """Write the files into ``job.directory``, or resume an interrupted build there."""
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -78,6 +78,11 @@ class Artifact(ABC):
     @cached_property
     def fingerprint(self) -> str:
         return fingerprint(self.recipe)
+
+    @cached_property
+    def input_fingerprints(self) -> set[str]:
+        """The fingerprints of its inputs."""
+        return {needed.fingerprint for needed in self.inputs().values()}
 
     @property
     def folder(self) -> str:
@@ -158,12 +163,12 @@ class Store:
                     f"Build it with: {self.command.but(artifact.stage, 'upstream')}",
                 )
             # inputs of inputs, too: building may read them, and damaged files must not be used
-            needs = upstream(artifact)
-            for needed in needs:
+            planned = upstream(artifact)
+            for needed in planned:
                 self.ensure(needed, wanted=False)
-                for later in (*needs, artifact):
-                    if not self.path(later).exists():
-                        later.check_early(needed, self.path)
+                for user in (*planned, artifact):
+                    if needed.fingerprint in user.input_fingerprints and not self.path(user).exists():
+                        user.check_input(needed, self)
             with self._lock(artifact):
                 if self.world.decide(lambda: not self.is_complete(artifact)):
                     self._build(artifact)

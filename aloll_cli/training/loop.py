@@ -24,7 +24,7 @@ from aloll_cli.training.batches import batch_logps, padded, token_batch
 from aloll_cli.training.checkpoints import folders, keep_folders, load_state, save_state, write_folder
 from aloll_cli.training.contracts import checked_loss, checked_metrics
 from aloll_cli.training.selection import conclusion, selected_step
-from aloll_cli.training.sources import Source, packed
+from aloll_cli.training.sources import Source, packed, same_texts
 from aloll_cli.variants.base import Batch, Reduction, Variant
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ class Trainer:
             group=torch.tensor(np.repeat(np.arange(len(units)), [len(unit) for unit in units]), device=device),
             mask=tokens.response_mask,
             reference_logps=padded([rows.reference.row(i) for i in chosen], device) if rows.reference else None,
+            text=torch.tensor(same_texts([rows.responses.response_ids(i).tobytes() for i in chosen]), device=device),
         )
         loss = checked_loss(self.variant, batch, len(units))
         if self.reduction is Reduction.mean:

@@ -24,7 +24,13 @@ class Aggregate(Enum):
 
 
 @dataclass(frozen=True)
-class _ByPrompt(Estimate):
+class ByPrompt(Estimate):
+    """One value per training prompt.
+
+    Attributes:
+        means: (G,) values of the unique prompts.
+    """
+
     means: FloatArray
 
     def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
@@ -60,13 +66,13 @@ class MonteCarlo(Values):
     def estimate(self, evidence: Evidence) -> Estimate:
         assert evidence.sample_rewards is not None
         if self.aggregate is Aggregate.log_mean_exp:
-            return _ByPrompt(log_mean_exp(evidence.sample_rewards, self.beta))
+            return ByPrompt(log_mean_exp(evidence.sample_rewards, self.beta))
         means = evidence.sample_rewards.mean(axis=1)
         if self.samples > 1:
             noise = np.sqrt(evidence.sample_rewards.var(axis=1, ddof=1).mean() / self.samples)
             error = f"standard error of V(x) {noise:.3f}, standard deviation over prompts {means.std():.3f}"
             evidence.say(f"  {self.samples} samples per prompt: {error}")
-        return _ByPrompt(means)
+        return ByPrompt(means)
 
 
 def log_mean_exp(rewards: FloatArray, beta: float) -> FloatArray:

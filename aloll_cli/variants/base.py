@@ -61,6 +61,7 @@ class Batch:
         group: (B,) index of the response's unit, 0 … U − 1; the responses of a unit are adjacent.
         mask: (B, T) 1 at real tokens, 0 at padding.
         reference_logps: (B, T) log-probs of rollouts under π_ref, 0 at padding; None if the variant does not need them.
+        text: (B,) equal for responses of the same tokens; None: all differ.
     """
 
     logps: Tensor
@@ -70,6 +71,7 @@ class Batch:
     group: Tensor
     mask: Tensor
     reference_logps: Tensor | None = None
+    text: Tensor | None = None
 
     @property
     def log_ratio(self) -> Tensor:
@@ -85,8 +87,9 @@ class Batch:
 
     @property
     def preferred(self) -> Tensor:
-        """(B, B) whether response i is preferred to response j: same unit, higher reward."""
-        return (self.group[:, None] == self.group) & (self.rewards[:, None] > self.rewards)
+        """(B, B) whether response i is preferred to response j: same unit, higher reward, other tokens."""
+        preferred = (self.group[:, None] == self.group) & (self.rewards[:, None] > self.rewards)
+        return preferred if self.text is None else preferred & (self.text[:, None] != self.text)
 
     def per_pair(self, values: Tensor) -> Tensor:
         """(B, B) values of pairs → (U,) the mean over the pairs of each unit whose first response is preferred to the second.
@@ -200,7 +203,8 @@ class Regression(Variant):
 class Groupwise(Variant):
     """A method that compares the logged responses to a prompt.
 
-    A unit is a prompt with all its responses, sorted by descending reward, at least two of them with different rewards.
+    A unit is a prompt with all its responses, sorted by descending reward, at least two of them with different rewards and
+    different tokens.
     """
 
     unit = "prompt, with all its responses"

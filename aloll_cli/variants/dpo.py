@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aloll_cli.schema import numbers
 from aloll_cli.variants.base import Batch, Groupwise
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Dpo(Groupwise):
-    """DPO (Rafailov et al. 2023, arXiv 2305.18290, equation 7) on all pairs of responses with different rewards.
+    """DPO (Rafailov et al. 2023, arXiv 2305.18290, equation 7) on all pairs of responses with different rewards and tokens.
 
     The implicit reward of a response is h = β Σ_t ln r_t = β (ln π − ln π_ref); the loss of a pair is −ln σ(h_w − h_l). The
     loss of a prompt is the mean over its pairs. Only the order of the rewards counts, not their difference.
     """
+
+    version: ClassVar[int] = 2  # responses of the same tokens are no pair
 
     beta: float = field(metadata=numbers("(0, 1000]", 0.1))
 
