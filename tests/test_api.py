@@ -60,6 +60,7 @@ def test_a_loop_over_runs_ends_in_a_frame(tmp_path):
     assert load_run(folder).seed == 2
 
 
+@pytest.mark.slow
 def test_from_python_quiet_prints_no_result(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run("plan", compose())

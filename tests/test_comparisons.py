@@ -81,6 +81,7 @@ def of_methods(root, effects, seeds=(1, 2, 3, 4, 5), prompts=40):
     ]
 
 
+@pytest.mark.slow
 def test_verdicts_are_corrected_for_the_number_of_comparisons_and_need_five_seeds(tmp_path):
     effects = {"nll": 0.0, "seq": 0.2, "kl": 0.01, "wbc": -0.2}
     comparison = compared(of_methods(tmp_path, effects))

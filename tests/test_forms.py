@@ -71,6 +71,25 @@ FORMS = {  # a row of each form, and its records
     "completion with a bad label": ({"prompt": "The tide is", "completion": "odd.", "label": False},
                                     [("The tide is", " odd.", 0.0)]),
     "completion of turns": ({"prompt": [USER], "completion": [ANSWER], "label": True}, [(ASKED, "It is high.", 1.0)]),
+    "pair beside its chat, as UltraFeedback has it": (
+        {"prompt": "What is the tide?", "messages": [USER, ANSWER], "chosen": [USER, ANSWER], "rejected": [USER, OTHER],
+         "score_chosen": 8, "score_rejected": 3}, [(ASKED, "It is high.", 8.0), (ASKED, "No idea.", 3.0)]),
+    "pair after turns of ShareGPT": (
+        {"conversations": [HUMAN], "system": "Be brief.", "chosen": GPT, "rejected": {"from": "gpt", "value": "No idea."}},
+        [([("system", "Be brief."), *ASKED], "It is high.", 1.0), ([("system", "Be brief."), *ASKED], "No idea.", 0.0)]),
+    "pair of whole chats of ShareGPT": ({"chosen": [HUMAN, GPT], "rejected": [HUMAN, GPT | {"value": "No idea."}]},
+                                        [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "pair with rewards of its own": ({"prompt": "The tide is", "chosen": "high.", "rejected": "odd.", "reward": [0.75, 0.5]},
+                                     [("The tide is", " high.", 0.75), ("The tide is", " odd.", 0.5)]),
+    "openai's preferences": (
+        {"input": {"messages": [USER], "tools": []}, "preferred_output": [ANSWER], "non_preferred_output": [OTHER]},
+        [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "alpaca": ({"instruction": "Translate.", "input": "The tide is high.", "output": "La marée est haute."},
+               [("Translate.\n\nThe tide is high.", " La marée est haute.", None)]),
+    "alpaca without input": ({"instruction": "Name the tide.", "input": "", "output": "High.", "reward": 1},
+                             [("Name the tide.", " High.", 1.0)]),
+    "sharegpt with its system apart": ({"system": "Be brief.", "conversations": [HUMAN, GPT]},
+                                       [([("system", "Be brief."), *ASKED], "It is high.", None)]),
     "turns as prompt": ({"prompt": [USER], "response": "It is high.", "reward": 1}, [(ASKED, "It is high.", 1.0)]),
 }  # fmt: skip
 
@@ -89,14 +108,17 @@ def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
         ({"messages": [USER, {"role": "assistant", "content": None}]}, (), r"turn 2: expected \"content\" to be text, got None"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER]}, (),
          "turn 1: expected parts of the type \"text\", got the type 'image_url'"),
+        ({"conversations": [HUMAN, {"from": "function_call", "value": "{}"}, GPT]}, (), "turn 2: is of the role 'tool'"),
         ({"conversations": [{"from": "narrator", "value": "Once"}]}, (), "turn 1: expected \"from\" to be one of human, "),
-        ({"chosen": "yes", "rejected": "no"}, (), 'are texts without a "prompt"'),
+        ({"chosen": "yes", "rejected": "no"}, (), "field \"prompt\" is missing; the row has the fields 'chosen, rejected'"),
+        ({"chosen": [USER, OTHER, USER], "rejected": [USER, OTHER, ANSWER]}, (), 'field "chosen": expected text, or one turn of'),
+        ({"prompt": "a", "response": "b", "chosen": "b", "rejected": "c"}, (),
+         'fields "response", "chosen" and "rejected" are all set; expected a response or a pair'),
         ({"chosen": [USER, ANSWER], "rejected": [USER, ANSWER, USER, OTHER]}, (), "differ in their last turn only"),
-        ({"chosen": [ANSWER], "rejected": [OTHER]}, (), "differ in their last turn only"),
+        ({"chosen": [ANSWER], "rejected": [OTHER]}, (), "field \"prompt\" is missing"),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, ("task.columns.response=chosen",),
          'the rows are pairs, and task.columns.response=chosen would leave out their "rejected"'),
         ({"prompt": "a", "completion": [USER, ANSWER]}, (), "expected text, or one turn of the assistant"),
-        ({"question": "a", "answer": "b"}, (), "field \"response\" is missing; the row has the fields 'question, answer'"),
     ],
 )  # fmt: skip
 def test_what_is_no_form_is_refused_by_name(row, overrides, message):
@@ -105,10 +127,44 @@ def test_what_is_no_form_is_refused_by_name(row, overrides, message):
 
 
 @pytest.mark.parametrize(
+    ("row", "overrides", "hint"),
+    [
+        ({"Question": "a", "answers": "b", "id": 3}, (),
+         "Name them: task.columns.prompt=Question task.columns.response=answers, or"),
+        ({"query": "a", "output": "b", "stars": 3}, (),
+         "Name them: task.columns.prompt=query task.columns.response=output task.columns.reward=stars, or"),
+        ({"prompt": "a", "reply": "b", "id": 3}, (), "Name it: task.columns.response=reply, or"),
+        ({"prompt": "a", "b": "b", "c": 3}, (), "Name it: task.columns.response=COLUMN (columns that are read: prompt and"),
+        ({"b": "b", "c": 3}, (), "Name them: task.columns.prompt=COLUMN task.columns.response=COLUMN (columns that are read:"),
+        ({"dialog": [USER, ANSWER], "id": 3}, (), "Name the turns: task.columns.messages=dialog, or"),
+        ({"question": "a", "chosen": "b", "rejected": "c"}, (), "Name it: task.columns.prompt=question. For the rows of HH-RLHF"),
+        ({"prompt": "a", "response": "b", "rating": 3, "id": 3}, ("task.columns.reward=score",),
+         "Name it: task.columns.reward=rating"),
+    ],
+)  # fmt: skip
+def test_rows_of_other_columns_are_refused_with_what_to_type(row, overrides, hint):
+    with pytest.raises(BadRow, match=rf"is missing; the row has the fields '{', '.join(row)}'") as found:
+        read(row, *overrides)
+    assert found.value.hint.startswith(hint)
+
+
+def test_a_pair_and_a_completion_have_their_prompt_in_the_column_that_the_user_names():
+    assert read({"question": "a", "chosen": "b", "rejected": "c"}, "task.columns.prompt=question") == [
+        ("a", " b", 1.0), ("a", " c", 0.0),
+    ]  # fmt: skip
+    assert read({"question": "a", "completion": "b"}, "task.columns.prompt=question") == [("a", " b", None)]
+    assert read({"prompt": "a", "reply": "b", "chosen": "c", "rejected": "d"}, "task.columns.response=reply") == [
+        ("a", " b", None)
+    ]
+
+
+@pytest.mark.parametrize(
     ("stored", "labels", "reward"),
     [
         (True, None, 1.0), (False, None, 0.0), ("True", None, 1.0), ("false", None, 0.0), ("0.25", None, 0.25),
         (" 1e-1 ", None, 0.1), (Decimal("0.5"), None, 0.5), ("up", "{up: 1, down: 0}", 1.0), ("3", "{up: 1}", 3.0),
+        (True, "{true: -1, false: 1}", -1.0), ("False", "{true: -1, false: 1}", 1.0), (2, "{1: 0, 2: 0.5}", 0.5),
+        ("2", "{2: 0.5}", 0.5),
         ("👎", "['👍: 1','👎: -1']", -1.0), (None, None, None),
     ],
 )  # fmt: skip
@@ -141,6 +197,11 @@ def test_a_text_that_is_no_number_is_refused_and_labels_are_proposed(stored, hin
         ("今天天气", "很好。", "今天天气很好。"),
         ("今日は", "iPhone です", "今日はiPhone です"),
         ("Answer: 42", "是的", "Answer: 42是的"),
+        ("你好。", "Hello.", "你好。Hello."),
+        ("コーヒー", "OK", "コーヒーOK"),
+        ("สวัสดี", "OK", "สวัสดีOK"),
+        ("안녕", "그래", "안녕 그래"),
+        ("The tide is 🙂", "high.", "The tide is 🙂 high."),
         ("", "Alone.", "Alone."),
     ],
 )
@@ -161,21 +222,33 @@ def test_nothing_stands_between_texts_that_have_white_space_or_need_none(prompt,
 def test_the_script_of_the_data_decides_where_the_letters_at_the_seam_do_not(tmp_path):
     chinese = tmp_path / "rows.jsonl"
     write_rows(chinese, [{"prompt": "今天天气很好", "response": "是的"}] * 3)
-    (record,) = task(f"task.path={chinese}").records({"prompt": "3 + 4 =", "response": "7"})
-    assert record.prompt + record.response == "3 + 4 =7"
+    mine = task(f"task.path={chinese}")
+    joined = [record.prompt + record.response for prompt, response in (("3 + 4 =", "7"), ("Three is", "odd."))
+              for record in mine.records({"prompt": prompt, "response": response})]  # fmt: skip
+    assert joined == ["3 + 4 =7", "Three is odd."]
 
 
 def test_how_rows_are_read_is_told(tmp_path):
     file = tmp_path / "rows.jsonl"
     write_rows(file, [FORMS["pair"][0]])
     assert task(f"task.path={file}").describe(FORMS["pair"][0]) == [
-        "rows are read as pairs (prompt, chosen, rejected)",
-        "between the first prompt and its response stands a space (task.seam=auto)",
+        "rows are read as pairs (chosen and rejected) with rewards 1 and 0",
+        "between the first prompt and its response a space is added (task.seam=auto)",
     ]
     assert task(f"task.path={file}").describe(FORMS["sharegpt"][0]) == [
         "rows are read as ShareGPT (conversations with from and value)"
     ]
     assert task(f"task.path={file}").describe(FORMS["openai"][0]) == []
+    assert task().describe(FORMS["pair beside its chat, as UltraFeedback has it"][0] | {"prompt_id": 3, "source\n": "x"}) == [
+        "rows are read as pairs of whole chats (chosen and rejected) with score_chosen and score_rejected as rewards",
+        "columns that are not read: prompt_id, source\\n",
+    ]
+    assert task(f"task.path={file}").describe({"prompt": "2 + 2 =", "response": " 4"}) == [
+        "between the first prompt and its response nothing is added (task.seam=auto)"
+    ]
+    assert task().describe(FORMS["completion of turns"][0]) == [
+        "rows are read as completions (prompt and completion) with label as reward"
+    ]
 
 
 ROWS = [{"prompt": f"Visit {i}.", "response": 'Good, very "good"; naïve.', "reward": 0.5} for i in range(5)]
@@ -200,6 +273,8 @@ def test_zstandard_files_are_read_and_torn_ones_are_refused(tmp_path):
     packed = pa.Codec("zstd").compress("".join(json.dumps(row) + "\n" for row in ROWS).encode(), asbytes=True)
     (tmp_path / "rows.jsonl.zst").write_bytes(packed)
     assert [row for _, row in LocalSource(str(tmp_path / "rows.jsonl.zst")).rows("all")] == ROWS
+    (tmp_path / "two.jsonl.zst").write_bytes(packed * 2)  # as parallel compressors write them
+    assert [row for _, row in LocalSource(str(tmp_path / "two.jsonl.zst")).rows("all")] == ROWS * 2
     (tmp_path / "torn.jsonl.zst").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(UserError, match="torn"):
         list(LocalSource(str(tmp_path / "torn.jsonl.zst")).rows("all"))
@@ -223,6 +298,8 @@ def test_a_split_may_be_numbered_files_and_a_missing_one_is_noticed(tmp_path):
     assert [place.rpartition("/")[2] for place, _ in source.rows("train")] == [
         "train-00000-of-00002.jsonl, line 1", "train-00000-of-00002.jsonl, line 2", "train-00001-of-00002.jsonl, line 1",
     ]  # fmt: skip
+    write_rows(tmp_path / "hub" / "train-00000-of-00001-b42a775f407cee45.jsonl", ROWS[:2])
+    assert [row for _, row in LocalSource(str(tmp_path / "hub")).rows("train")] == ROWS[:2]
     content = source.content()["train"]
     write_rows(tmp_path / "train-00001-of-00002.jsonl", ROWS[4:])
     assert LocalSource(str(tmp_path)).content()["train"] != content
@@ -260,25 +337,31 @@ def test_shares_of_the_splits_can_be_set_and_stay_as_they_were_otherwise(tmp_pat
     shares = [[splits.count(split) / 2000 for split in ("train", "validation", "test")] for splits in found]
     assert shares[0] == pytest.approx([0.9, 0.05, 0.05], abs=0.015)
     assert shares[1] == pytest.approx([0.5, 0.2, 0.3], abs=0.03)
+    assert "(50% train, 20% validation, 30% test)" in wide.how_to_fill("test")
     assert [composed("task=hha").task.split_of(prompt) for prompt in prompts] == found[0]
 
 
+RUN = (
+    "several", "openai", "openai, parts", "sharegpt", "pair with scores", "pair of turns", "pair of whole chats",
+    "openai's preferences", "completion with a label", "completion of turns", "alpaca without input",
+)  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "form", ["pair", "pair of whole chats", "sharegpt", "openai", "completion with a label", "completion of turns"]
-)
+@pytest.mark.parametrize("form", RUN)
 def test_each_form_goes_from_a_small_file_to_a_finished_run(form, tmp_path: Path):
     text = json.dumps(FORMS[form][0])
-    good = [json.loads(text.replace("tide", f"tide {i}").replace("high", f"high {i % 3}")) for i in range(200)]
+    rows = [json.loads(text.replace("tide", f"tide {i}").replace("igh", f"igh {i % 3}")) for i in range(200)]
+    rewards = [i % 3 / 2 for i in range(len(rows))]
     if form.startswith("completion"):
-        good = [row | {"label": i % 2 == 0} for i, row in enumerate(good)]
-    if "reward" in FORMS[form][0] or form == "openai":
-        good = [row | {"reward": i % 3 / 2} for i, row in enumerate(good)]
-    write_rows(tmp_path / "rows.jsonl", good)
-    options = [option for option in SMALL if not option.startswith(("task.max", "values."))]
+        rows = [row | {"label": reward > 0} for row, reward in zip(rows, rewards, strict=True)]
+    elif isinstance(FORMS[form][0].get("response", ""), str) and "chosen" not in text and "preferred" not in text:
+        rows = [row | {"reward": reward} for row, reward in zip(rows, rewards, strict=True)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    options = [option for option in SMALL if not option.startswith(("task.max", "values.", "updates", "reference.updates"))]
     out, _ = quick(
-        tmp_path, "run", "task=local", "task.path=rows.jsonl", "reward=column", "values=constant", "task.max_prompt_tokens=64",
-        "task.max_response_tokens=12", *options, "updates=2", "reference.updates=2",
-        *(["reward.lo=0", "reward.hi=1", "reward.transform=none"]),
+        tmp_path, "run", "task=local", "task.path=rows.jsonl", "reward=column", "reward.transform=none", "reward.lo=0",
+        "reward.hi=5", "values=constant", "task.max_prompt_tokens=64", "task.max_response_tokens=12", *options,
+        "updates=2", "reference.updates=2",
     )  # fmt: skip
     assert "perplexity, logged" in out

@@ -204,6 +204,7 @@ def score(rows):
     assert calls.read_text().split() == ["train-0-0", "train-256-0", "train-256-0"]
 
 
+@pytest.mark.slow
 def test_a_function_that_raises_ends_with_exit_code_2(file, tmp_path):
     reviews(tmp_path / "rows")
     command = [

@@ -185,7 +185,7 @@ COMMANDS = [
     ("train adapter=null", r"For none: adapter=none\."),
     ("train tracking=none", r"For none: tracking=off\."),
     ("train test_reward=none", r"For none: test_reward=null\."),
-    ("train values=none", r"values=none: there is no such choice\.\nChoices: constant, data,"),
+    ("train values=none", r"values=none: there is no such choice\.\nChoices: blend, constant, data,"),
     ("train variant=sft", r"variant=sft: there is no such choice\.\nDid you mean variant=nll\?"),
     ("train model=qwen", r"Did you mean model=qwen3_0_6b or model=qwen3_8b_qlora\? For any other model: model=pretrained model\.path=qwen"),
     ("train model=meta-llama/Llama-3", r"For a folder or a name on the hub: model=pretrained model\.path=meta-llama/Llama-3\. Choices:"),
@@ -270,7 +270,7 @@ COMMANDS = [
     ("train task=local task.path=x task.columns.reward=3", r"task.columns.reward: expected the name of a column, or a list of names\.\ntask.columns.reward=score"),
     ("train task=local task.path=x task.columns.prompt=response", r"task.columns uses the column response twice\.\nName each column once"),
     ("train task=local task.path=x task.combine=max", r"task.combine=max: expected one of mean, sum\.\ntask.combine=m"),
-    ("train task.chat=none", r"task.chat=none: expected one of template, without_thinking, plain\.\ntask.chat="),
+    ("train task.chat=none", r"task.chat=none: expected one of template, wrap, without_thinking, plain\.\ntask.chat="),
     # numbers out of range
     ("train seed=-1", r"seed must not be negative, got -1\.\nseed=1"),
     ("train updates=0", r"updates must be at least 1, got 0\.\nupdates=1"),
@@ -558,7 +558,7 @@ def test_a_mistake_in_a_data_file(light, tmp_path: Path, file: str, name: str):
 RATED = {"question": "How was it?", "answer": "Good.", "score": 4}
 RENAMED = ["task.columns.prompt=question", "task.columns.response=answer", "task.columns.reward=score"]
 LOCAL = {  # rows of one's own, options beside task=local, what is said
-    "no renaming": ([RATED], [], r"""line 1: field "response" is missing; the row has the fields 'question, answer, score'\.\nName it: task.columns.response="""),
+    "no renaming": ([RATED], [], r"""line 1: field "response" is missing; the row has the fields 'question, answer, score'\.\nName them: task.columns.prompt=question task.columns.response=answer task.columns.reward=score, or leave"""),
     "no prompt": ([{"question": "Q", "response": "A"}], [], r"""field "prompt" is missing; the row has the fields 'question, response'\.\nName it: task.columns.prompt="""),
     "a reward that is not there": (
         [{"prompt": "Q", "response": "A"}], ["task.columns.reward=score"], r"""field "score" is missing; the row has the fields 'prompt, response'\.\nName it: task.columns.reward=""",

@@ -184,6 +184,7 @@ def test_a_scale_needs_scores_that_differ(tmp_path):
         store(tmp_path / "out").ensure(line.scored_by.scalings["other"])
 
 
+@pytest.mark.slow
 def test_an_evaluation_tells_what_became_of_each_part(tmp_path):
     """From a YAML file of one's own, with one part more on the command line."""
     reviews(tmp_path / "rows")

@@ -285,6 +285,7 @@ def test_a_stopped_policy_goes_on_with_the_adapter_as_it_was_at_its_start(traine
     assert [record["loss"] for record in broken] == [record["loss"] for record in whole]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", ["seed=2", "variant.rollout_size=24"])
 def test_other_seeds_and_sizes_draw_other_rollouts(trained, drawn):
     records, others = trained()[0], trained(drawn)[0]

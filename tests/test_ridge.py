@@ -237,6 +237,7 @@ def test_values_are_predicted_from_what_was_cut_off_for_the_model(folder, tmp_pa
     assert "TF-IDF of words of whole prompts and pooled states): held-out MSE" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_blend_runs_from_samples_to_values(folder, tmp_path, capsys):
     found = values_of(folder, tmp_path, "reward=length", "values=blend")
     assert len(load_values(found, "train")) == 24

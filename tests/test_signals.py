@@ -151,6 +151,7 @@ def test_pairs_of_one_text_are_refused_before_the_reference_is_trained(tmp_path)
     assert not list((tmp_path / "out").glob("reference/*"))
 
 
+@pytest.mark.slow
 def test_inspect_counts_what_the_model_cannot_tell_apart_and_ratings_that_conflict(tmp_path, capsys):
     # three prompts that differ in their first words only, which are cut; one response with two ratings, one twice with the same
     for split in SPLITS:

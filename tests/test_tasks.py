@@ -18,9 +18,10 @@ from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
-from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, prompt_key, turns
+from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, turns
 from aloll_cli.tasks.selection import chosen_rows
 from aloll_cli.tasks.source import LocalSource
+from aloll_cli.tasks.splits import prompt_key
 
 HHA = composed("task=hha").task
 PRO = {

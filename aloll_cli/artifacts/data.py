@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import NoStoredReward, UserError
@@ -60,6 +60,17 @@ class Data(Artifact):
             _, row = next(iter(self.source.rows(self._origins[0])))
             what, hint = error.args
             raise UserError(what, f"{hint}\nColumns of the data: {', '.join(map(str, row))}.") from None
+
+    def place(self, name: str) -> str:
+        """Where the row of a response is in the source: the file and line, for example.
+
+        Args:
+            name: the response's id.
+        """
+        split, number, _ = name.split("-")
+        origin = split if split in self._origins else self._origins[0]
+        places = (place for place, _ in self.source.rows(origin))
+        return next(islice(places, int(number), None))
 
     def reading(self) -> list[str]:
         """How the task reads the rows, as far as the first one tells."""

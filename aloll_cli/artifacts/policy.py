@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.artifacts.chat_counts import chat_counts
+from aloll_cli.artifacts.examples import unused_template
 from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed
 from aloll_cli.artifacts.selectors import CheckpointSelector
 from aloll_cli.artifacts.training_data import BatchOptions, TrainingData
@@ -106,8 +108,12 @@ class TrainedPolicy(PolicySource):
         from aloll_cli.models.logprobs import ResponseLogps
         from aloll_cli.training.loop import Trainer, updates_for
 
+        for line in chat_counts(job.path(self.examples), "train").warnings("train"):
+            job.log.warn(line)  # again, for the examples may have been built by another run
         training = self.training
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
+        if unused := unused_template(job.path(self.examples), tokenizer, self.examples.task.chat):
+            job.log.say(f"  {unused}")
         batches = BatchOptions(training.batch_size, training.seed)
         model = self.start.load(job, in_full=training.adapter is None)
         check_context(model, self.examples)

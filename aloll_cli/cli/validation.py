@@ -108,12 +108,13 @@ def _undeclared(node: Any, prefix: str) -> Iterator[tuple[str, str, list[str]]]:
     declared = OmegaConf.get_type(node)
     # the keys of a dict are the user's own
     known = [f.name for f in dataclasses.fields(declared)] if dataclasses.is_dataclass(declared) else list(map(str, node))
-    for key in map(str, node):
-        if key not in known:
+    keys: list[Any] = list(node)
+    for key in keys:
+        if (name := str(key)) not in known:
             value = node._get_node(key)
-            yield f"{prefix}{key}", "" if OmegaConf.is_config(value) else str(value), [f"{prefix}{name}" for name in known]
+            yield f"{prefix}{name}", "" if OmegaConf.is_config(value) else str(value), [f"{prefix}{one}" for one in known]
         elif not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
-            yield from _undeclared(node._get_node(key), f"{prefix}{key}.")
+            yield from _undeclared(node._get_node(key), f"{prefix}{name}.")
 
 
 def _out_of_range(node: Any, prefix: str) -> Iterator[tuple[str, float, Interval]]:
@@ -124,10 +125,10 @@ def _out_of_range(node: Any, prefix: str) -> Iterator[tuple[str, float, Interval
         return
     declared: Any = OmegaConf.get_type(node)
     intervals = {f.name: f.metadata.get("interval") for f in dataclasses.fields(declared)} if declared is not dict else {}
-    for name in map(str, intervals or node):
-        if OmegaConf.is_missing(node, name):
+    for key in intervals or node:
+        if OmegaConf.is_missing(node, key):
             continue
-        value = node[name]
+        name, value = str(key), node[key]
         for number in value if OmegaConf.is_list(value) else [value]:
             if isinstance(number, int | float) and not isinstance(number, bool):
                 interval = intervals.get(name) or (ANY_INTEGER if isinstance(number, int) else ANY_NUMBER)

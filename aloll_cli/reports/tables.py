@@ -89,10 +89,13 @@ def show_methods(found: Comparison, more: Sequence[Column] = ()) -> None:
 
 
 def show_inspection(found: dict[str, Any]) -> None:
-    """Print what the model will see: three examples, then statistics of rows, tokens and rewards."""
+    """Print what the model will see: a few examples, then statistics of rows, tokens and rewards."""
     for example in found["examples"]:
         stored = "" if example["stored"] is None else f", stored reward {number(example['stored'])}"
-        _say(f"\n{example['id']}{stored}" + (", noise: a response to another prompt" if example["noise"] else ""))
+        noise = ", noise: a response to another prompt" if example["noise"] else ""
+        apart = ", response tokenized apart from the prompt" if example["apart"] else ""
+        cut = f", turns cut: {', '.join(example['turns_cut'])}" if example["turns_cut"] else ""
+        _say(f"\n{example['id']}{stored}{noise}{cut}{apart}")
         grid = Table.grid(padding=(0, GAP, 0, 0))
         for side in ("prompt", "response"):
             grid.add_row(_line(side), _prose(visible(example[side])))
@@ -116,6 +119,7 @@ def show_inspection(found: dict[str, Any]) -> None:
     _grid("pairs of responses to a prompt with different rewards", pairs, columns)
     cuts = {f"{side} cut": [_cut(splits[s][f"{side}_cut"]) for s in splits] for side in ("prompts", "responses")}
     _grid("cut to the maximum length: count (tokens removed: mean, max)", splits, cuts)
+    _chats({split: of["chats"] for split, of in splits.items()})
     for side in ("prompt", "response"):
         spread = [splits[s][f"{side}_tokens"] for s in splits]
         _grid(f"{side} tokens, percentiles", splits, {p: [f"{row[p]:.0f}" for row in spread] for p in spread[0]})
@@ -128,6 +132,25 @@ def show_inspection(found: dict[str, Any]) -> None:
         split = "train" if "train" in rewards else next(iter(rewards))
         _say(f"\nreward {name}, histogram of {split}: lower edge of the bin, count")
         _histogram(rewards[split]["histogram"])
+
+
+def _chats(splits: dict[str, dict[str, Any]]) -> None:
+    """Print what the chat template did, if it did anything that a user should know."""
+    headings = {
+        "turns_cut": "lost turns", "system_cut": "lost the system turn", "apart": "tokenized apart",
+        "typed": "control tokens typed as text", "rejected": "rejected",
+    }  # fmt: skip
+    there = [name for name in headings if any(of[name] for of in splits.values())]
+    if there:
+        _grid(
+            "chat template and control tokens: rows",
+            splits,
+            {headings[name]: [str(of[name]) for of in splits.values()] for name in there},
+        )
+    if any(of["typed"] for of in splits.values()):
+        _say("  [typed: NAME] marks the name of a control token that is only text")
+    if reason := next((of["why"] for of in splits.values() if of["why"]), None):
+        _say(f"  the first one rejected: {reason}")
 
 
 def _grid(title: str, rows: Iterable[str], columns: dict[str, list[str]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from aloll_cli.artifacts.examples import unused_template
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.reports.inspection import inspected
@@ -19,7 +20,7 @@ from aloll_cli.tasks.base import SPLITS
 
 
 def run(settings: Settings, store: Store) -> dict[str, Any] | None:
-    """Print three examples, and statistics of rows, truncation, lengths, duplicates and rewards; returns them.
+    """Print a few examples, and statistics of rows, truncation, lengths, duplicates and rewards; returns them.
 
     ``format=json`` prints the same as one JSON object. A reward that needs a download is not computed: the stored rewards are
     shown instead.
@@ -29,8 +30,10 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
     rewards = {} if settings.reward.downloads else {split: store.ensure(line.rewards(split)) for split in SPLITS}
     if not store.world.is_main:
         return None
-    found = inspected(data, examples, rewards, line.scored_by, settings.task, load_tokenizer(tokenizer), settings.words)
-    found |= {"reading": line.data.reading()}
+    loaded = load_tokenizer(tokenizer)
+    found = inspected(data, examples, rewards, line.scored_by, settings.task, loaded, settings.words)
+    unused = unused_template(examples, loaded, settings.task.chat)
+    found |= {"reading": [*line.data.reading(), *([unused] if unused else [])]}
     if settings.format is Format.json:
         results.print(Text(json.dumps(found, indent=1)))
     else:

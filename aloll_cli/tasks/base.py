@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, TypedDict
 from aloll_cli.errors import UserError
 from aloll_cli.schema import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, LocalSource, Source
+from aloll_cli.tasks.splits import drawn_split, prompt_key
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 SPLITS = ("train", "validation", "test")
@@ -41,9 +41,10 @@ class Truncated(Enum):
 
 
 class Chat(Enum):
-    """How a chat prompt is formatted for the model."""
+    """How a prompt is formatted for the model."""
 
     template = "with the tokenizer's chat template, if it has one; else as plain text"
+    wrap = "with the chat template, and a prompt without turns as a turn of the user"
     without_thinking = "with the chat template and enable_thinking=False"
     plain = "as plain text, with the task's speaker tags"
 
@@ -66,7 +67,8 @@ class Part:
         text: its text, without a speaker tag.
         role: one of ROLES for a turn of a chat; None for plain text.
         drop: order in which parts are cut from an over-long prompt (lowest first, then from the left); None: last.
-        whole: whether it is dropped whole, or token by token from the left. Chat templates drop whole turns, but not the last.
+        whole: whether it is dropped whole, or token by token from the left. With a chat template turns are dropped whole, the
+            system turn last, and the last turn is cut from the left.
         eos: whether an end-of-sequence token follows, in plain text; shown to people as a line break.
         prefix: the speaker tag before it, in plain text.
         source: whether it is knowledge for the response; evaluate measures how much responses copy from it.
@@ -219,15 +221,21 @@ class Task(ABC):
             raise UserError(f"task.path is not set, and {self.download}.", "task.path=FOLDER")
         return HubSource(self.hub, self.hub_revision)
 
+    @property
+    def shares(self) -> tuple[float, float]:
+        """The shares of validation and test prompts in sources without splits."""
+        return 0.05, 0.05
+
     def split_of(self, prompt: str) -> str:
-        """The split of a prompt, by its hash, for sources without splits: 5% validation, 5% test."""
-        share = prompt_share(prompt)
-        return "validation" if share < 0.05 else "test" if share < 0.1 else "train"
+        """The split of a prompt, by its hash, for sources without splits."""
+        return drawn_split(prompt, *self.shares)
 
     def how_to_fill(self, split: str) -> str:
         """The hint for a split that got no rows in a source without splits."""
+        validation, test = self.shares
+        train = 1 - validation - test
         return (
-            "Prompts are split by their hash (90% train, 5% validation, 5% test): "
+            f"Prompts are split by their hash ({100 * train:g}% train, {100 * validation:g}% validation, {100 * test:g}% test): "
             "add rows with other prompts, or use a folder with one file per split."
         )
 
@@ -235,16 +243,6 @@ class Task(ABC):
 def plain_prompt(parts: Sequence[dict[str, Any]]) -> str:
     """A prompt's parts (fields of Part) as plain text, with a line break for each end-of-sequence token."""
     return "".join(part["prefix"] + part["text"] + "\n" * part["eos"] for part in parts)
-
-
-def prompt_key(prompt: str) -> str:
-    """16 hexadecimal digits that identify a prompt."""
-    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
-
-
-def prompt_share(prompt: str) -> float:
-    """A number in [0, 1) drawn by the prompt's hash, uniformly over prompts."""
-    return int(prompt_key(prompt)[:8], 16) / 2**32
 
 
 def text_field(row: dict[str, Any], name: str) -> str:

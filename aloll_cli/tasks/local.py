@@ -8,9 +8,6 @@ Other public forms: tasks/forms.py
 
 from __future__ import annotations
 
-import difflib
-import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,10 +17,12 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from aloll_cli.errors import UserError
-from aloll_cli.metrics.words import LETTERS, is_spaced, letter_shares
 from aloll_cli.schema import OPERATIONAL, numbers
-from aloll_cli.tasks.base import BadRow, Part, Record, Task, expected, number, prompt_share, split_name, text_field, unicode
+from aloll_cli.tasks.base import BadRow, Part, Record, Task, expected, split_name, text_field, unicode
+from aloll_cli.tasks.column_names import Columns, listed
 from aloll_cli.tasks.forms import FORMS, standard
+from aloll_cli.tasks.labels import labels_of, worth
+from aloll_cli.tasks.seam import Seam, between, script_has_spaces
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, Source
 from aloll_cli.tasks.turns import chat_parts, said
 
@@ -38,14 +37,6 @@ class Combine(Enum):
     sum = "their sum"
 
 
-class Seam(Enum):
-    """What is put between a prompt that is text and the response."""
-
-    auto = "a space, but none where there is white space already or the script has no spaces between words"
-    space = "always a space"
-    none = "nothing: the data hold what belongs there"
-
-
 @dataclass(kw_only=True)
 class SplitShares:
     """The shares of the prompts that go to validation and test where one file is split."""
@@ -55,39 +46,10 @@ class SplitShares:
 
 
 @dataclass(kw_only=True)
-class Columns:
-    """The names of the columns."""
-
-    prompt: str
-    messages: str
-    response: str
-    reward: Any  # one name, or a list of several
-    split: str | None
-
-    def __post_init__(self) -> None:
-        if not self.rewards or not all(isinstance(name, str) for name in self.rewards):
-            raise UserError(
-                "task.columns.reward: expected the name of a column, or a list of names.", "task.columns.reward=score"
-            )
-        if twice := next((name for name in self.named if self.named.count(name) > 1), None):
-            raise UserError(f"task.columns uses the column {twice} twice.", "Name each column once.")
-
-    @property
-    def named(self) -> list[str]:
-        """All column names that are read."""
-        return [self.prompt, self.messages, self.response, *self.rewards, *([self.split] if self.split else [])]
-
-    @property
-    def rewards(self) -> list[Any]:
-        """The names of the reward columns."""
-        return self.reward if isinstance(self.reward, list) else [self.reward]
-
-
-@dataclass(kw_only=True)
 class Local(Task):
     """Your own data: a prompt to continue or a chat, a response, and optionally a reward."""
 
-    version: ClassVar[int] = 2  # no second white space between prompt and response
+    version: ClassVar[int] = 3  # the characters at the seam tell their script first; more public forms
 
     hub: str | None = field(metadata=OPERATIONAL)  # type: ignore[misc]  # the recipe holds the resolved revision
     columns: Columns
@@ -116,9 +78,9 @@ class Local(Task):
             )
         return found
 
-    def split_of(self, prompt: str) -> str:
-        share, shares = prompt_share(prompt), self.split_shares
-        return "validation" if share < shares.validation else "test" if share < shares.validation + shares.test else "train"
+    @property
+    def shares(self) -> tuple[float, float]:
+        return self.split_shares.validation, self.split_shares.test
 
     def how_to_fill(self, split: str) -> str:
         if self.columns.split is None:
@@ -136,7 +98,7 @@ class Local(Task):
             self._value(row, self.columns.prompt, "prompt")
             prompt = text_field(row, self.columns.prompt)
             parts: tuple[Part, ...] = (Part(prompt),)
-            responses = [self._seam(prompt, response) + response for response in responses]
+            responses = [between(prompt, response, self.seam, lambda: self.is_spaced) + response for response in responses]
         elif row.get(self.columns.prompt) is not None:
             names = f'"{self.columns.prompt}" and "{self.columns.messages}"'
             raise BadRow(f"fields {names} are both set; expected one of them")
@@ -148,13 +110,14 @@ class Local(Task):
 
     def describe(self, row: dict[str, Any]) -> list[str]:
         standardized, form = standard(row, self.columns)
-        lines = [f"rows are read as {form.what}"] if form else []
+        lines = [f"rows are read as {form.told(row, self.columns)}"] if form else []
+        if unread := [column for column in standardized if column not in self.columns.named]:
+            lines.append(f"columns that are not read: {listed(unread)}")
         if standardized.get(self.columns.messages) is not None:
             return lines
-        record = self.records(row)[0]
-        added = len(record.response) - len(record.response.removeprefix(" "))
-        between = "a space" if added else "nothing"
-        return [*lines, f"between the first prompt and its response stands {between} (task.seam={self.seam.name})"]
+        adds = self.records(row)[0].response != self._responses(standardized)[0]
+        what = "a space" if adds else "nothing"
+        return [*lines, f"between the first prompt and its response {what} is added (task.seam={self.seam.name})"]
 
     def _with_response(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row; without a response, the last assistant turn of the chat becomes the response."""
@@ -166,28 +129,16 @@ class Local(Task):
             return row
         return row | {self.columns.messages: messages[:-1], name: said(last, len(messages), self.columns.messages)}
 
-    def _seam(self, prompt: str, response: str) -> str:
-        """What goes between a prompt and its response; a space belongs to the response, as tokenizers expect."""
-        if self.seam is not Seam.auto:
-            return " " if self.seam is Seam.space else ""
-        before, after = prompt[-1:], response[:1]
-        touches = before.isspace() or after.isspace() or not prompt
-        return "" if touches or not (is_spaced(before) and is_spaced(after) and self.is_spaced) else " "
-
     @cached_property
     def is_spaced(self) -> bool:
         """Whether the script of the data has spaces between words, by the beginning of every split."""
-        names, texts = self.columns, []
         try:
             source = self.source()
         except UserError:
             return True  # whoever reads the rows says what is wrong with them
-        for split in source.splits():
-            for _, row in islice(source.rows(split), SCRIPT_ROWS):
-                values = (row.get(name) for name in (names.prompt, names.response, *(c for form in FORMS for c in form.columns)))
-                texts += [value for value in values if isinstance(value, str)]
-        shares = letter_shares([texts])
-        return shares[LETTERS[1]] + shares[LETTERS[2]] <= 0.5
+        names = {self.columns.prompt, self.columns.response, *(column for form in FORMS for column in form.columns)}
+        rows = (row for split in source.splits() for _, row in islice(source.rows(split), SCRIPT_ROWS))
+        return script_has_spaces([text for row in rows for name in names if isinstance(text := row.get(name), str)])
 
     def _split(self, row: dict[str, Any]) -> str | None:
         name = self.columns.split
@@ -223,73 +174,13 @@ class Local(Task):
         if is_list != isinstance(value, list) or (is_list and len(value) != count):
             what = f'{count} numbers, one for each of "{self.columns.response}"' if is_list else "a number"
             raise BadRow(expected(what, value, name))
-        return [self._worth(v, name) for v in (value if is_list else [value])]
-
-    def _worth(self, value: Any, name: str) -> float | None:
-        """The reward that a cell holds: a number, true or false, or one of ``labels``; None if it is empty."""
-        if value is None:
-            return None
-        if isinstance(value, str) and value.strip() in self.labels:
-            return float(self.labels[value.strip()])
-        if isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in ("true", "false")):
-            return float(str(value).strip().lower() == "true")
-        try:
-            return number(value, name)
-        except BadRow as error:
-            if not isinstance(value, str) or not value.strip():
-                raise
-            known = f" or one of {', '.join(self.labels)}" if self.labels else ""
-            if any(map(str.isdigit, value)):
-                hint = "Write numbers like 0.5, or leave such rows out: task.on_bad_row=skip"
-            else:
-                hint = (
-                    f"Say what such texts are worth, such as {labelled(value.strip())}, or leave them out: task.on_bad_row=skip"
-                )
-            raise BadRow(str(error).replace("expected a number", f"expected a number{known}"), hint) from None
+        return [worth(cell, name, self.labels) for cell in (value if is_list else [value])]
 
     def _value(self, row: dict[str, Any], name: str, meaning: str) -> Any:
         """A column's value; None if an optional column is missing."""
         if name not in row and not (name == meaning and meaning in OPTIONAL):
-            there = ", ".join(map(str, row)) or "none"
             raise BadRow(
-                f"field \"{name}\" is missing; the row has the fields '{there[:200]}'",
-                f"{self._where(row, name, meaning)}, or leave such rows out: task.on_bad_row=skip",
+                f"field \"{name}\" is missing; the row has the fields '{listed(row)}'",
+                f"{self.columns.where(row, name, meaning)}, or leave such rows out: task.on_bad_row=skip",
             )
         return row.get(name)
-
-    def _where(self, row: dict[str, Any], name: str, meaning: str) -> str:
-        """The hint for a missing column."""
-        if meaning == "response" and isinstance(row.get(self.columns.messages), list):
-            return f'Add the response as the last assistant turn, or as the column "{name}"'
-        if len(row) == 1 and (sign := next((sign for sign in ";\t|" if sign in next(iter(row))), None)):
-            return f"Separate columns by commas, not by {sign!r}"
-        free = [column for column in row if column not in self.columns.named]
-        likely = free if len(free) == 1 else difflib.get_close_matches(name, free, n=1)
-        return f"Name it: task.columns.{meaning}={quoted(likely[0]) if likely else 'COLUMN'}"
-
-
-def labels_of(given: Any) -> dict[str, float]:
-    """What texts are worth. Raises UserError unless it is given as {text: number} or as a list of "text: number"."""
-    if given is None:
-        return {}
-    pairs = list(given.items()) if isinstance(given, dict) else given
-    if isinstance(pairs, list) and not isinstance(given, dict):
-        pairs = [tuple(str(item).rpartition(":")[::2]) for item in pairs]
-    try:
-        return {str(text).strip(): number(worth, "labels") for text, worth in pairs}
-    except (BadRow, TypeError, ValueError):
-        what = "task.labels: expected what each text is worth, as {text: number}."
-        raise UserError(what, "task.labels={up: 1, down: 0}, or task.labels=['up: 1','down: 0']") from None
-
-
-def labelled(text: str) -> str:
-    """The override that gives a text a worth, quoted for a shell."""
-    if re.fullmatch(r"[A-Za-z]\w*", text):
-        return f'"task.labels={{{text}: 1}}"'
-    override = "task.labels=['{}: 1']".format(text.replace("\\", "\\\\").replace("'", "\\'"))
-    return f'"{override}"' if set(text).isdisjoint('"$`!\\') else shlex.quote(override)
-
-
-def quoted(column: str) -> str:
-    """A column's name, quoted for an override in a shell."""
-    return column if re.fullmatch(r"[\w.-]+", column) else shlex.quote('"' + column.replace('"', '\\"') + '"')

@@ -75,7 +75,8 @@ class LocalSource(Source):
 
     def _set(self, there: Mapping[str, Path], name: str, suffix: str) -> list[Path]:
         """The file of a split of this name and kind, or its numbered files in order."""
-        numbered = re.compile(rf"{name}[-_.]?(\d+)(?:-of-(\d+))?{re.escape(suffix)}")
+        # older files of the hub end in a hash
+        numbered = re.compile(rf"{name}[-_.]?(\d+)(?:-of-(\d+)(?:-[0-9a-f]{{16}})?)?{re.escape(suffix)}")
         shards = {file: match for other, file in there.items() if (match := numbered.fullmatch(other))}
         plain = there.get(f"{name}{suffix}")
         if plain and shards:

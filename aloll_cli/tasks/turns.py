@@ -1,4 +1,4 @@
-"""Chat turns in OpenAI's form as the parts of a prompt."""
+"""Chat turns, of OpenAI's form or ShareGPT's, as the parts of a prompt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from aloll_cli.tasks.base import BadRow, Part, expected, shown, unicode
 
 TAGS = {"system": "System:\n", "user": "User:\n", "assistant": "Assistant:\n"}  # for plain text, without a chat template
 ALIASES = {"developer": "system"}  # OpenAI's later name
+SPEAKERS = {  # of ShareGPT and its kin
+    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant", "model": "assistant",
+    "bot": "assistant", "bing": "assistant", "bard": "assistant", "system": "system",
+    "function_call": "tool", "tool_call": "tool", "observation": "tool", "function": "tool", "tool": "tool",
+}  # fmt: skip
 TOOLS = ("tool", "function")
+TEXTS = ("text", "input_text", "output_text")  # types of parts of a turn's content
 NO_TOOLS = "Turns of tools are not read: leave such rows out with task.on_bad_row=skip, or write what they say into the turns."
 
 
@@ -33,6 +39,26 @@ def chat_parts(messages: Any, name: str = "messages") -> tuple[Part, ...]:
     return (*parts, Part("", "assistant", drop=None, prefix="\n\n" + TAGS["assistant"]))
 
 
+def openai(turns: Any, name: str) -> Any:
+    """Turns with role and content, from those with ``{"from": "human", "value": "Hi!"}``; anything else as it is.
+
+    Raises:
+        BadRow: a speaker is unknown.
+    """
+    if not isinstance(turns, list):
+        return turns
+    return [_openai(turn, place, name) for place, turn in enumerate(turns, start=1)]
+
+
+def _openai(turn: Any, place: int, name: str) -> Any:
+    if not isinstance(turn, dict) or turn.get("from") is None or turn.get("role") is not None:
+        return turn
+    if (speaker := str(turn["from"]).lower()) not in SPEAKERS:
+        known = ", ".join(speaker for speaker, role in SPEAKERS.items() if role != "tool")
+        raise BadRow(f'field "{name}", turn {place}: expected "from" to be one of {known}, got {shown(turn["from"])}')
+    return {"role": SPEAKERS[speaker], "content": turn.get("value")}
+
+
 def said(message: Any, place: int, name: str) -> str:
     """The text of a turn. Raises BadRow for calls of tools and for content that is no text."""
     if message.get("tool_calls") or message.get("function_call"):
@@ -49,7 +75,7 @@ def _part(part: Any, place: int, name: str) -> str:
     """The text of one part of a turn: ``{"type": "text", "text": "Hi!"}``."""
     if not isinstance(part, dict):
         raise BadRow(f'field "{name}", turn {place}: expected {{"type": "text", "text": …}}, got {shown(part)}')
-    if part.get("type") not in ("text", "input_text", "output_text"):
+    if part.get("type") not in TEXTS:
         raise BadRow(f'field "{name}", turn {place}: expected parts of the type "text", got the type {shown(part.get("type"))}')
     if not isinstance(part.get("text"), str):
         raise BadRow(f'field "{name}", turn {place}: expected the "text" of a part to be text, got {shown(part.get("text"))}')
