@@ -136,6 +136,7 @@ def test_a_variant_has_the_inputs_that_its_loss_reads():
     assert set(k2.inputs()) == roles["seq"]
 
 
+@pytest.mark.slow
 def test_baselines_that_weigh_by_reward_need_no_values():
     for name in ("wbc", "r_gold", "r_lol"):
         moved = changed(fingerprints(f"variant={name}"), fingerprints(f"variant={name}", "values=constant"))

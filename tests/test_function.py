@@ -181,6 +181,7 @@ def test_the_files_content_is_the_recipe_and_its_place_is_not(file, tmp_path):
     assert fingerprint(file) != fingerprint(file, "reward.function=nan")
 
 
+@pytest.mark.slow
 def test_blocks_before_a_failure_stay_and_are_not_scored_again(tmp_path):
     folder, calls = reviews(tmp_path / "rows", train=300), tmp_path / "calls"
     mine = tmp_path / "mine.py"

@@ -130,6 +130,7 @@ def test_the_counterpart_of_a_mixture_replaces_the_parts_that_have_one():
     assert mixed(a=Part(reward=Vader())).held_out() is None
 
 
+@pytest.mark.slow
 def test_one_part_is_in_memory_at_a_time(tmp_path):
     Given.alive = Given.most_alive = 0
     by = MixedBy(mixed(a=given([1, 2]), b=given([3, 4], weight=10), c=given([5, 6])), Data(composed().task))

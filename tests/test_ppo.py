@@ -249,6 +249,7 @@ def test_each_response_has_its_own_advantage(source):
     assert len(set(rows.weights.round(3))) > 8
 
 
+@pytest.mark.slow
 def test_two_processes_draw_the_rollout_of_one(source):
     alone, both = source(), [source(), source()]
     alone.prepare(0, ResponseLogps(llama().eval()), Alone())

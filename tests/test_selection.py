@@ -102,6 +102,7 @@ def trained(tmp_path_factory):
     return train
 
 
+@pytest.mark.slow
 def test_every_checkpoint_of_a_run_is_evaluated_with_the_same_random_numbers(trained):
     records, log = trained()
     assert [record["update"] for record in records] == [0, 2, 4]

@@ -133,6 +133,7 @@ def test_equal_weights_are_allowed_where_the_user_sets_the_baseline_and_warned_o
     assert weights.check_rewards(np.linspace(0, 1, 6)) is None
 
 
+@pytest.mark.slow
 def test_pairs_of_one_text_are_refused_before_the_reference_is_trained(tmp_path):
     for split in SPLITS:
         long = [f"word {i} " * 9 for i in range(3)]

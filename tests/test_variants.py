@@ -234,6 +234,10 @@ def test_class_module_and_yaml_carry_one_name(group):
         "forms",
         "readers",
         "turns",
+        "seam",
+        "splits",
+        "column_names",
+        "labels",
         "regression",
         "variation",
     }

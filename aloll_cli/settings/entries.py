@@ -23,10 +23,7 @@ from aloll_cli.values.base import Values
 from aloll_cli.variants.base import Groupwise, Online, Pointwise, Regression, Variant
 
 BASES: dict[str, type] = {"variant": Variant, "task": Task, "reward": Reward, "values": Values}
-UNITS = {  # of what one loss is
-    Pointwise: "one response, by its weight", Regression: "one response, by its target",
-    Groupwise: "the responses to one prompt", Online: "one generated response",
-}  # fmt: skip
+KINDS = (Pointwise, Regression, Groupwise, Online)  # of variants: they say what one loss is of
 RESERVED = ("name", "code", "version")  # keys of a recipe, and so no options
 DECORATOR = "@dataclass(kw_only=True)"
 TYPES = "int, float, str, bool, an Enum, a list or dict of these, a dataclass of such options; each may be | None"
@@ -94,12 +91,12 @@ def _derived(group: str, name: str) -> str:
     """How an entry's class begins."""
     if group != "variant":
         return f"class {name}({BASES[group].__name__}): …"
-    choices = ", ".join(f"({unit.__name__}): {what}" for unit, what in UNITS.items())
+    choices = ", ".join(f"({kind.__name__}): one {kind.unit}" for kind in KINDS)
     return f"Its base says what one loss is of: class {name}{choices}."
 
 
 def _check_base(group: str, file: Path, cls: type) -> None:
-    kinds = tuple(UNITS) if group == "variant" else (BASES[group],)
+    kinds = KINDS if group == "variant" else (BASES[group],)
     if not issubclass(cls, kinds):
         names = ", ".join(kind.__name__ for kind in kinds[:-1]) + " or " * (len(kinds) > 1) + kinds[-1].__name__
         raise UserError(f"{near(file)}: class {cls.__name__} does not derive from {names}.", _derived(group, cls.__name__))
