@@ -12,7 +12,7 @@ from aloll_cli.artifacts.policy_source import PolicySource, check_context, place
 from aloll_cli.artifacts.selectors import CheckpointSelector
 from aloll_cli.artifacts.training_data import BatchOptions, TrainingData
 from aloll_cli.models.adapters import Adapter, attach, merged
-from aloll_cli.models.base import Head
+from aloll_cli.models.base import Head, Numbers
 from aloll_cli.models.saving import load_policy, load_tokenizer
 from aloll_cli.runtime.tracking import Off, Send
 from aloll_cli.schema import identity, name_of
@@ -106,7 +106,9 @@ class TrainedPolicy(PolicySource):
         training = self.training
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
         batches = BatchOptions(training.batch_size, training.seed)
-        model = self.start.load(job, in_full=training.adapter is None)
+        numbers = Numbers(self.model.dtype, training.adapter is None, job.runtime.attn)
+        model = self.start.load(job, numbers.in_full)
+        logps = self.data.inputs().get("reference_logps")
         check_context(model, self.examples)
         if training.adapter is not None:
             training.adapter.prepare(model, training.seed)
@@ -116,7 +118,9 @@ class TrainedPolicy(PolicySource):
             job=job,
             label=self.name,
             module=ResponseLogps(model, self.model.head is Head.chunked, job.runtime.gradient_checkpointing),
-            computes=self.model,
+            numbers=numbers,
+            is_exact=self.model.is_exact,
+            stored_logps=job.path(logps) if logps else None,
             tokenizer=tokenizer,
             source=source,
             variant=training.variant,

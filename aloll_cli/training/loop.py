@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 import time
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from accelerate import Accelerator
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import cut_back, read_json_lines
-from aloll_cli.models.base import Dtype, Model
+from aloll_cli.models.base import Numbers
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import save_policy
 from aloll_cli.training.batches import batch_logps, padded, token_batch
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 # largest accepted |ln ρ| / √T between stored reference log-probs and initial policy, by whether both compute in fp32 throughout
-START_TOLERANCE = {True: 1e-4, False: 0.05}
+START_TOLERANCE = {True: 1e-4, False: 0.01}
 BLOWN_UP = 100.0  # a mean importance ratio above this is warned of
 
 
@@ -52,7 +53,9 @@ class Trainer:
     job: Job
     label: str
     module: ResponseLogps
-    computes: Model
+    numbers: Numbers
+    is_exact: bool  # whether all numbers have 32 bits, also the frozen ones
+    stored_logps: Path | None  # where the reference log-probs are; None where none are stored
     tokenizer: PreTrainedTokenizerBase
     source: Source
     variant: Variant
@@ -137,9 +140,7 @@ class Trainer:
             return self.source.prepare(update, self.module, self.job.world)
 
     def _precision(self) -> Any:
-        """The precision of everything except the trainable weights."""
-        half = self.computes.dtype is Dtype.bfloat16
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16) if half else nullcontext()
+        return self.numbers.computing(self.accelerator.device)
 
     def _loss(self, units: list[IntArray], mean_length: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """(U,) losses of some units, and metrics per unit or per response."""
@@ -192,10 +193,12 @@ class Trainer:
             logps = batch_logps(self.module, rows.responses, chosen, pad, self.job.runtime.scoring_batch_tokens)
         differences = [row - rows.behaviour.row(i) for i, row in zip(chosen, logps, strict=True)]
         off = float(np.median([abs(row.sum()) / math.sqrt(len(row)) for row in differences]))
-        if off > START_TOLERANCE[self.computes.is_exact]:
+        if off > START_TOLERANCE[self.is_exact]:
+            again = f"compute them again: {shlex.join(['rm', '-r', str(self.stored_logps)])}"
+            what = f"the initial policy does not reproduce the stored reference log-probs: median |ln ρ|/√T = {off:.1e}"
             raise UserError(
-                f"the initial policy does not reproduce the stored reference log-probs: median |ln ρ|/√T = {off:.1e}.",
-                "Leave out gradient_checkpointing=true and attn=; if that does not help, remove outputs/…/reference-logps.",
+                f"{what}, at most {START_TOLERANCE[self.is_exact]:g} is accepted.",
+                f"If they come from another machine, {again}" + ("" if self.is_exact else ". Else set model.dtype=float32."),
             )
         self.job.log.say(f"  check: the initial policy reproduces the reference log-probs (median |ln ρ|/√T = {off:.1e})")
 
