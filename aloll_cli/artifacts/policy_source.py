@@ -68,6 +68,8 @@ class LoadedPolicy(PolicySource):
 
     def make(self, job: Job) -> None:
         if job.world.is_main:
+            if doubt := self.model.doubt():
+                job.log.warn(doubt)
             write_json(job.directory / "model.json", plain(self.model))
 
     def load(self, job: Job, in_full: bool = False) -> PreTrainedModel:

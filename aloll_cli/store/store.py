@@ -32,6 +32,7 @@ from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import damage_of, write_manifest
 
 POLL = 0.2  # seconds between two attempts to acquire a lock
+PARTIAL = ".partial"  # ends the name of a folder in which an artifact is being built
 
 
 class Artifact(ABC):
@@ -122,7 +123,7 @@ class Store:
 
     def path(self, artifact: Artifact) -> Path:
         """Where an artifact is, or will be."""
-        return self.root / artifact.folder
+        return path_of(artifact, self.root)
 
     def ensure(self, artifact: Artifact, wanted: bool = True) -> Path:
         """Build an artifact and the inputs it needs, unless they are cached.
@@ -153,7 +154,7 @@ class Store:
                     self._build(artifact)
                     self._verified.add(artifact.fingerprint)
                     return self.path(artifact)
-        self.log.say(f"cached    {artifact.folder}")
+        self.log.say(f"cached    {artifact.kind}/{self.path(artifact).name}")
         self._verified.add(artifact.fingerprint)
         return self.path(artifact)
 
@@ -179,7 +180,7 @@ class Store:
         if self.world.decide(lambda: self.stopper.requested):
             raise self.stopper.interruption()
         directory = self.path(artifact)
-        partial = directory.with_name(directory.name + ".partial")
+        partial = directory.with_name(directory.name + PARTIAL)
         start = time.monotonic()
         self.world.wait()
         resuming = artifact.resumes and partial.exists()
@@ -221,7 +222,7 @@ class Store:
     @contextmanager
     def _main_lock(self, artifact: Artifact) -> Iterator[None]:
         """The lock prevents duplicate work; correctness rests on the rename alone."""
-        lock = ArtifactLock(self.root, artifact.folder)
+        lock = ArtifactLock(self.root, f"{artifact.kind}/{self.path(artifact).name}")
         if not lock.try_acquire(timeout=POLL):
             if self.runtime.busy is Busy.refuse:
                 raise UserError(
@@ -235,6 +236,22 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def path_of(artifact: Artifact, root: Path) -> Path:
+    """Where an artifact is, or will be, in a task's folder.
+
+    The fingerprint decides: a folder is called as the artifact was when it was built, and a model, say, is called by its
+    own folder, which may have been another copy.
+    """
+    own = root / artifact.folder
+    if own.exists():
+        return own
+    others = sorted((root / artifact.kind).glob(f"*-{artifact.fingerprint}*"))
+    found = {
+        path.name.removesuffix(PARTIAL): path for path in others if path.name.removesuffix(PARTIAL).endswith(artifact.fingerprint)
+    }
+    return own.with_name(next(iter(found), own.name))
 
 
 def upstream(artifact: Artifact) -> list[Artifact]:
