@@ -140,6 +140,9 @@ class Model(ABC):
     def attach_adapter(self, model: PreTrainedModel) -> None:  # noqa: B027  most have none
         """Load the adapter that the model comes with."""
 
+    def check_merge(self) -> None:  # noqa: B027
+        """Raises UserError if the adapter that the model comes with could not be merged into it."""
+
     def doubt(self) -> str | None:
         """A reason to doubt that the model and the adapter that it comes with belong together; None if there is none."""
         return None

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.models.adapters import attach, base_of
-from aloll_cli.models.base import Head, Model, Placement
+from aloll_cli.files import read_json
+from aloll_cli.models.adapters import attach, base_of, merged
+from aloll_cli.models.base import Dtype, Head, Model, Placement
 from aloll_cli.schema import OPERATIONAL
 from aloll_cli.store.hub import ADAPTER, adapter_folder, content_of, expanded, loading, revision_options
 from aloll_cli.text.chat import chat_end
@@ -98,6 +99,14 @@ class Pretrained(Model):
     def is_at(self, path: str) -> bool:
         """Whether a folder or hub name, which must exist, is this model, its adapter apart."""
         return path == self.path or content_of(path, None) == content_of(self.path, self.revision)
+
+    def check_merge(self) -> None:
+        import torch
+
+        folder = None if self.adapter is None else adapter_folder(self.adapter, self.adapter_revision)
+        if folder is not None and read_json(folder / ADAPTER).get("lora_bias"):  # merges only where the layers have a bias
+            place = Placement(torch.device("cpu"), Dtype.float32, None)
+            merged(self.initial(self.tokenizer([]), 0, place), folder)
 
     def doubt(self) -> str | None:
         if self.adapter is None:

@@ -32,6 +32,8 @@ def run(settings: Settings, store: Store) -> None:
         )
     line = Pipeline(settings)
     policy = line.policy
+    if settings.merge and not store.is_complete(policy):
+        settings.model.check_merge()  # before training
     saved = store.ensure(policy) / "policy"
     merges = settings.merge and base_of(saved) is not None
     for needed in [*upstream(policy.start), policy.start] if merges else []:
@@ -60,7 +62,7 @@ def run(settings: Settings, store: Store) -> None:
             raise
         raise UserError(f"to={settings.to} cannot be written: {trouble}.", "Name a folder in another place: to=FOLDER") from None
     what = "weights" if base_of(folder) is None else "adapter"
-    store.log.say(f"wrote     {settings.to}: {what}, tokenizer and model card, for AutoModelForCausalLM.from_pretrained")
+    store.log.say(f"wrote     {settings.to}: {what}, tokenizer and model card; README.md says how to load it")
     if not evaluated:
         options = [word for word in store.command.arguments if word.startswith(("to=", "merge="))]
         store.log.say(
