@@ -19,7 +19,7 @@ from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.models.value_head import prompt_states
 from aloll_cli.text.examples import ExampleTable
-from aloll_cli.training import loop
+from aloll_cli.training import start
 from aloll_cli.training.batches import batch_logps
 
 LORA = ("adapter=lora", "adapter.r=4")
@@ -154,7 +154,7 @@ def test_attention_and_kind_of_training_are_part_of_stored_log_probs_in_16_bits_
     ids=["32 bits", "16 bits"],
 )
 def test_log_probs_of_another_model_are_refused_with_what_helps(options, tmp_path, monkeypatch, overrides, helps):
-    monkeypatch.setattr(loop, "START_TOLERANCE", {True: -1.0, False: -1.0})
+    monkeypatch.setattr(start, "TOLERANCE", {True: -1.0, False: -1.0})
     settings = composed(*options, *overrides)
     line, store = Pipeline(settings), opened(tmp_path, settings.runtime)
     folder = re.escape(str(store.path(line.reference_logps)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aloll_cli.errors import UserError
+from aloll_cli.models.dropout import RowDropout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,11 +40,16 @@ class ResponseLogps(nn.Module):
         """
         super().__init__()
         self.model = model
+        self.dropout: RowDropout | None = None
         self._chunked, self._recompute = chunked, recompute
         if chunked:
             self._probe()
         if recompute:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": self._contexts})
+
+    def _contexts(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        """The contexts of a layer in the forward pass, and when it is computed again."""
+        return nullcontext(), nullcontext() if self.dropout is None else self.dropout.in_recomputation()
 
     def set_to_train(self, dropout: bool) -> None:
         """Switch to training mode, with or without dropout."""
@@ -68,16 +74,19 @@ class ResponseLogps(nn.Module):
             (B, T) fp32, ≤ 0, exactly 0 at padding.
         """
         ids, before = joined(prompt_ids, prompt_mask, response_ids, response_mask)
+        with nullcontext() if self.dropout is None else self.dropout.in_forward():
+            return self._logps(ids, before, response_ids).masked_fill(response_mask == 0, 0.0)
+
+    def _logps(self, ids: Tensor, before: Tensor, response_ids: Tensor) -> Tensor:
+        """(B, L) tokens, (B, T) the positions before those of the responses, and (B, T) these → (B, T) log-probs."""
         if self._chunked:
             states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-            logps = self._chunked_logps(at(before, states), response_ids)
-        else:
-            with only(before, self.model.get_output_embeddings()):
-                logits = self.model(input_ids=ids, use_cache=False).logits
-            if logits.shape[1] != before.shape[1]:  # of a model that does not call its head as a module
-                logits = at(before, logits)
-            logps = token_logps(logits, response_ids)
-        return logps.masked_fill(response_mask == 0, 0.0)
+            return self._chunked_logps(at(before, states), response_ids)
+        with only(before, self.model.get_output_embeddings()):
+            logits = self.model(input_ids=ids, use_cache=False).logits
+        if logits.shape[1] != before.shape[1]:  # of a model that does not call its head as a module
+            logits = at(before, logits)
+        return token_logps(logits, response_ids)
 
     def _chunked_logps(self, states: Tensor, targets: Tensor) -> Tensor:
         """(B, T, H) states before (B, T) tokens → (B, T) log-probs; logits are computed again in the backward pass."""
