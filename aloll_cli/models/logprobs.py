@@ -45,7 +45,9 @@ class ResponseLogps(nn.Module):
         if chunked:
             self._probe()
         if recompute:
-            model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": self._contexts})
+            # the name since transformers 5.20 or so; the old one is deprecated
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False, "context_fn": self._contexts})
 
     def _contexts(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
         """The contexts of a layer in the forward pass, and when it is computed again."""

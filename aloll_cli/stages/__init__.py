@@ -112,7 +112,8 @@ STAGES = LINE | BESIDE
 # every stage reads these; none changes a result by more than rounding
 RUNNING = (
     "output_dir", "plugins", "upstream", "busy", "verbosity", "processes", "threads", "micro_batch_size",
-    "gradient_checkpointing", "deterministic", "attn", "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints", "max_hours",
+    "gradient_checkpointing", "deterministic", "attn", "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints",
+    "max_hours",
 )  # fmt: skip
 RUNNING_GROUPS = ("tracking",)
 
