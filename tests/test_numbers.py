@@ -75,15 +75,16 @@ def test_the_chunked_head_is_the_full_one_to_the_last_digits(half, tolerance):
     given, found = batch(rows([(3 + i % 5, 21 - i % 3) for i in range(13)])), []
     for chunked in (False, True):
         model = llama()
+        module = ResponseLogps(model, chunked=chunked)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            logps = given.logps(ResponseLogps(model, chunked=chunked))
+            logps = given.logps(module)
             (logps * torch.linspace(-1, 2, logps.numel()).view_as(logps)).sum().backward()
         found.append((logps.detach(), {name: weight.grad for name, weight in model.named_parameters()}))
     (full, gradients), (logps, others) = found
     assert logps.dtype is torch.float32
     assert_close(logps, full, atol=tolerance, rtol=0)
     for name, gradient in gradients.items():
-        assert_close(others[name], gradient, atol=float(gradient.abs().max()) * (3e-2 if half else 1e-6), rtol=0, msg=name)
+        assert_close(others[name], gradient, atol=float(gradient.abs().max()) * (1e-2 if half else 1e-6), rtol=0, msg=name)
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ class ResponseLogps(nn.Module):
         if chunked:
             self._probe()
         if recompute:
-            # the name since transformers 5.20 or so; the old one is deprecated
+            # the second name is that of older versions of transformers
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": False, "context_fn": self._contexts})
 
