@@ -13,6 +13,7 @@ Errors of the user, which the command line prints, are raised as :class:`UserErr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from aloll_cli.settings.root import Settings
 __all__ = ["Run", "Settings", "UserError", "compose", "load_run", "run"]
 
 
-def compose(*overrides: str, plugins: Sequence[str | Path] = (), config_dir: str | Path | None = None) -> Settings:
+def compose(*overrides: str, plugins: str | Path | Sequence[str | Path] = (), config_dir: str | Path | None = None) -> Settings:
     """The settings of a command line: ``compose("task=hha", "variant=seq")``.
 
     Args:
         overrides: as on the command line, ``GROUP=CHOICE`` or ``OPTION=VALUE``.
-        plugins: folders with variants, tasks, rewards and values of your own.
+        plugins: a folder with variants, tasks, rewards and values of your own, or several.
         config_dir: a folder with YAML files of your own.
 
     Raises:
@@ -37,20 +38,22 @@ def compose(*overrides: str, plugins: Sequence[str | Path] = (), config_dir: str
     """
     from aloll_cli.cli.composition import settings_of
 
-    named = [f"plugins=[{','.join(repr(str(folder)) for folder in plugins)}]"] if plugins else []
-    return settings_of([*overrides, *named], None if config_dir is None else str(config_dir))
+    folders = [plugins] if isinstance(plugins, str | Path) else plugins
+    return settings_of(list(overrides), [str(folder) for folder in folders], None if config_dir is None else str(config_dir))
 
 
 def run(stage: str, settings: Settings) -> Any:
     """Run a stage as ``aloll STAGE`` does: build what it needs and what it is for, reuse what exists.
+
+    It prints what the command prints; with ``verbosity=quiet`` warnings alone, and no result.
 
     Args:
         stage: a name of ``aloll --help``, such as "train", "evaluate", "run".
         settings: of :func:`compose`.
 
     Returns:
-        What the stage returns: the best validation score for "train", the mean gain (or None) for "evaluate" and "run", else
-        None. With ``processes`` above 1, None.
+        What the stage returns: the best validation score for "train", the mean gain (or None) for "evaluate" and "run", what
+        ``format=json`` prints for "inspect" and "compare", else None. With ``processes`` above 1, None.
 
     Raises:
         UserError: there is no such stage, options contradict each other, or whatever the command line would say; with
@@ -59,15 +62,17 @@ def run(stage: str, settings: Settings) -> Any:
     """
     from aloll_cli.cli.composition import run_stage
     from aloll_cli.cli.launching import WorkersFailed
-    from aloll_cli.command import Command
+    from aloll_cli.runtime.options import Verbosity
+    from aloll_cli.runtime.terminal import without_results
     from aloll_cli.settings.checks import check
-    from aloll_cli.stages import STAGES
+    from aloll_cli.stages import STAGES, command_of
 
     if stage not in STAGES:
         raise UserError(f'there is no stage "{stage}".', f"Stages: {', '.join(STAGES)}.")
     check(settings, STAGES[stage].makes)
     try:
-        return run_stage(Command(stage), settings)
+        with without_results() if settings.verbosity is Verbosity.quiet else nullcontext():
+            return run_stage(command_of(stage), settings)
     except WorkersFailed as failure:
         what = f"a worker process ended with exit code {failure.code}; it has said why on stderr."
         raise UserError(what, 'processes=1 shows errors here: compose("processes=1", …)') from None
@@ -85,7 +90,7 @@ def load_run(source: Settings | str | Path) -> Run:
     from aloll_cli.artifacts.pipeline import Pipeline
     from aloll_cli.comparison import folders, runs
     from aloll_cli.schema import name_of
-    from aloll_cli.store.store import path_of
+    from aloll_cli.store.places import path_of
 
     if not isinstance(source, Settings):
         (folder,) = folders.named("load_run", [str(source)])

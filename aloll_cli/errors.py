@@ -4,14 +4,25 @@
 class UserError(Exception):
     """An error that the user can fix: what is wrong and where, then what to type.
 
-    Both parts are kept in ``args``, so the error survives pickling (a sweep's launcher sends it between processes).
+    All parts are kept in ``args``, so the error survives pickling (a sweep's launcher sends it between processes).
     """
 
-    def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(what, hint)
+    def __init__(self, what: str, hint: str = "", trace: str = "") -> None:
+        """
+        Args:
+            what: what is wrong, and where.
+            hint: what to type.
+            trace: the traceback within the user's own code, where that raised something.
+        """
+        super().__init__(what, hint, *([trace] if trace else []))
 
     def __str__(self) -> str:
-        return "\n".join(part for part in self.args if part)
+        return self.told("")
+
+    def told(self, by: str) -> str:
+        """The message as ``by`` says it: the user's traceback, if there is one, then the lines of the message."""
+        what, hint, *trace = self.args
+        return "\n".join(part for part in (*trace, by + what, hint) if part)
 
 
 class NoStoredReward(UserError):

@@ -25,6 +25,11 @@ def read_json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def near(path: Path) -> str:
+    """A path as messages show it: from the current folder on where it lies in that, else whole."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a file atomically."""
     temporary = file.with_name(f".{file.name}.tmp")

@@ -44,6 +44,18 @@ class Interval:
     text: str
     typical: float | None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for text that is no interval, and for a typical number outside of it."""
+        try:
+            low, high = self._ends()
+            is_interval = self.text[0] in "[(" and self.text[-1] in ")]" and low <= high
+        except (ValueError, IndexError):
+            is_interval = False
+        if not is_interval:
+            raise ValueError(f'"{self.text}" is no interval of numbers; write it as "[0, inf)" or "(0, 1)"')
+        if self.typical is not None and self.typical not in self:
+            raise ValueError(f"the typical number {self.typical} is not in {self.text}")
+
     def __contains__(self, value: float) -> bool:
         low, high = self._ends()
         above = value >= low if self.text[0] == "[" else value > low
@@ -60,7 +72,7 @@ class Interval:
         if math.isinf(value):
             return "must be finite"
         if value > low:
-            return f"must be at most {high:g}"
+            return f"must be at most {high:.10g}"
         return {"(0": "must be positive", "[0": "must not be negative"}.get(self.text.split(",")[0], f"must be at least {low:g}")
 
     @property

@@ -20,6 +20,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from aloll_cli.errors import UserError
+from aloll_cli.files import near
+
 SHIPPED = Path(__file__).with_name("code.json")
 ROOMS = ("aloll_cli.tasks", "aloll_cli.variants", "aloll_cli.rewards", "aloll_cli.values")
 IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}  # fields of syntax trees that say nothing about results
@@ -38,6 +41,9 @@ def remember(package: str, folder: Path, plugin: bool = False) -> None:
         package: its name.
         folder: its folder.
         plugin: whether its entries come from outside.
+
+    Raises:
+        UserError: a file is not UTF-8.
     """
     for name in [name for name in _texts if _within(name, [package])]:
         del _texts[name]
@@ -47,7 +53,10 @@ def remember(package: str, folder: Path, plugin: bool = False) -> None:
         parts = [package, *file.relative_to(folder).with_suffix("").parts]
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         _packages.update([name] if parts[-1] == "__init__" else [])
-        _texts[name] = file.read_text("utf-8")
+        try:
+            _texts[name] = file.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{near(file)} is not UTF-8.", "Save the file as UTF-8.") from None
 
 
 def source_of(module: str) -> str | None:
@@ -86,11 +95,17 @@ def key_of(cls: type) -> str:
     return cls.__module__.removeprefix("aloll_cli.")
 
 
+def plugin_of(module: str) -> str | None:
+    """The package of plugins that a module is in, or None."""
+    return next((package for package in _plugins if _within(module, [package])), None)
+
+
 def packages_of(module: str) -> tuple[str, ...]:
     """The packages whose modules belong to the code of an entry in a module; empty where it is nobody's entry."""
     if module.startswith(tuple(f"{room}." for room in ROOMS)):
         return ROOMS
-    return tuple(package for package in _plugins if module.startswith(f"{package}."))[:1]
+    package = plugin_of(module)
+    return () if package is None else (package,)
 
 
 def code_fingerprint(module: str, packages: Sequence[str]) -> str:

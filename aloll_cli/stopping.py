@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from threading import Thread
 from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Interrupted(BaseException):
@@ -64,6 +69,29 @@ class Stopper:
         """Raises Interrupted if a stop was requested."""
         if self.requested:
             raise self.interruption()
+
+
+def interruptibly(work: Callable[[], T], stopper: Stopper) -> T:
+    """What ``work`` returns; for work of minutes inside a library, during which Python handles no signal.
+
+    It runs in a thread, which a stop leaves behind: the process ends soon. Raises Interrupted, or what ``work`` raises.
+    """
+    found: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(work())
+        except BaseException as error:
+            found.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    while True:
+        try:
+            return found.result(timeout=0.2)
+        except TimeoutError:
+            if found.done():  # the work's own error
+                raise
+            stopper.check()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
     python scripts/bench_generation.py
 
 All sizes are options; their defaults are those of docs/benchmarks.md. On a CPU the seconds are those of the processor, which
-other jobs disturb little; on a GPU they are those of the clock. Answers are greedy, and those that differ between the
+other jobs disturb little; on a GPU they are those of the clock. Responses are greedy, and those that differ between the
 ways are shown to begin to differ at a near tie of the two likeliest tokens.
 """
 
@@ -83,7 +83,7 @@ def prompts(setup: Setup) -> list[IntArray]:
 
 
 class Ways:
-    """Three ways of answering the same prompts."""
+    """Three ways of generating responses to the same prompts."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.model, self.tokenizer, self.prompts = setup, llama(setup), words(setup), prompts(setup)
@@ -95,8 +95,8 @@ class Ways:
             "filled by tokens": ([rows], setup.batch_tokens),
         }
 
-    def answer(self, name: str) -> list[str]:
-        """The answers of one way, in the prompts' order."""
+    def responses(self, name: str) -> list[str]:
+        """The responses of one way, in the prompts' order."""
         calls, batch_tokens = self.calls[name]
         texts: dict[int, str] = {}
         for chosen in calls:
@@ -104,17 +104,17 @@ class Ways:
         return [texts[i] for i in range(self.setup.prompts)]
 
     def respond(self, chosen: list[int], batch_tokens: int) -> list[str]:
-        """Greedy answers to some of the prompts."""
+        """Greedy responses to some of the prompts."""
         ids = [str(i) for i in chosen]
-        answers = respond(
+        responses = respond(
             self.model, self.tokenizer, [self.prompts[i] for i in chosen], ids, Greedy(repetition_penalty=1.0), stream="0",
             max_tokens=self.setup.new, stop=[], batch_tokens=batch_tokens,
         )  # fmt: skip
-        return [answer.text for answer in answers]
+        return [response.text for response in responses]
 
     @torch.inference_mode()
     def gap(self, row: int, first: str, second: str) -> float:
-        """How far apart the logits of the two likeliest tokens are where two answers to a prompt begin to differ."""
+        """How far apart the logits of the two likeliest tokens are where two responses to a prompt begin to differ."""
         common = os.path.commonprefix([first.split(), second.split()])
         so_far = [*self.prompts[row].tolist(), *(int(word[1:]) for word in common)]
         logits = self.model(torch.tensor([so_far], device=self.model.device)).logits[0, -1].double()
@@ -132,20 +132,20 @@ def compare(setup: Setup) -> dict[str, Any]:
     ways = Ways(setup)
     names = list(ways.calls)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    answers: dict[str, list[str]] = {}
+    responses: dict[str, list[str]] = {}
     ways.respond(list(range(min(setup.batch, setup.prompts))), sys.maxsize)  # warms up
     clock = time.process_time if setup.device == "cpu" else time.perf_counter
     for turn in range(setup.alternations):
         shift = turn % len(names)
         for name in [*names, *names][shift : shift + len(names)]:
             start = clock()
-            answers[name] = ways.answer(name)
+            responses[name] = ways.responses(name)
             seconds[name].append(clock() - start)
     ratios = {pair: [a / b for a, b in zip(*(seconds[name] for name in pair), strict=True)] for pair in PAIRS}
-    expected = answers["file order"]
+    expected = responses["file order"]
     gaps = [
-        ways.gap(i, expected[i], answers[name][i])
-        for name in names[1:] for i in range(setup.prompts) if answers[name][i] != expected[i]
+        ways.gap(i, expected[i], responses[name][i])
+        for name in names[1:] for i in range(setup.prompts) if responses[name][i] != expected[i]
     ]  # fmt: skip
     return {
         "ways": {name: spread(values) for name, values in seconds.items()},

@@ -6,7 +6,7 @@
 
 Weights are random and are saved to a temporary folder first, so that they are loaded by the code that loads published ones.
 One process measures, in this order: ours with the full head, ours with the chunked head, and then the usual way, for which
-the second model is loaded. Tokens a second count prompts and responses.
+the second model is loaded. Tokens per second count prompts and responses.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def batches(setup: Setup) -> list[TokenBatch]:
 
 
 def measured(losses: list[Callable[[], Tensor]], model: PreTrainedModel, setup: Setup) -> dict[str, Any]:
-    """Seconds of updates, the bytes held before them and at the most, and the loss of the first."""
+    """Seconds of training steps, the bytes held before them and at the most, and the loss of the first."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     options = Adamw(
         lr=1e-5, betas=[0.9, 0.999], eps=1e-6, weight_decay=0.0, schedule=Schedule.constant, warmup_updates=0,

@@ -57,6 +57,7 @@ def collect(name: str, folders: Sequence[Path]) -> Path:
     if not runs or any(not runs[0].is_comparable(run) for run in runs):
         raise SystemExit("the runs have different test prompts, rewards or splits, or there are none")
     prompts = runs[0].prompts
+    FOLDER.mkdir(exist_ok=True)
     file = FOLDER / f"{name}.csv"
     order = sorted(runs, key=lambda run: (run.variant, run.options["optimizer.lr"], run.seed))
     with file.open("w", newline="") as stream:

@@ -130,7 +130,7 @@ def unpaired_cell(
     for _ in range(repeats):
         left, right = rng.normal(size=mine), rng.normal(size=others)
         right[:shared] = correlation * left[:shared] + (1 - correlation**2) ** 0.5 * right[:shared]
-        level = rng.normal(0.5, 0.15, size=(PROMPTS, 1))  # how well a prompt is answered by either
+        level = rng.normal(0.5, 0.15, size=(PROMPTS, 1))  # the level of both responses to a prompt
         sides = [
             level + effects + (sd * by_seed + residual_sd * rng.normal(size=(PROMPTS, len(by_seed)))) / 2**0.5
             for effects, by_seed in ((prompt_sd * rng.normal(size=(PROMPTS, 1)), left), (0.0, right))

@@ -108,7 +108,7 @@ def progress(folder: Path, stage: str) -> bool:
 
 
 def stage_of(partial: Path) -> str:
-    """Whose work an artifact is; π_ref's own answers to validation prompts serve the values."""
+    """Whose work an artifact is; π_ref's own responses to validation prompts serve the values."""
     samples = partial.parent.name == "generations" and "-validation-" in partial.name
     return "precompute-values" if samples else STAGE_OF[partial.parent.name]
 

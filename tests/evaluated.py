@@ -60,7 +60,7 @@ def write_run(
     folder.mkdir(parents=True)
     if curves:
         write_curves(root / "policy" / f"{variant}-s{seed}-{fingerprint(policy)}", scores)
-    answers = [
+    responses = [
         {
             "prompt": prompt,
             "policy": {"response": response, "reward": reward},
@@ -70,8 +70,8 @@ def write_run(
     ]
     (folder / "recipe.json").write_text(json.dumps({"version": Metrics.version, "inputs": recipe}))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
-    (folder / "metrics.json").write_text(json.dumps(figures(variant, seed, answers) | (metrics or {})))
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in responses))
+    (folder / "metrics.json").write_text(json.dumps(figures(variant, seed, responses) | (metrics or {})))
     write_manifest(folder)
     return folder
 
@@ -85,10 +85,10 @@ def write_curves(folder: Path, scores: tuple[float, ...]) -> None:
     (folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in evaluations))
 
 
-def figures(variant: str, seed: int | None, answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """metrics.json for some answers."""
-    rewards = {side: np.array([row[side]["reward"] for row in answers]) for side in ("policy", "reference")}
-    texts = {side: [row[side]["response"] for row in answers] for side in rewards}
+def figures(variant: str, seed: int | None, responses: list[dict[str, Any]]) -> dict[str, Any]:
+    """metrics.json for some responses."""
+    rewards = {side: np.array([row[side]["reward"] for row in responses]) for side in ("policy", "reference")}
+    texts = {side: [row[side]["response"] for row in responses] for side in rewards}
     sides = {
         side: {"reward": mean_with_interval(rewards[side], RESAMPLES), "ended": 1.0}
         | text_figures(texts[side], RESAMPLES)
@@ -99,4 +99,4 @@ def figures(variant: str, seed: int | None, answers: list[dict[str, Any]]) -> di
     about = {"task": "reviews", "variant": variant, "seed": seed, "split": "test", "reward": "vader", "test_reward": None}
     missing = {"held_out_gain": None, "held_out_gain_why": "no second reward was named: test_reward=…", "proxy_skill": None}
     words = {"tokenizer": "13a", "unit": "words", "option": "auto", "letters": {"a to z": 1.0}}
-    return about | {"n": len(answers), "words": words} | sides | {"gain": gain} | missing
+    return about | {"n": len(responses), "words": words} | sides | {"gain": gain} | missing

@@ -33,7 +33,7 @@ def serve() -> None:
     _quiet_libraries(verbose=False)
     for name in LOADED:
         import_module(name)
-    launching.subprocess = SimpleNamespace(Popen=Worker)
+    launching.subprocess = SimpleNamespace(Popen=Worker, DEVNULL=None)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     gc.freeze()  # a collection in a fork would copy every page that it looks at, and so would an interpreter's orderly end
     for line in sys.stdin:
@@ -78,7 +78,7 @@ def code_of(command: Callable[[], int | None]) -> int:
 class Worker:
     """One of the processes of ``processes=``, forked instead of started; as much of Popen as launching.py uses."""
 
-    def __init__(self, words: list[str], env: dict[str, str], start_new_session: bool) -> None:
+    def __init__(self, words: list[str], env: dict[str, str], start_new_session: bool, stdout: None) -> None:
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -49,7 +50,13 @@ def run(folder: Path, *arguments: str, code: int = 0, before: str = "", **more: 
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False, start_new_session=True
     )
     assert done.returncode == code, f"exit code {done.returncode}, stderr:\n{done.stderr[-3000:]}"
+    assert twice(done.stderr) == []
     return done.stdout, done.stderr
+
+
+def twice(said: str) -> list[str]:
+    """The lines of a log or an error that repeat a word, as a sentence does that was put together from two halves."""
+    return [line for line in said.splitlines() if re.search(r"\b([a-z]{3,}) \1\b", line)]
 
 
 class Forked:
@@ -110,4 +117,5 @@ def quick(folder: Path, *arguments: str, code: int = 0, die_at: str | None = Non
     process = fork(folder, *arguments, die_at=die_at, before=before)
     out, err = process.communicate()
     assert process.returncode == code, f"exit code {process.returncode}, stderr:\n{err[-3000:]}"
+    assert twice(err) == []
     return out, err

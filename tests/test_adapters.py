@@ -356,6 +356,7 @@ def test_a_head_that_is_the_embeddings_gets_no_adapter(options, tmp_path):
         opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
 
 
+@pytest.mark.slow
 def test_an_exported_adapter_opens_from_anywhere(line, tmp_path, monkeypatch):
     made, store = line(*LORA)
     export.run(dataclasses.replace(made.settings, to=str(tmp_path / "exported"), merge=False), store)

@@ -11,7 +11,8 @@ from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.models.adapters import set_base
 from aloll_cli.store.hub import ADAPTER, content_of
-from aloll_cli.store.store import path_of, upstream
+from aloll_cli.store.places import path_of
+from aloll_cli.store.store import upstream
 
 SHORT = ("task.max_response_tokens=8", "reference=pretrained", "values=constant", "values.value=0.1", "resamples=10", "threads=1")
 

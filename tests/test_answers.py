@@ -83,8 +83,8 @@ def test_the_distance_between_two_models_is_positive_and_that_of_one_to_itself_z
         load_generation_logps(answered.store.ensure(GenerationLogps(policy, answered.line.tokenizer, answered.answers)))
         for policy in answered.models
     )
-    assert likelihood_figures(own[0], other[0], own[1], 50, answers=2)["kl"]["mean"] > 0.01
-    assert likelihood_figures(own[0], own[0], own[1], 50, answers=2)["kl"] == {"mean": 0.0, "ci95": None}
+    assert likelihood_figures(own[0], other[0], own[1], 50, samples=2)["kl"]["mean"] > 0.01
+    assert likelihood_figures(own[0], own[0], own[1], 50, samples=2)["kl"] == {"mean": 0.0, "ci95": None}
 
 
 def test_a_model_with_other_tokens_has_no_log_probs_of_the_answers(answered):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from make_api import MARK, PAGE, reference
-from running import SMALL
+from running import SMALL, quick
 
 import aloll_cli
 from aloll_cli import UserError, compose, load_run, run
@@ -58,6 +58,18 @@ def test_a_loop_over_runs_ends_in_a_frame(tmp_path):
     assert done.stdout.splitlines()[-1] == "{'nll': 12.0, 'seq': 12.0} 4", done.stderr[-2000:]
     (folder, *_) = sorted((tmp_path / "outputs" / "reviews" / "metrics").glob("seq-s2-*"))
     assert load_run(folder).seed == 2
+
+
+@pytest.mark.slow
+def test_from_python_quiet_prints_no_result(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run("plan", compose())
+    assert "to build" in capsys.readouterr().out
+    run("plan", compose("verbosity=quiet"))
+    assert capsys.readouterr() == ("", "")
+    out, err = quick(tmp_path, "plan", "-q")  # the result is the command's output
+    assert "to build" in out
+    assert err == ""
 
 
 def test_the_reference_in_the_documentation_is_made_from_the_docstrings():

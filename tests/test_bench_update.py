@@ -4,6 +4,7 @@ import bench_update
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_three_ways_of_an_update_have_one_loss_and_each_its_figures(quantization):
     setup = bench_update.Setup(

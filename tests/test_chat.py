@@ -17,6 +17,7 @@ LOCAL = composed("task=local", "task.path=FILE").task
 HHA = composed("task=hha").task
 QWEN, GEMMAS = qwen3_tokenizer(), gemma_tokenizer()
 IM_START, IM_END, END_OF_TURN = 1, 2, 4
+NO_THOUGHT = QWEN("<think>\n\n</think>\n\n")["input_ids"]  # what Qwen3's template writes before a response without thoughts
 TALK = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "How do I bake bread?"},
@@ -31,6 +32,12 @@ def parts(messages):
 
 def prompt(messages, limit=500, made_by=QWEN, chat=Chat.template):
     return Encoder(made_by, limit, 50, chat).prompts([parts(messages)])[0]
+
+
+def refusal(messages, made_by):
+    (found,) = Encoder(made_by, 500, 50, Chat.template).prompts([parts(messages)])
+    assert isinstance(found, BadRow)
+    return found
 
 
 def response(text, messages, made_by):
@@ -89,7 +96,8 @@ def test_a_control_token_that_somebody_wrote_stays_text(control):
     # the library's own way would have ended the turn there
     assert QWEN(rendered(messages))["input_ids"].count(IM_START) > found.ids.count(IM_START) == 2
     answer = response(written, messages, QWEN)
-    assert answer.ids == [*apart, IM_END]
+    assert answer.ids == [*NO_THOUGHT, *apart, IM_END]
+    assert (found.typed, answer.typed, answer.text) == (True, True, written)
 
 
 @pytest.mark.parametrize("limit", range(27, 78))
@@ -101,19 +109,20 @@ def test_a_chat_that_is_cut_stays_well_formed_and_within_the_limit(limit):
     if limit == 77:
         assert found == whole
         return
-    # a question goes with its answer, and what the system said stays whole as long as there is anything else to cut
-    turns = r"<\|im_start\|>system\n([^<]*)<\|im_end\|>\n<\|im_start\|>user\n([^<]*)<\|im_end\|>\n<\|im_start\|>assistant\n"
-    system, user = re.fullmatch(turns, QWEN.decode(found.ids)).groups()
-    assert "Be brief.".endswith(system)
+    # a question goes with its answer, and what the system said stays as long as it leaves room for the last turn
+    system = r"<\|im_start\|>system\nBe brief\.<\|im_end\|>\n" if limit >= 36 else ""
+    turns = rf"{system}<\|im_start\|>user\n([^<]*)<\|im_end\|>\n<\|im_start\|>assistant\n"
+    (user,) = re.fullmatch(turns, QWEN.decode(found.ids)).groups()
     assert "And then?".endswith(user)
-    assert system == "Be brief." or user == ""
-    assert (user == "And then?") is (limit >= 40)
+    assert (user == "And then?") is (limit >= 40 or 27 <= limit < 36)
+    assert found.dropped == ((1, 2) if limit >= 36 else (0, 1, 2))
 
 
 def test_a_limit_that_the_template_alone_exceeds_is_refused():
-    needed = r"task\.max_prompt_tokens=26: the model's chat template alone takes 27 tokens\.\nSet task\.max_prompt_tokens=512"
+    needed = r"task\.max_prompt_tokens=16: the model's chat template alone takes 17 tokens\.\nSet task\.max_prompt_tokens=512"
     with pytest.raises(UserError, match=needed):
-        prompt(TALK, 26)
+        prompt(TALK, 16)
+    assert len(prompt(TALK, 17).ids) == 17
 
 
 def test_the_oldest_turns_go_first_and_a_single_turn_loses_its_beginning():
@@ -140,6 +149,8 @@ def test_a_template_that_ends_turns_without_a_control_token_leaves_that_to_eos()
     assert response("Wait.", TALK, gemma_tokenizer(bare)).ids[-1] == 2
     spaced = "{% for m in messages %}{{ m.content + ' <end_of_turn>' }}{% endfor %}"
     assert response("Wait.", TALK, gemma_tokenizer(spaced)).ids[-1] == END_OF_TURN
+    needs_system = "{{ '' if messages[0].role == 'system' else raise_exception('no') }}" + spaced
+    assert response("Wait.", TALK, gemma_tokenizer(needs_system)).ids[-1] == END_OF_TURN
 
 
 def test_the_template_writes_bos_itself_and_what_it_trims_is_trimmed():
@@ -157,16 +168,22 @@ def test_the_template_writes_bos_itself_and_what_it_trims_is_trimmed():
     [
         (
             GEMMA,
-            r"chat template rejects turns with the roles system, user, .*: System role not supported\.\nSet task\.chat=plain",
+            r"chat template rejects turns with the roles system, user, .*: System role not supported\.\nLeave such rows out",
         ),
         ("{{ messages[-1].content }}", r"chat template omits turn 1, by the system, of system, user, assistant, user\."),
         ("{% for m in messages + messages[3:] %}{{ m.content }}{% endfor %}", r"chat template repeats turn 4, by the user"),
-        ("{% for m in messages %}", r"chat template rejects turns with the roles system, .*: Unexpected end of template"),
     ],
 )
 def test_a_template_that_does_not_show_every_turn_once_is_refused(template, message):
-    with pytest.raises(UserError, match=message):
-        prompt(TALK, made_by=gemma_tokenizer(template))
+    found = refusal(TALK, gemma_tokenizer(template))
+    assert re.search(message, f"{found}.\n{found.hint}")
+
+
+def test_what_is_no_template_is_refused():
+    with pytest.raises(
+        UserError, match=r"chat template is not valid, line 1: Unexpected end of template.*\nSet task\.chat=plain"
+    ):
+        prompt(TALK, made_by=gemma_tokenizer("{% for m in messages %}"))
 
 
 def test_a_template_may_put_turns_elsewhere():
@@ -220,7 +237,7 @@ def test_a_dialogue_of_hha_goes_through_a_template_without_its_tags():
     system = {"role": "system", "content": record.parts[0].text}
     assert QWEN.decode(whole) == rendered([system, *messages])
     assert "###" not in QWEN.decode(whole)
-    assert QWEN.decode(hha_ids(record, len(whole) - 1)) == rendered(messages)
+    assert QWEN.decode(hha_ids(record, len(whole) - 1)) == rendered([system, messages[-1]])
 
 
 @pytest.mark.parametrize(("chat", "text"), [(Chat.template, "A friend."), (Chat.plain, " A friend.")])
@@ -230,7 +247,8 @@ def test_a_response_of_hha_begins_with_a_space_behind_its_tag_alone(chat, text):
     encoder = Encoder(QWEN, 500, 50, chat)
     prompts = encoder.prompts([[vars(part) for part in record.parts]])
     (found,) = encoder.responses([record.response], prompts)
-    assert (found.text, QWEN.decode(found.ids[:-1])) == (text, text)
+    thought = "" if chat is Chat.plain else QWEN.decode(NO_THOUGHT)
+    assert (found.text, QWEN.decode(found.ids[:-1])) == (text, thought + text)
     if chat is Chat.plain:
         assert QWEN.decode(prompts[0].ids + found.ids[:-1]).endswith("\n### Human: Who are you? ### Assistant: A friend.")
 
@@ -252,9 +270,9 @@ def hha_ids(record, limit):
         ),
         (
             {"messages": [{"role": "tool", "content": "Hi"}]},
-            r"""turn 1: expected "role" to be one of system, user, assistant, got 'tool'""",
+            "turn 1: is of the role 'tool'",
         ),
-        ({"messages": [{"role": "user", "content": [1]}]}, r'turn 1: expected "content" to be text, got \[1\]'),
+        ({"messages": [{"role": "user", "content": [1]}]}, r'turn 1: expected {"type": "text", "text": …}, got 1'),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, r'field "messages" contains half of a surrogate pair'),
         ({"messages": TALK[:3]}, r'field "messages" ends with a turn of the assistant; expected a turn of the user'),
         ({"messages": TALK, "prompt": "Hi"}, r'fields "prompt" and "messages" are both set; expected one of them'),
@@ -272,7 +290,7 @@ def test_a_last_turn_of_the_assistant_is_the_response_where_no_other_is_given():
     answered = [*TALK, {"role": "assistant", "content": "Wait."}]
     assert LOCAL.records({"messages": answered, "reward": 4}) == [expected]
     assert LOCAL.records({"messages": answered, "reward": 4, "response": None}) == [expected]
-    with pytest.raises(BadRow, match='field "response": expected text, got None'):
+    with pytest.raises(BadRow, match='field "messages", turn 5: expected "content" to be text, got None'):
         LOCAL.records({"messages": [*TALK, {"role": "assistant", "content": None}]})
 
 
@@ -281,7 +299,7 @@ def test_how_chats_are_shown_is_part_of_the_examples_and_no_part_of_the_data(tmp
     lines = [Pipeline(composed("task=local", f"task.path={tmp_path / 'rows.jsonl'}", f"task.chat={chat.name}")) for chat in Chat]
     assert len({line.data.fingerprint for line in lines}) == 1
     assert len({line.tokenizer.fingerprint for line in lines}) == 1
-    assert len({line.examples.fingerprint for line in lines}) == len(Chat) == 3
+    assert len({line.examples.fingerprint for line in lines}) == len(Chat) == 4
 
 
 def test_an_answer_ends_at_what_was_published_at_eos_and_at_what_the_template_writes():

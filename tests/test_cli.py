@@ -26,7 +26,7 @@ def dialogues(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_logged_ratings_without_a_scorer_train_and_evaluate_without_a_gain(dialogues: Path, tmp_path: Path):
-    options = ["task=hha", f"task.path={dialogues}", *SMALL, "reward=column", "values=data"]
+    options = ["task=hha", f"task.path={dialogues}", *SMALL, "reward=column", "reward.transform=sigmoid", "values=data"]
     out, said = quick(tmp_path, "evaluate", *options)
     (file,) = tmp_path.glob("outputs/hha/metrics/*/metrics.json")
     metrics = json.loads(file.read_text())

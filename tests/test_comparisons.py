@@ -81,6 +81,7 @@ def of_methods(root, effects, seeds=(1, 2, 3, 4, 5), prompts=40):
     ]
 
 
+@pytest.mark.slow
 def test_verdicts_are_corrected_for_the_number_of_comparisons_and_need_five_seeds(tmp_path):
     effects = {"nll": 0.0, "seq": 0.2, "kl": 0.01, "wbc": -0.2}
     comparison = compared(of_methods(tmp_path, effects))
@@ -324,7 +325,7 @@ def test_the_notes_under_a_table_say_how_seeds_were_paired(tmp_path):
 def test_the_held_out_reward_is_estimated_and_drawn_like_the_reward(tmp_path):
     runs = [evaluated(tmp_path, "nll", 1, {"a": 0.5}), evaluated(tmp_path, "seq", 1, {"a": 0.9})]
     for run, reward in zip(runs, (0.2, 0.6), strict=True):
-        for row in run.answers:
+        for row in run.responses:
             row["policy"]["test_reward"], row["reference"]["test_reward"] = reward, 0.1
     comparison = compared(runs)
     found = comparison.rows[1].estimates

@@ -14,6 +14,7 @@ OPERATIONAL = {
     "threads": "threads=1",
     "micro_batch_size": "micro_batch_size=3",
     "gradient_checkpointing": "gradient_checkpointing=true",
+    "deterministic": "deterministic=true",
     "attn": "attn=eager",
     "merge": "merge=false",
     "scoring_batch_tokens": "scoring_batch_tokens=500",
@@ -81,7 +82,7 @@ def test_the_reward_changes_what_it_weighs_and_not_the_reference():
 
 def test_rewards_without_a_state_of_their_own_differ_too():
     stored = fingerprints("values=data", "reward=column")
-    for other in (("reward=vader",), ("reward=column", "reward.transform=none")):
+    for other in (("reward=vader",), ("reward=column", "reward.transform=sigmoid"), ("reward=column", "reward.hi=5")):
         assert changed(stored, fingerprints("values=data", *other)) == {"rewards", "values", "policy", "metrics"}
 
 
@@ -136,6 +137,7 @@ def test_a_variant_has_the_inputs_that_its_loss_reads():
     assert set(k2.inputs()) == roles["seq"]
 
 
+@pytest.mark.slow
 def test_baselines_that_weigh_by_reward_need_no_values():
     for name in ("wbc", "r_gold", "r_lol"):
         moved = changed(fingerprints(f"variant={name}"), fingerprints(f"variant={name}", "values=constant"))

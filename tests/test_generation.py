@@ -273,6 +273,7 @@ def test_the_first_sample_of_a_prompt_is_its_only_one_and_the_others_differ(tmp_
     assert len(set(texts)) == 12
 
 
+@pytest.mark.slow
 def test_a_monte_carlo_value_is_the_mean_of_the_stored_rewards_of_its_samples(tmp_path):
     rows = reviews(tmp_path / "rows")
     twice = [{"prompt": f"Place {i // 2}:", "response": f"It was good {i} times."} for i in range(6)]

@@ -7,7 +7,7 @@ from tiny import composed, reviews, store, tokenizer, write_rows
 
 from aloll_cli.artifacts.rewards import Rewards
 from aloll_cli.errors import UserError
-from aloll_cli.reports.inspection import marked
+from aloll_cli.reports.token_text import TokenText, marked
 from aloll_cli.stages import inspect
 
 SMALL = ("model.vocab_size=300", "task.max_prompt_tokens=6", "task.max_response_tokens=5")
@@ -44,6 +44,7 @@ def test_figures_are_those_counted_by_hand(capsys, tmp_path, rows):
     assert first["response"].endswith(" tokens cut …]")
 
 
+@pytest.mark.slow
 def test_the_page_shows_examples_rows_and_a_histogram(capsys, tmp_path, rows):
     out = told(capsys, tmp_path, f"task.path={rows}", *SMALL, "task.max_response_tokens=60")
     assert "train-0-0" in out
@@ -53,6 +54,7 @@ def test_the_page_shows_examples_rows_and_a_histogram(capsys, tmp_path, rows):
     assert "#" * 40 in out
 
 
+@pytest.mark.slow
 def test_the_words_of_the_metrics_are_told_by_the_script_of_the_data(capsys, tmp_path):
     for split in ("train", "validation", "test"):
         rows = [{"prompt": f"{split} {i}", "response": "这里很好吃" if i % 4 else "It was good"} for i in range(8)]
@@ -85,6 +87,7 @@ def test_a_reward_that_would_be_downloaded_gives_way_to_what_is_stored(capsys, t
     assert found["examples"][1]["stored"] == 5.0
 
 
+@pytest.mark.slow
 def test_noise_and_what_chooses_examples_are_told(capsys, tmp_path, rows):
     options = (f"task.path={rows}", *SMALL, "task.noise=0.2", "task.responses=first")
     found = json.loads(told(capsys, tmp_path, *options, "format=json"))
@@ -105,7 +108,7 @@ def test_every_component_of_a_mixture_has_its_figures(capsys, tmp_path, rows):
 
 
 def test_a_mark_stands_where_tokens_are_missing():
-    ids = tokenizer()("We loved the garden, the bread.")["input_ids"]
-    assert marked(ids, ids, tokenizer()) == "<s>We loved the garden, the bread."
-    text = marked([*ids[:3], *ids[6:]], ids, tokenizer())
+    ids, writer = tokenizer()("We loved the garden, the bread.")["input_ids"], TokenText(tokenizer())
+    assert marked(ids, ids, writer) == "<s>We loved the garden, the bread."
+    text = marked([*ids[:3], *ids[6:]], ids, writer)
     assert text == tokenizer().decode(ids[:3]) + "[… 3 tokens cut …]" + tokenizer().decode(ids[6:])

@@ -50,6 +50,7 @@ def test_clean_keeps_results_and_all_that_they_were_built_from(outputs: Path):
     assert "no unreferenced artifacts" in said
 
 
+@pytest.mark.slow
 def test_clean_lists_unreferenced_artifacts_and_removes_them_when_told_to(outputs: Path):
     for kind in ("policy", "metrics"):
         shutil.rmtree(outputs / "reviews" / kind)

@@ -15,7 +15,7 @@ ROOMS = (
     "", "metrics", "runtime", "store", "tasks", "variants", "text", "models", "rewards", "training", "values", "settings",
     "artifacts", "comparison", "reports", "stages", "cli", "api",
 )  # fmt: skip
-GROUND = {"arrays", "command", "errors", "files", "schema", "source_code", "stopping"}
+GROUND = {"arrays", "command", "errors", "files", "schema", "source_code", "stopping", "user_code"}
 LIGHT = ("", "settings", "stages", "cli", "tasks", "rewards", "variants", "store")  # import no heavy library at module level
 LONGEST = 300  # lines of a module
 HEAVY = {"torch", "transformers", "datasets", "peft"}

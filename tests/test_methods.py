@@ -8,24 +8,36 @@ import pytest
 from running import SMALL, quick
 from torture import contents
 
+PLAIN = [option for option in SMALL if not option.startswith("values.")]  # for values that are not fitted
 ROLLOUT = ["variant.rollout_size=16", "variant.epochs=2"]  # a rollout is learned from in 4 updates
-METHODS = {"dpo": [], "dpo_ref_free": [], "pro": [], "ppo": ROLLOUT}
+GROUPED = [*ROLLOUT, "variant.samples=4"]
+SAMPLED = ["values.samples=2"]
+METHODS = {"dpo": [], "ppo": ROLLOUT}
+MORE = {
+    "dpo_ref_free": [], "pro": [], "ipo": [], "rebel": [], "infonca": [], "nca": [], "awr": [], "topr": [], "dro": [],
+    "a_star": SAMPLED, "qrpo": SAMPLED, "rloo": GROUPED, "grpo": GROUPED,
+}  # fmt: skip
+TWICE = ("nca", "dro", "qrpo", "grpo")  # one of each kind
 
 
 def of_policies(folder: Path):
     return {name: found for name, found in contents(folder / "outputs").items() if "/policy/" in f"/{name}"}
 
 
-def losses(folder: Path) -> list[float]:
-    trained = {name: found for name, found in of_policies(folder).items() if "policy/dpo-" in name}
+def losses(folder: Path, method: str) -> list[float]:
+    trained = {name: found for name, found in of_policies(folder).items() if f"policy/{method}-" in name}
     (records,) = (found for name, found in trained.items() if name.endswith("metrics.jsonl"))
     return [record["loss"] for record in records]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *(pytest.param(method, marks=pytest.mark.slow) for method in MORE)])
 def test_each_killed_in_the_middle_ends_with_the_same_bits(method: str, undisturbed: Path, tmp_path: Path):
     """PPO's checkpoint after update 3 stands inside a rollout, three quarters through."""
-    options = [*SMALL, f"variant={method}", *METHODS[method]]
+    options = [
+        *(PLAIN if "values.samples=2" in (METHODS | MORE)[method] else SMALL),
+        f"variant={method}",
+        *(METHODS | MORE)[method],
+    ]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         copytree(undisturbed, folder / "outputs")
@@ -57,11 +69,13 @@ def test_the_card_of_an_export_says_what_was_learned_from(method: str, said: str
     assert ("offline-rl" in card) == (method == "dpo")
 
 
-def test_two_processes_have_the_loss_curve_of_one(undisturbed: Path, tmp_path: Path):
-    for folder in ("one", "two"):
+@pytest.mark.parametrize("method", ["dpo", *(pytest.param(method, marks=pytest.mark.slow) for method in TWICE)])
+def test_two_processes_have_the_loss_curve_of_one(method: str, undisturbed: Path, tmp_path: Path):
+    own = (METHODS | MORE)[method]
+    options = [*(PLAIN if own == SAMPLED else SMALL), f"variant={method}", *own]
+    for folder, processes in (("one", 1), ("two", 2)):
         copytree(undisturbed, tmp_path / folder / "outputs")
-    quick(tmp_path / "one", "train", *SMALL, "variant=dpo")
-    quick(tmp_path / "two", "train", *SMALL, "variant=dpo", "processes=2")
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+        quick(tmp_path / folder, "train", *options, f"processes={processes}")
+    one, two = losses(tmp_path / "one", method), losses(tmp_path / "two", method)
     assert len(one) == 12
     assert two == pytest.approx(one, rel=1e-5, abs=1e-6)

@@ -137,7 +137,7 @@ def test_the_same_response_twice_is_no_more_evidence_than_once():
     once = np.random.default_rng(4).normal(size=50)
     assert bootstrap(by_prompt(np.repeat(once, 3), 3), 100) == pytest.approx(bootstrap(once, 100))
     texts = [text for text in TEXTS for _ in range(3)]
-    assert text_figures(texts, 100, answers=3)["length"] == text_figures(TEXTS, 100)["length"]
+    assert text_figures(texts, 100, samples=3)["length"] == text_figures(TEXTS, 100)["length"]
 
 
 def test_a_ratio_of_sums_comes_with_its_interval():
@@ -154,7 +154,7 @@ def test_the_distance_to_the_reference_and_the_perplexity_under_it_worked_by_han
     logps, ref_logps, tokens = (
         np.array(values * 5) for values in ([-2.0, -3.0, -1.0, -4.0], [-4.0, -3.0, -3.0, -6.0], [2.0, 4.0, 1.0, 9])
     )
-    figures = likelihood_figures(logps, ref_logps, tokens, 100, answers=2)
+    figures = likelihood_figures(logps, ref_logps, tokens, 100, samples=2)
     # differences 2, 0 and 2, 2: 1 and 2 per prompt; 6 in 16 tokens; 16 nats in 16 tokens
     assert figures["kl"]["mean"] == pytest.approx(1.5)
     assert 1.0 <= figures["kl"]["ci95"][0] < 1.5 < figures["kl"]["ci95"][1] <= 2.0

@@ -93,9 +93,68 @@ COMMANDS = [
     ("train --cfg job --package nosuch", r"--package nosuch: the configuration has no such part\.\n--package variant"),
     ("train --config-dir nowhere", r"--config-dir nowhere: there is no such folder\.\n--config-dir FOLDER"),
     ("train --config-name mine", r"Cannot find primary config 'mine'.*\n--config-name NAME\. The names are those of the files"),
-    ("train -q -v", r"-q and -v contradict each other\.\naloll train -v"),
+    ("train -q -v", r"-q and -v contradict each other\.\n-q for results only, or -v for details$"),
+    ("train -vq", r"-q and -v contradict each other"),
+    ("train -variant=seq", r"there is no flag -variant\.\nOptions have no dashes: variant=seq$"),
+    ("train -variant seq", r"there is no flag -variant\.\nOptions have no dashes: variant=seq$"),
+    ("train --variant seq", r"there is no flag --variant\.\nOptions have no dashes: variant=seq$"),
+    ("train --variant=seq", r"there is no flag --variant\.\nOptions have no dashes: variant=seq$"),
+    ("train --Variant=seq", r"Options have no dashes: variant=seq$"),
+    ("train --varient=seq", r"Options have no dashes: variant=seq$"),
+    ("train --output-dir here", r"Options have no dashes: output_dir=here$"),
+    ("train -lr=1e-4", r"there is no flag -lr\.\nOptions have no dashes: optimizer\.lr=1e-4$"),
+    ("train --lr", r"Options have no dashes: optimizer\.lr=3e-4$"),
+    ("train -M seed=1,2", r"there is no flag -M\.\nDid you mean --multirun\?"),
+    ("train -help", r"there is no flag -help\.\nDid you mean --help\?"),
+    ("train --help=all", r"--help takes no value\.\naloll train --help all$"),
+    ("train --all", r"there is no flag --all\.\naloll train --help all$"),
+    ("train --dry-run", r"there is no flag --dry-run\.\naloll plan shows what would be built"),
+    ("train --resume", r"there is no flag --resume\.\nThe same command continues where it was stopped"),
+    ("train --config mine.yaml", r"--config-dir FOLDER experiment=NAME$"),
+    ("train --version", r"there is no flag --version\.\naloll --version$"),
+    ("clean --yes", r"Options have no dashes: ask=false$"),
+    ("clean -f", r"there is no flag -f\.\nOptions have no dashes: ask=false$"),
+    ("compare --json", r"Options have no dashes: format=json$"),
+    ("version", r"aloll --version$"),
+    ("TRAIN", r"Did you mean aloll train\?"),
+    ("train_reference", r"Did you mean aloll train-reference\?"),
+    ("help trin", r"Did you mean aloll train\?"),
+    ("-m run seed=1,2", r"The stage comes first: aloll run -m seed=1,2$"),
+    ("rows.jsonl", r"The stage comes first: aloll inspect task=local task.path=rows.jsonl$"),
+    # words that are no overrides
+    ("train all", r'"all" is not an override\.\naloll train --help all$'),
+    ("train help", r'"help" is not an override\.\naloll train --help$'),
+    ("train variant seq", r'"variant" is not an override\.\nWrite it as one word: variant=seq$'),
+    ("train variant:seq", r'"variant:seq" is not an override\.\nWrite it as one word: variant=seq$'),
+    ("train variant = seq", r"Write it as one word: variant=seq$"),
+    ("train variant =seq", r"Write it as one word: variant=seq$"),
+    ("train variant= seq", r"Write it without spaces: variant=seq$"),
+    ("train SEED 3", r"Write it as one word: seed=3$"),
+    ("train lr 1e-4", r"Write it as one word: optimizer\.lr=1e-4$"),
+    ("train varient seq", r"Did you mean variant=seq\?"),
+    ("train variant/seq.yaml", r"Did you mean variant=seq\?"),
+    ("train reference", r"Did you mean aloll train-reference\?"),
+    ("train evaluate", r"One stage per command: aloll evaluate$"),
+    ("train task.path=my/good rows.jsonl", r"Quote a value with spaces: 'task\.path=my/good rows\.jsonl'$"),
+    ("inspect rows.jsonl", r"Did you mean task=local task\.path=rows\.jsonl\?"),
+    ("train my.py", r"Did you mean reward=function reward\.path=my\.py\?"),
+    ("report outputs/x", r"Did you mean runs=\[outputs/x\]\?"),
+    ("compare nll seq", r"Did you mean against=nll \(the baseline\), or runs=\[FOLDER,FOLDER\]"),
+    ("compare variant=nll,seq", r"variant=nll,seq has several values\.\naloll compare runs=\[FOLDER,FOLDER\] chooses runs"),
+    ("export here", r"Did you mean to=here\?"),
+    ("ls .", r"Did you mean output_dir=\.\?"),
     # overrides that cannot be read
-    ("train seed", r'"seed" is not an override\.\nWrite GROUP=CHOICE or OPTION=VALUE, such as seed=2'),
+    ("train seed==1", r'"seed==1" cannot be read as key=value\.\nDid you mean seed=1\?'),
+    ("train seed:=1", r"Write it as one word: seed=1$"),
+    ("train optimizer.lr=1e-4,", r"Did you mean optimizer\.lr=1e-4\?"),
+    ("train /variant=seq", r"Did you mean variant=seq\?"),
+    ("train variant=seq,seed=2", r"Write each as a word of its own: variant=seq seed=2$"),
+    ("train optimizer.betas=[0.9, 0.99]", r"Write it without spaces: optimizer\.betas=\[0\.9,0\.99\]$"),
+    ("train -m variant=nll, seq", r"Write it without spaces: variant=nll,seq$"),
+    ("train optimizer.betas=0.9,0.99", r"A list has brackets: optimizer\.betas=\[0\.9,0\.99\]$"),
+    ("train optimizer.lr=0,001", r"add -m: -m optimizer\.lr=0,001; for one number: optimizer\.lr=0\.001$"),
+    ("train reward=vader,length", r"for their sum: reward=mixed reward\.parts\.vader=vader reward\.parts\.length=length$"),
+    ("train seed", r'"seed" is not an override\.\nWrite it with a value: seed=1$'),
     ("train hha", r'"hha" is not an override\.\nDid you mean task=hha\?'),
     ("train seed=[1", r'"seed=\[1" cannot be read as key=value\.\nQuote values with special characters: seed='),
     ("train é=~", r'"é=~" cannot be read as key=value'),
@@ -104,8 +163,8 @@ COMMANDS = [
     ("train ~seed", r"~seed: options cannot be removed\.\nSet it to another value: seed=1"),
     ("train seed=1,2", r"seed=1,2 has several values\.\nFor one run per value, add -m: -m seed=1,2"),
     # choices of groups
-    ("train variant=sq", r"variant=sq: there is no such choice\.\nDid you mean variant=seq\? Choices: alol, dpo, dpo_ref_free,"),
-    ("train variant=null", r"variant=null: there is no such choice\.\n.*Choices: alol, dpo, dpo_ref_free,"),
+    ("train variant=sq", r"variant=sq: there is no such choice\.\nDid you mean variant=seq\? Choices: a_star, alol, awr, dpo,"),
+    ("train variant=null", r"variant=null: there is no such choice\.\n.*Choices: a_star, alol, awr, dpo,"),
     ("train optimizer=3", r"optimizer=3: there is no such choice\.\nChoices: adamw\."),
     ("train task=my.jsonl", r"task=my.jsonl: there is no such choice.\nFor a file or folder of yours: task=local task.path=my.jsonl"),
     ("train task=revews", r"task=revews: there is no such choice\.\nDid you mean task=reviews\?"),
@@ -120,13 +179,32 @@ COMMANDS = [
     ("train task=comet", r"task\.path is not set, and ATOMIC-10X and ATOMIC 2020 have to be downloaded\.\ntask\.path=FOLDER"),
     ("train experiment=nosuch", r"experiment=nosuch: there is no such choice\.\nChoices: compare_hha, hha_small, paper_comet, "),
     ("train hydra/launcher=nosuch", r"hydra/launcher=nosuch: there is no such choice\.\nChoices: basic.*Install hydra-nosuch-launcher"),
+    ("train variant=SEQ", r"variant=SEQ: there is no such choice\.\nDid you mean variant=seq\?"),
+    ("train variant=seq.yaml", r"Did you mean variant=seq\?"),
+    ("train variant=hha", r"variant=hha: there is no such choice\.\nDid you mean task=hha\?"),
+    ("train adapter=null", r"For none: adapter=none\."),
+    ("train tracking=none", r"For none: tracking=off\."),
+    ("train test_reward=none", r"For none: test_reward=null\."),
+    ("train values=none", r"values=none: there is no such choice\.\nChoices: blend, constant, data,"),
+    ("train variant=sft", r"variant=sft: there is no such choice\.\nDid you mean variant=nll\?"),
+    ("train model=qwen", r"Did you mean model=qwen3_0_6b or model=qwen3_8b_qlora\? For any other model: model=pretrained model\.path=qwen"),
+    ("train model=meta-llama/Llama-3", r"For a folder or a name on the hub: model=pretrained model\.path=meta-llama/Llama-3\. Choices:"),
+    ("train reward=my.py", r"For a function of yours: reward=function reward\.path=my\.py\."),
     # keys
-    ("train variant.clp=0.5", r'there is no option "variant.clp" under "variant"\.\nDid you mean variant.clip\?'),
-    ("train +variant.clp=0.5", r"Did you mean variant.clip\?"),
-    ("train ++seeed=1", r'there is no option "seeed"\.\nDid you mean seed\?'),
-    ("train varaint=seq", r'there is no option "varaint"\.\nDid you mean variant\?'),
+    ("train VARIANT=seq", r'there is no option "VARIANT"\.\nHere it is: variant=seq$'),
+    ("train variant.Clip=0.5", r"Here it is: variant\.clip=0\.5$"),
+    ("train variants=seq", r"Did you mean variant=seq\?"),
+    ("train variant.name=seq", r'there is no option "variant\.name"\.\nGroups have choices: variant=seq$'),
+    ("train resume=true", r"The same command continues where it was stopped"),
+    ("train device=cuda", r"A GPU is used where there is one"),
+    ("export output=here", r"Here it is: to=here$"),
+    ("clean yes=true", r"Here it is: ask=false$"),
+    ("train variant.clp=0.5", r'there is no option "variant.clp" under "variant"\.\nDid you mean variant.clip=0.5\?'),
+    ("train +variant.clp=0.5", r"Did you mean variant.clip=0.5\?"),
+    ("train ++seeed=1", r'there is no option "seeed"\.\nDid you mean seed=1\?'),
+    ("train varaint=seq", r'there is no option "varaint"\.\nDid you mean variant=seq\?'),
     ("train nosuch=1", r'there is no option "nosuch"\.\naloll STAGE --help lists the options\.'),
-    ("train --cfg job +sede=3", r'there is no option "sede"\.\nDid you mean seed\?'),
+    ("train --cfg job +sede=3", r'there is no option "sede"\.\nDid you mean seed=3\?'),
     ("train variant=nll variant.clip=0.5", r"variant.clip is not an option of this configuration's variant\.\nIt belongs to variant=alol or"),
     ("train model.path=gpt2", r"model.path is not an option of this configuration's model\.\nIt belongs to model=pretrained\."),
     ("train values=constant values.epochs=2", r"values.epochs is not an option of .* values\.\nIt belongs to values=data or head\."),
@@ -169,9 +247,18 @@ COMMANDS = [
     ("train seed=1.5", r"seed=1.5: expected an integer\.\nseed=1$"),
     ("train seed=null", r"seed=null: expected a value, not null\.\nseed=1$"),
     ("train seed=", r"seed=: expected an integer\.\nseed=1$"),
+    ("train threads=auto", r"threads=auto: expected an integer\.\nthreads=null$"),
+    ("train max_hours=None", r"max_hours=None: expected a number\.\nmax_hours=null$"),
+    ("train max_hours=8h", r"max_hours=8h: expected a number\.\nmax_hours=8$"),
+    ("train updates=1k", r"updates=1k: expected an integer\.\nupdates=1000$"),
+    ("train batch_size=1e3", r"batch_size=1e3: expected an integer\.\nbatch_size=1000$"),
+    ("train -m seed=1-5", r"seed=1-5: expected an integer\.\n-m 'seed=range\(1,6\)'$"),
+    ("train -m seed=[1,2,3]", r"expected an integer\.\n-m seed=1,2,3$"),
+    ("train verbosity=debug", r"expected one of quiet, normal, verbose\.\nverbosity=verbose$"),
+    ("evaluate policy=None", r'policy=None is the text "None"\.\nFor no value: policy=null$'),
     ("train optimizer.lr=fast", r"optimizer.lr=fast: expected a number\.\noptimizer.lr=3e-4$"),
     ("train ask=maybe", r"ask=maybe: expected true or false\.\nask=true$"),
-    ("train runs=abc", r"runs=abc: expected a list, such as \[a,b\]\.\nruns=\[RUNS\]$"),
+    ("train runs=abc", r"runs=abc: expected a list, such as \[a,b\]\.\nruns=\[abc\]$"),
     ("train select=bst", r"select=bst: expected one of best, last\.\nselect=best$"),
     ("train output_dir=[a]", r"output_dir=\[a\]: expected a string\.\noutput_dir=outputs$"),
     ("train seed=${nosuch}", r'seed: the interpolation names "nosuch", which is not an option'),
@@ -179,11 +266,11 @@ COMMANDS = [
     ("train model=pretrained", r'model.path has no value\.\nSet it: model.path=PATH \(name on the Hugging Face hub, or a local folder\)'),
     ("train task=local", r"task=local needs data: set either task.path or task.hub\.\ntask.path=FILE.jsonl \(or FOLDER\), or task.hub=OWNER/NAME"),
     ("train task=local task.path=x task.hub=a/b", r"task.path and task.hub are both set: set either task.path or"),
-    ("train task=local task.path=x task.columns.promt=q", r'there is no option "task.columns.promt" under "task.columns"\.\nDid you mean task.columns.prompt\?'),
+    ("train task=local task.path=x task.columns.promt=q", r'there is no option "task.columns.promt" under "task.columns"\.\nDid you mean task.columns.prompt=q\?'),
     ("train task=local task.path=x task.columns.reward=3", r"task.columns.reward: expected the name of a column, or a list of names\.\ntask.columns.reward=score"),
     ("train task=local task.path=x task.columns.prompt=response", r"task.columns uses the column response twice\.\nName each column once"),
     ("train task=local task.path=x task.combine=max", r"task.combine=max: expected one of mean, sum\.\ntask.combine=m"),
-    ("train task.chat=none", r"task.chat=none: expected one of template, without_thinking, plain\.\ntask.chat="),
+    ("train task.chat=none", r"task.chat=none: expected one of template, wrap, without_thinking, plain\.\ntask.chat="),
     # numbers out of range
     ("train seed=-1", r"seed must not be negative, got -1\.\nseed=1"),
     ("train updates=0", r"updates must be at least 1, got 0\.\nupdates=1"),
@@ -227,8 +314,8 @@ COMMANDS = [
     ("train reward=mixed", r"reward=mixed has no parts\.\nreward.parts.mood=vader"),
     ("train reward.parts.mood=vader", r"reward.parts.mood is not an option of this configuration's reward\.\nParts belong to reward=mixed"),
     ("train reward=mixed reward.parts.mood=vadr", r"reward.parts.mood.reward=vadr: there is no such choice\.\nDid you mean .*=vader\?"),
-    ("train reward=mixed reward.parts.a=vader reward.parts.a.wieght=1", r'no option "reward.parts.a.wieght".*\nDid you mean .*weight\?'),
-    ("train reward=mixed reward.parts.a=vader +reward.parts.a.wieght=1", r'no option "reward.parts.a.wieght".*\nDid you mean .*weight\?'),
+    ("train reward=mixed reward.parts.a=vader reward.parts.a.wieght=1", r'no option "reward.parts.a.wieght".*\nDid you mean .*weight=1\?'),
+    ("train reward=mixed reward.parts.a=vader +reward.parts.a.wieght=1", r'no option "reward.parts.a.wieght".*\nDid you mean .*weight=1\?'),
     ("train reward=mixed reward.parts.a=vader reward.parts.a.weight=inf", r"reward.parts.a.weight must be finite, got inf"),
     ("train reward=mixed reward.parts.a=fitted reward.parts.a.reward.alpha=0", r"reward.parts.a.reward.alpha must be positive, got 0"),
     ("train reward=mixed reward.parts.a=vader reward.parts.a.lo=2", r"lo=2.0 of a part must be less than its hi=1.0"),
@@ -242,7 +329,7 @@ COMMANDS = [
     ("train reward=regex", r'reward.pattern has no value\.\nSet it: reward.pattern=PATTERN \('),
     ("train reward=regex reward.pattern=*a", r"reward.pattern=\*a is not a valid regular expression: nothing to repeat at position 0\.\nreward.pattern="),
     ("train reward=function", r'reward.path has no value\.\nSet it: reward.path=PATH \('),
-    ("train reward=function reward.path=nowhere.py", r"reward.path=nowhere.py is not a Python file\.\nreward.path=FILE.py reward.function=NAME"),
+    ("train reward=function reward.path=nowhere.py", r"reward.path=nowhere.py: no such file\.\nreward.path=FILE.py reward.function=NAME"),
     ("train reward=function reward.path=a-file", r"reward.path=a-file is not a Python file"),
     ("train reward=function reward.path=x.py reward.timeout=0", r"reward.timeout must be positive, got 0.0\.\nreward.timeout=60"),
     ("train reward=length reward.most=0", r"reward.most must be at least 1, got 0"),
@@ -258,11 +345,14 @@ COMMANDS = [
     ("train output_dir=a-file/x", r"output_dir=a-file/x: a-file is a file\.\noutput_dir=FOLDER"),
     ("train output_dir=" + 300 * "x", r"output_dir cannot be used: file name too long"),
     ("train task.path=nowhere", r"task.path=nowhere: no such file or folder\.\ntask.path=FOLDER or FILE"),
+    ("train task=local task.path=http://x.org/y.jsonl", r"no such file or folder\.\nDownload it first\. task\.path="),
+    ("train model=pretrained model.path=https://huggingface.co/gpt2", r"not a valid repository name\.\nName it without the address: gpt2$"),
+    ("export to=/proc/x", r"to=/proc/x cannot be written: no such file or directory\.\nName a folder in another place: to=FOLDER"),
     ("train task.path=", r"task.path=: no such file or folder"),
     ("train task.path=/dev/null", r"task.path=/dev/null is neither a file nor a folder"),
-    ("train task.path=a-file", r"task.path=a-file: unknown file type; expected \.jsonl, \.jsonl\.gz, \.csv, \.parquet"),
+    ("train task.path=a-file", r"task.path=a-file: unknown file type; expected \.jsonl, \.jsonl\.gz, .*\.csv, .*\.parquet"),
     ("train task.path=empty-folder", r"task.path=empty-folder: the folder has no train file\.\nName it train.jsonl"),
-    ("train task.path=twice", r"task.path=twice: found both train.jsonl and train.csv\.\nKeep one file per split"),
+    ("train task.path=twice", r"task.path=twice: found both train.jsonl and train.csv\.\nKeep one file, or one numbered set, per split"),
     ("train task.path=nested", r"task.path=nested: train.jsonl is not a file\.\nPut the train rows into a file"),
     ("train model=pretrained model.path=empty-folder", r"empty-folder contains no config.json: it is not a saved model\.\nName a folder"),
     ("train model=pretrained model.path=broken", r"config.json cannot be read: .*\nSave the model again"),
@@ -274,6 +364,7 @@ COMMANDS = [
     ("compare", r"outputs/reviews/metrics has no evaluation on the test split with reward=vader\.\nMake two with aloll run -m variant=nll,seq"),
     ("compare runs=nll", r"runs=nll: expected a list, such as \[a,b\]"),
     ("report runs=[by-hand]", r"runs: by-hand is damaged: its manifest.json cannot be read"),
+    ("export to=", r"export needs a folder to write to\.\naloll export to=FOLDER$"),
     ("export", r"export needs a folder to write to\.\naloll export to=FOLDER"),
 ]  # fmt: skip
 
@@ -336,7 +427,7 @@ def test_a_choice_of_ones_own_needs_a_schema_and_then_knows_its_keys(light, tmp_
     file.parent.mkdir(parents=True)
     file.write_text("clip: 0.5\n")
     said = light(tmp_path, ["train", "--config-dir", "own", "variant=mine"])
-    schema = 'Begin it with: defaults: ["/schema/variant/NAME@_here_"] (NAME: alol, ppo, r_lol, seq)'  # those with a clip
+    schema = 'Begin it with: defaults: ["/schema/variant/NAME@_here_"] (NAME: alol, grpo, ppo, r_lol, seq)'  # those with a clip
     assert f"variant/mine.yaml has no schema: its defaults list does not name one.\n{schema}" in said
     file.write_text('defaults: ["/schema/variant/seq@_here_"]\nclp: 0.5\n')
     said = light(tmp_path, ["train", "--config-dir", "own", "variant=mine"])
@@ -349,14 +440,18 @@ def test_a_choice_of_ones_own_needs_a_schema_and_then_knows_its_keys(light, tmp_
 SCHEMA = r'has no schema: its defaults list does not name one\.\nBegin it with: defaults: \["/schema/'
 OWN = {  # a file of one's own, and what is said
     "variant/seq": ("clip: 0.5\n", SCHEMA + r'variant/seq@_here_"\]$'),
-    "variant/empty": ("", SCHEMA + r'variant/NAME@_here_"\] \(NAME: alol, dpo, '),
+    "variant/empty": ("", SCHEMA + r'variant/NAME@_here_"\] \(NAME: a_star, alol, '),
     "variant/half": ('defaults: ["/schema/variant/seq"]\n', r'Write it there as "/schema/variant/seq@_here_"$'),
+    "variant/typo": (
+        'defaults: ["/schema/variant/sqe@_here_"]\n',
+        r"variant/typo\.yaml names /schema/variant/sqe, and no class has that name\.\nDid you mean /schema/variant/seq\? .*FOLDER/variant/sqe\.py",
+    ),
     "model/mine": ("path: gpt2\n", SCHEMA + r'model/pretrained@_here_"\]$'),
     "adapter/mine": ("r: 4\n", SCHEMA + r'adapter/lora@_here_"\]$'),
-    "task/bare": ("path: rows\n", SCHEMA + r'task/NAME@_here_"\] \(NAME: comet, '),
+    "task/bare": ("path: rows\n", SCHEMA + r'task/NAME@_here_", "/base/task@_here_"\] \(NAME: comet, '),
     "task/mine": (
         'defaults: ["/schema/task/reviews@_here_"]\n',
-        r'task\.path has no value\.\nSet it: task\.path=PATH, or add "/base/task@_here_" to the defaults list of its YAML file',
+        r'own/task/mine\.yaml does not set path, on_bad_row, subsets and \d+ more\.\nBegin it with: defaults: \["/schema/task/reviews@_here_", "/base/task@_here_"\]',
     ),
 }  # fmt: skip
 
@@ -438,7 +533,7 @@ FILES = {
     "rows.parquet": {"a torn file": (b"PAR1 and nothing more", r"rows.parquet: not a valid Parquet file: "), "nothing": (b"", r"rows.parquet: not a valid Parquet file: .*0 bytes\.\nWrite the file again")},
     "rows.jsonl.gz": {
         "a torn file": (gzip.compress(lines(*[GOOD] * 99))[:-9], r"rows.jsonl.gz: not a complete gzip file"),
-        "no gzip": (lines(GOOD), r"rows.jsonl.gz: not a complete gzip file: Not a gzipped file .*\.\n.*if it is not compressed, rename it to .jsonl"),
+        "no gzip": (lines(GOOD), r"rows.jsonl.gz: not a complete gzip file: Not a gzipped file .*\.\n.*if it is not compressed, rename it to rows\.jsonl"),
     },
 }  # fmt: skip
 DIALOGUES = {
@@ -463,12 +558,12 @@ def test_a_mistake_in_a_data_file(light, tmp_path: Path, file: str, name: str):
 RATED = {"question": "How was it?", "answer": "Good.", "score": 4}
 RENAMED = ["task.columns.prompt=question", "task.columns.response=answer", "task.columns.reward=score"]
 LOCAL = {  # rows of one's own, options beside task=local, what is said
-    "no renaming": ([RATED], [], r"""line 1: field "response" is missing; the row has the fields 'question, answer, score'\.\nName it: task.columns.response="""),
+    "no renaming": ([RATED], [], r"""line 1: field "response" is missing; the row has the fields 'question, answer, score'\.\nName them: task.columns.prompt=question task.columns.response=answer task.columns.reward=score, or leave"""),
     "no prompt": ([{"question": "Q", "response": "A"}], [], r"""field "prompt" is missing; the row has the fields 'question, response'\.\nName it: task.columns.prompt="""),
     "a reward that is not there": (
         [{"prompt": "Q", "response": "A"}], ["task.columns.reward=score"], r"""field "score" is missing; the row has the fields 'prompt, response'\.\nName it: task.columns.reward=""",
     ),
-    "a rating in words": ([RATED, RATED | {"score": "four"}], RENAMED, r"""line 2: field "score": expected a number, got 'four'\.\nLeave such rows out"""),
+    "a rating in words": ([RATED, RATED | {"score": "four"}], RENAMED, r"""line 2: field "score": expected a number, got 'four'\.\nSay what such texts are worth, such as "task\.labels={four: 1}" ?"""),
     "an empty rating": ([RATED | {"score": ""}], RENAMED, r"""line 1: field "score": expected a number, got ''"""),
     "NaN": ([RATED | {"score": float("nan")}], RENAMED, r'line 1: field "score": expected a finite number, got nan'),
     "one number for two": ([RATED | {"answer": ["A", "B"]}], RENAMED, r'line 1: field "score": expected 2 numbers, one for each of "answer", got 4'),
@@ -512,7 +607,7 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
         [{"messages": [{"role": "human", "content": "Q"}], "response": "A"}], [], r"""turn 1: expected "role" to be one of system, user, assistant, got 'human'""",
     ),
     "content in pieces": (
-        [{"messages": [{"role": "user", "content": [{"type": "text"}]}], "response": "A"}], [], r"""turn 1: expected "content" to be text, got \[""",
+        [{"messages": [{"role": "user", "content": [{"type": "text"}]}], "response": "A"}], [], r"""turn 1: expected the "text" of a part to be text, got None""",
     ),
     "a prompt beside messages": (
         [{"prompt": "Q", "messages": [{"role": "user", "content": "Q"}], "response": "A"}], [], r'fields "prompt" and "messages" are both set',
@@ -579,14 +674,15 @@ def test_no_stage_refuses_for_options_that_it_does_not_use(tmp_path: Path, stage
     [
         (["reward=column", "values=data"], r"example \w+-0-0 has no stored reward\.\nChoose a reward that scores text"),
         (["reward=column", "values=data"], r"\nColumns of the data: prompt, response\.$"),
-        (["reward=fitted"], r"to fit on\.\n.*\nColumns of the data: prompt, response\.$|has only \d+ rows to fit on"),
+        (["reward=fitted", "values.folds=2"], r"to fit on\.\n.*\nColumns of the data: prompt, response\.$|has only \d+ rows to fit on"),
         (["task.responses=best"], r"task.responses=best compares stored rewards, but some responses have none\.\ntask.responses=all"),
         (["reward=column", "values=data"], r"or store one in every row, in the column named by task.columns.reward"),
-        (["reward=fitted"], r"no response of the train split has a stored reward to fit on\.|has too few rows to fit on: \d+"),
-        (["variant=dpo"], r"no prompt has two responses with different rewards, .*\nSet task.responses=all, or .*=seq"),
+        (["reward=fitted", "values.folds=2"], r"no response of the train split has a stored reward to fit on\.|has too few rows to fit on: \d+"),
+        (["variant=dpo"], r"no prompt has two responses that can be compared: .*: 0\.\nSet task.responses=all, or .*=seq"),
         (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight, so there is no training data\.\nNo reward is above its V"),
         (["values=group"], r"values=group needs prompts with several responses, but every prompt has only one\.\nvalues=data"),
-        (["values.folds=99"], r"values.folds=99 needs at least 99 prompts, and there are 4\.\nvalues=constant"),
+        (["values.folds=99"], r"values.folds=99 needs at least 99 validation prompts, and there are 4\.\nvalues.folds=4, or values=constant$"),
+        (["values=data", "values.folds=99"], r"values.folds=99 needs at least 99 train prompts, and there are \d+\.\nvalues.folds=\d+, or"),
         (["upstream=require"], r"is missing, and upstream=require does not build it\.\nBuild it with: aloll \S+ task.path=rows"),
     ],
 )  # fmt: skip
@@ -595,6 +691,8 @@ def test_a_choice_that_the_data_does_not_allow(tmp_path: Path, options: list[str
     fits = [option for option in SMALL if not option.startswith("values.") or options[0].startswith("values.")]
     said = refused(tmp_path, "train", "task.path=rows", *fits, *options)
     assert re.search(message, said), said
+    needs_values = "no response has a positive weight" in said
+    assert any(tmp_path.glob("outputs/*/reference/*")) == needs_values, "what the data tells is found before π_ref is trained"
 
 
 def test_a_prompt_with_more_responses_than_can_be_compared(tmp_path: Path):
@@ -612,7 +710,14 @@ def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Pa
     reviews(tmp_path / "rows")
     gpt2().save_pretrained(tmp_path / "model")
     tokenizer().save_pretrained(tmp_path / "model")
-    options = ["task.path=rows", "model=pretrained", "model.path=model", "reference=pretrained", "task.max_response_tokens=120"]
+    options = [
+        "task.path=rows",
+        "model=pretrained",
+        "model.path=model",
+        "reference=pretrained",
+        "task.max_response_tokens=120",
+        "values.folds=2",
+    ]
     said = refused(tmp_path, "train", *options)
     assert "may take 185 tokens, but the model reads at most 128.\ntask.max_prompt_tokens=7" in said
 

@@ -1,15 +1,18 @@
 """The catalogue of options, and what is made from it: help, docs/options.md and shell completion."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from make_options import FILES, ROOT
 from omegaconf import OmegaConf
 from running import run
@@ -17,17 +20,29 @@ from running import run
 from aloll_cli.cli.commented import read
 from aloll_cli.cli.complete import completions
 from aloll_cli.cli.completion import SCRIPTS, script
-from aloll_cli.cli.hints import ELSEWHERE, OFF, OURS, catalogue, example
+from aloll_cli.cli.elsewhere import BY_STAGE, CHOICES, ELSEWHERE, OFF, OURS
+from aloll_cli.cli.flags import FLAGS
+from aloll_cli.cli.hints import catalogue, example
+from aloll_cli.cli.main import run_command
 from aloll_cli.cli.options import MISSING, Catalogue
+from aloll_cli.cli.parsing import Parser
 from aloll_cli.cli.showing import annotated
 from aloll_cli.cli.validation import register
+from aloll_cli.command import Command
 from aloll_cli.schema import flatten
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
-from aloll_cli.stages import RUNNING, STAGES
+from aloll_cli.stages import EVERYWHERE, RUNNING, STAGES, command_of
 
 CATALOGUE = Catalogue()
 TABLE = json.loads((ROOT / "aloll_cli/cli/completion.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def fresh_hydra() -> Iterator[None]:
+    """Hydra allows one command a process unless told to forget the last."""
+    yield
+    GlobalHydra.instance().clear()
 
 
 def test_every_option_has_a_default_a_range_and_a_description():
@@ -92,8 +107,9 @@ def test_help_lists_the_stages_in_two_blocks(tmp_path: Path):
     assert all(f"\n  {stage} " in line or f"\n  {stage} " in beside for stage in STAGES)
 
 
-def test_the_help_of_a_stage_begins_with_its_own_options_and_folds_those_before_it(tmp_path: Path):
-    out, _ = run(tmp_path, "train", "updates=77", "variant=kl", "--help")
+def test_the_help_of_a_stage_begins_with_its_own_options_and_folds_those_before_it(capsys: pytest.CaptureFixture[str]):
+    run_command(["train", "updates=77", "variant=kl", "--help"])
+    out = capsys.readouterr().out
     assert out.splitlines()[0].startswith("aloll train: train a policy")
     assert (
         out.index("  updates=77") < out.index("  variant.beta=") < out.index("  variant=kl") < out.index("Options of all stages")
@@ -103,19 +119,98 @@ def test_the_help_of_a_stage_begins_with_its_own_options_and_folds_those_before_
     assert "reference.updates" not in out
     assert "aloll train --help all" in out
     assert max(map(len, out.splitlines())) <= 80
-    everything, _ = run(tmp_path, "train", "--help", "all")
+    run_command(["train", "--help", "all"])
+    everything = capsys.readouterr().out
     assert "  reference.updates=1200" in everything
     assert "Options of train-reference" in everything
     assert all(f"  {key}=" in everything for key in RUNNING)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_has_a_help_that_fits_the_screen(tmp_path: Path, stage: str):
-    out, _ = run(tmp_path, stage, "-h")
+def test_every_stage_has_a_help_that_fits_the_screen(capsys: pytest.CaptureFixture[str], stage: str):
+    run_command([stage, "-h"])
+    out = capsys.readouterr().out
     assert all(f"  {option}=" in out for option in STAGES[stage].options)
     assert all(f"  {group}=" in out for group in STAGES[stage].groups)
     assert max(map(len, out.splitlines())) <= 80
     assert "schema" not in out
+
+
+@pytest.mark.parametrize("stage", ["ls", "clean"])
+def test_a_stage_that_builds_nothing_shows_only_what_it_takes(capsys: pytest.CaptureFixture[str], stage: str):
+    run_command([stage, "--help"])
+    out = capsys.readouterr().out
+    assert "GROUP=CHOICE" not in out
+    assert "--help all" not in out
+    assert set(re.findall(r"^  (\w+)=", out, re.MULTILINE)) == {*STAGES[stage].options, *EVERYWHERE}
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["help"], []),
+        (["help", "inspect"], ["inspect", "--help"]),
+        (["--help", "inspect"], ["inspect", "--help"]),
+        (["help", "train", "variant=kl"], ["train", "--help", "variant=kl"]),
+        (["help", "train", "all"], ["train", "--help", "all"]),
+        (["--help", "all"], ["run", "--help", "all"]),
+    ],
+)
+def test_help_may_be_asked_for_in_several_ways(capsys: pytest.CaptureFixture[str], words: list[str], same: list[str]):
+    told = []
+    for arguments in (words, same):
+        assert run_command(arguments) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    assert told[0]
+
+
+def test_help_says_what_one_loss_of_a_variant_is_of_and_where_the_method_comes_from(capsys: pytest.CaptureFixture[str]):
+    run_command(["train", "--help"])
+    out = capsys.readouterr().out
+    assert "    seq: one loss per response, from Baheti et al. 2024, arXiv 2305.14718\n" in out
+    assert "base class" not in out
+    found = {name: CATALOGUE.choice("variant", name).background for name in CATALOGUE.names("variant")}
+    groups = ("dpo", "dpo_ref_free", "ipo", "rebel", "pro", "infonca", "nca")
+    units = dict.fromkeys(groups, "prompt, with all its responses") | dict.fromkeys(
+        ("ppo", "rloo", "grpo"), "response of a rollout"
+    )
+    for name, background in found.items():
+        assert background.startswith(f"one loss per {units.get(name, 'response')}, from ")
+        assert re.search(r" (19|20)\d\d, arXiv \d{4}\.\d{5}", background)
+
+
+def test_a_description_says_what_an_option_does_and_begins_with_no_name_of_a_stage():
+    begins = re.compile(rf"(?:{'|'.join(STAGES)})(?:, (?:{'|'.join(STAGES)}))*:|(?:true|false|null):")
+    assert [option.key for option in CATALOGUE.options if begins.match(option.what)] == []
+
+
+def test_a_flag_is_declared_once_and_explained_alike_everywhere(capsys: pytest.CaptureFixture[str]):
+    known = {name for action in Parser(Command("run"))._actions for name in action.option_strings}
+    assert known == {name for flag in FLAGS for name in flag.names}
+    page = (ROOT / "docs/command-line.md").read_text()
+    run_command([])
+    (usage,) = (" ".join(capsys.readouterr().out.split()),)
+    for flag in FLAGS:
+        assert f"| {', '.join(f'`{name}`' for name in flag.names)}{f' `{flag.value}`' * bool(flag.value)} | {flag.what}" in page
+        assert f"{flag.shown} {flag.what}" in usage
+        assert all(TABLE["flags"][name] == flag.what for name in flag.names if name.startswith("--"))
+
+
+def test_a_sweep_without_values_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    said = {values: (run_command(["ls", "-m", f"seed={values}"]), capsys.readouterr().err)[1] for values in ("1", "1,2")}
+    warning = "warning: -m runs once for each combination of the values in OPTION=a,b; here no option has several values"
+    assert {values: warning in err for values, err in said.items()} == {"1": True, "1,2": False}
+
+
+@pytest.mark.parametrize(
+    "ending", ["--help | head -1; exit ${PIPESTATUS[0]}", "--hydra-help | head -1; exit ${PIPESTATUS[0]}", "--help >&-"]
+)
+def test_a_reader_that_goes_away_or_a_closed_stdout_ends_a_command_in_silence(ending: str):
+    command = f"{sys.executable} -m aloll_cli train {ending}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_hydra_has_a_help_of_its_own(tmp_path: Path):
@@ -152,9 +247,23 @@ def test_a_comment_never_stands_inside_of_a_value():
 def test_names_of_other_libraries_lead_to_options_that_exist():
     assert len(OURS) == sum(len(names.split()) for names in ELSEWHERE.values())  # none twice
     known = {*catalogue(), *GROUPS}
-    for template in [*ELSEWHERE, *OFF]:
+    for template in [*ELSEWHERE, *OFF, *(template for found in BY_STAGE.values() for template in found)]:
         for word in template.split():
             assert word.partition("=")[0] in known, word
+    assert set(BY_STAGE) <= set(STAGES)
+    for group, found in CHOICES.items():
+        assert set(found) <= set(CATALOGUE.names(group))
+        assert not set(" ".join(found.values()).split()) & set(CATALOGUE.names(group))
+
+
+def test_a_command_that_a_hint_names_has_only_options_that_its_stage_reads():
+    shared = ["--config-dir", "own", "-q", "task=hha", "reward=fitted", "+reward.alpha=2", "experiment=hha_small"]
+    words = [*shared, "seed=2", "variant.beta=0.1", "test_reward=length", "split=validation", "format=json", "upstream=require"]
+    command = command_of("evaluate", words)
+    assert str(command.but("score-rewards", "upstream")) == f"aloll score-rewards {' '.join(shared)}"
+    assert str(command.but("train", "upstream")) == f"aloll train {' '.join(shared)} seed=2 variant.beta=0.1"
+    assert str(command.but("ls")) == "aloll ls --config-dir own -q"
+    assert str(command) == "aloll evaluate " + " ".join(words)
 
 
 def test_an_example_is_a_value_that_the_option_may_have():
@@ -168,6 +277,9 @@ def test_an_example_is_a_value_that_the_option_may_have():
     [
         ("aloll tr", ["train-reference", "train"]),
         ("aloll completion ", ["bash", "zsh", "fish"]),
+        ("aloll help insp", ["inspect"]),
+        ("aloll train --help al", ["all"]),
+        ("aloll ls --help al", []),
         ("aloll train vari", ["variant="]),
         ("aloll train variant=r_", ["variant=r_gold", "variant=r_lol"]),
         ("aloll train variant=kl variant.", ["variant.beta=", "variant.estimator="]),

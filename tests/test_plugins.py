@@ -1,5 +1,6 @@
 """Entries from outside: a folder with one of each kind, from nothing to a run, edited, and built anew."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,13 @@ import pytest
 from running import SMALL, quick, run
 from tiny import write_rows
 
+import aloll_cli.cli
+from aloll_cli import compose
+from aloll_cli.cli.complete import completions
+from aloll_cli.schema import name_of
+from aloll_cli.settings.plugins import load_plugins
+
+TABLE = json.loads(Path(aloll_cli.cli.__path__[0], "completion.json").read_text())
 LINE = [option for option in SMALL if not option.startswith("values.")]  # a method without epochs
 
 VARIANT = '''"""Advantage-weighted likelihood of the first tokens."""
@@ -191,7 +199,7 @@ def refused(folder, *arguments):
 def test_help_and_hints_know_entries_of_ones_own(tmp_path, mine):
     out, _ = quick(tmp_path, "train", "plugins=[mine]", "variant=first_tokens", "--cfg", "job")
     assert "tokens: 5" in out
-    assert "Did you mean variant.tokens?" in refused(tmp_path, "plugins=[mine]", "variant=first_tokens", "variant.token=3")
+    assert "Did you mean variant.tokens=3?" in refused(tmp_path, "plugins=[mine]", "variant=first_tokens", "variant.token=3")
     assert "variant.tokens must be at least 1, got 0" in refused(
         tmp_path, "plugins=[mine]", "variant=first_tokens", "variant.tokens=0"
     )
@@ -221,8 +229,10 @@ def test_what_is_wrong_with_a_plugin_is_said_with_file_and_line(tmp_path, mine):
 
 def test_plugins_are_named_on_the_command_line_as_folders_that_are_there(tmp_path, mine):
     assert "there is no folder nowhere" in refused(tmp_path, "plugins=[nowhere]")
-    assert "expected a list of folders" in refused(tmp_path, "plugins=mine")
-    assert "expected a list of folders" in refused(tmp_path, "-m", "plugins=[mine],[mine]")
+    assert "there is no folder no where, really" in refused(tmp_path, "plugins=['no where, really']")
+    for wrong in ("plugins=mine,more", "plugins=", "plugins=null", "plugins={a:b}"):
+        assert "expected a folder or a list of folders" in refused(tmp_path, wrong)
+    assert "expected a folder or a list of folders" in refused(tmp_path, "-m", "plugins=[mine],[mine]")
     assert "set twice" in refused(tmp_path, "plugins=[mine]", "plugins=[mine]")
     (tmp_path / "empty").mkdir()
     assert "has none of the folders variant, task, reward, values" in refused(tmp_path, "plugins=[empty]")
@@ -245,15 +255,21 @@ def test_the_code_of_a_received_configuration_is_never_run(tmp_path, mine):
     assert (tmp_path / "ran").exists()
 
 
-def test_an_installed_package_names_its_plugins_as_an_entry_point(tmp_path, mine):
-    site = tmp_path / "site"
+def install(mine, site):
+    """A folder of plugins as the package softlib in a folder of packages."""
     site.mkdir()
-    (mine).rename(site / "softlib")
+    mine.rename(site / "softlib")
     (site / "softlib" / "__init__.py").write_text("")
     info = site / "softlib-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: softlib\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[aloll.plugins]\nsoft = softlib\n")
+    return site
+
+
+def test_an_installed_package_names_its_plugins_as_an_entry_point(tmp_path, mine):
+    site = install(mine, tmp_path / "site")
+    info = site / "softlib-1.0.dist-info"
     out, _ = run(tmp_path, "plan", "variant=first_tokens", "values=median", PYTHONPATH=str(site))
     assert "policy/first_tokens-s1" in out
     (info / "entry_points.txt").write_text("[aloll.plugins]\nsoft = no_such_package\n")
@@ -278,8 +294,53 @@ def test_an_abstract_base_is_a_helper_and_the_home_folder_has_a_short_name(tmp_p
     (mine / "variant" / "softened.py").write_text(
         "from aloll_cli.variants.base import Pointwise\n\n\nclass Softened(Pointwise):\n    pass\n"
     )
-    run(tmp_path, "ls", "plugins=[~/mine]", HOME=str(tmp_path))
     run(tmp_path, "ls", "plugins=['~/mine']", HOME=str(tmp_path))
+    run(tmp_path, "ls", "plugins=~/mine", HOME=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["mine", "it's mine", "a, b [c]"])
+def test_python_and_the_command_line_take_one_folder_or_several_by_any_name(tmp_path, mine, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    mine.rename(tmp_path / name)
+    for plugins in (name, Path(name), [name], (Path(name),)):
+        settings = compose("values=median", plugins=plugins)
+        assert (settings.plugins, name_of(settings.values)) == ([name], "median")
+    if "[" not in name:
+        assert compose("values=median", f'plugins=["{name}"]').plugins == [name]
+        assert compose("values=median", f"plugins={name}").plugins == [name]
+    assert compose().plugins == []
+    load_plugins([])
+
+
+def completed(line, folders=()):
+    return [word for word, _ in completions(line, TABLE, list(folders))]
+
+
+def test_completion_knows_the_folders_that_a_line_names(tmp_path, mine, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for named in ("plugins=mine", "'plugins=[mine]'", 'plugins=["mine"]', f"plugins=[nowhere,{mine}]", "--config-dir mine"):
+        assert completed(f"aloll train {named} variant=fi") == ["variant=first_tokens"]
+    assert completed("aloll run plugins=mine test_reward=lo") == ["test_reward=loud"]
+    assert completed("aloll run -m plugins=mine values=data,me") == ["values=data,median"]
+    assert completed("aloll train plugins=mine variant=first_tokens variant.") == ["variant.tokens="]
+    assert completions("aloll train plugins=mine variant=first_tokens variant.t", TABLE) == [("variant.tokens=", "how many")]
+    assert (
+        dict(completions("aloll train plugins=mine variant=first", TABLE))["variant=first_tokens"]
+        == "The first tokens of a response."
+    )
+    assert completed("aloll train variant=fi") == []
+    (mine / "variant/first_tokens.yaml").write_bytes(b"\xff")
+    assert completed("aloll train plugins=mine variant=fi") == ["variant=first_tokens"]
+
+
+def test_completion_knows_installed_packages_from_the_shells_start_on(tmp_path, mine, monkeypatch):
+    site = install(mine, tmp_path / "site")
+    assert completed("aloll train variant=fi", [site / "softlib"]) == ["variant=first_tokens"]
+    out, _ = run(tmp_path, "completion", "bash", PYTHONPATH=str(site))
+    assert f"complete.py {site}/softlib " in out
+    (site / "softlib-1.0.dist-info" / "entry_points.txt").write_text("[aloll.plugins]\nsoft = no_such_package\n")
+    out, _ = run(tmp_path, "completion", "bash", PYTHONPATH=str(site))
+    assert "complete.py " in out
 
 
 def test_settings_keep_the_code_that_they_were_composed_with(tmp_path, mine):

@@ -1,4 +1,4 @@
-"""PPO by hand, and rollouts that end with the same bits however they are interrupted."""
+"""PPO, RLOO and GRPO by hand, and rollouts that end with the same bits however they are interrupted."""
 
 import signal
 from dataclasses import fields
@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.training_data import BatchOptions
 from aloll_cli.command import Command
+from aloll_cli.errors import UserError
 from aloll_cli.files import read_json_lines
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.rewards.base import Row
@@ -22,7 +23,9 @@ from aloll_cli.stopping import Interrupted, Stopper
 from aloll_cli.store.store import Job, Store
 from aloll_cli.training.loop import Trainer
 from aloll_cli.variants.base import Batch
+from aloll_cli.variants.grpo import Grpo
 from aloll_cli.variants.ppo import Ppo
+from aloll_cli.variants.rloo import Rloo
 
 PPO = Ppo(clip=0.2, beta=0.1, rollout_size=64, epochs=4)
 
@@ -54,6 +57,52 @@ def test_advantages_worked_by_hand():
     # S = R − 0.1 h − V = 0.2, 0.1, −0.6 with a mean of −0.1
     found = PPO.advantages(np.array([0.9, 0.2, 0.6]), np.array([2.0, -3.0, 6.0]), np.array([0.5, 0.4, 0.6]))
     np.testing.assert_allclose(found, [0.3, 0.2, -0.5])
+
+
+RLOO = Rloo(rollout_size=4, samples=2, epochs=1, beta=0.1)
+GRPO = Grpo(rollout_size=6, samples=3, epochs=1, clip=0.2, beta=0.5)
+
+
+def test_advantages_of_rloo_leave_the_sample_itself_out():
+    # S = R − 0.1 h: 0.8, 0.5 | 0, 1; with two samples the other one is the baseline
+    found = RLOO.advantages(np.array([1.0, 0.2, 0.0, 1.0]), np.array([2.0, -3.0, 0.0, 0.0]), np.zeros(4))
+    np.testing.assert_allclose(found, [0.3, -0.3, -1.0, 1.0])
+
+
+def test_the_loss_of_rloo_is_the_advantages_times_the_likelihood():
+    given = batch([2.0, -1.0])
+    loss = RLOO.loss(given)
+    (gradient,) = torch.autograd.grad(loss.sum(), given.logps)
+    assert_close(loss.detach(), torch.tensor([6.0, -1.5]))
+    assert_close(gradient * given.mask, torch.tensor([[-2.0, -2.0], [1.0, 0.0]]))
+
+
+def test_advantages_of_grpo_are_standardized_within_a_prompt():
+    # 0, 1, 2 with a standard deviation of 1; equal rewards have no advantage
+    found = GRPO.advantages(np.array([0.0, 1.0, 2.0, 5.0, 5.0, 5.0]), np.zeros(6), np.zeros(6))
+    np.testing.assert_allclose(found, np.array([-1, 0, 1, 0, 0, 0]) / 1.0001)
+
+
+def test_the_loss_of_grpo_worked_by_hand():
+    given = batch([1.0, -1.0])
+    reference = torch.tensor([[-1.0, -1.0], [-2.0, 0.0]])  # d = 0, 1 | −½
+    given = Batch(given.logps, given.behaviour_logps, given.weights, given.rewards, given.group, given.mask, reference)
+    loss = GRPO.loss(given)
+    # ratios e^0.1 and, of e^0.5, 1.2; then max(e^−0.5, 0.8): the pessimistic side of a negative advantage
+    penalties = [exp(1) - 2, exp(-0.5) + 0.5 - 1]
+    expected = [(-exp(0.1) - 1.2 + 0.5 * penalties[0]) / 2, 0.8 + 0.5 * penalties[1]]
+    assert_close(loss.detach(), torch.tensor(expected))
+    (gradient,) = torch.autograd.grad(loss.sum(), given.logps)
+    # of r A, where it is the smaller side, and of β (e^d − d − 1): −β (e^d − 1)
+    by_token = [[-exp(0.1) / 2, -0.25 * (exp(1) - 1)], [-0.5 * (exp(-0.5) - 1), 0.0]]
+    assert_close(gradient * given.mask, torch.tensor(by_token))
+
+
+def test_a_rollout_holds_whole_groups():
+    with pytest.raises(
+        UserError, match=r"variant.rollout_size=16 is not a multiple of variant.samples=3.\nvariant.rollout_size=18"
+    ):
+        Rloo(rollout_size=16, samples=3, epochs=1, beta=0.1).check((0.0, 1.0), 8)
 
 
 def test_a_penalty_that_all_responses_share_changes_no_advantage():
@@ -200,13 +249,15 @@ def test_each_response_has_its_own_advantage(source):
     assert len(set(rows.weights.round(3))) > 8
 
 
+@pytest.mark.slow
 def test_two_processes_draw_the_rollout_of_one(source):
     alone, both = source(), [source(), source()]
     alone.prepare(0, ResponseLogps(llama().eval()), Alone())
     modules = [ResponseLogps(llama().eval()) for _ in both]
     figures = in_two(lambda world: both[world.rank].prepare(0, modules[world.rank], world))
     assert figures[0] == figures[1]
-    for field in fields(alone._rollout):
+    assert alone._rollout.reference is None
+    for field in fields(alone._rollout)[:-1]:
         expected, *found = (getattr(one._rollout, field.name) for one in (alone, *both))
         for value in found:
             np.testing.assert_allclose(value, expected, atol=1e-5, err_msg=field.name)
@@ -235,6 +286,7 @@ def test_a_stopped_policy_goes_on_with_the_adapter_as_it_was_at_its_start(traine
     assert [record["loss"] for record in broken] == [record["loss"] for record in whole]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", ["seed=2", "variant.rollout_size=24"])
 def test_other_seeds_and_sizes_draw_other_rollouts(trained, drawn):
     records, others = trained()[0], trained(drawn)[0]

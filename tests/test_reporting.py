@@ -20,7 +20,7 @@ from aloll_cli.comparison.differences import compared
 from aloll_cli.comparison.runs import load_run
 from aloll_cli.reports.model_card import _gains
 from aloll_cli.reports.page import write_page
-from aloll_cli.reports.tables import show_answers, show_comparison, show_methods
+from aloll_cli.reports.tables import show_comparison, show_methods, show_responses
 from aloll_cli.runtime.terminal import results
 from aloll_cli.store.manifest import write_manifest
 
@@ -31,14 +31,14 @@ SKILL = {"held_out_rows": 40, "r2": 0.412, "rank_correlation": 0.633, "pairs": 2
 def without_scorer(root: Path, seed: int | None = 1) -> Path:
     """A run with logged rewards only: no answer has a reward, and a likelihood stands in for the gain."""
     folder = write_run(root, seed=seed, curves=False)
-    metrics, answers = json.loads((folder / "metrics.json").read_text()), load_run(folder).answers
-    for side in [row[name] for row in answers for name in ("policy", "reference")] + [metrics["policy"], metrics["reference"]]:
+    metrics, responses = json.loads((folder / "metrics.json").read_text()), load_run(folder).responses
+    for side in [row[name] for row in responses for name in ("policy", "reference")] + [metrics["policy"], metrics["reference"]]:
         del side["reward"]
     gain = {"mean": 0.2, "ci95": [0.1, 0.3], "resamples": RESAMPLES}
     metrics |= {"reward": "column", "gain": None, "gain_why": "the reward cannot score new text"}
     metrics |= {"advantage_weighted_log_likelihood": {"policy": -1.25, "reference": -1.45, "gain": gain}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in responses))
     return folder
 
 
@@ -137,7 +137,7 @@ def test_the_verdict_follows_the_interval(tmp_path, capsys, interval, verdict):
 def test_a_missing_gain_says_why_and_the_likelihood_stands_in(tmp_path, capsys):
     run = load_run(without_scorer(tmp_path))
     show_comparison(run.metrics, tmp_path)
-    show_answers(run.answers)
+    show_responses(run.responses)
     show_methods(compared([run, load_run(without_scorer(tmp_path, seed=2))]))
     out = capsys.readouterr().out
     assert out.count("gain: not available (the reward cannot score new text)") == 2
@@ -165,7 +165,7 @@ def test_a_fitted_reward_is_called_a_proxy_with_its_skill(tmp_path, capsys):
 def test_responses_are_never_read_as_markup_and_control_characters_are_shown(capsys, columns):
     hostile = "[bold]loud[/bold] [/nothing] \x1b[31mred\x9b \u202eback \ud800 " + "word " * 60
     sides = {side: {"response": hostile, "reward": 0.25, "test_reward": 0.5} for side in ("policy", "reference")}
-    show_answers([{"prompt": "p" * 500 + " the end", **sides}])
+    show_responses([{"prompt": "p" * 500 + " the end", **sides}])
     out = capsys.readouterr().out
     assert "[bold]loud[/bold] [/nothing]" in out
     assert "\\x1b[31mred\\x9b \\u202eback" in " ".join(out.split())

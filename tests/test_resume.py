@@ -87,6 +87,7 @@ def test_a_signal_before_any_work_ends_the_command(tmp_path: Path, number: signa
     assert not any(tmp_path.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_signal_at_the_end_of_a_job_ends_the_sweep(undisturbed: Path, tmp_path: Path):
     shutil.copytree(undisturbed, tmp_path / "outputs")
     signalled = SIGNAL_AT.format(name=".html.tmp", number=int(signal.SIGINT))

@@ -62,10 +62,12 @@ def column(transform, lo=0.0, hi=1.0):
 
 
 def test_a_column_of_logits_goes_through_the_sigmoid():
-    reward = column(Transform.sigmoid, lo=-9.0, hi=9.0)
+    reward = column(Transform.sigmoid)
     rows = [row(i, stored=s) for i, s in enumerate([0.0, math.log(3), -math.log(3), 100.0])]
     np.testing.assert_allclose(checked_scores(reward, reward.scorer(None), rows), [0.5, 0.75, 0.25, 1.0], atol=1e-12)
     assert reward.range == (0.0, 1.0)
+    with pytest.raises(UserError, match=r"reward\.lo=-9 and reward\.hi=9 are the ends .* maps them to \(0, 1\)\.\n.*leave out"):
+        column(Transform.sigmoid, lo=-9.0, hi=9.0)
 
 
 def test_a_column_as_it_is_keeps_to_its_range_and_names_the_example_that_does_not():
@@ -217,7 +219,7 @@ def test_figures_of_skill_that_the_rows_leave_undefined_are_not_there():
 def test_equal_rewards_teach_a_fitted_reward_nothing(tmp_path):
     same = [replace(r, stored=4.0) for r in TRAIN]
     with pytest.raises(
-        UserError, match=r"has nothing to learn: all \d+ responses have the stored reward 4\.0\.\nName another column"
+        UserError, match=r"has nothing to learn: the stored rewards of \d+ responses are all 4\.\nName another column"
     ):
         WORDS.fit(same, VALIDATION, tmp_path)
 

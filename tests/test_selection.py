@@ -102,6 +102,7 @@ def trained(tmp_path_factory):
     return train
 
 
+@pytest.mark.slow
 def test_every_checkpoint_of_a_run_is_evaluated_with_the_same_random_numbers(trained):
     records, log = trained()
     assert [record["update"] for record in records] == [0, 2, 4]
@@ -113,11 +114,13 @@ def test_every_checkpoint_of_a_run_is_evaluated_with_the_same_random_numbers(tra
     )
 
 
+@pytest.mark.slow
 def test_another_seed_is_evaluated_with_other_random_numbers(trained):
     (first, *_), (other, *_) = trained()[0], trained("seed=2")[0]
     assert len(set(first["responses"]) & set(other["responses"])) < PROMPTS / 4
 
 
+@pytest.mark.slow
 def test_the_score_is_the_mean_of_the_scores_by_prompt(trained):
     records, _ = trained("generation.samples=3")
     for record in records:

@@ -18,9 +18,10 @@ from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
-from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, prompt_key, turns
+from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, turns
 from aloll_cli.tasks.selection import chosen_rows
 from aloll_cli.tasks.source import LocalSource
+from aloll_cli.tasks.splits import prompt_key
 
 HHA = composed("task=hha").task
 PRO = {
@@ -152,9 +153,11 @@ def test_a_validation_file_has_its_usual_names(tmp_path, name):
     for file in ("train", name):
         write_rows(tmp_path / f"{file}.jsonl", [HUB])
     found = LocalSource(str(tmp_path))
-    assert {split: file.stem for split, file in found.files.items()} == {"train": "train", "validation": name}
+    assert {split: file.stem for split, (file,) in found.files.items()} == {"train": "train", "validation": name}
     write_rows(tmp_path / f"{'val' if name == 'dev' else 'dev'}.csv", [HUB])
-    with pytest.raises(UserError, match=r"found both \w+\.(jsonl|csv) and \w+\.(jsonl|csv)\.\nKeep one file per split"):
+    with pytest.raises(
+        UserError, match=r"found both \w+\.(jsonl|csv) and \w+\.(jsonl|csv)\.\nKeep one file, or one numbered set, per split"
+    ):
         LocalSource(str(tmp_path))
 
 
@@ -173,7 +176,7 @@ def test_a_folder_without_a_train_file_is_refused(tmp_path):
 
 def test_a_file_of_an_unknown_kind_is_refused(tmp_path):
     (tmp_path / "rows.txt").write_text("Hi\n")
-    with pytest.raises(UserError, match=r"unknown file type; expected \.jsonl, \.jsonl\.gz, \.csv, \.parquet"):
+    with pytest.raises(UserError, match=r"unknown file type; expected \.jsonl, \.jsonl\.gz, \.jsonl\.zst, \.json, .*\.parquet"):
         LocalSource(str(tmp_path / "rows.txt"))
 
 

@@ -120,6 +120,7 @@ def test_the_loss_of_an_update_is_the_mean_over_the_responses_it_drew(trained):
     assert logged(trained, "variant=seq")[0]["tokens"] == sum(len(examples.prompt_ids(i)) + len(stored.row(i)) for i in rows)
 
 
+@pytest.mark.slow
 def test_without_their_weights_kept_responses_count_alike(trained):
     line, made, out = trained("weight_loss=false")
     stored, rows = LogpTable(store(out).path(line.reference_logps)), first_rows(line, out)
@@ -127,6 +128,7 @@ def test_without_their_weights_kept_responses_count_alike(trained):
     assert read_json_lines(made / "metrics.jsonl")[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_the_mean_over_tokens_is_scaled_by_the_mean_length_of_the_update(trained, size):
     line, made, out = trained("reduction=mean", f"micro_batch_size={size}", "task.max_response_tokens=40")

@@ -14,7 +14,7 @@ from aloll_cli.values.constant import Constant
 from aloll_cli.values.data import Data
 from aloll_cli.values.group import Group
 from aloll_cli.values.head import Head
-from aloll_cli.values.monte_carlo import MonteCarlo
+from aloll_cli.values.monte_carlo import Aggregate, MonteCarlo
 
 HIDDEN = 16
 OPTIONS = HeadOptions(lo=0.0, hi=1.0, lr=1e-2, epochs=8, batch_size=16, dropout=0.1, weight_decay=0.01, seed=1)
@@ -175,6 +175,7 @@ def evidence(given, rewards, groups=None, sampled=None, bounds=(0.0, 1.0), said=
         train=LoggedRewards(np.array(rewards, dtype=np.float64), groups),
         sample_rewards=None if sampled is None else np.array(sampled).reshape(len(sampled), -1),
         states=lambda split, prompts: [given[i] for i in prompts],
+        texts=lambda split, prompts: [""] * len(prompts),
         say=(said if said is not None else []).append,
         warn=(said if said is not None else []).append,
     )
@@ -266,7 +267,7 @@ def test_group_values_are_the_mean_of_the_others_worked_by_hand():
 
 def test_monte_carlo_values_are_the_means_of_the_samples_of_the_prompt_worked_by_hand():
     said = []
-    method = MonteCarlo(samples=2, seed=1, top_p=1.0, temperature=1.0)
+    method = MonteCarlo(samples=2, aggregate=Aggregate.mean, beta=0.1, seed=1, top_p=1.0, temperature=1.0)
     found = evidence([], [9.0] * 4, [0, 1, 0, 2], sampled=[[0.0, 1.0], [0.5, 0.25], [1.0, 1.0]], said=said)
     logged = LoggedRewards(np.full(4, 9.0), np.array([0, 1, 0, 2]))
     assert method.estimate(found).of("train", logged, slice(0, 4)).tolist() == [0.5, 0.375, 0.5, 1.0]
@@ -277,7 +278,8 @@ def test_monte_carlo_values_are_the_means_of_the_samples_of_the_prompt_worked_by
 
 def test_group_values_need_a_prompt_with_two_responses():
     with pytest.raises(UserError, match=r"every prompt has only one.*\nvalues=data"):
-        Group().estimate(evidence([], [1.0, 2.0]))
+        Group().check_data({"train": np.array([1, 1])}.__getitem__)
+    Group().check_data({"train": np.array([1, 2])}.__getitem__)
 
 
 def test_a_constant_is_the_one_given_or_the_mean_reward():

@@ -10,6 +10,7 @@ from threading import Barrier
 
 import torch
 from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -49,6 +50,7 @@ TEXTS = [
 def composed(*overrides: str) -> Settings:
     """The settings that a command line with these overrides gives."""
     register(Settings, GROUPS)
+    GlobalHydra.instance().clear()  # of a command in this process
     with initialize_config_module("aloll_cli.conf", version_base=None):
         return build(compose("config", list(overrides)), Settings)
 

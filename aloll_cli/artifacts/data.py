@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.files import write_json
-from aloll_cli.schema import identity
+from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import Rows
-from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Record, Task, plain_prompt
+from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, OnBadRow, Record, Task, plain_prompt, shown
 from aloll_cli.tasks.source import Source
+from aloll_cli.user_code import MEND, of_plugin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 10_000  # responses held as Python objects at a time
+MALFORMED = (BadRow, LookupError, TypeError, ValueError, AttributeError)  # what a row that lacks something makes a task raise
 
 
 class Data(Artifact):
@@ -59,11 +61,31 @@ class Data(Artifact):
             what, hint = error.args
             raise UserError(what, f"{hint}\nColumns of the data: {', '.join(map(str, row))}.") from None
 
+    def place(self, name: str) -> str:
+        """Where the row of a response is in the source: the file and line, for example.
+
+        Args:
+            name: the response's id.
+        """
+        split, number, _ = name.split("-")
+        origin = split if split in self._origins else self._origins[0]
+        places = (place for place, _ in self.source.rows(origin))
+        return next(islice(places, int(number), None))
+
+    def reading(self) -> list[str]:
+        """How the task reads the rows, as far as the first one tells."""
+        _, row = next(iter(self.source.rows(self._origins[0])), ("", None))
+        with suppress(BadRow, Dropped):
+            return [] if row is None else self.task.describe(row)
+        return []
+
     def make(self, job: Job) -> None:
         """Write ``<split>.parquet`` and counts.json. Raises UserError for a prompt in two splits and for an empty split."""
         job.world.on_main(lambda: self._write_all(job))
 
     def _write_all(self, job: Job) -> None:
+        for line in self.reading():
+            job.log.say(f"  {line}")
         counts: dict[str, Counter[str]] = {name: Counter() for name in (*self._origins, *SPLITS)}
         with ExitStack() as stack:
             writers = {split: stack.enter_context(_Writer(job.directory, split)) for split in SPLITS}
@@ -92,13 +114,16 @@ class Data(Artifact):
         for number, (place, row) in enumerate(self.source.rows(origin)):
             counts[origin]["rows"] += 1
             try:
-                records = self.task.records(row)
+                records = self._records(row, place)
             except Dropped as reason:
                 counts[origin][f"rows left out ({reason})"] += 1
                 continue
-            except BadRow as error:
-                if self.task.on_bad_row is OnBadRow.error:
-                    raise UserError(f"{place}: {error}.", error.hint) from None
+            except Exception as error:  # a plugin's task may raise anything
+                refusal = _refusal(error, place)
+                if refusal is None:
+                    raise
+                if self.task.on_bad_row is OnBadRow.error or not isinstance(error, MALFORMED):
+                    raise refusal from None
                 counts[origin]["bad rows skipped"] += 1
                 continue
             for record in records:
@@ -108,6 +133,16 @@ class Data(Artifact):
                     counts[split]["responses"] += 1
                 else:
                     counts[split]["empty responses left out"] += 1
+
+    def _records(self, row: dict[str, Any], place: str) -> list[Record]:
+        """The records of a row. Raises UserError if the task returned anything else."""
+        returned = self.task.records(row)
+        found = list(returned) if isinstance(returned, Iterable) else [returned]
+        if not isinstance(returned, Iterable) or not all(isinstance(record, Record) for record in found):
+            wrong = shown(found if isinstance(returned, Iterable) else returned)
+            what = f"{place}: records of task={name_of(self.task)} returned {wrong}."
+            raise UserError(what, "Expected a list of Record; for a row without any, raise Dropped with the reason.")
+        return found
 
     def _split(self, record: Record, origin: str) -> str:
         """The split of a record: the source's; if the source has only one, the record's own, or by its prompt's hash."""
@@ -153,6 +188,14 @@ class Data(Artifact):
         else:
             hint += self.task.how_to_fill(split)
         return UserError(f"{self.source.place(split)}: the {split} split has no responses.", hint)
+
+
+def _refusal(error: Exception, place: str) -> UserError | None:
+    """The error to show for a row that a task could not read; None for a mistake of ours."""
+    if isinstance(error, BadRow):
+        return UserError(f"{place}: {error}.", error.hint)
+    hint = f"{LEAVE_OUT} A task says what it expects by raising BadRow." if isinstance(error, MALFORMED) else MEND
+    return of_plugin(error, place, hint)
 
 
 class _Writer:

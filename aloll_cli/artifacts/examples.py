@@ -6,29 +6,38 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
+from aloll_cli.artifacts.chat_counts import chat_counts, write_rejected
 from aloll_cli.artifacts.data import Data, load_data, open_data
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.errors import UserError
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, Chat, Task, Truncated, plain_prompt
+from aloll_cli.tasks.base import SPLITS, BadRow, Chat, OnBadRow, Task, Truncated, plain_prompt
 from aloll_cli.tasks.selection import chosen_rows, noise_sources, numbered, of_subsets, within
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from transformers import PreTrainedTokenizerBase
 
     from aloll_cli.arrays import IntArray
+    from aloll_cli.text.encoded import Prompt
+    from aloll_cli.text.encoding import Encoder
 
 
 ENCODED = 4096  # rows per block: encoding is fast, and a million rows should be only a few hundred files
 
 
 class Examples(Artifact):
-    """One row per response: id, group, prompt (untruncated), turns, prompt_ids, prompt_cut, response (truncated), response_ids"""
+    """One row per response: id, group, prompt (untruncated), turns, prompt_ids, prompt_cut, response (truncated), response_ids
+
+    Of chats also: turns_cut, the places of turns that were cut off whole, and system_cut, whether the system turn was; opening
+    and closing, what the template writes around the response; apart, whether the response is tokenized apart from the prompt.
+    """
 
     kind, stage = "examples", "score-rewards"
-    version = 3  # larger blocks; response_cut, the number of tokens cut off a response
+    version = 4  # chats are tokenized as a whole; their system turn is cut last
     resumes = False
 
     def __init__(self, task: Task, data: Data, tokenizer: Tokenizer) -> None:
@@ -50,12 +59,25 @@ class Examples(Artifact):
         for split in SPLITS:
             raw = SelectedResponses(job.path(self.data), split, self.task, job)
 
-            def encode(start: int, stop: int, raw: SelectedResponses = raw) -> pa.Table:
-                return encoded(raw.slice(start, stop), encoder, self.task.truncated)
+            def encode(start: int, stop: int, raw: SelectedResponses = raw, split: str = split) -> pa.Table:
+                table, rejected = encoded(raw.slice(start, stop), encoder, self.task.truncated)
+                self._leave_out(job, split, start, rejected)
+                return table
 
             write_blocks(job, split, len(raw), f"tokenize {split}", encode, block=ENCODED)
             _log_counts(job, split, len(raw))
         self._log_chat_format(job)
+        if job.world.is_main:
+            self._warn_of_shared_prompts(job)
+
+    def _leave_out(self, job: Job, split: str, start: int, rejected: dict[str, BadRow]) -> None:
+        """Keep the reasons of rows that the chat template rejects. Raises UserError unless bad rows are skipped."""
+        if rejected and self.task.on_bad_row is OnBadRow.error:
+            name, reason = next(iter(rejected.items()))
+            raise UserError(f"{self.data.place(name)}: {reason}.", reason.hint)
+        if rejected:
+            rows = [{"id": name, "why": str(reason)} for name, reason in rejected.items()]
+            write_rejected(job.directory, split, start, rows)
 
     def _log_chat_format(self, job: Job) -> None:
         import pyarrow.compute as pc
@@ -72,6 +94,35 @@ class Examples(Artifact):
         elif is_chat:
             why = "task.chat=plain" if self.task.chat is Chat.plain else "the tokenizer has no chat template"
             job.log.say(f"  chats are plain text ({why})")
+
+    def _warn_of_shared_prompts(self, job: Job) -> None:
+        """Splits share no prompt as text, but where prompts are cut the model may see the same one."""
+        shared = shared_prompts(job.directory)
+        if told := shared_told(shared):
+            job.log.warn(
+                f"prompts that the model sees alike in two splits, as they differ only in what is cut off: {told}; "
+                f"task.max_prompt_tokens={self.task.max_prompt_tokens} can be raised"
+            )
+
+
+def unused_template(examples: Path, tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str | None:
+    """What to tell a user where training prompts have no turns and therefore go past the model's chat template; else None.
+
+    Args:
+        examples: folder of the encoded examples.
+        tokenizer: the tokenizer that they were encoded with.
+        chat: the choice; None is told where it names the format of plain prompts.
+    """
+    import pyarrow.compute as pc
+
+    if tokenizer.chat_template is None or chat in (Chat.plain, Chat.wrap):
+        return None
+    templated = read_blocks(examples / "train", ["templated"]).column("templated")
+    without = len(templated) - (pc.sum(templated).as_py() or 0)
+    if not without:
+        return None
+    what = "the prompts" if without == len(templated) else f"{without:,} of {len(templated):,} training prompts"
+    return f"the model's chat template is not used for {what}, which have no turns: task.chat=wrap makes each a turn of the user"
 
 
 def selected_rows(raw: pa.Table, task: Task, split: str) -> IntArray:
@@ -136,14 +187,20 @@ def _texts(directory: Path, split: str, rows: IntArray) -> pa.ChunkedArray:
     return open_data(directory, split, ["response"]).take(distinct).column("response").take(places)
 
 
-def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
-    """Raw responses → examples."""
+def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.Table, dict[str, BadRow]]:
+    """Raw responses → examples, and by their id why the chat template rejects others."""
     import numpy as np
     import pyarrow as pa
 
     rows = raw.to_pylist()
-    prompts = encoder.prompts([row["parts"] for row in rows])
-    responses = encoder.responses([row["response"] for row in rows], prompts)
+    found = encoder.prompts([row["parts"] for row in rows])
+    both = list(zip(found, encoder.responses([row["response"] for row in rows], found), strict=True))
+    rejected = {row["id"]: response for row, (_, response) in zip(rows, both, strict=True) if isinstance(response, BadRow)}
+    if rejected:
+        raw = raw.filter(pa.array([row["id"] not in rejected for row in rows]))
+        rows = [row for row in rows if row["id"] not in rejected]
+    prompts = [prompt for prompt, response in both if not isinstance(response, BadRow) and not isinstance(prompt, BadRow)]
+    responses = [response for _, response in both if not isinstance(response, BadRow)]
     kept = np.array([truncated is Truncated.keep or not response.truncated for response in responses], dtype=bool)
     table = pa.table({
         "id": raw.column("id"),
@@ -157,10 +214,20 @@ def encoded(raw: pa.Table, encoder: Any, truncated: Truncated) -> pa.Table:
         "response_cut": pa.array([response.cut for response in responses], pa.int64()),
         "truncated": pa.array([response.truncated for response in responses], pa.bool_()),
         "templated": pa.array([prompt.templated for prompt in prompts], pa.bool_()),
+        "turns_cut": _lists([list(prompt.dropped) for prompt in prompts]),
+        "system_cut": pa.array([_lost_system(p, row["parts"]) for p, row in zip(prompts, rows, strict=True)], pa.bool_()),
+        "opening": pa.array([prompt.around.opening for prompt in prompts], pa.string()),
+        "closing": pa.array([prompt.around.closing for prompt in prompts], pa.string()),
+        "apart": pa.array([response.apart for response in responses], pa.bool_()),
+        "typed": pa.array([p.typed or r.typed for p, r in zip(prompts, responses, strict=True)], pa.bool_()),
         "stored": raw.column("stored"),
         "noise": raw.column("noise"),
     })  # fmt: skip
-    return table if kept.all() else table.filter(kept)
+    return (table if kept.all() else table.filter(kept)), rejected
+
+
+def _lost_system(prompt: Prompt, parts: list[dict[str, Any]]) -> bool:
+    return any(parts[turn]["role"] == "system" for turn in prompt.dropped)
 
 
 def _turns(parts: pa.ListArray) -> pa.ListArray:
@@ -193,10 +260,22 @@ def _log_counts(job: Job, split: str, read: int) -> None:
 
     table = read_blocks(job.directory / split, ["prompt_cut", "truncated"])
     if not table.num_rows:
+        rejected = chat_counts(job.directory, split).rejected
+        if rejected:
+            raise UserError(
+                f"the {split} split has no examples left: {rejected[0]['why']}.", "Set task.chat=plain, or choose another model."
+            )
         raise UserError(
             f"the {split} split has no examples left after selection and truncation.", "task.truncated=keep, or another task.path"
         )
     cut = pc.sum(pc.greater(table.column("prompt_cut"), 0)).as_py()
     truncated = pc.sum(table.column("truncated")).as_py()
-    dropped = f"; dropped as too long: {read - table.num_rows:,} responses" if read > table.num_rows else ""
-    job.log.say(f"  {split}: {table.num_rows:,} responses; truncated: {cut:,} prompts, {truncated:,} responses{dropped}")
+    counts = chat_counts(job.directory, split)
+    turns = f" ({counts.turns_cut:,} lost whole turns)" if counts.turns_cut else ""
+    refused = f"; rejected by the chat template: {len(counts.rejected):,}" if counts.rejected else ""
+    too_long = read - table.num_rows - len(counts.rejected)
+    dropped = f"; dropped as too long: {too_long:,} responses" if too_long else ""
+    responses = f"{table.num_rows:,} responses; truncated: {cut:,} prompts{turns}, {truncated:,} responses"
+    job.log.say(f"  {split}: {responses}{dropped}{refused}")
+    for line in counts.warnings(split):
+        job.log.warn(line)

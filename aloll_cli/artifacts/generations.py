@@ -47,6 +47,7 @@ class Generations(Artifact):
         import pyarrow as pa
 
         from aloll_cli.models.generation import respond
+        from aloll_cli.text.encoded import Around
 
         examples = ExampleTable(job.path(self.examples) / self.split)
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
@@ -64,7 +65,7 @@ class Generations(Artifact):
             responses = respond(
                 model, tokenizer, [examples.prompt_ids(int(i)) for i in prompts[places]], ids, self.generation, stream="0",
                 max_tokens=task.max_response_tokens, stop=task.stop, batch_tokens=job.runtime.scoring_batch_tokens,
-                advance=job.log.advance,
+                around=[Around(row["opening"], row["closing"]) for row in rows], advance=job.log.advance,
             )  # fmt: skip
             return pa.table({
                 "place": places, "id": ids, "group": [row["group"] for row in rows], "prompt": [row["prompt"] for row in rows],

@@ -13,7 +13,8 @@ from aloll_cli.errors import UserError
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.mixed import Mixed, Scale
-from aloll_cli.rewards.scoring import checked_scores, using
+from aloll_cli.rewards.scoring import check_scores, checked_scores, using
+from aloll_cli.rewards.variation import spread, varies
 from aloll_cli.store.store import Artifact, Job
 
 if TYPE_CHECKING:
@@ -53,10 +54,11 @@ class Scaling(Artifact):
         job.world.on_main(lambda: self._fit(job))
 
     def _fit(self, job: Job) -> None:
-        scale = Scale.of(load_rewards(job.directory))
-        if scale.deviation == 0:
+        rewards = load_rewards(job.directory)
+        scale = Scale.of(rewards)
+        if not varies(rewards):
             raise UserError(
-                f"{self.name} is {scale.mean:g} for every training response, so no scale can be fitted.",
+                f"{self.name} does not vary beyond rounding over the training responses ({spread(rewards)}): it has no scale.",
                 "Set reward.parts.NAME.transform=none, or remove the part.",
             )
         write_json(job.directory / "scale.json", asdict(scale))
@@ -139,10 +141,11 @@ class MixedRewards(Rewards):
         ids = next(iter(tables.values())).column("id")
         scores: dict[str, FloatArray] = {name: table.column("reward").to_numpy() for name, table in tables.items()}
         total = self.scored_by.reward.total(scores, self.scored_by.scales(job))
+        check_scores(self.scored_by.reward, total, lambda i: str(ids[i]))
 
         def add(start: int, stop: int) -> pa.Table:
             columns = {name: values[start:stop] for name, values in scores.items()}
             return pa.table({"id": ids.slice(start, stop - start)} | columns | {"reward": total[start:stop]})
 
         write_blocks(job, "rewards", len(ids), f"combine rewards of {self.table}", add)
-        log_summary(job)
+        log_summary(job, self)

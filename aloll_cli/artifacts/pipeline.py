@@ -23,10 +23,12 @@ from aloll_cli.artifacts.mixed_rewards import scored_by
 from aloll_cli.artifacts.policy import TrainedPolicy, TrainedReference, TrainingRecipe
 from aloll_cli.artifacts.policy_source import LoadedPolicy, PolicySource
 from aloll_cli.artifacts.reference_logps import ReferenceLogps
+from aloll_cli.artifacts.response_weights import ResponseWeights
 from aloll_cli.artifacts.rewards import Rewards, ScoredBy
+from aloll_cli.artifacts.rollout_data import OnlineResponses
 from aloll_cli.artifacts.selectors import CheckpointSelector, SelectByLikelihood, SelectByReward
 from aloll_cli.artifacts.tokenizer import Tokenizer
-from aloll_cli.artifacts.training_data import LoggedResponses, OnlineResponses, RankedGroups, ResponseWeights, TrainingData
+from aloll_cli.artifacts.training_data import EveryResponse, LoggedResponses, RankedGroups, TrainingData
 from aloll_cli.artifacts.values import ValuesArtifact
 from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
@@ -36,7 +38,7 @@ from aloll_cli.settings.choices import Select
 from aloll_cli.settings.reference import Trained
 from aloll_cli.settings.root import Settings
 from aloll_cli.training.sampling import All
-from aloll_cli.variants.base import Groupwise, Online, Pointwise, Signal
+from aloll_cli.variants.base import Groupwise, Online, Pointwise, Regression, Signal
 from aloll_cli.variants.nll import Nll
 
 
@@ -84,10 +86,16 @@ class Pipeline:
         return Numbers(self.settings.model.dtype, self.settings.adapter is None, self.settings.attn)
 
     @cached_property
+    def sample_rewards(self) -> Rewards | None:
+        """Rewards of these samples."""
+        return self.scored_by.rewards(self.samples, "responses") if self.samples else None
+
+    @cached_property
     def values(self) -> ValuesArtifact:
         """V(x)."""
-        sampled = self.scored_by.rewards(self.samples, "responses") if self.samples else None
-        return ValuesArtifact(self.settings.baseline, self.reference, self.examples, self.rewards(), sampled, self.numbers)
+        return ValuesArtifact(
+            self.settings.baseline, self.reference, self.examples, self.rewards(), self.sample_rewards, self.numbers
+        )
 
     @cached_property
     def reference_logps(self) -> ReferenceLogps:
@@ -123,10 +131,15 @@ class Pipeline:
         """The training data that the variant needs."""
         s = self.settings
         if isinstance(s.variant, Online):
-            return OnlineResponses(self.examples, s.variant, self.scored_by, self.values, self.reference)
+            values = self.values if s.variant.needs_values else None
+            return OnlineResponses(self.examples, s.variant, self.scored_by, values, self.reference)
         logps = self.reference_logps if s.variant.needs_behaviour else None
         if isinstance(s.variant, Groupwise):
             return RankedGroups(self.examples, self.rewards(), logps)
+        if isinstance(s.variant, Regression):
+            values = self.values if s.variant.needs_values else None
+            samples = self.sample_rewards if s.variant.needs_samples else None
+            return EveryResponse(self.examples, s.variant, self.rewards(), values, samples, logps)
         assert isinstance(s.variant, Pointwise)
         weights = replace(self.weights(s.variant.signal, "train"), clamp=s.clamp)
         return LoggedResponses(weights, s.sampling, logps, s.weight_loss)

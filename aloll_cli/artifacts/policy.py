@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.artifacts.chat_counts import chat_counts
+from aloll_cli.artifacts.examples import unused_template
 from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed
 from aloll_cli.artifacts.selectors import CheckpointSelector
 from aloll_cli.artifacts.training_data import BatchOptions, TrainingData
@@ -18,7 +20,7 @@ from aloll_cli.models.saving import load_policy, load_tokenizer
 from aloll_cli.runtime.options import Attention
 from aloll_cli.runtime.tracking import Off, Send
 from aloll_cli.schema import identity, name_of
-from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.training.optimizers import Adamw
 from aloll_cli.variants.base import Reduction, Variant
 
@@ -71,6 +73,9 @@ class TrainedPolicy(PolicySource):
         selecting = {f"judge_{role}": artifact for role, artifact in self.selector.inputs().items()}
         return {"examples": self.examples} | selecting | self.data.inputs() | {"start": self.start}
 
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        self.data.check_input(needed, store)
+
     @property
     def has_adapter(self) -> bool:
         return self.training.adapter is not None or self.start.has_adapter
@@ -106,8 +111,12 @@ class TrainedPolicy(PolicySource):
         from aloll_cli.models.logprobs import ResponseLogps
         from aloll_cli.training.loop import Trainer, updates_for
 
+        for line in chat_counts(job.path(self.examples), "train").warnings("train"):
+            job.log.warn(line)  # again, for the examples may have been built by another run
         training = self.training
         tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
+        if unused := unused_template(job.path(self.examples), tokenizer, self.examples.task.chat):
+            job.log.say(f"  {unused}")
         batches = BatchOptions(training.batch_size, training.seed)
         numbers = Numbers(self.model.dtype, training.adapter is None, job.runtime.attn)
         model = self.start.load(job, numbers.in_full)

@@ -12,10 +12,11 @@ from aloll_cli.errors import UserError
 from aloll_cli.files import read_json, write_json
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.scoring import checked_scores, using
+from aloll_cli.rewards.variation import weakness
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import Rows, open_blocks, read_blocks, write_blocks
-from aloll_cli.tasks.base import plain_prompt, turns
+from aloll_cli.tasks.base import SPLITS, plain_prompt, shown, turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +46,8 @@ class FittedReward(Artifact):
 
     def _fit(self, job: Job) -> None:
         train, validation = (raw_rows(load_data(job.path(self.data), split)) for split in ("train", "validation"))
+        if warning := self.reward.check_stored({"train": _stored(train), "validation": _stored(validation)}):
+            job.log.warn(warning)
         skill = self.reward.fit(train, validation, job.directory)
         write_json(job.directory / "skill.json", skill)
         if skill:
@@ -66,8 +69,12 @@ class ScoredBy:
         return {"reward": identity(self.reward)} | ({"content": content} if content else {})
 
     def scorer(self, job: Job) -> Scorer:
-        """Load the scorer."""
-        return self.reward.scorer(job.path(self.fitted) if self.fitted else None)
+        """Load the scorer. Raises UserError if the reward returned anything else."""
+        found = self.reward.scorer(job.path(self.fitted) if self.fitted else None)
+        if not isinstance(found, Scorer):
+            what = f"scorer of reward={name_of(self.reward)} returned {shown(found)}."
+            raise UserError(what, "Expected an object of a class that derives from Scorer.")
+        return found
 
     def skills(self, job: Job) -> dict[str, dict[str, float]]:
         """Quality of fitted rewards on held-out rows, by part of the reward; "" is the whole reward."""
@@ -99,12 +106,37 @@ class Rewards(Artifact):
     def inputs(self) -> dict[str, Artifact]:
         return {"source": self.source} | self.scored_by.inputs()
 
+    @property
+    def what(self) -> str:
+        """The rows that it scores, in words: ``train responses``."""
+        return f"{self.table if self.is_logged else 'generated'} responses"
+
     def make(self, job: Job) -> None:
         source = open_blocks(job.path(self.source) / self.table, [field.name for field in fields(Row)])
-        _check_script(job, self.scored_by.reward, self.table, open_blocks(job.path(self.source) / self.table, ["response"]))
+        _check_script(job, self.scored_by.reward, self.what, open_blocks(job.path(self.source) / self.table, ["response"]))
+        if self.is_logged and not self.scored_by.fitted:  # a fitted one has been checked on what it is fitted on
+            warning = self.scored_by.reward.check_stored({split: self._stored(job, split) for split in SPLITS})
+            if warning and self.table == "train":  # once, not for every split
+                job.log.warn(warning)
         with self.scored_by.data.naming_columns():
-            score_blocks(job, self.scored_by, self.table, source.num_rows, lambda start, stop: table_rows(source, start, stop))
-        log_summary(job)
+            score_blocks(job, self.scored_by, self.what, source.num_rows, lambda start, stop: table_rows(source, start, stop))
+        log_summary(job, self)
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether the responses are those of a split of the data, rather than generated ones."""
+        return self.table in SPLITS
+
+    def _stored(self, job: Job, split: str) -> FloatArray:
+        """The stored rewards of a split's examples, where they have one."""
+        stored: FloatArray = read_blocks(job.path(self.source) / split, ["stored"]).column("stored").drop_null().to_numpy()
+        return stored
+
+
+def _stored(rows: list[Row]) -> FloatArray:
+    import numpy as np
+
+    return np.array([row.stored for row in rows if row.stored is not None], dtype=np.float64)
 
 
 def _check_script(job: Job, reward: Reward, what: str, responses: Rows | pa.Table) -> None:
@@ -117,11 +149,11 @@ def _check_script(job: Job, reward: Reward, what: str, responses: Rows | pa.Tabl
     name = f"reward={name_of(reward)}"
     if unknown == count:
         raise UserError(
-            f"{name} cannot score the {what} responses: all {count:,} are in a script that it does not know.",
+            f"{name} cannot score the {what}: all {count:,} are in a script that it does not know.",
             "A reward for their language: reward=classifier with a model of it, reward=fitted or reward=function",
         )
     job.log.warn(
-        f"{name} does not know the script of {unknown:,} of {count:,} {what} responses ({unknown / count:.1%}); "
+        f"{name} does not know the script of {unknown:,} of {count:,} {what} ({unknown / count:.1%}); "
         "their rewards say nothing about them"
     )
 
@@ -172,8 +204,8 @@ def table_rows(table: Rows | pa.Table, start: int, stop: int) -> list[Row]:
     return [Row(*values) for values in zip(*(columns.column(name).to_pylist() for name in names), strict=True)]
 
 
-def log_summary(job: Job) -> None:
-    """Log mean and percentiles of the rewards, and how many texts were truncated for scoring."""
+def log_summary(job: Job, scored: Rewards) -> None:
+    """Log mean and percentiles of the rewards, how many texts were truncated for scoring, and whether the signal is weak."""
     import numpy as np
 
     if not job.world.is_main:
@@ -187,6 +219,8 @@ def log_summary(job: Job) -> None:
         cut = table.column("cut").to_numpy()
         lost = f", by {cut[cut > 0].mean():.0f} tokens on average and {cut.max():,} at most" if cut.any() else ""
         job.log.say(f"  {(cut > 0).sum():,} of {len(cut):,} texts were too long for the reward and truncated{lost}")
+    if scored.is_logged and (why := weakness(rewards, scored.scored_by.reward.range)):
+        job.log.warn(f"the rewards of the {len(rewards):,} {scored.table} responses {why}")
 
 
 def raw_rows(raw: pa.Table) -> list[Row]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
+from aloll_cli.artifacts.response_weights import ResponseWeights
 from aloll_cli.artifacts.rewards import ScoredBy
-from aloll_cli.artifacts.training_data import ResponseWeights, open_responder
+from aloll_cli.artifacts.rollout_data import open_responder
 from aloll_cli.models.decoding import Generation
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job

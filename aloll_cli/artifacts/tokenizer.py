@@ -8,8 +8,10 @@ from typing import Any
 
 from aloll_cli.artifacts.data import Data, open_data
 from aloll_cli.models.base import Model
+from aloll_cli.stopping import interruptibly
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.tasks.base import plain_prompt
+from aloll_cli.text.words import LONGEST, has_long_word
 
 TEXTS = 100_000  # most prompts with responses that a tokenizer is trained on
 
@@ -34,8 +36,20 @@ class Tokenizer(Artifact):
         job.world.on_main(lambda: self._save(job))
 
     def _save(self, job: Job) -> None:
-        texts = _texts(job.path(self.data)) if self.model.from_scratch else iter(())
-        self.model.tokenizer(texts).save_pretrained(job.directory)
+        if not self.model.from_scratch:
+            self.model.tokenizer(iter(())).save_pretrained(job.directory)
+            return
+        split = 0
+
+        def texts() -> Iterator[str]:
+            nonlocal split
+            for text in _texts(job.path(self.data)):
+                split += has_long_word(text)
+                yield text
+
+        interruptibly(lambda: self.model.tokenizer(texts()), job.stopper).save_pretrained(job.directory)
+        if split:
+            job.log.say(f"  {split:,} texts with words of {LONGEST:,} characters and more were split to train the tokenizer")
 
 
 def _texts(data: Path) -> Iterator[str]:

@@ -1,33 +1,29 @@
-"""Training data of policies: logged responses, groups of them, or rollouts; and the artifacts that each needs."""
+"""Training data of policies from logged responses: single ones, or groups of them; and the artifacts that each needs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
-from aloll_cli.artifacts.policy_source import PolicySource
-from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards
+from aloll_cli.artifacts.response_weights import ResponseWeights
+from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.errors import UserError
-from aloll_cli.models.adapters import has_adapter
-from aloll_cli.models.base import Head
-from aloll_cli.models.decoding import Generation, Sample
 from aloll_cli.schema import identity
-from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.store import Artifact, Job, Store
+from aloll_cli.store.tables import read_blocks
 from aloll_cli.text.examples import ExampleTable
 from aloll_cli.training.sampling import Sampling
-from aloll_cli.variants.base import Online, Signal
+from aloll_cli.variants.base import Logged, Regression
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from aloll_cli.arrays import BoolArray, FloatArray
+    from aloll_cli.arrays import BoolArray, FloatArray, IntArray
+    from aloll_cli.artifacts.as_seen import Pairs
     from aloll_cli.artifacts.reference_logps import LogpTable, ReferenceLogps
     from aloll_cli.artifacts.values import ValuesArtifact
-    from aloll_cli.training.responding import Responder
-    from aloll_cli.training.rollouts import ReferenceOf
     from aloll_cli.training.sources import Source
 
 
@@ -40,37 +36,6 @@ class BatchOptions:
 
     batch_size: int
     seed: int
-
-
-@dataclass
-class ResponseWeights:
-    """The weights of a split's responses: 1, R, A⁺ = max(R − V, 0), or A without clamping."""
-
-    signal: Signal
-    examples: Examples
-    split: str
-    rewards: Rewards | None
-    values: ValuesArtifact | None
-    clamp: bool = True
-
-    def inputs(self) -> dict[str, Artifact]:
-        found: dict[str, Artifact | None] = {"rewards": self.rewards, "values": self.values}
-        return {role: artifact for role, artifact in found.items() if artifact}
-
-    def load(self, job: Job) -> tuple[FloatArray, FloatArray]:
-        """(N,) rewards and (N,) weights."""
-        import numpy as np
-
-        from aloll_cli.artifacts.values import load_values
-
-        if self.rewards is None:
-            ones = np.ones(len(ExampleTable(job.path(self.examples) / self.split)))
-            return np.zeros_like(ones), ones
-        rewards = load_rewards(job.path(self.rewards))
-        if self.values is None:
-            return rewards, rewards
-        advantages = rewards - load_values(job.path(self.values), self.split)
-        return rewards, np.maximum(advantages, 0) if self.clamp else advantages
 
 
 class TrainingData(ABC):
@@ -86,6 +51,9 @@ class TrainingData(ABC):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """The options that affect the units, besides the inputs."""
+
+    def check_input(self, needed: Artifact, store: Store) -> None:  # noqa: B027  rollouts are scored during training
+        """Look at an input as soon as it is there. Raises UserError if nothing can be learned from it."""
 
     @abstractmethod
     def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
@@ -122,12 +90,19 @@ class LoggedResponses(TrainingData):
         weighting = {"clamp": self.weights.clamp, "weight_loss": self.weight_loss}
         return {"unit": "response", "sampling": identity(self.sampling)} | weighting
 
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        rewards = self.weights.rewards
+        if rewards is not None and needed.fingerprint == rewards.fingerprint:
+            self.weights.check_rewards(load_rewards(store.path(rewards)))
+
     def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         from aloll_cli.training.sampling import BatchSampler
         from aloll_cli.training.sources import LoggedUnits, Rows, one_by_one
 
         examples = self._train(job)
         rewards, weights = self.weights.load(job)
+        if self.weights.rewards is not None and (warning := self.weights.check_rewards(rewards)):
+            job.log.warn(warning)
         frequencies = self.sampling.frequencies(weights)
         kept = weights != 0  # weights are negative only if clamp=false
         which = "positive weight" if self.weights.clamp else "non-zero advantage"
@@ -142,8 +117,57 @@ class LoggedResponses(TrainingData):
         return LoggedUnits(rows, int(kept.sum()), float(kept.mean()), *one_by_one(len(examples)), sampler)
 
 
+class EveryResponse(TrainingData):
+    """All logged responses, sampled equally often, with the targets of a regression."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        variant: Regression,
+        rewards: Rewards,
+        values: ValuesArtifact | None,
+        samples: Rewards | None,
+        reference_logps: ReferenceLogps | None,
+    ) -> None:
+        """``samples`` are rewards of the samples of π_ref for each training prompt."""
+        super().__init__(examples)
+        self.variant, self.rewards, self.values, self.samples = variant, rewards, values, samples
+        self.reference_logps = reference_logps
+
+    def inputs(self) -> dict[str, Artifact]:
+        named = {"values": self.values, "samples": self.samples, "reference_logps": self.reference_logps}
+        return {"rewards": self.rewards} | {role: artifact for role, artifact in named.items() if artifact}
+
+    def identity(self) -> dict[str, Any]:
+        return {"unit": "response", "sampling": "all"}
+
+    def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
+        import numpy as np
+
+        from aloll_cli.artifacts.values import load_values
+        from aloll_cli.training.contracts import checked_targets
+        from aloll_cli.training.sampling import BatchSampler
+        from aloll_cli.training.sources import LoggedUnits, Rows, one_by_one
+
+        examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
+        prompts = examples.groups[0]
+        values = load_values(job.path(self.values), "train") if self.values else None
+        samples = load_rewards(job.path(self.samples)).reshape(prompts.max() + 1, -1)[prompts] if self.samples else None
+        targets = checked_targets(self.variant, Logged(rewards, values, samples))
+        if np.ptp(targets) == 0:
+            what = f"all responses have the same target, {targets[0]:g}, so there is nothing to learn."
+            raise UserError(what, "Choose another reward or values, or supervised fine-tuning: variant=nll")
+        low, middle, high = np.percentile(targets, [5, 50, 95])
+        job.log.say(f"  targets of {len(examples):,} responses: 5th/50th/95th percentile {low:.3f}/{middle:.3f}/{high:.3f}")
+        if self.examples.task.noise:
+            job.log.say(f"  noise: {examples.noise.mean():.1%} of all responses")
+        rows = Rows(examples, targets, rewards, _table(job, self.reference_logps))
+        sampler = BatchSampler(np.ones(len(examples)), batches.batch_size, batches.seed)
+        return LoggedUnits(rows, len(examples), 1.0, *one_by_one(len(examples)), sampler)
+
+
 class RankedGroups(TrainingData):
-    """Groups of all logged responses to a prompt, ranked by reward, for prompts with responses of different rewards."""
+    """Groups of all logged responses to a prompt, ranked by reward, for prompts with two that differ in reward and in tokens."""
 
     def __init__(self, examples: Examples, rewards: Rewards, reference_logps: ReferenceLogps | None) -> None:
         super().__init__(examples)
@@ -155,18 +179,48 @@ class RankedGroups(TrainingData):
     def identity(self) -> dict[str, Any]:
         return {"unit": "group"}
 
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        if needed.fingerprint == self.rewards.fingerprint:
+            self._ranked(store)
+
     def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         import numpy as np
 
         from aloll_cli.training.sampling import BatchSampler
-        from aloll_cli.training.sources import LoggedUnits, Rows, ranked
+        from aloll_cli.training.sources import LoggedUnits, Rows
 
+        (members, offsets, used), pairs = self._ranked(job.store)
+        job.log.say(f"  prompts with responses to compare: {used.sum():,} of {len(used):,} ({used.mean():.1%})")
+        job.log.say(f"  {pairs.told}")
         examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
-        members, offsets, used = ranked(examples.groups[0], rewards.astype(np.float32))
+        sampler = BatchSampler(used.astype(np.float64), batches.batch_size, batches.seed)  # all equally often
+        rows = Rows(examples, np.ones(len(examples)), rewards, _table(job, self.reference_logps))
+        return LoggedUnits(rows, int(used.sum()), float(used.mean()), members, offsets, sampler)
+
+    def _ranked(self, store: Store) -> tuple[tuple[IntArray, IntArray, BoolArray], Pairs]:
+        """The responses ranked by prompt (training/sources.py), and how many pairs they make. Raises UserError without any."""
+        import numpy as np
+
+        from aloll_cli.artifacts.as_seen import column_hashes, count_pairs
+        from aloll_cli.training.sources import ranked
+
+        folder = store.path(self.examples) / "train"
+        groups, texts = ExampleTable(folder).groups[0], column_hashes(folder, "response_ids")
+        rewards = load_rewards(store.path(self.rewards)).astype(np.float32)
+        found, pairs = ranked(groups, rewards, texts), count_pairs(groups, rewards, texts)
+        _, offsets, used = found
         if not used.any():
+            cut = read_blocks(folder, ["truncated"]).column("truncated").to_numpy()
+            more = "Set task.responses=all, or choose"
+            if pairs.same:
+                more = (
+                    f"Raise task.max_response_tokens={self.examples.task.max_response_tokens}, or choose"
+                    if cut.any()
+                    else "Choose"
+                )
             raise UserError(
-                "no prompt has two responses with different rewards, so none can be compared.",
-                "Set task.responses=all, or choose a method that needs no comparisons: variant=seq",
+                f"no prompt has two responses that can be compared: {pairs.told}.",
+                f"{more} a method that needs no comparisons: variant=seq",
             )
         largest = int(np.diff(offsets)[used].max())
         if largest > MAX_GROUP:
@@ -174,75 +228,7 @@ class RankedGroups(TrainingData):
                 f"a prompt has {largest} responses; methods that compare the responses to a prompt take {MAX_GROUP} at most.",
                 "Choose a method that needs no comparisons: variant=seq",
             )
-        job.log.say(f"  prompts with responses of different rewards: {used.sum():,} of {len(used):,} ({used.mean():.1%})")
-        sampler = BatchSampler(used.astype(np.float64), batches.batch_size, batches.seed)  # all equally often
-        rows = Rows(examples, np.ones(len(examples)), rewards, _table(job, self.reference_logps))
-        return LoggedUnits(rows, int(used.sum()), float(used.mean()), members, offsets, sampler)
-
-
-class OnlineResponses(TrainingData):
-    """Responses that the policy generates during training for prompts of the train split."""
-
-    def __init__(
-        self, examples: Examples, variant: Online, scored_by: ScoredBy, values: ValuesArtifact, reference: PolicySource
-    ) -> None:
-        super().__init__(examples)
-        self.variant, self.scored_by, self.values, self.reference = variant, scored_by, values, reference
-
-    def inputs(self) -> dict[str, Artifact]:
-        return self.scored_by.inputs() | {"values": self.values}
-
-    def identity(self) -> dict[str, Any]:
-        return {"unit": "rollout"} | self.scored_by.identity()
-
-    def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
-        import numpy as np
-
-        from aloll_cli.artifacts.values import load_values
-        from aloll_cli.training.rollouts import Rollouts
-
-        values, prompts = load_values(job.path(self.values), "train"), self._train(job).groups[0]
-        by_prompt = np.bincount(prompts, values) / np.bincount(prompts)  # values=group differ within a prompt
-        plain = Sample(samples=1, seed=batches.seed, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
-        return Rollouts(
-            responder=open_responder(job, self.examples, "train", tokenizer, plain, self.scored_by),
-            variant=self.variant,
-            values=by_prompt,
-            reference=self._reference(job, model),
-            batch_size=batches.batch_size,
-            pad=int(tokenizer.pad_token_id),
-            seed=batches.seed,
-        )
-
-    def _reference(self, job: Job, model: PreTrainedModel) -> ReferenceOf:
-        from aloll_cli.models.logprobs import ResponseLogps
-        from aloll_cli.training.rollouts import InitialWeights
-
-        if has_adapter(model):
-            job.log.say("  reference policy: the same model with its initial adapter weights")
-            return InitialWeights(model)
-        job.log.say("  reference policy: a second model in memory")
-        # in the policy's numbers: all weights are trained, so both have them in fp32
-        second = nullcontext(ResponseLogps(self.reference.load(job, in_full=True), self.reference.model.head is Head.chunked))
-        return lambda policy: second
-
-
-def open_responder(
-    job: Job, examples: Examples, split: str, tokenizer: PreTrainedTokenizerBase, generation: Generation, scored_by: ScoredBy
-) -> Responder:
-    """Generation and scoring of responses to a split's prompts during training."""
-    from aloll_cli.training.responding import Responder
-
-    return Responder(
-        examples=ExampleTable(job.path(examples) / split),
-        tokenizer=tokenizer,
-        generation=generation,
-        max_tokens=examples.task.max_response_tokens,
-        stop=examples.task.stop,
-        batch_tokens=job.runtime.scoring_batch_tokens,
-        reward=scored_by.reward,
-        load_scorer=lambda: scored_by.scorer(job),
-    )
+        return found, pairs
 
 
 def noise_shares(noise: BoolArray, weights: FloatArray) -> str:

@@ -14,10 +14,11 @@ from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
 from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.schema import identity, name_of
-from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.store.tables import read_blocks, write_blocks
-from aloll_cli.text.examples import ExampleTable
-from aloll_cli.values.base import Evidence, LoggedRewards, Values
+from aloll_cli.tasks.base import shown
+from aloll_cli.text.examples import ExampleTable, prompt_codes
+from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,21 +57,29 @@ class ValuesArtifact(Artifact):
         inputs: dict[str, Artifact] = {"examples": self.examples, "rewards": self.rewards, "reference": self.reference}
         return inputs | ({"samples": self.samples} if self.samples else {})
 
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        import numpy as np
+
+        if needed.fingerprint == self.examples.fingerprint:
+            self.values.check_data(lambda split: np.bincount(prompt_codes(store.path(self.examples) / split)))
+
     def make(self, job: Job) -> None:
-        states = _States(job, self)
+        prompts = _Prompts(job, self)
         rewards = load_rewards(job.path(self.rewards))
         tables = {split: ExampleTable(job.path(self.examples) / split) for split in self.values.splits}
-        if self.values.fitted_on:
-            self.values.check_prompts(len(tables[self.values.fitted_on].groups[1]))
-            states.keep(self.values.fitted_on)
+        if self.values.fitted_on and self.values.reads_states:
+            prompts.keep(self.values.fitted_on)
         logged = {split: LoggedRewards(rewards if split == "train" else None, table.groups[0]) for split, table in tables.items()}
         sampled = None
         if self.samples and self.values.sampled_on:
-            prompts = len(tables[self.values.sampled_on].prompt_names)
-            sampled = load_rewards(job.path(self.samples)).reshape(prompts, -1)
+            count = len(tables[self.values.sampled_on].prompt_names)
+            sampled = load_rewards(job.path(self.samples)).reshape(count, -1)
         bounds, log = self.rewards.scored_by.reward.range, job.log
-        evidence = Evidence(bounds, logged["train"], sampled, states.of, log.say, log.warn)
+        evidence = Evidence(bounds, logged["train"], sampled, prompts.states, prompts.texts, log.say, log.warn)
         estimate = self.values.estimate(evidence)
+        if not isinstance(estimate, Estimate):
+            what = f"estimate of values={name_of(self.values)} returned {shown(estimate)}."
+            raise UserError(what, "Expected an object of a class that derives from Estimate.")
         for split, table in tables.items():
 
             def compute(start: int, stop: int, split: str = split, table: ExampleTable = table) -> pa.Table:
@@ -92,17 +101,26 @@ class ValuesArtifact(Artifact):
 
 
 def checked(values: FloatArray, count: int, name: str) -> FloatArray:
-    """(N,) values as an estimator gave them. Raises UserError if some are missing or not finite."""
+    """(N,) values as an estimator gave them. Raises UserError if some are missing, not finite or no numbers."""
     import numpy as np
 
-    if len(values) != count or not np.isfinite(values).all():
-        what = f"{len(values)} values for {count} responses" if len(values) != count else "values that are not finite"
+    try:
+        found: FloatArray = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: from torch, for a tensor with a gradient
+        found = np.array(np.nan)
+    if found.shape != (count,) or not np.isfinite(found).all():
+        if found.shape == (count,):
+            what = "values that are not finite"
+        elif found.ndim == 1:
+            what = f"{len(found)} values for {count} responses"
+        else:
+            what = f"{shown(values)} for {count} responses"
         raise UserError(f"values={name} gave {what}.", "Correct its estimate, or choose another: values=constant")
-    return values
+    return found
 
 
-class _States:
-    """π_ref's last-layer hidden states of prompts; those that a head is fitted on are stored in blocks, so they are resumable."""
+class _Prompts:
+    """The unique prompts as text and as π_ref's states; states that are fitted on are stored in blocks, so they are resumable."""
 
     def __init__(self, job: Job, artifact: ValuesArtifact) -> None:
         self._job, self._artifact = job, artifact
@@ -113,9 +131,9 @@ class _States:
     def _model(self) -> PreTrainedModel:
         return self._artifact.reference.load(self._job, self._artifact.numbers.in_full)
 
-    def of(self, split: str, prompts: IntArray) -> list[Tensor]:
-        """(P_i, H) hidden states of some of a split's unique prompts."""
-        from aloll_cli.models.value_head import prompt_states
+    def states(self, split: str, prompts: IntArray) -> list[Tensor]:
+        """(P_i, H) hidden states of some of a split's unique prompts; (2, H) if the method reads pooled ones."""
+        from aloll_cli.models.value_head import pooled, prompt_states
 
         if split in self._kept:
             return [self._kept[split][i] for i in prompts]
@@ -123,7 +141,14 @@ class _States:
         first = examples.groups[1]
         ids = [examples.prompt_ids(int(first[i])) for i in prompts]
         with self._artifact.numbers.computing(self._job.world.device):
-            return prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_tokens)
+            states = prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_tokens)
+        return [pooled(state) for state in states] if self._artifact.values.pools_states else states
+
+    def texts(self, split: str, prompts: IntArray) -> list[str]:
+        """Some of a split's unique prompts, uncut."""
+        examples = self._examples(split)
+        whole: list[str] = examples.table.column("prompt").take(examples.groups[1][prompts]).to_pylist()
+        return whole
 
     def keep(self, split: str) -> None:
         """Compute and keep the states of all prompts of a split; every process computes its share."""
@@ -132,7 +157,7 @@ class _States:
         import torch
 
         def compute(start: int, stop: int) -> pa.Table:
-            states = self.of(split, np.arange(start, stop))
+            states = self.states(split, np.arange(start, stop))
             flat = pa.array([s.flatten().numpy() for s in states], type=pa.large_list(pa.float32()))
             return pa.table({"tokens": [len(s) for s in states], "states": flat})
 

@@ -1,11 +1,14 @@
 """Completes a command line; the shell runs this file on every tab, so that it needs nothing but the standard library.
 
-Usage: python complete.py LINE. Prints one ``WORD<tab>description`` a line. All it knows stands in completion.json, which
-scripts/make_options.py writes.
+Usage: python complete.py [FOLDER …] LINE. Prints one ``WORD<tab>description`` a line. What aloll itself has stands in
+completion.json, which scripts/make_options.py writes; the YAML files in folders of plugins are listed: those of installed
+packages (FOLDER), and those that the line names (``plugins=[mine]``, ``--config-dir FOLDER``).
 """
 
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,19 @@ Found = list[tuple[str, str]]
 SHELLS = ("bash", "zsh", "fish")
 
 
-def completions(line: str, table: dict[str, Any]) -> Found:
+def completions(line: str, table: dict[str, Any], folders: list[Path] | None = None) -> Found:
     """The words that may stand at the end of a line, each with a description or ""."""
     _, *words = line.split(" ")
-    before, current = [word for word in words[:-1] if word], words[-1] if words else ""
+    before, current = [word.strip("'\"") for word in words[:-1] if word], words[-1] if words else ""
+    table = table | {"groups": {name: known | {"choices": dict(known["choices"])} for name, known in table["groups"].items()}}
+    for folder in [*(folders or []), *_named(before)]:
+        _add(folder, table["groups"])
+    stages = [(name, stage["what"]) for name, stage in table["stages"].items()]
+    if before == ["help"]:
+        return _beginning(current, stages)
     if not before:
-        stages = [(name, stage["what"]) for name, stage in table["stages"].items()]
-        return _beginning(
-            current, [*stages, ("completion", "print a script for shell completion"), ("--help", ""), ("--version", "")]
-        )
+        beside = [("help", "show the options of a stage"), ("completion", "print a script for shell completion")]
+        return _beginning(current, [*stages, *beside, ("--help", ""), ("--version", "")])
     stage = table["stages"].get(before[0])
     if before[0] == "completion":
         return _beginning(current, [(shell, "") for shell in SHELLS])
@@ -37,8 +44,38 @@ def completions(line: str, table: dict[str, Any]) -> Found:
         *listed, last = value.split(",")  # a sweep: variant=nll,seq
         beginning = f"{key}={''.join(f'{item},' for item in listed)}"
         return [(beginning + word, what) for word, what in _beginning(last, _values(key.lstrip("+"), before, table))]
-    more = [("all", "the options of upstream stages, too")] if {"--help", "-h"} & set(before) else []
+    more = [("all", table["all"])] if {"--help", "-h"} & set(before) and "upstream" in stage["options"] else []
     return _beginning(current, [*_keys(current, stage, before, table), *more])
+
+
+def _named(before: list[str]) -> Iterator[Path]:
+    """The folders that a line names: of plugins, and of YAML files."""
+    for flag, word in zip(["", *before], before, strict=False):
+        key, equals, value = word.partition("=")
+        if key.lstrip("+") == "plugins":
+            yield from (Path(name.strip("'\" ")).expanduser() for name in value.strip("[]").split(","))
+        elif flag in ("--config-dir", "-cd") or (key == "--config-dir" and equals):
+            yield Path(value or word).expanduser()
+
+
+def _add(folder: Path, groups: dict[str, Any]) -> None:
+    """Add the choices in a folder to their groups, unless they are there already."""
+    for file in sorted(folder.glob("*/*.yaml")):
+        name = file.parent.name
+        for group in ("reward", "test_reward") if name == "reward" else (name,):
+            if group in groups and file.stem not in groups[group]["choices"]:
+                groups[group]["choices"][file.stem] = _choice(file, group)
+
+
+def _choice(file: Path, group: str) -> dict[str, Any]:
+    """What a YAML file says of its choice and of its options; nothing if it cannot be read."""
+    try:
+        rows = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        rows = []
+    opening = (row.lstrip("# ").partition("  aloll ")[0] for row in rows if row.startswith("#") and "@package" not in row)
+    keys = [found for row in rows if (found := re.match(r"(\w+):[^#]*(?:# *(.*))?", row)) and found[1] != "defaults"]
+    return {"what": next(opening, ""), "options": {f"{group}.{key[1]}": {"what": key[2] or ""} for key in keys}}
 
 
 def _beginning(start: str, found: Found) -> Found:
@@ -74,9 +111,10 @@ def _values(key: str, before: list[str], table: dict[str, Any]) -> Found:
 
 
 def main() -> None:
-    """Print what completes the line that is the first argument."""
+    """Print what completes the line that is the last argument."""
+    *folders, line = sys.argv[1:]
     table = json.loads(Path(__file__).with_name("completion.json").read_text(encoding="utf-8"))
-    for word, what in completions(sys.argv[1], table):
+    for word, what in completions(line, table, [Path(folder) for folder in folders]):
         sys.stdout.write(f"{word}\t{what}\n")
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.cli.complete import SHELLS
+from aloll_cli.cli.flags import ALL
+from aloll_cli.cli.options import SECOND
 from aloll_cli.errors import UserError
-from aloll_cli.stages import RUNNING, RUNNING_GROUPS, STAGES, upstream
+from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.installed import installed
+from aloll_cli.stages import STAGES, read_by
 
 if TYPE_CHECKING:
     from aloll_cli.cli.options import Catalogue, Option
@@ -60,8 +65,15 @@ def script(shell: str) -> str:
         what = f"there is no completion for {shell}." if shell else "completion needs the name of a shell."
         raise UserError(what, f"aloll completion {' or '.join(SHELLS)}")
     # by its path and without site-packages: half the time
-    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("complete.py"))]
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("complete.py")), *map(str, _installed())]
     return SCRIPTS[shell].replace("COMPLETE", shlex.join(command))
+
+
+def _installed() -> list[Path]:
+    """The folders of installed packages of plugins, as of now; none where one is broken, which every other command says."""
+    with suppress(UserError):
+        return list(installed())
+    return []
 
 
 def table(catalogue: Catalogue, flags: dict[str, str]) -> dict[str, Any]:
@@ -80,17 +92,17 @@ def table(catalogue: Catalogue, flags: dict[str, str]) -> dict[str, Any]:
     return {
         "stages": {name: {"what": stage.what} | _used(name) for name, stage in STAGES.items()},
         "flags": flags,
+        "all": ALL[1],
         "options": _plain(catalogue.root),
         "groups": groups,
     }
 
 
 def _used(name: str) -> dict[str, list[str]]:
-    """The options and groups of a stage, of those before it, and of all."""
-    stages = [STAGES[stage] for stage in (name, *upstream(name))]
-    options = dict.fromkeys([*(key for stage in stages for key in stage.options), *RUNNING])
-    groups = dict.fromkeys([*(group for stage in stages for group in stage.groups), *RUNNING_GROUPS])
-    return {"options": list(options), "groups": [*groups, *(["experiment"] if STAGES[name].makes else [])]}
+    """The options and groups that a stage reads."""
+    groups = (*GROUPS, *SECOND, "experiment")
+    read = read_by(name)
+    return {"options": [key for key in read if key not in groups], "groups": [key for key in read if key in groups]}
 
 
 def _plain(options: dict[str, Option]) -> dict[str, Any]:

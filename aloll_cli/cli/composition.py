@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -22,17 +23,19 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from aloll_cli.cli.execution import compare, execute
-from aloll_cli.cli.flags import Parser
 from aloll_cli.cli.help import StageHelp
 from aloll_cli.cli.hints import unknown
 from aloll_cli.cli.launching import WorkersFailed, run_workers
 from aloll_cli.cli.options import Catalogue
-from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed, with_quoted_folders
+from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed, plugins_override, with_quoted_folders
+from aloll_cli.cli.parsing import Parser
 from aloll_cli.cli.showing import annotated, chosen
-from aloll_cli.cli.validation import build, check_declared, declared_keys, register
+from aloll_cli.cli.unassigned import check_assigned
+from aloll_cli.cli.validation import build, check_declared, declared_keys, missing_keys, register
 from aloll_cli.command import Command
 from aloll_cli.comparison.grouping import chosen_keys
 from aloll_cli.errors import UserError
+from aloll_cli.runtime.terminal import Log
 from aloll_cli.schema import flatten, plain
 from aloll_cli.settings.checks import check
 from aloll_cli.settings.groups import GROUPS
@@ -55,9 +58,9 @@ def enter_hydra(command: Command) -> int:
         Interrupted: a signal, or the end of ``max_hours``.
     """
     parser = Parser(command)
-    args = parser.parse_intermixed_args(list(command.arguments))
+    args = parser.parsed()
     if args.quiet and args.verbose:
-        raise UserError("-q and -v contradict each other.", str(command.but(command.stage, "-q", "--quiet")))
+        raise UserError("-q and -v contradict each other.", "-q for results only, or -v for details")
     if not args.cfg and (args.resolve or args.package):
         raise UserError(
             "--resolve and --package belong to --cfg.", f"aloll {command.stage} --cfg job --resolve --package variant"
@@ -89,14 +92,14 @@ def enter_hydra(command: Command) -> int:
     return 0
 
 
-def settings_of(overrides: list[str], config_dir: str | None = None) -> Settings:
-    """The settings of a command line, for whatever stage they are used in.
+def settings_of(overrides: list[str], plugins: Sequence[str] = (), config_dir: str | None = None) -> Settings:
+    """The settings of a command line and folders of plugins, for whatever stage they are used in.
 
     Raises:
         UserError: whatever is wrong with an override or the configuration.
     """
     try:
-        typed = with_quoted_folders(overrides)
+        typed = [*with_quoted_folders(overrides), *([plugins_override(plugins)] if plugins else [])]
         composer = _Composer("compose", CONFIG, config_dir, named_plugins(typed))
         return composer.settings(composer.parsed(typed, multirun=False))
     finally:
@@ -127,6 +130,7 @@ class _Composer:
                 raise UserError(f"--config-dir {config_dir}: there is no such folder.", "--config-dir FOLDER")
             # before the package's own: a file of the same name takes its place
             search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="main"))
+        self.own_folders = [*([] if config_dir is None else [Path(config_dir).resolve()]), *self.folders]
         for plugin in self.folders:
             search_path.append("plugins", f"file://{plugin}", SearchPathQuery(provider="main"))
         GlobalHydra.instance().clear()  # a second command in the same process
@@ -150,7 +154,9 @@ class _Composer:
 
     def settings(self, overrides: list[str]) -> Settings:
         """As the stage takes them."""
-        settings = _checked(self.stage, self.config(overrides))
+        cfg = self.config(overrides)
+        check_assigned(list(missing_keys(cfg)), cfg.hydra.runtime.choices, self.own_folders)
+        settings = _checked(self.stage, cfg)
         if settings.plugins != self.plugins:
             what = "plugins= is set in a YAML file, and is read before those are."
             raise UserError(what, f"On the command line: plugins=[{','.join(settings.plugins)}]")
@@ -160,7 +166,7 @@ class _Composer:
         """Overrides as Hydra takes them, each checked by itself."""
         # the second reward is chosen from the same group as the first
         overrides = [re.sub(r"^(\+*)test_reward=", r"\1reward@test_reward=", override) for override in overrides]
-        found = parsed(self.hydra, self._with_parts(overrides), multirun)
+        found = parsed(self.hydra, self.stage, self._with_parts(overrides), multirun)
         return [str(override.input_line) for override in found]
 
     def _with_parts(self, overrides: list[str]) -> list[str]:
@@ -201,7 +207,7 @@ class _Composer:
                 f"{found[1]} is not an option of this configuration's {group}.", f"It belongs to {group}={' or '.join(owners)}."
             )
         typed = next((o.partition("=")[2] for o in overrides if o.lstrip("+").startswith(f"{found[1]}=")), "")
-        return unknown(found[1], typed, [*known, *GROUPS])
+        return unknown(found[1], typed, [*known, *GROUPS], self.stage)
 
 
 def _show_config(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> None:
@@ -259,15 +265,18 @@ def _check_jobs(composer: _Composer, overrides: list[str]) -> None:
     """Compose every job of a plain sweep, so that a mistake in the last is found before the first one starts."""
     sweeper = composer.config(overrides, multirun=True).hydra.sweeper
     presets = [f"{key}={values}" for key, values in (sweeper.get("params") or {}).items()]  # of an experiment
-    found = parsed(composer.hydra, [*presets, *overrides], multirun=True)
+    found = parsed(composer.hydra, composer.stage, [*presets, *overrides], multirun=True)
     if any(override.is_sweep_override() and not override.is_discrete_sweep() for override in found):
         return  # another sweeper's ranges
     jobs = [list(job) for batch in BasicSweeper.split_arguments(found, None) for job in batch]
     if not jobs:
         raise UserError("the sweep has no jobs: one of its lists is empty.", "-m key=a,b")
     configurations = [
-        composer.settings([str(override.input_line) for override in parsed(composer.hydra, job, multirun=False)]) for job in jobs
+        composer.settings([str(one.input_line) for one in parsed(composer.hydra, composer.stage, job, multirun=False)])
+        for job in jobs
     ]
+    if len(jobs) == 1:
+        Log().warn("-m runs once for each combination of the values in OPTION=a,b; here no option has several values")
     if configurations[0].options_chosen:
         chosen_keys(configurations[0].options_chosen, [flatten(plain(settings)) for settings in configurations])
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
+from aloll_cli.user_code import plugin_errors
 
 
 def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
@@ -33,7 +34,8 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
         store.log.detail(_versions())
         for name in _edited(settings):
             store.log.say(f"{name} differs from the released version: its code is part of the recipe")
-        result = stage.run(settings, store)
+        with plugin_errors():
+            result = stage.run(settings, store)
         if more_follow:
             stopper.check()
         return result

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from aloll_cli.cli.flags import ALL, FLAGS
+from aloll_cli.cli.layout import entry, wrapped
 from aloll_cli.cli.options import MISSING, SECOND, Catalogue, Option
 from aloll_cli.schema import flatten
-from aloll_cli.stages import RUNNING, RUNNING_GROUPS, STAGES, Stage, upstream
-
-WIDTH = 80
-COLUMN = 28  # where descriptions begin
-
-FLAGS = {
-    "--help all": "the options of all stages before this one, too",
-    "--cfg job": "print the configuration, and leave",
-    "-m, --multirun": "one run for each combination of OPTION=a,b",
-    "-q, -v": "warnings, errors and results only; more details",
-    "--config-dir FOLDER": "a folder with YAML files of your own",
-    "--hydra-help": "Hydra's own flags",
-}
+from aloll_cli.stages import STAGES, Stage, running, upstream
 
 
 class StageHelp:
@@ -38,25 +27,28 @@ class StageHelp:
 
     def text(self, everything: bool) -> str:
         """The help of the stage; ``everything`` adds the options of the stages before it, by stage."""
-        name, stage = self._stage, STAGES[self._stage]
-        lines = [*_wrapped(f"aloll {name}: {stage.what}"), "", f"usage: aloll {name} [GROUP=CHOICE] [OPTION=VALUE] …"]
+        name, stage, before = self._stage, STAGES[self._stage], upstream(self._stage)
+        groups = "[GROUP=CHOICE] " if stage.groups or before else ""
+        lines = [*wrapped(f"aloll {name}: {stage.what}"), "", f"usage: aloll {name} {groups}[OPTION=VALUE] … [FLAG] …"]
         shown: set[str] = set()
         lines += self._section(name, stage, shown)
-        before = upstream(name)
         if everything:
             for other in before:
                 lines += self._section(other, STAGES[other], shown)
-            lines += self._section("all stages", Stage("", RUNNING_GROUPS, RUNNING), shown)
+        folds = stage.makes and not everything
+        if not folds:
+            lines += self._section("all stages", running(name), shown)
         else:
-            lines += ["", "Options of all stages (--help all says more):"]
-            values = " ".join(f"{key}={_written(self._values[key])}" for key in RUNNING)
-            lines += _wrapped(values, "  ")
+            lines += ["", *wrapped(f"Options of all stages that build artifacts (aloll {name} --help all says more):")]
+            lines += wrapped(" ".join(f"{key}={_written(self._values[key])}" for key in running(name).options), "  ")
         if stage.makes:
             names = ", ".join(self._catalogue.names("experiment"))
-            lines += ["", *_wrapped(f"Sets of options for one experiment: experiment=NAME, of {names}.")]
+            lines += ["", *wrapped(f"Sets of options for one experiment: experiment=NAME, of {names}.")]
         if before and not everything:
-            lines += ["", *_wrapped(f"The stages before it have more options ({', '.join(before)}): aloll {name} --help all")]
-        lines += ["", "Flags:", *(line for flag, what in FLAGS.items() for line in _entry(flag, what))]
+            lines += ["", *wrapped(f"The stages before it have more options ({', '.join(before)}): aloll {name} --help all")]
+        flags = [(flag.shown, flag.what) for flag in FLAGS]
+        flags[1:1] = [ALL] if before or folds else []
+        lines += ["", "Flags:", *(line for flag, what in flags for line in entry(flag, what))]
         return "\n".join(lines) + "\n"
 
     def _section(self, name: str, stage: Stage, shown: set[str]) -> Iterator[str]:
@@ -82,37 +74,26 @@ class StageHelp:
 
     def _option(self, key: str, option: Option | None) -> list[str]:
         value = _written(self._values[key])
-        return _entry(f"{key}={value}", option.what if option else "", allowed(option) if option else "")
+        return entry(f"{key}={value}", option.what if option else "", allowed(option) if option else "")
 
     def _group(self, group: str) -> Iterator[str]:
         about, names = self._catalogue.about(group), self._catalogue.names(group)
         if group in SECOND:
-            yield from _entry(f"{group}={self._choices[group]}", f"{about} ({', '.join(names)})")
+            yield from entry(f"{group}={self._choices[group]}", f"{about} ({', '.join(names)})")
             return
-        yield from _entry(f"{group}={self._choices[group]}", about)
+        yield from entry(f"{group}={self._choices[group]}", about)
+        chosen = self._choices[group]
+        if chosen in names and (background := self._catalogue.choice(group, chosen).background):
+            yield from wrapped(f"{chosen}: {background}", "    ")
         column = max(map(len, names)) + 6
         for name in names if len(names) > 1 else ():
-            yield from _entry(f"  {name}", self._catalogue.choice(group, name).what, column=column)
+            yield from entry(f"  {name}", self._catalogue.choice(group, name).what, column=column)
 
 
 def allowed(option: Option) -> str:
     """Which values an option may have, unless its description names them all."""
     named = option.values and all(value in option.what for value in option.values if value != "null")
     return "" if named or set(option.values) == {"true", "false"} else option.allowed
-
-
-def _entry(left: str, what: str, more: str = "", column: int = COLUMN) -> list[str]:
-    """A name and what it means, wrapped in two columns."""
-    text = f"{what} ({more})" if what and more else what or more
-    rows = textwrap.wrap(text, WIDTH - column, break_on_hyphens=False, break_long_words=False) or [""]
-    first = f"  {left} "
-    if len(first) > column:
-        return [first.rstrip(), *(" " * column + row for row in rows if row)]
-    return [f"{first:{column}}{rows[0]}".rstrip(), *(" " * column + row for row in rows[1:])]
-
-
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _written(value: Any) -> str:

@@ -1,133 +1,106 @@
-"""What to type instead: the names that other libraries give to our options, and examples of values."""
+"""What to type instead: options by the names that they are given, and examples of values."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from functools import cache
-from importlib.resources import files
-from pathlib import Path
 
-from aloll_cli.cli.commented import read
+from aloll_cli.cli.elsewhere import NOTHING, familiar, instead
 from aloll_cli.cli.options import MISSING, SECOND, Catalogue, Option
 from aloll_cli.errors import UserError
 from aloll_cli.schema import unknown_key
 from aloll_cli.settings.groups import GROUPS
 
-# what users of transformers, TRL, peft and others type, and what to type here; {} stands for their value
-ELSEWHERE = {
-    "optimizer.lr={}": "lr learning_rate",
-    "optimizer.weight_decay={}": "weight_decay wd",
-    "optimizer.warmup_updates={}": "warmup_steps warmup num_warmup_steps warmup_updates",
-    "optimizer.warmup_updates=50": "warmup_ratio",
-    "optimizer.schedule={}": "lr_scheduler_type lr_scheduler scheduler lr_schedule schedule",
-    "optimizer.max_grad_norm={}": "max_grad_norm gradient_clipping grad_clip clip_grad_norm gradient_clip_val",
-    "optimizer.eps={}": "adam_epsilon adam_eps",
-    "optimizer.betas=[{},0.999]": "adam_beta1 beta1",
-    "optimizer.betas=[0.9,{}]": "adam_beta2 beta2",
-    "optimizer.betas={}": "betas",
-    "optimizer.eight_bit=true": "optim",
-    "updates={}": "steps max_steps num_steps train_steps training_steps total_steps num_train_steps iterations max_iters",
-    "updates=null epochs={}": "num_train_epochs num_epochs n_epochs train_epochs max_epochs epoch",
-    "batch_size={}": "per_device_train_batch_size train_batch_size per_gpu_train_batch_size bs batch train_bs global_batch_size",
-    "micro_batch_size={}": "mini_batch_size micro_batch per_device_batch_size",
-    "micro_batch_size=4": "gradient_accumulation_steps grad_accum accumulate_grad_batches grad_accumulation_steps",
-    "scoring_batch_tokens=4096": "per_device_eval_batch_size eval_batch_size per_gpu_eval_batch_size",
-    "eval_every={}": "eval_steps evaluation_steps eval_interval eval_freq val_check_interval",
-    "eval_every=50": "evaluation_strategy eval_strategy",
-    "eval_prompts={}": "max_eval_samples eval_samples num_eval_prompts",
-    "checkpoint_every={}": "save_steps save_interval save_every save_freq",
-    "checkpoint_every=100": "save_strategy",
-    "keep_checkpoints={}": "save_total_limit",
-    "select=best": "load_best_model_at_end",
-    "output_dir={}": "output out outdir out_dir output_directory save_dir save_path output_path",
-    "model=pretrained model.path={}": "model_name_or_path model_name model_id model_path base_model base_model_name pretrained",
-    "model.dtype=bfloat16": "bf16 fp16 half mixed_precision precision",
-    "model.dtype={}": "torch_dtype dtype",
-    "model=pretrained model.path=NAME model.quantization=nf4 adapter=lora": "load_in_4bit use_4bit load_in_8bit quantization",
-    "model.trust_remote_code={}": "trust_remote_code",
-    "model.adapter={} adapter=pretrained": "adapter_path peft_path lora_path adapter_name_or_path",
-    "task=local task.path={}": "dataset dataset_name dataset_path data data_path data_dir train_file train_path data_file file",
-    "task.max_prompt_tokens=384 task.max_response_tokens=128": "max_length max_seq_length max_seq_len seq_len max_len",
-    "task.max_prompt_tokens={}": "max_prompt_length max_source_length max_prompt_len",
-    "task.max_response_tokens={}": "max_new_tokens max_completion_length max_target_length response_length max_response_length",
-    "task.stop=[{}]": "stop_strings stop_sequences",
-    "adapter=lora": "use_peft use_lora peft",
-    "adapter=lora adapter.r={}": "lora_r lora_rank rank",
-    "adapter=lora adapter.alpha={}": "lora_alpha",
-    "adapter=lora adapter.dropout={}": "lora_dropout",
-    "adapter=lora adapter.targets=[{}]": "lora_target_modules target_modules lora_targets",
-    "variant={}": "method algorithm algo loss loss_type objective trainer",
-    "variant=kl variant.beta={}": "beta kl_coef init_kl_coef kl_coeff kl_beta kl_weight",
-    "variant.clip={}": "clip cliprange clip_range epsilon clip_eps",
-    "reward=classifier reward.path={}": "reward_model reward_model_path reward_model_name_or_path",
-    "generation.temperature={}": "temperature",
-    "generation.top_p={}": "top_p",
-    "generation.samples={}": "num_return_sequences num_samples n_samples samples num_generations",
-    "generation=beam generation.beams={}": "num_beams beams beam_size",
-    "generation=sample": "do_sample",
-    "generation=greedy": "greedy",
-    "tracking=wandb": "wandb report_to use_wandb logger log_with",
-    "tracking=wandb tracking.project={}": "wandb_project project project_name",
-    "attn={}": "attn_implementation attention flash_attention",
-    "attn=flash_attention_2": "use_flash_attention use_flash_attention_2 flash_attn",
-    "gradient_checkpointing={}": "use_gradient_checkpointing activation_checkpointing grad_checkpointing",
-    "processes={}": "num_processes nproc_per_node n_gpus num_gpus gpus devices world_size",
-    "threads={}": "num_threads num_workers dataloader_num_workers workers",
-    "seed={}": "random_seed random_state data_seed",
-    "verbosity=verbose": "log_level verbose debug logging_level",
-    "max_hours={}": "time_limit max_time",
-}
-OFF = {  # the same where their value switches something off
-    "model.dtype=float32": "bf16 fp16 half mixed_precision precision",
-    "model.quantization=null": "load_in_4bit use_4bit load_in_8bit quantization",
-    "optimizer.max_grad_norm=null": "max_grad_norm gradient_clipping grad_clip clip_grad_norm gradient_clip_val",
-    "adapter=none": "use_peft use_lora peft lora_r lora_rank",
-    "select=last": "load_best_model_at_end",
-    "eval_every=400": "evaluation_strategy eval_strategy eval_steps",
-    "checkpoint_every=1000": "save_strategy save_steps",
-    "generation=greedy": "do_sample temperature num_beams beams beam_size",
-    "generation=sample": "greedy",
-    "tracking=off": "wandb report_to use_wandb logger log_with",
-    "attn=sdpa": "use_flash_attention use_flash_attention_2 flash_attn",
-    "threads=null": "num_threads num_workers dataloader_num_workers workers",
-    "verbosity=quiet": "verbose debug",
-    "seed=0": "random_seed random_state data_seed",
-}
-NOTHING = ("false", "no", "none", "null", "off", "0", "0.0")
-OURS = {name: template for template, names in ELSEWHERE.items() for name in names.split()}
-SWITCHED_OFF = {name: template for template, names in OFF.items() for name in names.split()}
+NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
+SEVERAL = re.compile(r"(\d+)(?:-|:|\.\.+)(\d+)|\[(\d+(?:, ?\d+)+)\]")  # 1-5, [1,2,3]
+CHOICE = ("name", "type", "kind", "choice", "class", "id", "_target_")  # how a choice may be written as an option of its group
 
 
-def unknown(key: str, value: str, known: list[str]) -> UserError:
+def unknown(key: str, value: str, known: list[str], stage: str = "") -> UserError:
     """The error for a key that is no option.
 
     Args:
         key: as it was typed.
         value: what it was set to.
         known: the options of this configuration.
+        stage: where it was set.
 
     Returns:
         What to type: the only option of that name in some group, what other libraries call so, or the nearest name.
     """
-    name = key.rpartition(".")[2]
-    same = [option for option in known if "." in option and option.rpartition(".")[2] == name and option != key]
-    typed = f"{same[0]}={value or 'VALUE'}" if len(same) == 1 else familiar(name, value)
-    if typed:
-        return UserError(f'there is no option "{key}".', f"Here it is: {typed}")
+    what = f'there is no option "{key}".'
+    group, _, name = key.rpartition(".")
+    if group in (*GROUPS, *SECOND) and name in CHOICE and value:
+        return UserError(what, f"Groups have choices: {group}={value}")
+    same = [option for option in known if "." in option and option.rpartition(".")[2] == name.lower() and option != key]
+    alone = same[0] if len(same) == 1 else None
+    if found := (f"{alone}={value}" if value else example(alone)) if alone else typed(name, value, stage):
+        return UserError(what, f"Here it is: {found}")
     if same:
-        return UserError(f'there is no option "{key}".', f"Did you mean {' or '.join(same)}?")
+        return UserError(what, f"Did you mean {' or '.join(same)}?")
+    if advice := instead(name):
+        return UserError(what, advice)
+    by_case = {option.lower(): option for option in known}
+    if close := difflib.get_close_matches(key.lower(), by_case, n=1, cutoff=0.6):
+        where = f' under "{group}"' if group else ""
+        nearest = by_case[close[0]]
+        return UserError(f'there is no option "{key}"{where}.', f"Did you mean {nearest}{f'={value}' if value else ''}?")
     return unknown_key(key, known)
 
 
-def familiar(name: str, value: str) -> str | None:
-    """What to type for a name that other libraries give to one of our options, or None."""
-    theirs = name.lower().replace("-", "_")
-    is_off = value.lower() in NOTHING or (theirs in ("num_beams", "beams", "beam_size") and value == "1")
-    template = (SWITCHED_OFF.get(theirs) if is_off else None) or OURS.get(theirs)
-    if template is None:
-        return None
-    inner = value.strip("[]") if "[{}" in template or "{}]" in template else value
-    return template.format(inner or "VALUE")
+def option_named(name: str) -> str | None:
+    """The option or group that a name is if neither its case counts nor whether it has - or _."""
+    wanted = name.strip("-+ ").replace("-", "_").lower()
+    return next((key for key in (*GROUPS, *SECOND, "experiment", *catalogue()) if key.lower() == wanted), None)
+
+
+def typed(name: str, value: str, stage: str = "") -> str | None:
+    """What to type in a stage for a name of an option, ours or another library's; None for other names.
+
+    Args:
+        name: in any case, with - or _.
+        value: "" for an example.
+        stage: "" for any.
+    """
+    key = option_named(name)
+    if key is not None:
+        return f"{key}={value}" if value else example(key)
+    found = familiar(name.strip("-+ "), value, stage)
+    if found is None or "{}" not in found:
+        return found
+    return " ".join(example(word.partition("=")[0]) if "{}" in word else word for word in found.split())
+
+
+def corrected(key: str, value: str, complaint: str) -> str:
+    """An option with a value that it may have, the nearest to what it was set to.
+
+    Args:
+        key: the option.
+        value: what it was set to.
+        complaint: of OmegaConf, about that.
+    """
+    option = catalogue().get(key)
+    allowed = option.allowed if option else ""
+    if allowed.endswith("null") and value.lower() in (*NOTHING, "auto", "default"):
+        return f"{key}=null"
+    if named := re.search(r"expected one of \[(.*)\]", complaint):
+        values, theirs = named[1].split(", "), familiar(value, "") or ""
+        close = difflib.get_close_matches(value.lower(), values, n=1) or values
+        return theirs if theirs.startswith(f"{key}=") else f"{key}={close[0]}"
+    if allowed.startswith("list"):
+        return f"{key}=[{value}]"
+    if several := SEVERAL.fullmatch(value) if allowed.startswith("integer") else None:
+        first, last, listed = several.groups()
+        return f"-m {key}={listed.replace(' ', '')}" if listed else f"-m '{key}=range({first},{int(last) + 1})'"
+    found = NUMBER.match(value)
+    unit = value[found.end() :] if found else ""
+    if found and not re.search(r"[:,\d]", unit):
+        if allowed.startswith("integer"):
+            return f"{key}={int(float(found[0]) * (1000 if unit in ('k', 'K') else 1))}"
+        if allowed.startswith("number"):
+            return f"{key}={found[0]}"
+    return example(key)
 
 
 @cache
@@ -142,7 +115,10 @@ def catalogue() -> dict[str, Option]:
 
 
 def example(key: str) -> str:
-    """An option with a value that it may have; where only its description says which, with that."""
+    """An option with a value that it may have, or a group with a choice; where only a description says which, with that."""
+    if key in (*GROUPS, *SECOND, "experiment"):
+        chosen, names = Catalogue().defaults[key], Catalogue().names(key)
+        return f"{key}={chosen if chosen in names and chosen not in ('none', 'off') else names[0]}"
     option = catalogue().get(key)
     name = key.rpartition(".")[2].upper()
     if option is None:
@@ -158,9 +134,5 @@ def example(key: str) -> str:
 
 
 def how_to_set(key: str) -> str:
-    """What to type, or to write into a file of one's own, where an option has no value."""
-    group, _, name = key.partition(".")
-    base = files("aloll_cli.conf") / "base" / f"{group}.yaml"
-    shared = base.is_file() and name in read(Path(str(base))).lines
-    more = f', or add "/base/{group}@_here_" to the defaults list of its YAML file' if shared else ""
-    return f"Set it: {example(key)}{more}"
+    """What to type where an option has no value."""
+    return f"Set it: {example(key)}"

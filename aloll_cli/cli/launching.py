@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -52,12 +53,12 @@ def run_workers(command: Command, settings: Any) -> None:
 
     previous = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="aloll-") as file:
-            yaml.safe_dump(plain(settings), file, allow_unicode=True)
-            file.flush()
+        with tempfile.TemporaryDirectory(prefix="aloll-") as folder:
+            file = Path(folder) / "config.yaml"
+            file.write_text(yaml.safe_dump(plain(settings), allow_unicode=True), encoding="utf-8")
             port = _free_port()
             for rank in range(settings.processes):
-                workers.append(_start(rank, command, file.name, settings, port))
+                workers.append(_start(rank, command, str(file), settings, port))
             code = _wait(workers)
     finally:
         for worker in workers:
@@ -73,6 +74,8 @@ def run_workers(command: Command, settings: Any) -> None:
 
 
 def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> subprocess.Popen[bytes]:
+    from aloll_cli.runtime.terminal import results
+
     count = settings.processes
     threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
     joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
@@ -80,7 +83,8 @@ def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> 
     environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}
     # a session of its own: Ctrl-C reaches a worker once, through the parent
     words = [sys.executable, "-m", "aloll_cli.cli.worker", file, command.stage, *command.arguments]
-    return subprocess.Popen(words, env=environment, start_new_session=True)
+    stdout = subprocess.DEVNULL if results.quiet else None
+    return subprocess.Popen(words, env=environment, start_new_session=True, stdout=stdout)
 
 
 def _wait(workers: list[subprocess.Popen[bytes]]) -> int:

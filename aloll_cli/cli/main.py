@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import difflib
 import os
+import select
 import sys
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 
+from aloll_cli.cli.flags import FLAGS
+from aloll_cli.cli.layout import entry
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
-from aloll_cli.stages import BESIDE, LINE, STAGES, Stage
+from aloll_cli.stages import BESIDE, LINE, STAGES, Stage, command_of
 from aloll_cli.stopping import Interrupted, interruptible
 
 USAGE = """aloll fine-tunes language models by offline RL on reward-labelled text.
 
-usage: aloll STAGE [GROUP=CHOICE] [OPTION=VALUE] …
+usage: aloll STAGE [GROUP=CHOICE] [OPTION=VALUE] … [FLAG] …
 
 The line of stages; each builds what is missing before it:
 {line}
@@ -27,30 +31,38 @@ The line of stages; each builds what is missing before it:
 Other commands:
 {beside}
 
-  aloll STAGE --help          its options, with ranges and choices
-  aloll STAGE --cfg job       print the configuration that it would run
-  aloll STAGE -m OPTION=a,b   one run for each value
-  aloll STAGE -q              warnings, errors and results only (-v: more details)
-  aloll completion SHELL      completion for bash, zsh or fish
+Flags of every stage:
+{flags}
+
+  aloll help STAGE          the same as aloll STAGE --help
+  aloll completion SHELL    completion for bash, zsh or fish
   aloll --version
 """
-
+COMPLETION = "usage: aloll completion bash|zsh|fish\n\nprints a script that completes stages, flags, options and choices\n"
+HELP = ("-h", "--help", "help", "-help")
 ELSEWHERE = {  # what other tools call a stage
     "sft": "train-reference", "finetune": "train", "fit": "train", "values": "precompute-values", "test": "evaluate",
     "generate": "evaluate", "predict": "evaluate", "list": "ls", "rm": "clean", "remove": "clean", "prune": "clean",
     "gc": "clean", "save": "export", "diff": "compare", "show": "inspect", "data": "inspect", "dry-run": "plan",
+    "all": "run", "resume": "run", "start": "run", "status": "ls", "push": "export",
 }  # fmt: skip
 
 
 def main() -> None:
     """The console script. Exit code 2 for the user's mistakes, 130 and 143 for Ctrl-C and SIGTERM."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: aloll ls >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  it lives as long as the process
     sys.exit(run_command(sys.argv[1:]))
 
 
 def run_command(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        sys.stdout.write(USAGE.format(line=_listed(LINE), beside=_listed(BESIDE)))
+    if not arguments or arguments[0] in HELP:
+        arguments = _helped(arguments[1:])
+    if not arguments:
+        flags = "\n".join(line for flag in FLAGS for line in entry(flag.shown, flag.what))
+        sys.stdout.write(USAGE.format(line=_listed(LINE), beside=_listed(BESIDE), flags=flags))
         return 0
     if arguments[0] == "--version":
         from importlib.metadata import version
@@ -58,21 +70,21 @@ def run_command(arguments: list[str]) -> int:
         sys.stdout.write(f"aloll {version('aloll')}\n")
         return 0
     stage = arguments[0]
-    command = Command(stage, tuple(arguments[1:]))
+    command = command_of(stage, arguments[1:])
     try:
         if stage == "completion":
             from aloll_cli.cli.completion import script
 
-            sys.stdout.write(script(" ".join(arguments[1:])))
+            sys.stdout.write(COMPLETION if set(arguments[1:]) & set(HELP) else script(" ".join(arguments[1:])))
             return 0
         if stage not in STAGES:
-            raise UserError(f'there is no stage "{stage}".', _meant(stage))
+            raise UserError(f'there is no stage "{stage}".', _meant(arguments))
         with interruptible():
             from aloll_cli.cli.composition import enter_hydra
 
             return enter_hydra(command)
     except UserError as error:
-        sys.stderr.write(f"aloll {stage}: {error}\n")
+        sys.stderr.write(error.told(f"aloll {stage}: ") + "\n")
         return 2
     except BrokenPipeError:
         if not _reader_is_gone():
@@ -86,15 +98,29 @@ def run_command(arguments: list[str]) -> int:
         return stop.code
 
 
-def _meant(word: str) -> str:
-    """What to type instead of a word that is no stage."""
-    if word in ELSEWHERE:
-        return f"Did you mean aloll {ELSEWHERE[word]}?"
-    begun = [stage for stage in STAGES if word and stage.startswith(word)]
-    close = difflib.get_close_matches(word, STAGES, n=1)
+def _helped(words: list[str]) -> list[str]:
+    """``aloll help STAGE …`` and ``aloll --help STAGE …`` as the command that shows it; nothing for the list of stages."""
+    if words == ["all"]:
+        return ["run", "--help", "all"]
+    return [words[0], "--help", *words[1:]] if words else []
+
+
+def _meant(words: list[str]) -> str:
+    """What to type instead of a command line whose first word is no stage."""
+    word, *others = words
+    if word.lower().strip("-") in ("v", "version"):
+        return "aloll --version"
+    name = word.lower().replace("_", "-")
+    if name in ELSEWHERE:
+        return f"Did you mean aloll {ELSEWHERE[name]}?"
     if "=" in word or word.startswith("-"):
-        return f"The stage comes first: aloll run {word}"
-    found = begun or close
+        named = next((other for other in others if other in STAGES), None)
+        rest = [other for other in words if other != named]
+        return f"The stage comes first: {Command(named or 'run', tuple(rest))}"
+    if Path(word).suffix in (".jsonl", ".csv", ".parquet", ".gz"):
+        return f"The stage comes first: {Command('inspect', ('task=local', f'task.path={word}'))}"
+    begun = [stage for stage in STAGES if name and stage.startswith(name)]
+    found = [name] if name in STAGES else begun or difflib.get_close_matches(name, STAGES, n=1)
     return f"Did you mean {' or '.join(f'aloll {stage}' for stage in found)}?" if found else "aloll --help lists the stages."
 
 
@@ -117,9 +143,9 @@ def of_the_system(error: OSError) -> UserError:
 
 def _reader_is_gone() -> bool:
     """Whether stdout is a pipe whose reader has seen enough; what is still to be written goes nowhere then."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True

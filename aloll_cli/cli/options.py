@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from aloll_cli.settings.root import Settings
 
 SECOND = {"test_reward": "reward"}  # groups of options that are chosen from another group's files
 MISSING = "???"
+SOURCE = re.compile(r"\(([^()]*\b(?:19|20)\d\d\b[^()]*)\)")  # a publication in a docstring
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ class Choice:
     example: str
     options: dict[str, Option]
     sets: dict[str, str]
+
+    @property
+    def background(self) -> str:
+        """What one loss of a variant is of, and the publication that its class names: ``one loss per response, from …``."""
+        source = SOURCE.search(inspect.getdoc(self.cls) or "") if self.cls else None
+        unit = getattr(self.cls, "unit", "")
+        told = [f"one loss per {unit}"] * bool(unit) + ([f"from {' '.join(source[1].split())}"] if source else [])
+        return ", ".join(told)
 
 
 class Catalogue:

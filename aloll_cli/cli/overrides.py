@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -17,13 +18,16 @@ from hydra.errors import HydraException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from aloll_cli.cli.hints import example, unknown
+from aloll_cli.cli.hints import catalogue, corrected, example, unknown
+from aloll_cli.cli.meant import meant_by_choice, meant_by_halves, meant_by_word
 from aloll_cli.cli.validation import expected
 from aloll_cli.errors import UserError
+from aloll_cli.settings.entries import first_line
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
 
 QUOTES = ("'", '"')
+ITEM = r"""(?:'[^']*'|"[^"]*"|[^,])+"""  # of a list, with commas inside of quotes
 EMPTY = ("test_reward", "experiment")  # groups that may have no choice
 
 
@@ -31,26 +35,50 @@ EMPTY = ("test_reward", "experiment")  # groups that may have no choice
 TEXT = re.compile(r"(?P<key>\+{0,2}[\w.@/]+)=(?P<value>[^\[\]{}()'\",$\\\\=]+)")
 
 
-def parsed(hydra: Hydra, overrides: list[str], multirun: bool) -> list[Override]:
-    """Every override of a command line.
+def parsed(hydra: Hydra, stage: str, overrides: list[str], multirun: bool) -> list[Override]:
+    """Every override of a stage's command line.
 
     Raises:
         UserError: one cannot be read, removes an option, is a sweep without ``-m``, or names a choice that does not exist.
     """
-    found = [_parsed(hydra, text) for text in overrides]
+    found = [_parsed(hydra, stage, overrides, place) for place in range(len(overrides))]
     for override in found:
-        _check(hydra, override, multirun)
+        _check(hydra, stage, override, multirun)
     return [override for override in found if not _chooses_nothing(override)]
 
 
 def with_quoted_folders(overrides: list[str]) -> list[str]:
-    """Overrides with each folder of ``plugins=[~/mine]`` in quotes: a path may hold what means something to Hydra's grammar."""
+    """Overrides with ``plugins=`` as a list of quoted folders: a path may hold what means something to Hydra's grammar.
 
-    def quoted(found: re.Match[str]) -> str:
-        items = [item.strip() for item in found[2].split(",")] if found[2].strip() else []
-        return f"{found[1]}[{','.join(item if item[:1] in QUOTES else repr(item) for item in items)}]"
+    ``plugins=mine`` names one folder, ``plugins=[mine,~/more]`` several.
+    """
+    return [_with_quoted_folders(text) for text in overrides]
 
-    return [re.sub(r"(\+*plugins=)\[([^\[\]]*)\]", quoted, text) for text in overrides]
+
+def _with_quoted_folders(text: str) -> str:
+    key, _, value = text.partition("=")
+    if key.lstrip("+") != "plugins" or value == "null":
+        return text
+    if several := re.fullmatch(r"\[([^\[\]]*)\]", value):
+        folders = [item.strip() for item in re.findall(ITEM, several[1])]
+    elif re.fullmatch(r"[^,\[\]{}()]+", value):
+        folders = [value]
+    else:
+        return text
+    return key.removesuffix("plugins") + plugins_override([_unquoted(folder) for folder in folders if folder])
+
+
+def plugins_override(folders: Sequence[str]) -> str:
+    """``plugins=['mine']``."""
+    return f"plugins=[{','.join(_quoted(folder) for folder in folders)}]"
+
+
+def _unquoted(folder: str) -> str:
+    return folder[1:-1] if folder[:1] in QUOTES and folder[-1:] == folder[:1] and len(folder) > 1 else folder
+
+
+def _quoted(folder: str) -> str:
+    return "'" + folder.replace("'", "\\'") + "'"
 
 
 def named_plugins(overrides: list[str]) -> list[str]:
@@ -62,48 +90,78 @@ def named_plugins(overrides: list[str]) -> list[str]:
     given = [text for text in overrides if re.match(r"\+*plugins=", text)]
     if not given:
         return []
-    example = "plugins=[FOLDER]"
+    several = "plugins=FOLDER or, for several, plugins=[FOLDER,FOLDER]"
     if len(given) > 1:
-        raise UserError("plugins= is set twice.", "plugins=[FOLDER,FOLDER]")
+        raise UserError("plugins= is set twice.", several)
     try:
         override = OverridesParser.create().parse_override(given[0])
         folders = None if override.is_sweep_override() else override.value()
     except HydraException:
         folders = None
     if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
-        raise UserError(f"{_short(given[0])}: expected a list of folders.", example)
+        raise UserError(f"{_short(given[0])}: expected a folder or a list of folders.", several)
     return folders
 
 
-def _parsed(hydra: Hydra, text: str) -> Override:
-    if not text.strip("+~ ") or not re.match(r"[+~ ]*[^=+~ ][^=]*=|[+~ ]*~", text):
-        choices = [f"{group}={text}" for group in GROUPS if text in hydra.config_loader.get_group_options(group)]
-        hint = f"Did you mean {' or '.join(choices)}?" if choices else "Write GROUP=CHOICE or OPTION=VALUE, such as seed=2"
+def _parsed(hydra: Hydra, stage: str, overrides: Sequence[str], place: int) -> Override:
+    text = overrides[place]
+    if not text.strip("+~ ") or not re.match(r"[+~ ]*[^=+~ :][^=:]*=|[+~ ]*~", text):
+        hint = meant_by_word(stage, overrides, place, hydra.config_loader.get_group_options)
         raise UserError(f'"{_short(text)}" is not an override.', hint)
-    parser = OverridesParser.create(config_loader=hydra.config_loader)
-    found = TEXT.fullmatch(text)
-    as_text = f"{found['key']}='{found['value']}'" if found and found["value"].isprintable() else text
-    for form in (text, as_text):
-        with suppress(HydraException, ValueError):  # a ValueError: Python refuses integers of many thousand digits
-            return parser.parse_override(form)
+    if (found := _read(hydra, text)) is not None:
+        return found
+    if halves := meant_by_halves(overrides, place):
+        raise UserError(f'"{_short(text)}" cannot be read as key=value.', _short(halves, 120))
+    plain = re.sub(r"\s*:?=+\s*", "=", re.sub(r"^[/\s]+|[\s,;]+$", "", text), count=1)
+    if plain != text and _read(hydra, plain) is not None:
+        raise UserError(f'"{_short(text)}" cannot be read as key=value.', f"Did you mean {_short(plain, 120)}?")
     key, _, value = text.partition("=")
     quoted = shlex.quote(f'"{value}"') if value and not set(value) & set('"\\') else None
     hint = f"Quote values with special characters: {key}={quoted}" if quoted else example(key.strip("+ "))
     raise UserError(f'"{_short(text)}" cannot be read as key=value.', _short(hint, 120))
 
 
-def _check(hydra: Hydra, override: Override, multirun: bool) -> None:
+def _read(hydra: Hydra, text: str) -> Override | None:
+    """An override in Hydra's grammar, or with its value as a text; None where it cannot be read."""
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    found = TEXT.fullmatch(text)
+    as_text = f"{found['key']}='{found['value']}'" if found and found["value"].isprintable() else text
+    for form in (text, as_text):
+        with suppress(HydraException, ValueError):  # a ValueError: Python refuses integers of many thousand digits
+            return parser.parse_override(form)
+    return None
+
+
+def _check(hydra: Hydra, stage: str, override: Override, multirun: bool) -> None:
     text, key = str(override.input_line), override.key_or_group
     if override.is_delete():
         raise UserError(f"{_short(text)}: options cannot be removed.", f"Set it to another value: {example(key)}")
     if override.is_sweep_override():
         if not multirun:
-            raise UserError(f"{_short(text)} has several values.", f"For one run per value, add -m: -m {_short(text)}")
+            raise UserError(f"{_short(text)} has several values.", _several(stage, key, text))
         return  # its jobs are checked one by one
     if key in (*GROUPS, "experiment") or key.startswith("hydra/"):
         _check_choice(hydra, override)
     if "\0" in text:
         raise UserError(f"{_short(text)} contains a null character.", example(key))
+    option = catalogue().get(key) if str(override.value()).lower() == "none" else None
+    if option and option.allowed == "string or null":
+        raise UserError(f'{_short(text)} is the text "{override.value()}".', f"For no value: {key}=null")
+
+
+def _several(stage: str, key: str, text: str) -> str:
+    """What to type where an option has several values without ``-m``."""
+    value, option = text.partition("=")[2], catalogue().get(key)
+    if option and "list" in option.allowed:
+        return f"A list has brackets: {key}=[{value}]"
+    if stage in ("compare", "report"):
+        return f"aloll {stage} runs=[FOLDER,FOLDER] chooses runs; aloll compare alone shows all of the task."
+    more = ""
+    if option and option.allowed.startswith("number") and re.fullmatch(r"\d+,\d+", value):
+        more = f"; for one number: {key}={value.replace(',', '.')}"
+    if key == "reward" and re.fullmatch(r"\w+,\w+", value):
+        more = "; for their sum: reward=mixed " + " ".join(f"reward.parts.{name}={name}" for name in value.split(","))
+    return f"For one run per value, add -m: -m {_short(text)}{more}"
 
 
 def _chooses_nothing(override: Override) -> bool:
@@ -125,10 +183,7 @@ def _check_choice(hydra: Hydra, override: Override) -> None:
             raise UserError(f"{override.input_line}: {place} already has a choice.", f"{place}={value}")
         return
     shown = "null" if value is None else str(override.input_line).partition("=")[2]
-    close = difflib.get_close_matches(shown, options, n=1)
-    hint = f"Did you mean {place}={close[0]}? " if close else ""
-    if group == "task" and ("/" in shown or "." in shown):
-        hint = f"For a file or folder of yours: task=local task.path={shown}. "
+    hint = meant_by_choice(group, place, shown, hydra.config_loader.get_group_options)
     extra = f" Install hydra-{shown}-launcher for it." if group == "hydra/launcher" else ""
     raise UserError(f"{place}={_short(shown)}: there is no such choice.", f"{hint}Choices: {', '.join(options)}.{extra}")
 
@@ -143,13 +198,18 @@ def explained(error: Exception) -> UserError:
         key = str(cause.full_key or cause.key or "?")
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and is_dataclass(cause.object_type):
             return _unknown_in(cause.object_type, key)
-        merging = re.match(r"Error merging override (.*)", first)
-        typed = merging[1] if merging else key
-        return UserError(f"{_short(typed)}: {expected(str(cause))}.", _nearest(typed, str(cause)) or example(key))
+        if merging := re.match(r"Error merging override (.*)", first):
+            typed, _, value = merging[1].partition("=")
+            value = re.sub(r"^'(.*)'$", r"\1", value)  # as it was typed
+            wrong = f"{_short(f'{typed}={value}')}: {expected(str(cause))}."
+            return UserError(wrong, corrected(typed.lstrip("+"), value, str(cause)))
+        return UserError(f"{_short(key)}: {expected(str(cause))}.", example(key))
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark
         where = f"{Path(mark.name).name}, line {mark.line + 1}: " if mark else ""
         return UserError(f"{where}not valid YAML: {error.problem}.", "Correct the file.")
+    if found := re.search(r"In '([\w/]+)': Could not (?:find|load) 'schema/(\w+)/(\w+)'", str(error)):
+        return _no_class(*found.groups())
     what, hint = next(((what, hint) for pattern, (what, hint) in KNOWN.items() if re.search(pattern, str(error))), (None, None))
     text = re.sub(r"https?://\S+|Config search path:.*", "", " ".join(str(error).split()))
     return UserError(
@@ -158,14 +218,14 @@ def explained(error: Exception) -> UserError:
     )
 
 
-def _nearest(typed: str, complaint: str) -> str | None:
-    """Of an option with a few values, set to another one: the option with the value that was probably meant."""
-    found = re.search(r"expected one of \[(.*)\]", complaint)
-    key, equals, value = typed.partition("=")
-    if found is None or not equals:
-        return None
-    values = found[1].split(", ")
-    return f"{key}={(difflib.get_close_matches(value, values, n=1) or values)[0]}"
+def _no_class(file: str, group: str, name: str) -> UserError:
+    """The error for a file that names a schema which no class has."""
+    close = difflib.get_close_matches(name, GROUPS.get(group, {}), n=1)
+    meant = f"Did you mean /schema/{group}/{close[0]}? " if close else ""
+    return UserError(
+        f"{file}.yaml names /schema/{group}/{name}, and no class has that name.",
+        f"{meant}A class of your own is found by plugins=FOLDER, in FOLDER/{group}/{name}.py.",
+    )
 
 
 def _in_file(file: str, complaint: str) -> UserError:
@@ -205,9 +265,9 @@ def no_schema(file: str, key: str = "") -> UserError:
     option = key.rpartition(".")[2]
     fitting = [name] if name in entries else [n for n, cls in entries.items() if option in {f.name for f in fields(cls)}]
     found = fitting or list(entries)
-    schema = f'["/schema/{group}/{found[0] if len(found) == 1 else "NAME"}@_here_"]'
+    line = first_line(group, found[0] if len(found) == 1 else "NAME")
     names = f" (NAME: {', '.join(found)})" if len(found) > 1 else ""
-    return UserError(f"{file} has no schema: its defaults list does not name one.", f"Begin it with: defaults: {schema}{names}")
+    return UserError(f"{file} has no schema: its defaults list does not name one.", f"Begin it with: {line}{names}")
 
 
 NAMES = "The names are those of the files in conf/ and in your --config-dir, without .yaml."

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable, Iterator
 
 from aloll_cli.cli.completion import table
-from aloll_cli.cli.flags import Parser
+from aloll_cli.cli.flags import FLAGS
 from aloll_cli.cli.options import MISSING, SECOND, Catalogue, Choice, Option
-from aloll_cli.command import Command
 from aloll_cli.settings.groups import GROUPS
-from aloll_cli.stages import RUNNING, STAGES
+from aloll_cli.stages import BUILDING, EVERYWHERE, RUNNING, STAGES
 
 OPENING = """# Options
 
@@ -32,7 +30,8 @@ def options_page() -> str:
         shown |= {option.key for option in own}
         if own:
             lines += [f"## Options of `{name}`", "", *_options(own), ""]
-    lines += ["## Options of all stages", "", *_options(catalogue.root[key] for key in RUNNING), ""]
+    lines += ["## Options of all stages", "", *_options(catalogue.root[key] for key in EVERYWHERE), ""]
+    lines += ["## Options of stages that build artifacts", "", *_options(catalogue.root[key] for key in BUILDING), ""]
     for group in GROUPS:
         lines += _group(catalogue, group)
     for group, other in SECOND.items():
@@ -43,12 +42,7 @@ def options_page() -> str:
 
 def completion_table() -> str:
     """aloll_cli/cli/completion.json."""
-    flags = {
-        flag: action.help or ""
-        for action in Parser(Command("run"))._actions
-        for flag in action.option_strings
-        if flag.startswith("--") and action.help != argparse.SUPPRESS
-    }
+    flags = {name: flag.what for flag in FLAGS for name in flag.names if name.startswith("--")}
     return json.dumps(table(Catalogue(), flags), ensure_ascii=False, indent=1) + "\n"
 
 
@@ -58,7 +52,8 @@ def _group(catalogue: Catalogue, group: str) -> Iterator[str]:
     yield from [f"## Group `{group}`", "", _sentence(catalogue.about(group)), "", *_choices(choices, default), ""]
     for choice in choices:
         if choice.options:
-            yield from [f"### `{group}={choice.name}`", "", _sentence(choice.what), ""]
+            background = _sentence(choice.background)
+            yield from [f"### `{group}={choice.name}`", "", f"{_sentence(choice.what)} {background}".rstrip(), ""]
             yield from [f"    {choice.example}", ""] if choice.example else []
             yield from [*_options(choice.options.values()), ""]
 

@@ -10,6 +10,7 @@ from typing import Any
 from aloll_cli.cli.hints import example, how_to_set, unknown
 from aloll_cli.errors import UserError
 from aloll_cli.schema import ANY_INTEGER, ANY_NUMBER, Interval, T, flatten
+from aloll_cli.user_code import of_plugin, plugin_errors
 
 
 def register(root: type, groups: Mapping[str, Mapping[str, type]]) -> None:
@@ -43,6 +44,7 @@ def check_declared(cfg: Any, root: type) -> None:
         raise UserError(f"{_full_key(error)}: {expected(str(error))}.", example(_full_key(error))) from None
 
 
+@plugin_errors()
 def build(cfg: Any, root: type[T]) -> T:
     """Turn a composed configuration into checked dataclasses.
 
@@ -59,7 +61,8 @@ def build(cfg: Any, root: type[T]) -> T:
         key = _full_key(error)
         raise UserError(f"{key} has no value.", how_to_set(key)) from None
     except OmegaConfBaseException as error:
-        raise UserError(f"{_full_key(error)}: {expected(str(error))}.", example(_full_key(error))) from None
+        wrong = UserError(f"{_full_key(error)}: {expected(str(error))}.", example(_full_key(error)))
+        raise of_plugin(error.__context__ or error) or wrong from None  # it wraps what a plugin's __post_init__ raises
     assert isinstance(settings, root)
     return settings
 
@@ -105,12 +108,13 @@ def _undeclared(node: Any, prefix: str) -> Iterator[tuple[str, str, list[str]]]:
     declared = OmegaConf.get_type(node)
     # the keys of a dict are the user's own
     known = [f.name for f in dataclasses.fields(declared)] if dataclasses.is_dataclass(declared) else list(map(str, node))
-    for key in map(str, node):
-        if key not in known:
+    keys: list[Any] = list(node)
+    for key in keys:
+        if (name := str(key)) not in known:
             value = node._get_node(key)
-            yield f"{prefix}{key}", "" if OmegaConf.is_config(value) else str(value), [f"{prefix}{name}" for name in known]
+            yield f"{prefix}{name}", "" if OmegaConf.is_config(value) else str(value), [f"{prefix}{one}" for one in known]
         elif not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
-            yield from _undeclared(node._get_node(key), f"{prefix}{key}.")
+            yield from _undeclared(node._get_node(key), f"{prefix}{name}.")
 
 
 def _out_of_range(node: Any, prefix: str) -> Iterator[tuple[str, float, Interval]]:
@@ -121,16 +125,29 @@ def _out_of_range(node: Any, prefix: str) -> Iterator[tuple[str, float, Interval
         return
     declared: Any = OmegaConf.get_type(node)
     intervals = {f.name: f.metadata.get("interval") for f in dataclasses.fields(declared)} if declared is not dict else {}
-    for name in map(str, intervals or node):
-        if OmegaConf.is_missing(node, name):
+    for key in intervals or node:
+        if OmegaConf.is_missing(node, key):
             continue
-        value = node[name]
+        name, value = str(key), node[key]
         for number in value if OmegaConf.is_list(value) else [value]:
             if isinstance(number, int | float) and not isinstance(number, bool):
                 interval = intervals.get(name) or (ANY_INTEGER if isinstance(number, int) else ANY_NUMBER)
                 if number not in interval:
                     yield f"{prefix}{name}", number, interval
         yield from _out_of_range(value, f"{prefix}{name}.")
+
+
+def missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a composed configuration that have no value; Hydra's own apart."""
+    from omegaconf import DictConfig, OmegaConf
+
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
+        return
+    for key in map(str, node):
+        if OmegaConf.is_missing(node, key):
+            yield f"{prefix}{key}"
+        elif not OmegaConf.is_interpolation(node, key) and (prefix or key != "hydra"):
+            yield from missing_keys(node._get_node(key), f"{prefix}{key}.")
 
 
 def _inside(key: str, interval: Interval) -> str:

@@ -27,7 +27,7 @@ class Run:
     Attributes:
         name: name of its metrics folder.
         metrics: content of metrics.json.
-        answers: content of answers.jsonl, one row per generated response.
+        responses: content of answers.jsonl, one row per generated response.
         updates: what training logged, one row per training step; empty for a policy that was not trained here.
         evaluations: validation scores, one row per evaluation; empty for a policy that was not trained here.
         score: what the validation score measures, such as ``reward``.
@@ -38,7 +38,7 @@ class Run:
 
     name: str
     metrics: dict[str, Any]
-    answers: list[dict[str, Any]]
+    responses: list[dict[str, Any]]
     updates: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     score: str
@@ -96,7 +96,7 @@ class Run:
     @cached_property
     def prompts(self) -> list[str]:
         """The evaluation prompts, in order."""
-        return list(dict.fromkeys(row["prompt"] for row in self.answers))
+        return list(dict.fromkeys(row["prompt"] for row in self.responses))
 
     def by_prompt(self, prompts: Sequence[str], role: str, side: str = "policy") -> FloatArray:
         """(G,) mean reward per prompt of one side's responses; (0,) if they have no rewards in this role.
@@ -109,7 +109,7 @@ class Run:
         import numpy as np
 
         rewards: dict[str, list[float]] = {}
-        for row in self.answers:
+        for row in self.responses:
             if role in row[side]:
                 rewards.setdefault(row["prompt"], []).append(row[side][role])
         return np.array([fmean(rewards[prompt]) for prompt in prompts if rewards])
@@ -134,22 +134,22 @@ class Run:
 def load_run(folder: Path) -> Run:
     """Load a run from its metrics folder, with the training curves of its policy if the policy was trained here."""
     inputs = read_json(folder / "recipe.json")["inputs"]
-    answers = inputs["policy_answers"]["inputs"]
+    generated = inputs["policy_answers"]["inputs"]
     made_of = {
-        "policy": answers["policy"], "reference": inputs["reference_answers"]["inputs"]["policy"],
-        "data": answers["examples"]["inputs"]["data"],
+        "policy": generated["policy"], "reference": inputs["reference_answers"]["inputs"]["policy"],
+        "data": generated["examples"]["inputs"]["data"],
     }  # fmt: skip
     root = folder.parent.parent
-    policy = _folder(root, answers["policy"])
+    policy = _folder(root, generated["policy"])
     records = read_json_lines(policy / "evaluations.jsonl")
     return Run(
         name=folder.name,
         metrics=read_json(folder / "metrics.json"),
-        answers=read_json_lines(folder / "answers.jsonl"),
+        responses=read_json_lines(folder / "answers.jsonl"),
         updates=read_json_lines(policy / "metrics.jsonl"),
         evaluations=[{key: value for key, value in record.items() if key != "responses"} for record in records],
-        score=answers["policy"]["identity"].get("judge", {}).get("by", "reward"),
-        keeps_best=answers["policy"]["identity"].get("select_best", True),
+        score=generated["policy"]["identity"].get("judge", {}).get("by", "reward"),
+        keeps_best=generated["policy"]["identity"].get("select_best", True),
         yaml=(folder / "config.yaml").read_text(),
         made_of={"metrics": folder.name} | {role: _folder(root, recipe).name for role, recipe in made_of.items()},
     )

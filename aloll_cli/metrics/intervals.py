@@ -67,7 +67,7 @@ def exponential(figure: dict[str, Any]) -> dict[str, Any]:
 
 
 def likelihood_figures(
-    logps: FloatArray, ref_logps: FloatArray, tokens: FloatArray, resamples: int, answers: int = 1
+    logps: FloatArray, ref_logps: FloatArray, tokens: FloatArray, resamples: int, samples: int = 1
 ) -> dict[str, Any]:
     """Perplexity of a policy's own responses under the reference, and the KL divergence from it estimated on them.
 
@@ -76,7 +76,7 @@ def likelihood_figures(
         ref_logps: (N,) the same responses' ln π_ref(y) under the reference.
         tokens: (N,) tokens per response, including the end-of-sequence token.
         resamples: number of bootstrap resamples over prompts.
-        answers: responses per prompt.
+        samples: responses per prompt.
 
     Returns:
         ``perplexity``: exp(−Σ ln π_ref / Σ T). ``kl``: the mean of ln π(y) − ln π_ref(y) in nats per response. It estimates
@@ -84,23 +84,23 @@ def likelihood_figures(
         it is the mean log-ratio of the generated responses. ``kl_per_token``: Σ (ln π − ln π_ref) / Σ T.
     """
     sums = {
-        name: values.reshape(-1, answers).sum(axis=1)
+        name: values.reshape(-1, samples).sum(axis=1)
         for name, values in {"ratio": logps - ref_logps, "nll": -ref_logps, "tokens": tokens}.items()
     }
     surprise = ratio_with_interval(sums["nll"], sums["tokens"], resamples)
     return {
         "perplexity": exponential(surprise),
-        "kl": mean_with_interval(sums["ratio"] / answers, resamples),
+        "kl": mean_with_interval(sums["ratio"] / samples, resamples),
         "kl_per_token": ratio_with_interval(sums["ratio"], sums["tokens"], resamples),
     }
 
 
-def by_prompt(values: FloatArray, answers: int) -> FloatArray:
-    """Mean per prompt, (G,), of (G · answers,) values in the order of the prompts.
+def by_prompt(values: FloatArray, samples: int) -> FloatArray:
+    """Mean per prompt, (G,), of (G · samples,) values in the order of the prompts.
 
     NaN values are ignored; prompts that have only NaN are dropped.
     """
-    rows = values.reshape(-1, answers)
+    rows = values.reshape(-1, samples)
     found = rows[~np.isnan(rows).all(axis=1)]
     means: FloatArray = np.nanmean(found, axis=1)
     return means

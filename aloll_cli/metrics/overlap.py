@@ -28,25 +28,25 @@ class Against:
     """Generated responses with the logged responses to the same prompts, for BLEU and ROUGE.
 
     Attributes:
-        answers: (G · k,) generated responses, k per prompt, those to the same prompt adjacent.
+        responses: (G · k,) generated responses, k per prompt, those to the same prompt adjacent.
         references: (G,) one or more logged responses per prompt.
         resamples: number of bootstrap resamples over prompts.
         tokenizer: what counts as a word.
     """
 
-    answers: Sequence[str]
+    responses: Sequence[str]
     references: Sequence[Sequence[str]]
     resamples: int
     tokenizer: TextTokenizer = ENGLISH
 
     @cached_property
     def _each(self) -> int:
-        return len(self.answers) // len(self.references)
+        return len(self.responses) // len(self.references)
 
     @cached_property
     def _pairs(self) -> list[tuple[str, list[str]]]:
         references = [[text.strip() for text in texts] for texts in self.references for _ in range(self._each)]
-        return list(zip((answer.strip() for answer in self.answers), references, strict=True))
+        return list(zip((response.strip() for response in self.responses), references, strict=True))
 
     def figures(self) -> dict[str, Any]:
         """Corpus BLEU (0 to 100) and mean ROUGE-1, ROUGE-2 and ROUGE-L (0 to 1), each with its interval."""
@@ -59,7 +59,7 @@ class Against:
         smoothing, no effective order.
         """
         bleu = self.tokenizer.bleu
-        counts = np.array([_counts(bleu.sentence_score(answer, references)) for answer, references in self._pairs])
+        counts = np.array([_counts(bleu.sentence_score(response, references)) for response, references in self._pairs])
         of_prompts = counts.reshape(len(self.references), self._each, -1).sum(axis=1)
         return {
             "mean": _corpus_bleu(bleu, counts.sum(axis=0)),
@@ -79,7 +79,7 @@ class Against:
         if not any(self.tokenizer.read_by_rouge(text) for texts in self.references for text in texts):
             return dict.fromkeys(ROUGES.values())
         scorer = self.tokenizer.rouge(list(ROUGES))
-        scores = [scorer.score_multi(references, answer) for answer, references in self._pairs]
+        scores = [scorer.score_multi(references, response) for response, references in self._pairs]
         return {
             ours: mean_with_interval(by_prompt(np.array([s[name].fmeasure for s in scores]), self._each), self.resamples)
             for name, ours in ROUGES.items()
@@ -101,12 +101,12 @@ def _corpus_bleu(bleu: BLEU, sums: FloatArray) -> float:
 
 
 def grounding(
-    answers: Sequence[str], knowledge: Sequence[str | None], resamples: int, tokenizer: TextTokenizer = ENGLISH
+    responses: Sequence[str], knowledge: Sequence[str | None], resamples: int, tokenizer: TextTokenizer = ENGLISH
 ) -> dict[str, Any]:
     """Extractive coverage and density: means over prompts that have knowledge and at least one non-empty response.
 
     Args:
-        answers: (G · k,) generated responses, k per prompt, those to the same prompt adjacent.
+        responses: (G · k,) generated responses, k per prompt, those to the same prompt adjacent.
         knowledge: (G,) the text that the responses should be based on; None for prompts without one.
         resamples: number of bootstrap resamples over prompts.
         tokenizer: what counts as a word; punctuation marks count too.
@@ -115,10 +115,10 @@ def grounding(
         Coverage Σ|f| / |y| in [0, 1] and density Σ|f|² / |y|, where f are the fragments that a response y copies from the
         knowledge. None for both if no prompt has knowledge.
     """
-    each = len(answers) // len(knowledge)
-    found = np.full((len(answers), 2), np.nan)
-    for i, answer in enumerate(answers):
-        source, tokens = knowledge[i // each], tokenizer.pieces(answer)
+    each = len(responses) // len(knowledge)
+    found = np.full((len(responses), 2), np.nan)
+    for i, response in enumerate(responses):
+        source, tokens = knowledge[i // each], tokenizer.pieces(response)
         if source is not None and tokens:
             lengths = np.array(fragments(tokens, tokenizer.pieces(source)), dtype=np.float64)
             found[i] = [lengths.sum() / len(tokens), (lengths**2).sum() / len(tokens)]
@@ -129,18 +129,18 @@ def grounding(
     }
 
 
-def fragments(answer: Sequence[str], source: Sequence[str]) -> list[int]:
+def fragments(response: Sequence[str], source: Sequence[str]) -> list[int]:
     """Lengths of the fragments that a response shares with a source, found greedily (Grusky et al. 2018, figure 3).
 
     Going left to right, the longest match that starts at the response's current token is a fragment. In the source the
     search continues after each match, as in the published algorithm.
     """
     lengths, i = [], 0
-    while i < len(answer):
+    while i < len(response):
         longest, j = 0, 0
         while j < len(source):
             shared = 0
-            while i + shared < len(answer) and j + shared < len(source) and answer[i + shared] == source[j + shared]:
+            while i + shared < len(response) and j + shared < len(source) and response[i + shared] == source[j + shared]:
                 shared += 1
             longest = max(longest, shared)
             j += max(shared, 1)

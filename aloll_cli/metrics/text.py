@@ -59,18 +59,18 @@ def lengths(texts: Sequence[str], tokenizer: TextTokenizer = ENGLISH) -> FloatAr
     return np.array([len(tokenizer.words(text)) for text in texts], dtype=np.float64)
 
 
-def text_figures(texts: Sequence[str], resamples: int, answers: int = 1, tokenizer: TextTokenizer = ENGLISH) -> dict[str, Any]:
+def text_figures(texts: Sequence[str], resamples: int, samples: int = 1, tokenizer: TextTokenizer = ENGLISH) -> dict[str, Any]:
     """Length (mean words of non-empty responses), shares of empty and of unique responses, and both kinds of distinct-n.
 
     Args:
         texts: responses, those to the same prompt adjacent.
         resamples: number of bootstrap resamples over prompts.
-        answers: responses per prompt.
+        samples: responses per prompt.
         tokenizer: what counts as a word.
     """
     empty = np.array([not text.strip() for text in texts])
-    spoken = by_prompt(np.where(empty, np.nan, lengths(texts, tokenizer)), answers)
-    prompts = len(texts) // answers
+    spoken = by_prompt(np.where(empty, np.nan, lengths(texts, tokenizer)), samples)
+    prompts = len(texts) // samples
     none = {"mean": 0.0, "ci95": None if prompts < FEW_PROMPTS else [0.0, 0.0]}
     figures: dict[str, Any] = {
         "length": mean_with_interval(spoken, resamples) if len(spoken) else none,

@@ -164,6 +164,16 @@ def is_spaced(text: str) -> bool:
     return 2 * sum(kind in LETTERS[1:3] for kind in kinds) <= len(kinds)
 
 
+def writes_spaces(character: str) -> bool | None:
+    """Whether words are separated by spaces in the script of a letter, mark or punctuation; None where it does not tell."""
+    name, category = unicodedata.name(character, ""), unicodedata.category(character)[0]
+    if name.startswith((*UNSPACED, "KATAKANA-HIRAGANA ", "HALFWIDTH KATAKANA ")):
+        return False
+    if category == "P" and unicodedata.east_asian_width(character) in "WF":  # as a full stop of Chinese
+        return False
+    return True if category in "LM" else None
+
+
 def by_script(shares: Mapping[str, float]) -> TextTokenizer:
     """The tokenizer for texts with such letters (:func:`letter_shares`).
 

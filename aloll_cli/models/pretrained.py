@@ -85,6 +85,7 @@ class Pretrained(Model):
                 f"{self.path} is stored quantized, which cannot be trained.",
                 "Set model.path to the original model, and model.quantization=nf4.",
             )
+        check_embedding(model, tokenizer, self.path)
         parts: Iterable[Any] = model.modules()
         for part in parts:
             # on some CPUs bitsandbytes would round the scales to bf16 permanently in the first forward pass without gradients
@@ -139,6 +140,26 @@ class Pretrained(Model):
 
     def _hub_options(self) -> dict[str, Any]:
         return revision_options(self.path, self.revision) | {"trust_remote_code": self.trust_remote_code}
+
+
+def check_embedding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Raises UserError if the model may read a token that its embedding has no row for.
+
+    Control tokens without a row are accepted if nothing writes them: Gemma 3's tokenizer has some for images.
+    """
+    embedding: Any = model.get_input_embeddings()
+    rows = int(embedding.weight.shape[0])
+    missing = {number: token for number, token in tokenizer.added_tokens_decoder.items() if number >= rows}
+    written = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token}
+    template = str(tokenizer.chat_template or "")
+    used = [t.content for t in missing.values() if not t.special or t.content in written or t.content in template]
+    if len(tokenizer) - len(missing) > rows or used:
+        shown = f" ({', '.join(used[:3])}{', …' if len(used) > 3 else ''})" if used else ""
+        raise UserError(
+            f"the tokenizer of {name} has {len(tokenizer):,} tokens{shown}, but the model's embedding has only {rows:,} rows.",
+            f"Resize it with transformers: model.resize_token_embeddings({len(tokenizer)}), and save the model; "
+            "or remove the added tokens.",
+        )
 
 
 def saved(folder: str, like: Model) -> Pretrained:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.errors import UserError
 from aloll_cli.models.base import Model, Placement
 from aloll_cli.schema import COUNT, numbers
+from aloll_cli.text.words import without_long_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,7 +67,7 @@ class Scratch(Model):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        bpe.train_from_iterator(texts, trainer)
+        bpe.train_from_iterator((piece for text in texts for piece in without_long_words(text)), trainer)
         bpe.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bpe.token_to_id(BOS))])
         return PreTrainedTokenizerFast(
             tokenizer_object=bpe, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False

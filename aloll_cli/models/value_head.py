@@ -83,6 +83,11 @@ def prompt_states(model: PreTrainedModel, prompts: Sequence[IntArray], pad: int,
     return [states[i] for i in range(len(prompts))]
 
 
+def pooled(states: Tensor) -> Tensor:
+    """(P, H) states of a prompt → (2, H) their mean over the positions, and the last one."""
+    return torch.stack([states.mean(dim=0), states[-1]])
+
+
 def padded_states(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """(B, P, H) states padded on the right with 0, and (B, P) mask."""
     padded = nn.utils.rnn.pad_sequence(list(states), batch_first=True)

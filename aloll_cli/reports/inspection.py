@@ -1,23 +1,26 @@
-"""What a model will see of a data set: statistics and three examples."""
+"""What a model will see of a data set: statistics and a few examples."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from difflib import SequenceMatcher
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aloll_cli.artifacts.as_seen import Pairs, column_hashes, count_pairs, shared_prompts
+from aloll_cli.artifacts.chat_counts import chat_counts
 from aloll_cli.artifacts.data import open_data
 from aloll_cli.artifacts.logged_prompts import words_of
 from aloll_cli.artifacts.rewards import ScoredBy, load_components, load_rewards
 from aloll_cli.files import read_json
+from aloll_cli.reports.token_text import TokenText, cut_mark, marked
 from aloll_cli.settings.choices import Words
 from aloll_cli.store.tables import Rows, open_blocks, read_blocks
-from aloll_cli.tasks.base import SPLITS, Task
+from aloll_cli.tasks.base import SPLITS, BadRow, Task
+from aloll_cli.tasks.selection import numbered
 from aloll_cli.text.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -28,9 +31,10 @@ if TYPE_CHECKING:
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 BINS = 10  # of a histogram
-SHOWN = 3  # examples
+SHOWN = 3  # examples, or more if there are more kinds of them
 CHOICE = ("subsets", "min_reward", "max_reward", "responses", "truncated", "noise")  # options that select the examples
 UNCUT = 2**31 - 1
+KINDS = ("prompt_cut", "response_cut", "apart", "typed")  # columns that mark what a user should see an example of
 
 
 def inspected(
@@ -59,6 +63,8 @@ def inspected(
         "choice": {name: _plain(getattr(task, name)) for name in CHOICE},
         "splits": {split: _split(data, examples, split) for split in SPLITS},
         "shared_prompts": 0,  # splits that share a prompt are an error before this
+        "shared_prompts_as_seen": shared_prompts(examples),
+        "pairs": {split: vars(_pairs(examples / split, rewards.get(split))) for split in SPLITS},
         "rewards": {split: _rewards(examples / split, rewards.get(split), scored_by) for split in SPLITS},
         "examples": _shown(data, examples / "train", task, tokenizer),
     }
@@ -89,11 +95,46 @@ def _split(data: Path, examples: Path, split: str) -> dict[str, Any]:
         "prompts": len(np.unique(found["group"])),
         "noise": int(found["noise"].sum()),
         "duplicates": count - len(np.unique(found["key"])),
+        "conflicting_ratings": _conflicts(data, split),
         "prompt_tokens": percentiles(found["prompt"]),
         "response_tokens": percentiles(found["response"]),
         "prompts_cut": _cuts(found["prompt_cut"]),
         "responses_cut": _cuts(found["response_cut"]),
+        "chats": _chats(examples, split),
     }
+
+
+def _chats(examples: Path, split: str) -> dict[str, Any]:
+    """What the chat template did: counts of rows, and why it rejected the first of those that it rejects."""
+    counts = chat_counts(examples, split)
+    return {
+        "turns_cut": counts.turns_cut, "system_cut": counts.system_cut, "apart": counts.apart, "typed": counts.typed,
+        "rejected": len(counts.rejected), "why": counts.rejected[0]["why"] if counts.rejected else None,
+    }  # fmt: skip
+
+
+def _conflicts(data: Path, split: str) -> int:
+    """The number of texts, a prompt with a response, that the raw rows hold with different stored rewards."""
+    keys, stored = [], []
+    for batch in open_data(data, split, ["group", "response", "stored"]).batches():
+        rated = batch.filter(batch.column("stored").is_valid())
+        groups = np.array([int(group, 16) for group in rated.column("group").to_pylist()], dtype=np.uint64)
+        keys.append(groups ^ _hashes(rated.column("response").to_pylist()))
+        stored.append(rated.column("stored").to_numpy())
+    texts, place = np.unique(np.concatenate(keys), return_inverse=True)
+    ratings = np.unique(np.stack([place, np.concatenate(stored)]), axis=1)[0].astype(np.int64)
+    return int((np.bincount(ratings, minlength=len(texts)) > 1).sum())
+
+
+def _pairs(examples: Path, rewards: Path | None) -> Pairs:
+    """The pairs of responses that differ in the reward, or in the stored one if ``rewards`` is None."""
+    table = read_blocks(examples, ["group", "stored"])
+    groups, texts = numbered(table.column("group")), column_hashes(examples, "response_ids")
+    if rewards is not None:
+        return count_pairs(groups, load_rewards(rewards).astype(np.float32), texts)
+    is_rated = table.column("stored").is_valid().to_numpy()
+    stored = table.column("stored").drop_null().to_numpy().astype(np.float32)
+    return count_pairs(groups[is_rated], stored, texts[is_rated])
 
 
 def _blocks(folder: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -137,40 +178,27 @@ def _distribution(values: FloatArray) -> dict[str, Any]:
 
 
 def _shown(data: Path, examples: Path, task: Task, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """Three examples as the model sees them: the first, the first with a cut prompt and the first with a cut response.
-
-    If nothing was cut, or these coincide, the next rows take their places.
-    """
-    cuts = read_blocks(examples, ["prompt_cut", "response_cut"])
-    with_cut = [np.flatnonzero(cuts.column(name).to_numpy())[:1] for name in ("prompt_cut", "response_cut")]
-    rows = list(dict.fromkeys([0, *map(int, np.concatenate(with_cut)), *range(min(SHOWN, cuts.num_rows))]))[:SHOWN]
-    columns = ["id", "prompt_ids", "response_ids", "prompt_cut", "response_cut", "stored", "noise"]
+    """Examples as the model sees them: the first one, and the first of each of KINDS; the next rows make up to SHOWN."""
+    kinds = read_blocks(examples, list(KINDS))
+    first = [np.flatnonzero(kinds.column(name).to_numpy(zero_copy_only=False))[:1] for name in KINDS]
+    special = list(dict.fromkeys([0, *map(int, np.concatenate(first))]))
+    rows = list(dict.fromkeys([*special, *range(min(SHOWN, kinds.num_rows))]))[: max(SHOWN, len(special))]
+    columns = ["id", "prompt_ids", "response_ids", "prompt_cut", "response_cut", "turns", "turns_cut", "apart", "stored", "noise"]
     table = open_blocks(examples, columns)
     chosen = [table.slice(row, 1).to_pylist()[0] for row in rows]
     whole = _raw(data, [row["id"] for row in chosen])
     encoder = Encoder(tokenizer, UNCUT, UNCUT, task.chat)
+    writer = TokenText(tokenizer)
     found = []
     for row in chosen:
-        uncut = encoder.prompts([whole[row["id"]]["parts"]])[0].ids
-        response = tokenizer.decode(row["response_ids"])
-        cut = f"{_mark(row['response_cut'])}" if row["response_cut"] else ""
-        prompt = marked(row["prompt_ids"], uncut, tokenizer)
-        about = {name: row[name] for name in ("id", "stored", "noise")}
-        found.append(about | {"prompt": prompt, "response": f"{response}{cut}"})
+        uncut = encoder.prompts([whole[row["id"]]["parts"]])[0]
+        assert not isinstance(uncut, BadRow)  # rejected rows are no examples
+        cut = cut_mark(row["response_cut"]) if row["response_cut"] else ""
+        about = {name: row[name] for name in ("id", "stored", "noise", "apart")}
+        about["turns_cut"] = [f"{turn + 1} ({row['turns'][turn]['role']})" for turn in row["turns_cut"]]
+        texts = {"prompt": marked(row["prompt_ids"], uncut.ids, writer), "response": writer.text(row["response_ids"]) + cut}
+        found.append(about | texts)
     return found
-
-
-def marked(ids: list[int], uncut: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Tokens as text, including control tokens, with a mark where tokens of ``uncut`` are missing."""
-    text = ""
-    for kind, first, last, start, stop in SequenceMatcher(None, uncut, ids, autojunk=False).get_opcodes():
-        text += _mark(last - first) if kind in ("delete", "replace") else ""
-        text += str(tokenizer.decode(ids[start:stop]))
-    return text
-
-
-def _mark(count: int) -> str:
-    return f"[… {count} tokens cut …]"
 
 
 def _raw(data: Path, ids: list[str]) -> dict[str, dict[str, Any]]:

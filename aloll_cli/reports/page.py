@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ANSWERS = 10  # prompts whose responses are shown
+PROMPTS = 10  # prompts whose responses are shown
 SHOWN = 2000  # characters shown of the end of a prompt and of the beginning of a response
 POINTS = 80  # at most, per training curve; each is the mean of consecutive training steps
 # mid-tones with contrast on white and on black, safe for colour-blind readers; after eight they repeat
@@ -107,7 +107,7 @@ def render(found: Comparison) -> str:
         gains=None if found.is_single else _gains(found.rows),
         plots=_plots(drawn),
         legend=[(method.name, _colour(look)) for look, method in enumerate(found.methods)] if len(found.rows) > 1 else [],
-        answers=_answers(found),
+        responses=_responses(found),
     )
 
 
@@ -129,17 +129,17 @@ def _number(value: float, sign: str = "", like: float | None = None) -> str:
     return number(value, sign, like).replace("-", "−")
 
 
-def _answers(found: Comparison) -> list[dict[str, Any]]:
+def _responses(found: Comparison) -> list[dict[str, Any]]:
     """Evenly spaced prompts, with the response of the reference and of the first run of each method."""
-    shown = {method.name: {row["prompt"]: row for row in method.runs[0].answers} for method in found.methods}
-    first, *others = shown.values()
+    by_method = {method.name: {row["prompt"]: row for row in method.runs[0].responses} for method in found.methods}
+    first, *others = by_method.values()
     prompts = [prompt for prompt in first if all(prompt in rows for rows in others)]
-    step = max(1, len(prompts) // ANSWERS)
+    step = max(1, len(prompts) // PROMPTS)
     sides = {
-        prompt: [("reference", first[prompt]["reference"]), *((name, rows[prompt]["policy"]) for name, rows in shown.items())]
-        for prompt in prompts[::step][:ANSWERS]
+        prompt: [("reference", first[prompt]["reference"]), *((name, rows[prompt]["policy"]) for name, rows in by_method.items())]
+        for prompt in prompts[::step][:PROMPTS]
     }
-    return [{"prompt": ending(prompt, SHOWN), "sides": answers} for prompt, answers in sides.items()]
+    return [{"prompt": ending(prompt, SHOWN), "sides": shown} for prompt, shown in sides.items()]
 
 
 def _plots(runs: list[Drawn]) -> list[Plot]:

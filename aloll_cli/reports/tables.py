@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from aloll_cli.artifacts.as_seen import shared_told
 from aloll_cli.comparison.grouping import Method, option_of, shown
 from aloll_cli.reports.comparison_columns import Column, caveats, columns
 from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions, words_sentence
@@ -49,7 +50,7 @@ def _show_sides(about: str, rows: list[tuple[str, Any, Any, Any]], shown: Callab
     results.print(table, soft_wrap=False)
 
 
-def show_answers(rows: list[dict[str, Any]]) -> None:
+def show_responses(rows: list[dict[str, Any]]) -> None:
     """Print the responses of policy and reference to the same prompts, with their rewards."""
     roles = {
         role: name for role, name in (("reward", "reward"), ("test_reward", "held-out")) if rows and role in rows[0]["policy"]
@@ -88,10 +89,13 @@ def show_methods(found: Comparison, more: Sequence[Column] = ()) -> None:
 
 
 def show_inspection(found: dict[str, Any]) -> None:
-    """Print what the model will see: three examples, then statistics of rows, tokens and rewards."""
+    """Print what the model will see: a few examples, then statistics of rows, tokens and rewards."""
     for example in found["examples"]:
         stored = "" if example["stored"] is None else f", stored reward {number(example['stored'])}"
-        _say(f"\n{example['id']}{stored}" + (", noise: a response to another prompt" if example["noise"] else ""))
+        noise = ", noise: a response to another prompt" if example["noise"] else ""
+        apart = ", response tokenized apart from the prompt" if example["apart"] else ""
+        cut = f", turns cut: {', '.join(example['turns_cut'])}" if example["turns_cut"] else ""
+        _say(f"\n{example['id']}{stored}{noise}{cut}{apart}")
         grid = Table.grid(padding=(0, GAP, 0, 0))
         for side in ("prompt", "response"):
             grid.add_row(_line(side), _prose(visible(example[side])))
@@ -99,14 +103,23 @@ def show_inspection(found: dict[str, Any]) -> None:
     _say("\nrows")
     for name, counts in found["rows"].items():
         _say(f"  {name}: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "nothing"))
+    for line in found["reading"]:
+        _say(f"  {line}")
     _say("  no prompt is in two splits")
+    shared = shared_told(found["shared_prompts_as_seen"])
+    _say(f"  as the model sees them, after the cut: {shared or 'none either'}")
     _say(f"  {words_sentence(found['words'])}")
     splits = found["splits"]
-    figures = ("examples", "left_out", "noise", "prompts", "duplicates")
+    figures = ("examples", "left_out", "noise", "prompts", "duplicates", "conflicting_ratings")
     _grid("examples", splits, {name.replace("_", " "): [str(splits[s][name]) for s in splits] for name in figures})
     _say("  selected by " + ", ".join(f"task.{name}={value}" for name, value in found["choice"].items() if value is not None))
+    pairs = found["pairs"]
+    headings = {"different": "pairs", "same": "the same as the model sees them: no pairs"}
+    columns = {heading: [str(pairs[s][name]) for s in pairs] for name, heading in headings.items()}
+    _grid("pairs of responses to a prompt with different rewards", pairs, columns)
     cuts = {f"{side} cut": [_cut(splits[s][f"{side}_cut"]) for s in splits] for side in ("prompts", "responses")}
     _grid("cut to the maximum length: count (tokens removed: mean, max)", splits, cuts)
+    _chats({split: of["chats"] for split, of in splits.items()})
     for side in ("prompt", "response"):
         spread = [splits[s][f"{side}_tokens"] for s in splits]
         _grid(f"{side} tokens, percentiles", splits, {p: [f"{row[p]:.0f}" for row in spread] for p in spread[0]})
@@ -119,6 +132,25 @@ def show_inspection(found: dict[str, Any]) -> None:
         split = "train" if "train" in rewards else next(iter(rewards))
         _say(f"\nreward {name}, histogram of {split}: lower edge of the bin, count")
         _histogram(rewards[split]["histogram"])
+
+
+def _chats(splits: dict[str, dict[str, Any]]) -> None:
+    """Print what the chat template did, if it did anything that a user should know."""
+    headings = {
+        "turns_cut": "lost turns", "system_cut": "lost the system turn", "apart": "tokenized apart",
+        "typed": "control tokens typed as text", "rejected": "rejected",
+    }  # fmt: skip
+    there = [name for name in headings if any(of[name] for of in splits.values())]
+    if there:
+        _grid(
+            "chat template and control tokens: rows",
+            splits,
+            {headings[name]: [str(of[name]) for of in splits.values()] for name in there},
+        )
+    if any(of["typed"] for of in splits.values()):
+        _say("  [typed: NAME] marks the name of a control token that is only text")
+    if reason := next((of["why"] for of in splits.values() if of["why"]), None):
+        _say(f"  the first one rejected: {reason}")
 
 
 def _grid(title: str, rows: Iterable[str], columns: dict[str, list[str]]) -> None:

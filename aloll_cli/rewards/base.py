@@ -13,6 +13,7 @@ from aloll_cli.tasks.atomic2020 import sentence
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray, IntArray
+    from aloll_cli.rewards.variation import Stored
     from aloll_cli.tasks.base import Turn
 
 
@@ -81,6 +82,17 @@ class Reward(ABC):
     def knows(self, response: str) -> bool:
         """Whether it can tell anything from a response; False where the script is none that it knows words of."""
         return True
+
+    def check_stored(self, stored: Stored) -> str | None:
+        """Whether the stored rewards of the data, (N,) by split, suit a reward that reads them; most do not read any.
+
+        Returns:
+            A warning, or None.
+
+        Raises:
+            UserError: it cannot take them.
+        """
+        return None
 
     @property
     def downloads(self) -> bool:

@@ -8,18 +8,22 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.rewards.variation import SATURATED, percentiles, saturation, saturation_warning
 from aloll_cli.schema import numbers
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
+    from aloll_cli.rewards.variation import Stored
 
 
 class Transform(Enum):
     """How a stored number becomes a reward."""
 
-    none = "unchanged"
+    none = "unchanged; it must lie in [lo, hi]"
     sigmoid = "sigmoid of the score, for raw logits"
 
 
@@ -36,6 +40,12 @@ class Column(Reward):
     def __post_init__(self) -> None:
         if not self.lo < self.hi:
             raise UserError(f"reward.lo={self.lo} must be less than reward.hi={self.hi}.", "reward.lo=0 reward.hi=1")
+        if self.transform is Transform.sigmoid and (self.lo, self.hi) != (0.0, 1.0):
+            raise UserError(
+                f"reward.lo={self.lo:g} and reward.hi={self.hi:g} are the ends of rewards that are taken as stored, but "
+                "reward.transform=sigmoid maps them to (0, 1).",
+                "reward.transform=none, or leave out reward.lo and reward.hi",
+            )
 
     @property
     def range(self) -> tuple[float, float]:
@@ -44,6 +54,19 @@ class Column(Reward):
     @property
     def scores_text(self) -> bool:
         return False
+
+    def check_stored(self, stored: Stored) -> str | None:
+        if self.transform is Transform.sigmoid:
+            return saturation_warning(stored, "reward.transform=sigmoid")
+        every = np.concatenate(list(stored.values()))
+        outside = int(((every < self.lo) | (every > self.hi)).sum())
+        if outside:
+            raise UserError(
+                f"reward=column takes rewards as they are stored, in [{self.lo:g}, {self.hi:g}], but {outside:,} of "
+                f"{len(every):,} lie outside (5th/50th/95th percentile: {_by_split(stored)}).",
+                _proposals(every),
+            )
+        return None
 
     def scorer(self, state: Path | None) -> Scorer:
         return _ColumnScorer(self)
@@ -54,7 +77,6 @@ class _ColumnScorer(Scorer):
         self._reward = reward
 
     def score(self, rows: Sequence[Row]) -> FloatArray:
-        import numpy as np
         from scipy.special import expit
 
         stored = np.array([stored_reward(row) for row in rows], dtype=np.float64)
@@ -79,3 +101,20 @@ def stored_reward(row: Row) -> float:
             "task.columns.reward (task=local).",
         )
     return row.stored
+
+
+def _by_split(stored: Stored) -> str:
+    return ", ".join(f"{split} {percentiles(rewards)}" for split, rewards in stored.items() if len(rewards))
+
+
+def _proposals(stored: FloatArray) -> str:
+    """What to type for ratings and for logits, with what becomes of (N,) stored rewards."""
+    from scipy.special import expit
+
+    worse = ": it hardly tells them apart" if saturation(stored) >= SATURATED else ""
+    return (
+        f"If they are ratings, name the ends of their scale: reward.lo={stored.min():g} reward.hi={stored.max():g} "
+        "(the lowest and the highest that are stored).\n"
+        "If they are logits: reward.transform=sigmoid; their 5th/50th/95th percentile becomes "
+        f"{percentiles(np.asarray(expit(stored)))}{worse}."
+    )

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import stored_reward
+from aloll_cli.rewards.variation import saturation_warning, spread, varies
 from aloll_cli.schema import COUNT, numbers
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     from aloll_cli.arrays import FloatArray
+    from aloll_cli.rewards.variation import Stored
 
 FOLDS = 5
 BLOCKS = ("prompt", "response")
@@ -82,6 +84,12 @@ class Fitted(Reward):
         other_features = Features.characters if self.features is Features.words else Features.words
         return replace(self, prompts=other_prompts, features=other_features)
 
+    def check_stored(self, stored: Stored) -> str | None:
+        if self.target is not Target.regression:
+            return None
+        warning = saturation_warning(stored, "reward.target=regression")
+        return warning and f"{warning}. reward.target=ranks takes scores of any scale"
+
     def fit(self, train: Sequence[Row], validation: Sequence[Row], directory: Path) -> dict[str, float]:
         """Fit one model on all chosen prompts and one per fold without its prompts; returns metrics on the validation split.
 
@@ -102,9 +110,9 @@ class Fitted(Reward):
             check_labels([*rows, *validation])
             if min(len(set(targets[folds != fold])) for fold in range(FOLDS)) < 2:
                 raise UserError("reward.target=classification needs more rows of both labels, 0 and 1.", "reward.prompts=all")
-        elif len(set(targets)) == 1:
+        elif not varies(targets):
             raise UserError(
-                f"reward=fitted has nothing to learn: all {len(rows)} responses have the stored reward {rows[0].stored}.",
+                f"reward=fitted has nothing to learn: the stored rewards of {len(rows)} responses are {spread(targets)}.",
                 "Name another column (task.columns.reward=COLUMN), or choose a reward that needs none: reward=vader",
             )
         vectorizers = {block: self._vectorizer().fit([getattr(row, block) for row in rows]) for block in BLOCKS}

@@ -15,17 +15,17 @@ import hashlib
 import importlib.util
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.schema import COUNT, OPERATIONAL, numbers
+from aloll_cli.user_code import shown_traceback, summary, within
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -60,8 +60,10 @@ class Function(Reward):
 
     @property
     def file(self) -> Path:
-        """The file of the function. Raises UserError if it is not a Python file."""
+        """The file of the function. Raises UserError if it does not exist or is not a Python file."""
         file = Path(self.path).expanduser().resolve()
+        if not file.exists():
+            raise UserError(f"reward.path={self.path}: no such file.", "reward.path=FILE.py reward.function=NAME")
         if file.suffix != ".py" or not file.is_file():
             raise UserError(f"reward.path={self.path} is not a Python file.", "reward.path=FILE.py reward.function=NAME")
         return file
@@ -166,11 +168,8 @@ def _blamed_on(file: Path, what: str, hint: str) -> Iterator[None]:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        trace: TracebackType | None = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename != str(file):
-            trace = trace.tb_next
-        told = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
-        raise UserError(f"{file.name}: {what}.\n{told}", hint) from None
+        trace = within(error, lambda frame: frame.f_code.co_filename == str(file))
+        raise UserError(f"{file.name}: {what}: {summary(error)}", hint, shown_traceback(error, trace)) from None
 
 
 def _short(value: object) -> str:

@@ -32,6 +32,16 @@ results = _Results(highlight=False, soft_wrap=True)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+@contextmanager
+def without_results() -> Iterator[None]:
+    """Within this context nothing is printed to stdout."""
+    before, results.quiet = results.quiet, True
+    try:
+        yield
+    finally:
+        results.quiet = before
+
+
 class Log:
     """Logs lines to the terminal and, with a time stamp, to a file."""
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
+from aloll_cli.user_code import plugin_errors
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,8 @@ class World(ABC):
         error = None
         if self.is_main:
             try:
-                action()
+                with plugin_errors():
+                    action()
             except UserError as found:
                 error = found
         self.agree(error)

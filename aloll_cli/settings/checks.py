@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
@@ -14,12 +15,15 @@ from aloll_cli.runtime.options import Attention
 from aloll_cli.schema import name_of
 from aloll_cli.settings.reference import AsLoaded, Trained, check_length
 from aloll_cli.training.sampling import All, Priority, Sampling
-from aloll_cli.variants.base import Online, Pointwise, Reduction, Signal, Variant
+from aloll_cli.user_code import plugin_errors
+from aloll_cli.variants.base import Online, Pointwise, Reduction, Regression, Signal, Variant
 
 if TYPE_CHECKING:
+    from aloll_cli.rewards.base import Reward
     from aloll_cli.settings.root import Settings
 
 
+@plugin_errors()
 def check(settings: Settings, artifacts: Iterable[str]) -> None:
     """Raises UserError where the options contradict each other that decide some artifacts (attributes of Pipeline)."""
     for found in dict.fromkeys(check for artifact in artifacts for check in CHECKS[artifact]):
@@ -35,13 +39,23 @@ def check_texts(settings: Settings) -> None:
 
 
 def check_rewards(settings: Settings) -> None:
-    """Raises UserError where the reward cannot score the task's responses."""
+    """Raises UserError where the reward has no range, or cannot score the task's responses."""
+    for reward in filter(None, (settings.reward, settings.test_reward)):
+        _check_range(reward)
     if settings.task.noise and not settings.reward.scores_text:
         raise UserError(
             "task.noise pairs responses with other prompts and has to score these pairs, but "
             f"reward={name_of(settings.reward)} has stored rewards only.",
             "task.noise=0, or a reward that scores text, such as reward=fitted",
         )
+
+
+def _check_range(reward: Reward) -> None:
+    """Raises UserError where a reward's range is not two numbers, the lower one first."""
+    found = reward.range
+    if not isinstance(found, tuple) or [isinstance(end, Real) for end in found] != [True, True] or not found[0] <= found[1]:
+        what = f"range of reward={name_of(reward)} is {found}; expected two numbers (lo, hi)."
+        raise UserError(what, "0.0, 1.0 or, if it is unbounded, -math.inf, math.inf")
 
 
 def check_reference(settings: Settings) -> None:
@@ -66,7 +80,7 @@ def check_values(settings: Settings) -> None:
     if values.sampled_on and not reward.scores_text:
         raise UserError(
             f"values={name_of(values)} needs rewards of new text; reward={name_of(reward)} has stored ones only.",
-            "values=data (or group, constant), or a reward that scores text, such as reward=fitted",
+            "values=data (or ridge, group, constant), or a reward that scores text, such as reward=fitted",
         )
 
 
@@ -79,10 +93,29 @@ def check_policy(settings: Settings) -> None:
         check_values(settings)
     variant.check(reward.range, settings.batch_size)
     check_weighting(variant, settings.sampling, settings.clamp, settings.weight_loss, settings.reduction)
+    check_samples(settings)
     if isinstance(variant, Online) and not reward.scores_text:
         raise UserError(
             f"variant={name_of(variant)} needs rewards of new text; reward={name_of(reward)} has stored ones only.",
             "A variant that learns from logged responses, such as variant=seq, or reward=fitted",
+        )
+
+
+def check_samples(settings: Settings) -> None:
+    """Raises UserError where the method needs rewards of π_ref's samples for the training prompts, and there are none."""
+    variant, values = settings.variant, settings.values
+    if not isinstance(variant, Regression) or not variant.needs_samples:
+        return
+    if values.sampled_on != "train":
+        raise UserError(
+            f"variant={name_of(variant)} needs samples of the reference for each training prompt, "
+            f"and values={name_of(values)} has none.",
+            "values=monte_carlo",
+        )
+    if not settings.reward.scores_text:
+        raise UserError(
+            f"variant={name_of(variant)} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
+            "A reward that scores text, such as reward=fitted, or variant=dro",
         )
 
 
@@ -145,6 +178,8 @@ def check_weighting(variant: Variant, sampling: Sampling, clamp: bool, weight_lo
     """Raises UserError if options about the weight of a response contradict each other, or the variant does not use them."""
     name = f"variant={name_of(variant)}"
     signal = variant.signal if isinstance(variant, Pointwise) else None
+    if not clamp and isinstance(variant, Regression):
+        raise UserError(f"clamp=false keeps negative advantages, as {name} does always.", "clamp=true")
     if not clamp and signal is not Signal.advantage:
         raise UserError(f"clamp=false keeps negative advantages, but {name} does not use advantages as weights.", "clamp=true")
     if not clamp and not isinstance(sampling, All):
@@ -158,7 +193,8 @@ def check_weighting(variant: Variant, sampling: Sampling, clamp: bool, weight_lo
         raise UserError("clamp=false changes the weights of the loss, but weight_loss=false removes them.", "clamp=true")
     if signal is None and sampling != Priority(exponent=1.0):  # the default
         raise UserError(
-            f"sampling= says how often single responses are drawn, but {name} does not draw single responses.",
+            f"sampling= says how often single responses are drawn, but {name} "
+            + ("draws all of them equally often." if isinstance(variant, Regression) else "does not draw single responses."),
             "sampling=priority sampling.exponent=1",
         )
     if reduction is Reduction.mean and signal is None:

@@ -3,7 +3,7 @@
 A folder of plugins looks like conf/, each YAML file with its Python file beside it:
 
     mine/
-      variant/softer.py      class Softer(Variant)
+      variant/softer.py      class Softer(Pointwise)
       variant/softer.yaml    defaults: ["/schema/variant/softer@_here_"]
       reward/short.py  reward/short.yaml  task/notes.py  task/notes.yaml  values/median.py  values/median.yaml
 
@@ -14,33 +14,26 @@ It is read by ``plugins=[mine]``. An installed package with such a folder names 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.metadata import entry_points
 from importlib.resources import files
-from inspect import isabstract
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from aloll_cli.errors import UserError
-from aloll_cli.rewards.base import Reward
-from aloll_cli.schema import from_plain, name_of
+from aloll_cli.files import near
+from aloll_cli.schema import from_plain
+from aloll_cli.settings.entries import BASES, entry_of
 from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.installed import installed
 from aloll_cli.settings.root import Settings
 from aloll_cli.source_code import code_identity, remember, source_of
-from aloll_cli.tasks.base import Task
-from aloll_cli.values.base import Values
-from aloll_cli.variants.base import Variant
 
-ENTRY_POINTS = "aloll.plugins"
 PACKAGE = "aloll_plugins"  # folders are imported as packages in this one
-RESERVED = ("name", "code", "version")  # keys of a recipe, and so no options
-BASES: dict[str, type] = {"variant": Variant, "task": Task, "reward": Reward, "values": Values}
+MISNAMED = {"variants": "variant", "tasks": "task", "rewards": "reward", "value": "values"}
 _added: list[tuple[str, str]] = []  # groups and names of the entries of plugins
 
 
@@ -83,13 +76,10 @@ def load_plugins(folders: Sequence[str]) -> list[Path]:
     _forget()
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)
-    found = {_installed(entry.name, entry.value): entry.value for entry in entry_points(group=ENTRY_POINTS)}
+    found = installed()
     for name in folders:
         folder = Path(name).expanduser().resolve()
-        if not folder.is_dir():
-            raise UserError(f"plugins: there is no folder {name}.", "plugins=[FOLDER], with files such as FOLDER/variant/mine.py")
-        if not any((folder / group).is_dir() for group in BASES):
-            raise UserError(f"plugins: {name} has none of the folders {', '.join(BASES)}.", f"{name}/variant/mine.py, say")
+        _check_folder(name, folder)
         if folder not in found:
             found[folder] = _package(folder, taken=set(found.values()))
     _check_presets(found)
@@ -101,6 +91,18 @@ def load_plugins(folders: Sequence[str]) -> list[Path]:
     return list(found)
 
 
+def _check_folder(name: str, folder: Path) -> None:
+    """Raises UserError for a folder that is not there, or that has none of the folders of groups, or one with another name."""
+    if not folder.is_dir():
+        raise UserError(f"plugins: there is no folder {name}.", "plugins=FOLDER, with files such as FOLDER/variant/mine.py")
+    if not any((folder / group).is_dir() for group in BASES):
+        hint = f"plugins={near(folder.parent)}" if folder.name in BASES else f"{name}/variant/mine.py, say"
+        raise UserError(f"plugins: {name} has none of the folders {', '.join(BASES)}.", hint)
+    for wrong, group in MISNAMED.items():
+        if any((folder / wrong).glob("*.yaml")):
+            raise UserError(f"plugins: {name}/{wrong} is not read.", f"Name the folder {group}.")
+
+
 def _check_presets(found: Iterable[Path]) -> None:
     """Raises UserError where a YAML file would be hidden by one of the same name, ours or another plugin's."""
     taken: dict[str, str] = {}
@@ -110,7 +112,7 @@ def _check_presets(found: Iterable[Path]) -> None:
             ours = files("aloll_cli.conf") / file.parent.name / file.name
             if ours.is_file() or name in taken:
                 where = "comes with aloll" if ours.is_file() else f"is in {taken[name]}, too"
-                raise UserError(f"{file}: {file.parent.name}={file.stem} {where}.", "Give the file another name.")
+                raise UserError(f"{near(file)}: {file.parent.name}={file.stem} {where}.", "Give the file another name.")
             taken[name] = str(folder)
 
 
@@ -135,65 +137,30 @@ def _package(folder: Path, taken: set[str]) -> str:
     return name
 
 
-def _installed(name: str, package: str) -> Path:
-    """The folder of an installed package of plugins."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except ModuleNotFoundError:  # of a parent
-        spec = None
-    places = list(spec.submodule_search_locations or []) if spec else []
-    if not places:
-        raise UserError(
-            f"the installed plugin {name} names {package}, which is no package.",
-            f'In its pyproject.toml: [project.entry-points."{ENTRY_POINTS}"] {name} = "PACKAGE"; or uninstall it.',
-        )
-    return Path(places[0])
-
-
 def _add(group: str, file: Path, module: str) -> None:
-    """Import a file; where it has a YAML file or a class of its name, that class is an entry."""
-    name, base = file.stem, BASES[group]
-    expected = "".join(word.capitalize() for word in name.split("_"))
-    imported = _imported(file, module)
-    classes = [c for c in vars(imported).values() if isinstance(c, type) and issubclass(c, base) and c.__module__ == module]
-    entry = next((cls for cls in classes if name_of(cls) == name and not isabstract(cls)), None)
-    yaml = file.with_suffix(".yaml")
+    """Import a file; where it holds an entry, that joins its group."""
+    entry = entry_of(group, file, _imported(file, module))
     if entry is None:
-        if yaml.exists() and (missing := _missing(classes, name)):
-            raise UserError(f"{file}: class {expected} does not define {missing}.", f"See {base.__module__} and docs/extending.")
-        if yaml.exists():
-            there = f"; it defines {', '.join(cls.__name__ for cls in classes)}" if classes else ""
-            raise UserError(f"{file} defines no class {expected}{there}.", f"class {expected}({base.__name__}): …")
-        return  # a file of helpers
-    if not is_dataclass(entry):
-        raise UserError(f"{file}: {expected} is not a dataclass.", f"Put @dataclass(kw_only=True) above class {expected}.")
-    if not yaml.exists():
-        raise UserError(f"{file} has no {yaml.name} beside it.", f'{yaml}: defaults: ["/schema/{group}/{name}@_here_"]')
+        return
+    name = file.stem
     if name in GROUPS[group]:
         there = GROUPS[group][name].__module__
-        raise UserError(f"{file}: {group}={name} is there already, in {there}.", "Give the files and the class another name.")
-    reserved = [option.name for option in fields(entry) if option.name in RESERVED]
-    if reserved:
-        raise UserError(f'{file}: an option cannot be named "{reserved[0]}".', f"Another name, such as {reserved[0]}_of_mine.")
+        raise UserError(
+            f"{near(file)}: {group}={name} is there already, in {there}.", "Give the files and the class another name."
+        )
     GROUPS[group][name] = entry
     _added.append((group, name))
     code_identity(entry)  # of the code that was just imported
-
-
-def _missing(classes: Sequence[type], name: str) -> str:
-    """The abstract methods that the class of an entry leaves undefined, as text; empty where there is no such class."""
-    found = next((cls for cls in classes if name_of(cls) == name), None)
-    return ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
 
 
 def _imported(file: Path, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except SyntaxError as error:
-        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}.", "Correct the file.") from None
-    except Exception as error:  # whatever a user's own module raises
+        raise UserError(f"{near(Path(error.filename or file))}, line {error.lineno}: {error.msg}.", "Correct the file.") from None
+    except (Exception, SystemExit) as error:  # whatever a user's own module raises
         inside = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(str(file.parent.parent))]
-        where = f"{inside[-1].filename}, line {inside[-1].lineno}" if inside else str(file)
+        where = f"{near(Path(inside[-1].filename))}, line {inside[-1].lineno}" if inside else near(file)
         raise UserError(f"{where}: {type(error).__name__}: {error}.", "Correct the file.") from None
 
 
@@ -201,7 +168,7 @@ def read_settings(file: Path) -> Settings:
     """The settings that a parent process wrote down as YAML, its plugins read first."""
     import yaml
 
-    written = yaml.safe_load(file.read_text())
+    written = yaml.safe_load(file.read_text("utf-8"))
     load_plugins(written["plugins"])
     settings: Settings = from_plain(Settings, written)
     return settings

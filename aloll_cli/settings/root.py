@@ -18,7 +18,7 @@ from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import Sampling
 from aloll_cli.values.base import Values
 from aloll_cli.values.group import Group
-from aloll_cli.variants.base import Groupwise, Online, Pointwise, Reduction, Signal, Variant
+from aloll_cli.variants.base import Groupwise, Reduction, Variant
 
 
 @dataclass(kw_only=True)
@@ -76,8 +76,7 @@ class Settings(Runtime):
     @property
     def needs_values(self) -> bool:
         """Whether training or checkpoint selection reads V(x)."""
-        in_loss = isinstance(self.variant, Pointwise) and self.variant.signal is Signal.advantage
-        return in_loss or isinstance(self.variant, Online) or not self.reward.scores_text
+        return self.variant.needs_values or not self.reward.scores_text
 
     @property
     def options_chosen(self) -> list[str]:

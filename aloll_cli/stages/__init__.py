@@ -5,7 +5,10 @@ What each stage reads is declared here, once: help, shell completion, checks and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from aloll_cli.command import Command
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,31 @@ LINE["run"] = Stage(
 
 STAGES = LINE | BESIDE
 
-# every stage reads these; none changes a result by more than rounding
-RUNNING = (
-    "output_dir", "plugins", "upstream", "busy", "verbosity", "processes", "threads", "micro_batch_size",
-    "gradient_checkpointing", "deterministic", "attn", "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints",
-    "max_hours",
+# of these none changes a result by more than rounding; only stages that build artifacts read the second line's
+EVERYWHERE = ("output_dir", "plugins", "verbosity")
+BUILDING = (
+    "upstream", "busy", "processes", "threads", "micro_batch_size", "gradient_checkpointing", "deterministic", "attn",
+    "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints", "max_hours",
 )  # fmt: skip
+RUNNING = (*EVERYWHERE, *BUILDING)
 RUNNING_GROUPS = ("tracking",)
+
+
+def running(name: str) -> Stage:
+    """The operational options and groups that a stage reads."""
+    return Stage("", RUNNING_GROUPS, RUNNING) if STAGES[name].makes else Stage("", (), EVERYWHERE)
+
+
+def read_by(name: str) -> tuple[str, ...]:
+    """Every option and group that a stage reads: its own, those of the stages before it, and operational ones."""
+    stages = [*(STAGES[stage] for stage in (name, *upstream(name))), running(name)]
+    experiment = ("experiment",) if STAGES[name].makes or STAGES[name].after else ()
+    return tuple(dict.fromkeys([*(key for stage in stages for key in (*stage.groups, *stage.options)), *experiment]))
+
+
+def command_of(stage: str, arguments: Iterable[str] = ()) -> Command:
+    """The command line of a stage, which knows what every stage reads."""
+    return Command(stage, tuple(arguments), {name: read_by(name) for name in STAGES})
 
 
 def upstream(name: str) -> list[str]:

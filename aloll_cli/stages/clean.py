@@ -39,7 +39,7 @@ def run(settings: Settings, store: Store) -> None:
     total = size(sum(entry.bytes for entry in doomed))
     if settings.ask and not _agreed(f"Remove {len(doomed)} unreferenced artifacts ({total})? [y/N] "):
         said = f"{len(doomed)} unreferenced artifacts ({total}); nothing was removed"
-        store.log.say(f"{said}. To remove without asking: {store.command.but('clean')} ask=false")
+        store.log.say(f"{said}. To remove without asking: {store.command.but('clean', 'ask')} ask=false")
         return
     for entry in _removed(doomed, output_dir, store.stopper):
         store.log.say(f"removed {entry.path}: {size(entry.bytes)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from rich.text import Text
 
@@ -20,17 +21,17 @@ from aloll_cli.store.store import Store
 NAMED = 3  # at most, of the runs that are left out
 
 
-def run(settings: Settings, store: Store) -> None:
+def run(settings: Settings, store: Store) -> dict[str, Any] | None:
     """Compare the runs of ``runs=[FOLDER,…]``, or all under ``output_dir`` with this configuration's task, split and rewards.
 
     Runs that differ only in their seed are one row. ``against=`` sets the baseline, ``best_of=`` the options whose values are
-    selected by validation score; ``format=json`` prints the same as one JSON object.
+    selected by validation score; ``format=json`` prints the same as one JSON object, which is returned, too.
 
     Raises:
         UserError: there is only one run or none, or the runs cannot be compared.
     """
     if not store.world.is_main:
-        return
+        return None
     others: list[str] = []
     if settings.runs:
         runs = [load_run(folder) for folder in named("runs", settings.runs)]
@@ -41,8 +42,9 @@ def run(settings: Settings, store: Store) -> None:
     if found.is_single:
         what = f"{found.runs[0].name} is the only evaluated run: there is no other run to compare it with."
         raise UserError(what, "Make others with aloll run -m variant=nll,seq, or name them with runs=[FOLDER,…].")
+    plain = as_plain(found)
     if settings.format is Format.json:
-        results.print(Text(json.dumps(as_plain(found), indent=1)))
+        results.print(Text(json.dumps(plain, indent=1)))
     else:
         show_methods(found, costs(found))
     page = pages(found, store.root) / "compare.html"
@@ -51,3 +53,4 @@ def run(settings: Settings, store: Store) -> None:
         names = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")
         store.log.say(f"left out {len(others)}, because the rewards, split or prompts differ: {names}")
     store.log.say(f"report    {page} (as JSON: {page.with_suffix('.json').name})")
+    return plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.files import read_json, read_json_lines
-from aloll_cli.reports.tables import show_answers, show_comparison
+from aloll_cli.reports.tables import show_comparison, show_responses
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
 
@@ -17,6 +17,6 @@ def run(settings: Settings, store: Store) -> float | None:
     metrics = read_json(directory / "metrics.json")
     if store.world.is_main:
         show_comparison(metrics, directory)
-        first_answers = read_json_lines(directory / "answers.jsonl")[:: metrics["samples"]]
-        show_answers(first_answers[:PAIRS])
+        first = read_json_lines(directory / "answers.jsonl")[:: metrics["samples"]]
+        show_responses(first[:PAIRS])
     return metrics["gain"]["mean"] if metrics["gain"] else None

@@ -20,16 +20,19 @@ def run(settings: Settings, store: Store) -> None:
     Raises:
         UserError: no folder was named, it is not empty, or it cannot be written.
     """
-    if settings.to is None:
-        raise UserError("export needs a folder to write to.", f"{store.command} to=FOLDER")
-    folder = Path(settings.to).expanduser().resolve()
+    to = settings.to
+    if not to:
+        raise UserError("export needs a folder to write to.", f"{store.command.but('export', 'to')} to=FOLDER")
+    folder = Path(to).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"to={settings.to} exists and is not an empty folder.", f"Name a new folder: to={settings.to}-2")
+        raise UserError(f"to={to} exists and is not an empty folder.", f"Name a new folder: to={to}-2")
     if settings.policy is not None:
         raise UserError(
             f"policy={settings.policy}: export writes the policy that this configuration trains, not a saved one.",
             "Leave out policy=.",
         )
+    beside = folder.with_name(f".{folder.name}.tmp")
+    store.world.on_main(lambda: _try(beside, to))
     line = Pipeline(settings)
     policy = line.policy
     if settings.merge and not store.is_complete(policy):
@@ -42,7 +45,6 @@ def run(settings: Settings, store: Store) -> None:
         return
     evaluated = store.is_complete(line.metrics)
     figures = read_json(store.path(line.metrics) / "metrics.json") if evaluated else None
-    beside = folder.with_name(f".{folder.name}.tmp")
     job = Job(beside, store, store.runtime, store.world, store.log, store.stopper)
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -60,11 +62,22 @@ def run(settings: Settings, store: Store) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         if not isinstance(error, OSError) or (trouble := storage_trouble(error, folder.parent)) is None:
             raise
-        raise UserError(f"to={settings.to} cannot be written: {trouble}.", "Name a folder in another place: to=FOLDER") from None
+        raise _unwritable(to, trouble) from None
     what = "weights" if base_of(folder) is None else "adapter"
-    store.log.say(f"wrote     {settings.to}: {what}, tokenizer and model card; README.md says how to load it")
+    store.log.say(f"wrote     {to}: {what}, tokenizer and model card; README.md says how to load it")
     if not evaluated:
-        options = [word for word in store.command.arguments if word.startswith(("to=", "merge="))]
-        store.log.say(
-            f"          The model card has no evaluation. To add it, first run: {store.command.but('evaluate', *options)}"
-        )
+        store.log.say(f"          The model card has no evaluation. To add it, first run: {store.command.but('evaluate')}")
+
+
+def _try(folder: Path, to: str) -> None:
+    """Raises UserError where no such folder can be made, which training before would not change."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        folder.rmdir()
+    except OSError as error:
+        raise _unwritable(to, (error.strerror or str(error)).lower()) from None
+
+
+def _unwritable(to: str, why: str) -> UserError:
+    return UserError(f"to={to} cannot be written: {why}.", "Name a folder in another place: to=FOLDER")

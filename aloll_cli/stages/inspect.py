@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from rich.text import Text
 
+from aloll_cli.artifacts.examples import unused_template
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.reports.inspection import inspected
@@ -17,8 +19,8 @@ from aloll_cli.store.store import Store
 from aloll_cli.tasks.base import SPLITS
 
 
-def run(settings: Settings, store: Store) -> None:
-    """Print three examples, and statistics of rows, truncation, lengths, duplicates and rewards.
+def run(settings: Settings, store: Store) -> dict[str, Any] | None:
+    """Print a few examples, and statistics of rows, truncation, lengths, duplicates and rewards; returns them.
 
     ``format=json`` prints the same as one JSON object. A reward that needs a download is not computed: the stored rewards are
     shown instead.
@@ -27,9 +29,13 @@ def run(settings: Settings, store: Store) -> None:
     data, tokenizer, examples = (store.ensure(artifact) for artifact in (line.data, line.tokenizer, line.examples))
     rewards = {} if settings.reward.downloads else {split: store.ensure(line.rewards(split)) for split in SPLITS}
     if not store.world.is_main:
-        return
-    found = inspected(data, examples, rewards, line.scored_by, settings.task, load_tokenizer(tokenizer), settings.words)
+        return None
+    loaded = load_tokenizer(tokenizer)
+    found = inspected(data, examples, rewards, line.scored_by, settings.task, loaded, settings.words)
+    unused = unused_template(examples, loaded, settings.task.chat)
+    found |= {"reading": [*line.data.reading(), *([unused] if unused else [])]}
     if settings.format is Format.json:
         results.print(Text(json.dumps(found, indent=1)))
     else:
         show_inspection(found)
+    return found

@@ -163,6 +163,8 @@ def loading(name: str, what: str) -> Iterator[None]:
 
 def _unavailable(name: str, kind: str, why: str) -> UserError:
     what = f"the {kind} {name} is not a local path, and not available from the hub: {why}."
+    if found := re.match(r"https?://(?:huggingface\.co|hf\.co)/(?:datasets/)?([\w.-]+(?:/[\w.-]+)?)", name):
+        return UserError(what, f"Name it without the address: {found[1]}")
     return UserError(what, "Name a local folder or another hub name, or connect to the network.")
 
 

@@ -30,9 +30,10 @@ from aloll_cli.schema import fingerprint
 from aloll_cli.stopping import Stopper
 from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import damage_of, write_manifest
+from aloll_cli.store.places import PARTIAL, path_of
+from aloll_cli.user_code import plugin_errors
 
 POLL = 0.2  # seconds between two attempts to acquire a lock
-PARTIAL = ".partial"  # ends the name of a folder in which an artifact is being built
 
 
 class Artifact(ABC):
@@ -54,6 +55,17 @@ class Artifact(ABC):
     def inputs(self) -> dict[str, Artifact]:
         """The artifacts that it is built from, by role."""
 
+    def check_input(self, needed: Artifact, store: Store) -> None:  # noqa: B027  most take any
+        """Look at an input as soon as it is there, before inputs that cost more are built.
+
+        Args:
+            needed: the input, which is complete, as are those before it.
+            store: knows where they are.
+
+        Raises:
+            UserError: nothing can be built from it.
+        """
+
     @abstractmethod
     def make(self, job: Job) -> None:
         """Write the files into ``job.directory``, or resume an interrupted build there."""
@@ -67,6 +79,11 @@ class Artifact(ABC):
     @cached_property
     def fingerprint(self) -> str:
         return fingerprint(self.recipe)
+
+    @cached_property
+    def input_fingerprints(self) -> set[str]:
+        """The fingerprints of its inputs."""
+        return {needed.fingerprint for needed in self.inputs().values()}
 
     @property
     def folder(self) -> str:
@@ -144,11 +161,15 @@ class Store:
             if self.runtime.upstream is Upstream.require and not wanted:
                 raise UserError(
                     f"{artifact.folder} is missing, and upstream=require does not build it.",
-                    f"Build it with: {self.command.but(artifact.stage, 'upstream=require')}",
+                    f"Build it with: {self.command.but(artifact.stage, 'upstream')}",
                 )
             # inputs of inputs, too: building may read them, and damaged files must not be used
-            for needed in upstream(artifact):
+            planned = upstream(artifact)
+            for needed in planned:
                 self.ensure(needed, wanted=False)
+                for user in (*planned, artifact):
+                    if needed.fingerprint in user.input_fingerprints and not self.path(user).exists():
+                        user.check_input(needed, self)
             with self._lock(artifact):
                 if self.world.decide(lambda: not self.is_complete(artifact)):
                     self._build(artifact)
@@ -195,7 +216,8 @@ class Store:
             self.world.wait()
             log = self._log_to(partial / "log.txt")
             log.say(f"{'resuming' if resuming else 'building'}  {artifact.folder}")
-            artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
+            with plugin_errors():
+                artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
             self.world.wait()
             if self.world.is_main:
                 write_manifest(partial)
@@ -236,22 +258,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-
-def path_of(artifact: Artifact, root: Path) -> Path:
-    """Where an artifact is, or will be, in a task's folder.
-
-    The fingerprint decides: a folder is called as the artifact was when it was built, and a model, say, is called by its
-    own folder, which may have been another copy.
-    """
-    own = root / artifact.folder
-    if own.exists():
-        return own
-    others = sorted((root / artifact.kind).glob(f"*-{artifact.fingerprint}*"))
-    found = {
-        path.name.removesuffix(PARTIAL): path for path in others if path.name.removesuffix(PARTIAL).endswith(artifact.fingerprint)
-    }
-    return own.with_name(next(iter(found), own.name))
 
 
 def upstream(artifact: Artifact) -> list[Artifact]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import full_disk
+from aloll_cli.user_code import plugin_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +59,9 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
                     break
                 stop = min(starts[i] + block, rows)
                 uncounted = meter.done + stop - starts[i]
-                write_table(_part(folder, i), compute(starts[i], stop))
+                with plugin_errors():
+                    table = compute(starts[i], stop)
+                write_table(_part(folder, i), table)
                 meter.advance(uncounted - meter.done)
         except UserError as found:
             error = found

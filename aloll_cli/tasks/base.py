@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from functools import cached_property
 from math import isfinite
+from numbers import Real
 from typing import Any, ClassVar, TypedDict
 
 from aloll_cli.errors import UserError
 from aloll_cli.schema import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, LocalSource, Source
+from aloll_cli.tasks.splits import drawn_split, prompt_key
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 SPLITS = ("train", "validation", "test")
+ROLES = ("system", "user", "assistant")  # of a chat's turns, as chat templates know them
+LEAVE_OUT = "Leave such rows out with task.on_bad_row=skip, or correct the file."
 
 
 class Responses(Enum):
@@ -35,9 +41,10 @@ class Truncated(Enum):
 
 
 class Chat(Enum):
-    """How a chat prompt is formatted for the model."""
+    """How a prompt is formatted for the model."""
 
     template = "with the tokenizer's chat template, if it has one; else as plain text"
+    wrap = "with the chat template, and a prompt without turns as a turn of the user"
     without_thinking = "with the chat template and enable_thinking=False"
     plain = "as plain text, with the task's speaker tags"
 
@@ -58,9 +65,10 @@ class Part:
 
     Attributes:
         text: its text, without a speaker tag.
-        role: system, user or assistant for a turn of a chat; None for plain text.
+        role: one of ROLES for a turn of a chat; None for plain text.
         drop: order in which parts are cut from an over-long prompt (lowest first, then from the left); None: last.
-        whole: whether it is dropped whole, or token by token from the left. Chat templates drop whole turns, but not the last.
+        whole: whether it is dropped whole, or token by token from the left. With a chat template turns are dropped whole, the
+            system turn last, and the last turn is cut from the left.
         eos: whether an end-of-sequence token follows, in plain text; shown to people as a line break.
         prefix: the speaker tag before it, in plain text.
         source: whether it is knowledge for the response; evaluate measures how much responses copy from it.
@@ -73,6 +81,15 @@ class Part:
     eos: bool = False
     prefix: str = ""
     source: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises BadRow for a field of another type, and for another role."""
+        unicode(self.text, "Part.text")
+        unicode(self.prefix, "Part.prefix")
+        if self.role is not None and self.role not in ROLES:
+            raise BadRow(expected(f"{', '.join(ROLES)} or None", self.role, "Part.role"))
+        if self.drop is not None and not isinstance(self.drop, int):
+            raise BadRow(expected("an integer or None", self.drop, "Part.drop"))
 
 
 class Turn(TypedDict):
@@ -102,6 +119,22 @@ class Record:
     subset: str | None = None
     split: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raises BadRow for a field of another type, and for a reward that is not finite."""
+        if not isinstance(self.parts, tuple | list) or not all(isinstance(part, Part) for part in self.parts):
+            raise BadRow(expected("a tuple of Part", self.parts, "Record.parts"))
+        unicode(self.response, "Record.response")
+        if self.reward is not None and (
+            isinstance(self.reward, bool) or not isinstance(self.reward, Real) or not isfinite(self.reward)
+        ):
+            raise BadRow(expected("a finite number or None", self.reward, "Record.reward"))
+        if not isinstance(self.position, int):
+            raise BadRow(expected("an integer", self.position, "Record.position"))
+        if self.subset is not None:
+            unicode(self.subset, "Record.subset")
+        if self.split not in (None, *SPLITS):
+            raise BadRow(expected(f"{', '.join(SPLITS)} or None", self.split, "Record.split"))
+
     @cached_property
     def prompt(self) -> str:
         """The prompt as plain text, without a chat template."""
@@ -121,7 +154,7 @@ def turns(parts: Sequence[Mapping[str, Any]]) -> list[Turn]:
 class BadRow(Exception):
     """A row that the task cannot read: the field, what was expected, what was found, and what to do about it."""
 
-    def __init__(self, what: str, hint: str = "Leave such rows out with task.on_bad_row=skip, or correct the file.") -> None:
+    def __init__(self, what: str, hint: str = LEAVE_OUT) -> None:
         super().__init__(what)
         self.hint = hint
 
@@ -176,6 +209,10 @@ class Task(ABC):
             Dropped: the task leaves such rows out.
         """
 
+    def describe(self, row: dict[str, Any]) -> list[str]:
+        """Lines on how such rows are read, where that is not plain from the options. Raises BadRow and Dropped."""
+        return []
+
     def source(self) -> Source:
         """Where to read the rows."""
         if self.path is not None:
@@ -184,15 +221,21 @@ class Task(ABC):
             raise UserError(f"task.path is not set, and {self.download}.", "task.path=FOLDER")
         return HubSource(self.hub, self.hub_revision)
 
+    @property
+    def shares(self) -> tuple[float, float]:
+        """The shares of validation and test prompts in sources without splits."""
+        return 0.05, 0.05
+
     def split_of(self, prompt: str) -> str:
-        """The split of a prompt, by its hash, for sources without splits: 5% validation, 5% test."""
-        share = int(prompt_key(prompt)[:8], 16) / 2**32
-        return "validation" if share < 0.05 else "test" if share < 0.1 else "train"
+        """The split of a prompt, by its hash, for sources without splits."""
+        return drawn_split(prompt, *self.shares)
 
     def how_to_fill(self, split: str) -> str:
         """The hint for a split that got no rows in a source without splits."""
+        validation, test = self.shares
+        train = 1 - validation - test
         return (
-            "Prompts are split by their hash (90% train, 5% validation, 5% test): "
+            f"Prompts are split by their hash ({100 * train:g}% train, {100 * validation:g}% validation, {100 * test:g}% test): "
             "add rows with other prompts, or use a folder with one file per split."
         )
 
@@ -202,23 +245,18 @@ def plain_prompt(parts: Sequence[dict[str, Any]]) -> str:
     return "".join(part["prefix"] + part["text"] + "\n" * part["eos"] for part in parts)
 
 
-def prompt_key(prompt: str) -> str:
-    """16 hexadecimal digits that identify a prompt."""
-    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
-
-
 def text_field(row: dict[str, Any], name: str) -> str:
     """A field that must be text."""
     if name not in row:
         found = f"the fields {shown(', '.join(row))}" if row else "no fields"
         raise BadRow(f'field "{name}" is missing; the row has {found}')
-    if not isinstance(row[name], str):
-        raise BadRow(expected("text", row[name], name))
     return unicode(row[name], name)
 
 
-def unicode(text: str, name: str) -> str:
-    """The text, checked to be valid UTF-8: JSON escapes can also encode half of a surrogate pair."""
+def unicode(text: Any, name: str) -> str:
+    """The text, checked to be text and valid UTF-8: JSON escapes can also encode half of a surrogate pair."""
+    if not isinstance(text, str):
+        raise BadRow(expected("text", text, name))
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -236,8 +274,10 @@ def split_name(value: Any, name: str) -> str:
 def number(value: Any, name: str) -> float:
     """A value that must be a finite number, or text that can be read as one."""
     try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
             raise ValueError
+        if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
+            raise ValueError  # Python reads 1_000 and Arabic digits, too
         found = float(value)
     except (ValueError, OverflowError):
         raise BadRow(expected("a number", value, name)) from None

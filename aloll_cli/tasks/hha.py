@@ -92,6 +92,8 @@ def _subset(meta: Any) -> str | None:
 
 
 def _hub(row: dict[str, Any]) -> tuple[Turns, list[str], list[float | None]]:
+    if isinstance(row.get("chosen"), list):
+        raise BadRow(expected("the text of a dialogue", row["chosen"], "chosen"), "Chats as lists of turns: task=local")
     chosen, rejected = (_dialogue(text_field(row, name), name) for name in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise Dropped("chosen and rejected answer different prompts")
@@ -103,5 +105,6 @@ def _dialogue(text: str, name: str) -> Turns:
     pieces = re.split(r"(?:^|\n\n)(Human|Assistant):", text)
     turns = [(HUB_TAGS[tag], said.strip()) for tag, said in zip(pieces[1::2], pieces[2::2], strict=True)]
     if len(turns) < 2 or turns[-1][0] != ASSISTANT:
-        raise BadRow(expected("turns that end with the assistant's", text, name))
+        hint = "The rows of HH-RLHF hold whole dialogues. Other pairs of chosen and rejected: task=local."
+        raise BadRow(expected("turns that end with the assistant's", text, name), hint)
     return turns

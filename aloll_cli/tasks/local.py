@@ -3,25 +3,30 @@
 A text to continue: ``{"prompt": "Dear customer,", "response": "we are sorry.", "reward": 0.3}``
 A chat: ``{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi!"}], "response": "Hello."}``
 Several responses to a prompt: rows with the same prompt, or ``{"prompt": "2 + 2 =", "response": ["4", "5"], "reward": [1, 0]}``
+Other public forms: tasks/forms.py
 """
 
 from __future__ import annotations
 
-import difflib
-import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
+from itertools import islice
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 from aloll_cli.errors import UserError
-from aloll_cli.schema import OPERATIONAL
-from aloll_cli.tasks.base import BadRow, Part, Record, Task, expected, number, shown, split_name, text_field, unicode
+from aloll_cli.schema import OPERATIONAL, numbers
+from aloll_cli.tasks.base import BadRow, Part, Record, Task, expected, split_name, text_field, unicode
+from aloll_cli.tasks.column_names import Columns, listed
+from aloll_cli.tasks.forms import FORMS, standard
+from aloll_cli.tasks.labels import labels_of, worth
+from aloll_cli.tasks.seam import Seam, between, script_has_spaces
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, Source
+from aloll_cli.tasks.turns import chat_parts, said
 
-TAGS = {"system": "System:\n", "user": "User:\n", "assistant": "Assistant:\n"}  # for plain text, without a chat template
+SCRIPT_ROWS = 1000  # of each split, from which the script of the data is told
 OPTIONAL = ("messages", "reward")  # columns that may be missing, unless the user has named them
 
 
@@ -33,44 +38,29 @@ class Combine(Enum):
 
 
 @dataclass(kw_only=True)
-class Columns:
-    """The names of the columns."""
+class SplitShares:
+    """The shares of the prompts that go to validation and test where one file is split."""
 
-    prompt: str
-    messages: str
-    response: str
-    reward: Any  # one name, or a list of several
-    split: str | None
-
-    def __post_init__(self) -> None:
-        if not self.rewards or not all(isinstance(name, str) for name in self.rewards):
-            raise UserError(
-                "task.columns.reward: expected the name of a column, or a list of names.", "task.columns.reward=score"
-            )
-        if twice := next((name for name in self.named if self.named.count(name) > 1), None):
-            raise UserError(f"task.columns uses the column {twice} twice.", "Name each column once.")
-
-    @property
-    def named(self) -> list[str]:
-        """All column names that are read."""
-        return [self.prompt, self.messages, self.response, *self.rewards, *([self.split] if self.split else [])]
-
-    @property
-    def rewards(self) -> list[Any]:
-        """The names of the reward columns."""
-        return self.reward if isinstance(self.reward, list) else [self.reward]
+    validation: float = field(metadata=numbers("(0, 0.5]", 0.05))
+    test: float = field(metadata=numbers("(0, 0.5)", 0.05))
 
 
 @dataclass(kw_only=True)
 class Local(Task):
     """Your own data: a prompt to continue or a chat, a response, and optionally a reward."""
 
+    version: ClassVar[int] = 3  # the characters at the seam tell their script first; more public forms
+
     hub: str | None = field(metadata=OPERATIONAL)  # type: ignore[misc]  # the recipe holds the resolved revision
     columns: Columns
     combine: Combine
+    labels: Any  # what texts in the reward column are worth: {text: number}, or a list of "text: number"; None: none
+    seam: Seam
+    split_shares: SplitShares
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.labels = labels_of(self.labels)
         if (self.path is None) == (self.hub is None):
             what = "task=local needs data" if self.path is None else "task.path and task.hub are both set"
             raise UserError(
@@ -88,6 +78,10 @@ class Local(Task):
             )
         return found
 
+    @property
+    def shares(self) -> tuple[float, float]:
+        return self.split_shares.validation, self.split_shares.test
+
     def how_to_fill(self, split: str) -> str:
         if self.columns.split is None:
             return super().how_to_fill(split)
@@ -95,15 +89,16 @@ class Local(Task):
         return f'Mark its rows in the column "{self.columns.split}": {names}.'
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
+        row, _ = standard(row, self.columns)
         row = self._with_response(row)
         messages = self._value(row, self.columns.messages, "messages")
         responses = self._responses(row)
         rewards = self._rewards(row, len(responses))
         if messages is None:
             self._value(row, self.columns.prompt, "prompt")
-            # tokenizers attach the space to the word that follows
-            parts: tuple[Part, ...] = (Part(text_field(row, self.columns.prompt)),)
-            responses = [" " + response for response in responses]
+            prompt = text_field(row, self.columns.prompt)
+            parts: tuple[Part, ...] = (Part(prompt),)
+            responses = [between(prompt, response, self.seam, lambda: self.is_spaced) + response for response in responses]
         elif row.get(self.columns.prompt) is not None:
             names = f'"{self.columns.prompt}" and "{self.columns.messages}"'
             raise BadRow(f"fields {names} are both set; expected one of them")
@@ -113,6 +108,17 @@ class Local(Task):
         split = self._split(row)
         return [Record(parts, response, reward, place, split=split) for place, (response, reward) in enumerate(pairs)]
 
+    def describe(self, row: dict[str, Any]) -> list[str]:
+        standardized, form = standard(row, self.columns)
+        lines = [f"rows are read as {form.told(row, self.columns)}"] if form else []
+        if unread := [column for column in standardized if column not in self.columns.named]:
+            lines.append(f"columns that are not read: {listed(unread)}")
+        if standardized.get(self.columns.messages) is not None:
+            return lines
+        adds = self.records(row)[0].response != self._responses(standardized)[0]
+        what = "a space" if adds else "nothing"
+        return [*lines, f"between the first prompt and its response {what} is added (task.seam={self.seam.name})"]
+
     def _with_response(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row; without a response, the last assistant turn of the chat becomes the response."""
         name, messages = self.columns.response, row.get(self.columns.messages)
@@ -121,7 +127,18 @@ class Local(Task):
         last = messages[-1]
         if not isinstance(last, dict) or last.get("role") != "assistant":
             return row
-        return row | {self.columns.messages: messages[:-1], name: last.get("content")}
+        return row | {self.columns.messages: messages[:-1], name: said(last, len(messages), self.columns.messages)}
+
+    @cached_property
+    def is_spaced(self) -> bool:
+        """Whether the script of the data has spaces between words, by the beginning of every split."""
+        try:
+            source = self.source()
+        except UserError:
+            return True  # whoever reads the rows says what is wrong with them
+        names = {self.columns.prompt, self.columns.response, *(column for form in FORMS for column in form.columns)}
+        rows = (row for split in source.splits() for _, row in islice(source.rows(split), SCRIPT_ROWS))
+        return script_has_spaces([text for row in rows for name in names if isinstance(text := row.get(name), str)])
 
     def _split(self, row: dict[str, Any]) -> str | None:
         name = self.columns.split
@@ -157,56 +174,13 @@ class Local(Task):
         if is_list != isinstance(value, list) or (is_list and len(value) != count):
             what = f'{count} numbers, one for each of "{self.columns.response}"' if is_list else "a number"
             raise BadRow(expected(what, value, name))
-        return [number(v, name) for v in value] if is_list else [number(value, name)]
+        return [worth(cell, name, self.labels) for cell in (value if is_list else [value])]
 
     def _value(self, row: dict[str, Any], name: str, meaning: str) -> Any:
         """A column's value; None if an optional column is missing."""
         if name not in row and not (name == meaning and meaning in OPTIONAL):
-            there = ", ".join(map(str, row)) or "none"
             raise BadRow(
-                f"field \"{name}\" is missing; the row has the fields '{there[:200]}'",
-                f"{self._where(row, name, meaning)}, or leave such rows out: task.on_bad_row=skip",
+                f"field \"{name}\" is missing; the row has the fields '{listed(row)}'",
+                f"{self.columns.where(row, name, meaning)}, or leave such rows out: task.on_bad_row=skip",
             )
         return row.get(name)
-
-    def _where(self, row: dict[str, Any], name: str, meaning: str) -> str:
-        """The hint for a missing column."""
-        if meaning == "response" and isinstance(row.get(self.columns.messages), list):
-            return f'Add the response as the last assistant turn, or as the column "{name}"'
-        if len(row) == 1 and (sign := next((sign for sign in ";\t|" if sign in next(iter(row))), None)):
-            return f"Separate columns by commas, not by {sign!r}"
-        free = [column for column in row if column not in self.columns.named]
-        likely = free if len(free) == 1 else difflib.get_close_matches(name, free, n=1)
-        return f"Name it: task.columns.{meaning}={quoted(likely[0]) if likely else 'COLUMN'}"
-
-
-def quoted(column: str) -> str:
-    """A column's name, quoted for an override in a shell."""
-    return column if re.fullmatch(r"[\w.-]+", column) else shlex.quote('"' + column.replace('"', '\\"') + '"')
-
-
-def chat_parts(messages: Any, name: str = "messages") -> tuple[Part, ...]:
-    """The parts of a chat prompt; an over-long one drops its oldest turns, but no system turn."""
-    if not isinstance(messages, list) or not messages:
-        raise BadRow(expected("a list of turns", messages, name))
-    turns = [_turn(message, place, name) for place, message in enumerate(messages, start=1)]
-    if (last := turns[-1][0]) != "user":
-        raise BadRow(
-            f'field "{name}" ends with a turn of the {last}; expected a turn of the user, and the response in "response"'
-        )
-    parts = [
-        Part(text, role, drop=None if role == "system" else 0, prefix="\n\n" * (i > 0) + TAGS[role])
-        for i, (role, text) in enumerate(turns)
-    ]
-    return (*parts, Part("", "assistant", drop=None, prefix="\n\n" + TAGS["assistant"]))
-
-
-def _turn(message: Any, place: int, name: str) -> tuple[str, str]:
-    if not isinstance(message, dict):
-        raise BadRow(f'field "{name}", turn {place}: expected {{"role": …, "content": …}}, got {shown(message)}')
-    role, content = message.get("role"), message.get("content")
-    if role not in list(TAGS):
-        raise BadRow(f'field "{name}", turn {place}: expected "role" to be one of {", ".join(TAGS)}, got {shown(role)}')
-    if not isinstance(content, str):
-        raise BadRow(f'field "{name}", turn {place}: expected "content" to be text, got {shown(content)}')
-    return role, unicode(content, name)

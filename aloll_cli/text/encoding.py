@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aloll_cli.tasks.base import Chat
-from aloll_cli.text.prompts import PartDict, Plain, Prompt, Templated, is_chat
+from aloll_cli.errors import UserError
+from aloll_cli.tasks.base import BadRow, Chat
+from aloll_cli.text.chat import ChatEncoder
+from aloll_cli.text.control import ControlTokens
+from aloll_cli.text.encoded import EncodedResponse, Limits, Prompt
+from aloll_cli.text.prompts import PartDict, Plain, is_chat
 from aloll_cli.text.tokens import Pieces
+from aloll_cli.text.wrapping import wrapped
 
 if TYPE_CHECKING:
     import torch
@@ -19,56 +24,71 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import IntArray
 
 
-@dataclass(frozen=True)
-class EncodedResponse:
-    """Token ids of a response, with the end token unless it was truncated; their text; how many tokens were cut off."""
-
-    ids: list[int]
-    text: str
-    cut: int
-
-    @property
-    def truncated(self) -> bool:
-        return self.cut > 0
-
-
 class Encoder:
-    """Tokenizes prompts and responses separately; text never becomes a control token."""
+    """Tokenizes prompts and responses; text never becomes a control token.
+
+    Plain text is tokenized apart from its response, a chat together with it, as its template renders both.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int, max_response_tokens: int, chat: Chat) -> None:
-        self._tokenizer, self._pieces, self._max_response = tokenizer, Pieces(tokenizer), max_response_tokens
+        self._tokenizer, self._limits = tokenizer, Limits(max_prompt_tokens, max_response_tokens)
+        self._pieces, self._control = Pieces(tokenizer), ControlTokens(tokenizer)
         self._plain = Plain(tokenizer, max_prompt_tokens)
-        through_template = chat is not Chat.plain and tokenizer.chat_template is not None
-        thinking = chat is not Chat.without_thinking
-        self._templated = Templated(tokenizer, max_prompt_tokens, thinking) if through_template else None
+        self._thinking = chat is not Chat.without_thinking
+        self._through_template = chat is not Chat.plain and tokenizer.chat_template is not None
+        self._wraps = chat is Chat.wrap
+        if self._wraps and not self._through_template:
+            raise UserError("task.chat=wrap: the tokenizer of the model has no chat template.", "task.chat=template")
 
-    def prompts(self, prompts: Sequence[Sequence[PartDict]]) -> list[Prompt]:
-        """Encode prompts, each a list of parts (fields of tasks.base.Part), truncated to the limit."""
-        renderings = [self._templated if self._templated and is_chat(parts) else self._plain for parts in prompts]
-        texts = [rendering.texts(parts) for rendering, parts in zip(renderings, prompts, strict=True)]
-        # a template starts the chat itself
-        within = [
-            rendering is not self._plain or i > 0
-            for rendering, prompt in zip(renderings, texts, strict=True)
-            for i in range(len(prompt))
-        ]
+    @cached_property
+    def _chats(self) -> ChatEncoder:
+        return ChatEncoder(self._tokenizer, self._limits, self._thinking)
+
+    def prompts(self, prompts: Sequence[Sequence[PartDict]]) -> list[Prompt | BadRow]:
+        """Encode prompts, each a list of parts (fields of tasks.base.Part), truncated to the limit.
+
+        Returns:
+            For each its tokens, or why the chat template rejects it.
+        """
+        prompts = [wrapped(parts) for parts in prompts] if self._wraps else prompts
+        kinds = [self._through_template and is_chat(parts) for parts in prompts]
+        chats, plain = ([parts for parts, kind in zip(prompts, kinds, strict=True) if kind is wanted] for wanted in (True, False))
+        found = {True: iter(self._chats.prompts(chats) if chats else []), False: iter(self._plain_prompts(plain))}
+        return [next(found[kind]) for kind in kinds]
+
+    def _plain_prompts(self, prompts: Sequence[Sequence[PartDict]]) -> list[Prompt | BadRow]:
+        texts = [self._plain.texts(parts) for parts in prompts]
+        within = [i > 0 for prompt in texts for i in range(len(prompt))]
         ids = iter(self._pieces.ids([text for prompt in texts for text in prompt], within))
         return [
-            rendering.prompt(parts, [next(ids) for _ in prompt])
-            for rendering, parts, prompt in zip(renderings, prompts, texts, strict=True)
+            self._plain.prompt(parts, [next(ids) for _ in prompt], any(map(self._control.typed, prompt)))
+            for parts, prompt in zip(prompts, texts, strict=True)
         ]
 
-    def responses(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[EncodedResponse]:
-        """Encode the responses to prompts: truncated on the right, or complete with the end token."""
-        texts = [text.removeprefix(" ") if prompt.replaces_space else text for text, prompt in zip(texts, prompts, strict=True)]
+    def responses(self, texts: Sequence[str], prompts: Sequence[Prompt | BadRow]) -> list[EncodedResponse | BadRow]:
+        """Encode the responses to prompts: truncated on the right, or complete with the end token.
+
+        Returns:
+            For each its tokens, or why the chat template rejects it or its prompt.
+        """
+        pairs = list(zip(texts, prompts, strict=True))
+        chats = [(text, prompt) for text, prompt in pairs if isinstance(prompt, Prompt) and prompt.templated]
+        plain = [(text, prompt) for text, prompt in pairs if isinstance(prompt, Prompt) and not prompt.templated]
+        of_chats = iter(self._chats.responses(*map(list, zip(*chats, strict=True))) if chats else [])
+        of_plain = iter(self._plain_responses(plain))
+        return [
+            prompt if isinstance(prompt, BadRow) else next(of_chats) if prompt.templated else next(of_plain) for prompt in prompts
+        ]
+
+    def _plain_responses(self, pairs: Sequence[tuple[str, Prompt]]) -> list[EncodedResponse]:
         encoded = []
-        for text, ids, prompt in zip(texts, self._pieces.ids(texts, [True] * len(texts)), prompts, strict=True):
-            cut = max(len(ids) - self._max_response, 0)
-            kept = ids[: self._max_response]
-            encoded.append(
-                EncodedResponse(kept, str(self._tokenizer.decode(kept)), cut) if cut
-                else EncodedResponse([*kept, prompt.end], text, 0)
-            )  # fmt: skip
+        for (text, prompt), ids in zip(pairs, self._pieces.ids([text for text, _ in pairs], [True] * len(pairs)), strict=True):
+            typed = self._control.typed(text)
+            if cut := max(len(ids) - self._limits.response, 0):
+                kept = ids[: self._limits.response]
+                encoded.append(EncodedResponse(kept, str(self._tokenizer.decode(kept)), cut, typed=typed))
+            else:
+                encoded.append(EncodedResponse([*ids, prompt.end], text, 0, typed=typed))
         return encoded
 
 

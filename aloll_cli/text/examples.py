@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import BoolArray, IntArray
 
 
+def prompt_codes(directory: Path) -> IntArray:
+    """(N,) index of each example's unique prompt, in order of appearance; no other column is read."""
+    return numbered(read_blocks(directory, ["group"]).column("group"))
+
+
 @dataclass(frozen=True)
 class ExampleTable:
     """The examples of one split, in memory as Arrow columns."""

@@ -22,10 +22,11 @@ from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import save_policy
 from aloll_cli.training.batches import no_masks, padded, row_masks, token_batch
 from aloll_cli.training.checkpoints import folders, keep_folders, load_state, save_state, write_folder
+from aloll_cli.training.contracts import checked_loss, checked_metrics
 from aloll_cli.training.selection import conclusion, selected_step
-from aloll_cli.training.sources import Source, packed
+from aloll_cli.training.sources import Source, packed, same_texts
 from aloll_cli.training.start import check_distance, distance
-from aloll_cli.variants.base import Batch, Reduction, Variant, checked_loss
+from aloll_cli.variants.base import Batch, Reduction, Variant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -154,11 +155,13 @@ class Trainer:
             rewards=torch.tensor(rows.rewards[chosen], dtype=torch.float32, device=device),
             group=torch.tensor(np.repeat(np.arange(len(units)), [len(unit) for unit in units]), device=device),
             mask=tokens.response_mask,
+            reference_logps=padded([rows.reference.row(i) for i in chosen], device) if rows.reference else None,
+            text=torch.tensor(same_texts([rows.responses.response_ids(i).tobytes() for i in chosen]), device=device),
         )
         loss = checked_loss(self.variant, batch, len(units))
         if self.reduction is Reduction.mean:
             loss = loss * mean_length / batch.mask.sum(dim=-1)
-        figures = {"loss": loss.detach(), **self.variant.metrics(batch)}
+        figures = {"loss": loss.detach(), **checked_metrics(self.variant, batch, len(units))}
         if rows.behaviour:
             ratio, distance = self.variant.drift
             figures[ratio] = (batch.log_ratio.exp() * batch.mask).sum(dim=-1) / batch.mask.sum(dim=-1)

@@ -14,6 +14,7 @@ from aloll_cli.models.generation import Response
 from aloll_cli.models.generation import respond as generate
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.scoring import checked_scores, using
+from aloll_cli.text.encoded import Around
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,6 +55,7 @@ class Responder:
         responses = generate(
             module.model, self.tokenizer, [np.array(row["prompt_ids"]) for row in rows], names,
             self.generation, stream=stream, max_tokens=self.max_tokens, stop=self.stop, batch_tokens=self.batch_tokens,
+            around=[Around(row["opening"], row["closing"]) for row in rows],
         )  # fmt: skip
         scored = [
             Row(name, row["group"], row["prompt"], response.text, turns=row["turns"])

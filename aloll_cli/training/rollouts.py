@@ -1,4 +1,4 @@
-"""Rollouts: responses that the policy generates during training and then learns from (PPO)."""
+"""Rollouts: responses that the policy generates during training and then learns from ."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aloll_cli.training.batches import batch_logps
+from aloll_cli.training.contracts import checked_advantages
 from aloll_cli.training.responding import Responder
 from aloll_cli.training.sampling import philox
 from aloll_cli.training.sources import Rows, Source
@@ -38,6 +39,7 @@ class Rollout:
         logps: (M,) fp32 ln π_old of these tokens.
         rewards, advantages: (N,)
         order: (E, N) the order of the responses in each epoch.
+        reference: (M,) fp32 ln π_ref of these tokens; None if the method does not need them.
     """
 
     prompts: IntArray
@@ -47,6 +49,7 @@ class Rollout:
     rewards: FloatArray
     advantages: FloatArray
     order: IntArray
+    reference: Float32Array | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class RolloutResponses:
 
 @dataclass(frozen=True)
 class RolloutLogps:
-    """(T,) ln π_old of a response's tokens, by row."""
+    """(T,) log-probs of a response's tokens, by row."""
 
     logps: Float32Array
     offsets: IntArray
@@ -134,8 +137,8 @@ class Rollouts(Source):
 
     @property
     def kept_units(self) -> int:  # type: ignore[override]
-        """Units per epoch over the data: one response per prompt, each used ``variant.epochs`` times."""
-        return len(self.responder.examples.groups[1]) * self.variant.epochs
+        """Units per epoch over the data: the responses to each prompt, each used ``variant.epochs`` times."""
+        return len(self.responder.examples.groups[1]) * self.variant.per_prompt * self.variant.epochs
 
     def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
         """Generate a rollout if one begins at this step and does not exist yet."""
@@ -153,7 +156,8 @@ class Rollouts(Source):
     def save(self, folder: Path) -> None:
         from safetensors.numpy import save_file
 
-        save_file({part.name: np.ascontiguousarray(getattr(self._rollout, part.name)) for part in fields(Rollout)}, folder / FILE)
+        parts = {part.name: getattr(self._rollout, part.name) for part in fields(Rollout)}
+        save_file({name: np.ascontiguousarray(part) for name, part in parts.items() if part is not None}, folder / FILE)
 
     def load(self, folder: Path) -> None:
         from safetensors.numpy import load_file
@@ -168,7 +172,9 @@ class Rollouts(Source):
     def _draw(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
         random, size = philox(self.seed, update), self.variant.rollout_size
         first, ids = self.responder.examples.groups[1], self.responder.examples.table.column("id")
-        prompts = random.choice(len(first), size, replace=len(first) < size)
+        count = self.variant.per_prompt
+        drawn = random.choice(len(first), size // count, replace=len(first) < size // count)
+        prompts = np.repeat(drawn, count)
         chosen = first[prompts]
         order = np.stack([random.permutation(size) for _ in range(self.variant.epochs)])
         mine = list(range(size))[world.rank :: world.size]
@@ -178,15 +184,20 @@ class Rollouts(Source):
         rows = RolloutResponses(self.responder.examples, chosen[mine], *_flat(tokens))
         old = self._logps(module, rows)
         with self.reference(module) as reference:
-            ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, self._logps(reference, rows), strict=True)]
-        own = zip(mine, tokens, [row.tolist() for row in old], scores.tolist(), ratios, strict=True)
+            under_reference = self._logps(reference, rows)
+        ratios = [(a - b).sum(dtype=np.float64) for a, b in zip(old, under_reference, strict=True)]
+        listed = ([row.tolist() for row in logps] for logps in (old, under_reference))
+        own = zip(mine, tokens, *listed, scores.tolist(), ratios, strict=True)
         every = sorted(row for part in world.gather(list(own)) for row in part)
-        _, tokens, logps, *figures = map(list, zip(*every, strict=True))
-        flat = np.array([value for row in logps for value in row], dtype=np.float32)
+        _, tokens, logps, reference_logps, *figures = map(list, zip(*every, strict=True))
+        flat, flat_reference = (
+            np.array([value for row in each for value in row], dtype=np.float32) for each in (logps, reference_logps)
+        )
         rewards, log_ratios = map(np.array, figures)
         # after gathering, because a process's share has another mean than the whole rollout
-        advantages = self.variant.advantages(rewards, log_ratios, self.values[prompts])
-        self._learn_from(Rollout(chosen, *_flat(tokens), flat, rewards, advantages, order))
+        advantages = checked_advantages(self.variant, rewards, log_ratios, self.values[prompts])
+        kept = flat_reference if self.variant.needs_reference else None
+        self._learn_from(Rollout(chosen, *_flat(tokens), flat, rewards, advantages, order, kept))
         return {
             "samples": size, "sampled_tokens": len(flat), "sampled_reward": float(rewards.mean()),
             "kl_reference": float(log_ratios.mean()),
@@ -195,7 +206,9 @@ class Rollouts(Source):
     def _learn_from(self, rollout: Rollout) -> None:
         self._rollout = rollout
         responses = RolloutResponses(self.responder.examples, rollout.prompts, rollout.tokens, rollout.offsets)
-        self.rows = Rows(responses, rollout.advantages, rollout.rewards, RolloutLogps(rollout.logps, rollout.offsets))
+        old = RolloutLogps(rollout.logps, rollout.offsets)
+        reference = None if rollout.reference is None else RolloutLogps(rollout.reference, rollout.offsets)
+        self.rows = Rows(responses, rollout.advantages, rollout.rewards, old, reference)
 
     def _logps(self, module: ResponseLogps, rows: RolloutResponses) -> list[Float32Array]:
         return batch_logps(module, rows, range(len(rows)), self.pad, self.responder.batch_tokens)

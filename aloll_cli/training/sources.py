@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from aloll_cli.training.batches import Tokens
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from aloll_cli.arrays import BoolArray, Float32Array, FloatArray, IntArray
     from aloll_cli.models.logprobs import ResponseLogps
     from aloll_cli.runtime.world import World
@@ -47,12 +50,14 @@ class Rows:
         weights: (N,) the weights of the variant: 1, R, A⁺ or A.
         rewards: (N,) R, or zeros if the variant needs none.
         behaviour: log-probs of every token under the behaviour policy, the denominator of importance ratios; None if not needed.
+        reference: log-probs of every token of a rollout under π_ref; None if not needed.
     """
 
     responses: Responses
     weights: FloatArray
     rewards: FloatArray
     behaviour: Logps | None
+    reference: Logps | None = None
 
     @cached_property
     def response_lengths(self) -> IntArray:
@@ -128,20 +133,31 @@ def one_by_one(count: int) -> tuple[IntArray, IntArray]:
     return np.arange(count), np.arange(count + 1)
 
 
-def ranked(groups: IntArray, rewards: Float32Array) -> tuple[IntArray, IntArray, BoolArray]:
-    """Members and offsets of units of all responses to a prompt, and which units have different rewards.
+def ranked(groups: IntArray, rewards: Float32Array, texts: np.ndarray[Any, Any]) -> tuple[IntArray, IntArray, BoolArray]:
+    """Members and offsets of units of all responses to a prompt, and which units have a pair to compare.
 
     Args:
         groups: (N,) index of the prompt of each response, out of G.
         rewards: (N,) in the precision in which losses compare them.
+        texts: (N,) equal where the model sees the same response.
 
     Returns:
-        (N,) members by decreasing reward, ties in order; (G + 1,) offsets; (G,) whether a group's rewards differ.
+        (N,) members by decreasing reward, ties in order; (G + 1,) offsets; (G,) whether two responses of a group differ in reward
+        and in text. Where neither all rewards nor all texts of a group are equal, there is such a pair: of two responses with
+        different rewards but one text, a third one with another text differs in its reward from one of them.
     """
     members = np.lexsort((-rewards, groups))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(groups))])
-    best, worst = rewards[members[offsets[:-1]]], rewards[members[offsets[1:] - 1]]
-    return members, offsets, best > worst
+    first = members[offsets[:-1]]
+    differs = (rewards[members] != rewards[first][groups[members]]) * 1 + (texts[members] != texts[first][groups[members]]) * 2
+    kinds = np.bitwise_or.reduceat(differs, offsets[:-1])
+    return members, offsets, kinds == 3
+
+
+def same_texts(texts: Sequence[bytes]) -> list[int]:
+    """(N,) numbers that are equal for equal texts: the index of the first that is the same."""
+    first: dict[bytes, int] = {}
+    return [first.setdefault(text, i) for i, text in enumerate(texts)]
 
 
 def packed(units: list[IntArray], most: int) -> list[list[IntArray]]:

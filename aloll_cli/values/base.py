@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
     States = Callable[[str, IntArray], list[Tensor]]
+    Texts = Callable[[str, IntArray], list[str]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Evidence:
         range: (lo, hi) of the reward.
         train: the logged training responses with their rewards.
         sample_rewards: (M, k) rewards of k samples of π_ref for each of a split's M prompts, if the method needs them.
-        states: (split, indices of its unique prompts) → π_ref's last-layer hidden states of those prompts.
+        states: (split, indices of its unique prompts) → π_ref's last-layer hidden states of those prompts, each (P_i, H): of the
+            prompt as the model reads it, cut to the limit. Under ``pools_states`` (2, H), their mean and the last one.
+        texts: (split, indices of its unique prompts) → those prompts as plain text, whole.
         say: logs a line.
         warn: logs a warning.
     """
@@ -49,6 +52,7 @@ class Evidence:
     train: LoggedRewards
     sample_rewards: FloatArray | None
     states: States
+    texts: Texts
     say: Say
     warn: Say
 
@@ -71,14 +75,33 @@ class Values(ABC):
 
     @property
     def fitted_on(self) -> str | None:
-        """The split whose prompt states a head is fitted on, or None."""
+        """The split whose prompts it is fitted on, or None."""
         return None
+
+    @property
+    def reads_states(self) -> bool:
+        """Whether it is fitted on π_ref's states of those prompts; they are then computed once, and kept until it is done."""
+        return self.fitted_on is not None
+
+    @property
+    def pools_states(self) -> bool:
+        """Whether it reads two states of each prompt, the mean over its positions and the last one, instead of all."""
+        return False
+
+    @property
+    def is_given(self) -> bool:
+        """Whether V(x) is one number that the user gives, whatever the rewards."""
+        return False
 
     def check(self, bounds: tuple[float, float]) -> None:  # noqa: B027  most have nothing to check
         """Raises UserError if no reward within these bounds (lo, hi) could exceed the values."""
 
-    def check_prompts(self, count: int) -> None:  # noqa: B027
-        """Raises UserError if so many prompts are too few to fit on."""
+    def check_data(self, responses: Callable[[str], IntArray]) -> None:  # noqa: B027
+        """Raises UserError if V(x) cannot be estimated from the data, whatever the rewards.
+
+        Args:
+            responses: split → (G,) the number of logged responses to each of its prompts.
+        """
 
     @abstractmethod
     def estimate(self, evidence: Evidence) -> Estimate:

@@ -28,6 +28,10 @@ class Constant(Values):
 
     value: float | None
 
+    @property
+    def is_given(self) -> bool:
+        return self.value is not None
+
     def check(self, bounds: tuple[float, float]) -> None:
         if self.value is not None and self.value >= bounds[1]:
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +21,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class FittedValues(Values):
+class CrossFitted(Values):
+    """An estimate that is fitted, and measured on folds of held-out prompts."""
+
+    folds: int = field(metadata=numbers("[2, 2147483647]", 5))
+    seed: int = field(metadata=SEED)
+
+    def check_data(self, responses: Callable[[str], IntArray]) -> None:
+        assert self.fitted_on is not None
+        count = len(responses(self.fitted_on))
+        if count < self.folds:
+            raise UserError(
+                f"values.folds={self.folds} needs at least {self.folds} {self.fitted_on} prompts, and there are {count}.",
+                f"values.folds={count}, or values=constant" if count > 1 else "values=constant",
+            )
+
+
+@dataclass(kw_only=True)
+class FittedValues(CrossFitted):
     """A value head on π_ref's prompt states (models/value_head.py); k-fold cross-validation selects the number of epochs.
 
     The head starts as the mean of the rewards. If no number of epochs has a lower held-out error, it stays that.
@@ -33,14 +51,6 @@ class FittedValues(Values):
     batch_size: int = field(metadata=COUNT)  # prompts
     dropout: float = field(metadata=numbers("[0, 1)", 0.1))
     weight_decay: float = field(metadata=numbers("[0, 10]", 0.01))
-    folds: int = field(metadata=numbers("[2, 2147483647]", 5))
-    seed: int = field(metadata=SEED)
-
-    def check_prompts(self, count: int) -> None:
-        if count < self.folds:
-            raise UserError(
-                f"values.folds={self.folds} needs at least {self.folds} prompts, and there are {count}.", "values=constant"
-            )
 
     def fit(self, states: list[Tensor], targets: FloatArray, counts: FloatArray, evidence: Evidence) -> Fit:
         """Cross-fit heads and log their held-out MSE next to that of predicting the mean."""

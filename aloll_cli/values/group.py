@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
 
 if TYPE_CHECKING:
-    from aloll_cli.arrays import FloatArray
+    from aloll_cli.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class _LeaveOneOut(Estimate):
 class Group(Values):
     """The mean reward of the other logged responses to the prompt; without any, the mean over all responses."""
 
+    def check_data(self, responses: Callable[[str], IntArray]) -> None:
+        if (responses("train") == 1).all():
+            raise UserError("values=group needs prompts with several responses, but every prompt has only one.", "values=data")
+
     def estimate(self, evidence: Evidence) -> Estimate:
         assert evidence.train.rewards is not None
         single = float(np.mean(np.bincount(evidence.train.groups) == 1))
         evidence.say(
             f"  {single:.1%} of the training prompts have a single response; their value is the mean reward over all responses"
         )
-        if single == 1:
-            raise UserError("values=group needs prompts with several responses, but every prompt has only one.", "values=data")
         return _LeaveOneOut(float(evidence.train.rewards.mean()))

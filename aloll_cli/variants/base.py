@@ -60,6 +60,8 @@ class Batch:
         rewards: (B,) rewards R(x, y).
         group: (B,) index of the response's unit, 0 … U − 1; the responses of a unit are adjacent.
         mask: (B, T) 1 at real tokens, 0 at padding.
+        reference_logps: (B, T) log-probs of rollouts under π_ref, 0 at padding; None if the variant does not need them.
+        text: (B,) equal for responses of the same tokens; None: all differ.
     """
 
     logps: Tensor
@@ -68,6 +70,8 @@ class Batch:
     rewards: Tensor
     group: Tensor
     mask: Tensor
+    reference_logps: Tensor | None = None
+    text: Tensor | None = None
 
     @property
     def log_ratio(self) -> Tensor:
@@ -76,9 +80,28 @@ class Batch:
         return self.logps.detach() - self.behaviour_logps
 
     @property
+    def response_log_ratios(self) -> Tensor:
+        """(B,) h = Σ_t ln r_t = ln π_θ(y | x) − ln π_behaviour(y | x), with gradient."""
+        assert self.behaviour_logps is not None
+        return (self.logps - self.behaviour_logps).sum(dim=-1)
+
+    @property
     def preferred(self) -> Tensor:
-        """(B, B) whether response i is preferred to response j: same unit, higher reward."""
-        return (self.group[:, None] == self.group) & (self.rewards[:, None] > self.rewards)
+        """(B, B) whether response i is preferred to response j: same unit, higher reward, other tokens."""
+        preferred = (self.group[:, None] == self.group) & (self.rewards[:, None] > self.rewards)
+        return preferred if self.text is None else preferred & (self.text[:, None] != self.text)
+
+    def per_pair(self, values: Tensor) -> Tensor:
+        """(B, B) values of pairs → (U,) the mean over the pairs of each unit whose first response is preferred to the second.
+
+        Units without such a pair are not sampled.
+        """
+        return self.per_unit((values * self.preferred).sum(dim=-1)) / self.per_unit(self.preferred.sum(dim=-1))
+
+    def log_softmax(self, scores: Tensor) -> Tensor:
+        """(B,) the logarithm of the softmax of (B,) scores over the responses of each unit."""
+        others = scores.expand(len(scores), -1).masked_fill(self.group[:, None] != self.group, -float("inf"))
+        return scores - others.logsumexp(dim=-1)
 
     def per_unit(self, values: Tensor) -> Tensor:
         """(B,) values per response → (U,) sums per unit."""
@@ -87,15 +110,21 @@ class Batch:
 
 @dataclass(kw_only=True)
 class Variant(ABC):
-    """A method of learning from responses with rewards. Its base class says what its unit is: a response or a prompt."""
+    """The method: the loss by which the policy learns from responses with rewards."""
 
     version: ClassVar[int] = 1  # to be increased when a change of the code changes results
+    unit: ClassVar[str] = ""  # what one loss is of, in the words of --help
 
     drift: ClassVar[tuple[str, str]] = ("ratio", "kl")  # names in the log of the distance to the behaviour policy
 
     @property
     def needs_behaviour(self) -> bool:
         """Whether the loss uses importance ratios to the behaviour policy; dropout is then off."""
+        return False
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether it uses V(x)."""
         return False
 
     def check(self, reward_range: tuple[float, float], batch_size: int) -> None:  # noqa: B027  most methods check nothing
@@ -114,7 +143,12 @@ class Variant(ABC):
 class Pointwise(Variant):
     """A method that learns from single logged responses, sampled and weighted by its signal."""
 
+    unit = "response"
     signal: ClassVar[Signal] = Signal.advantage
+
+    @property
+    def needs_values(self) -> bool:
+        return self.signal is Signal.advantage
 
     def check(self, reward_range: tuple[float, float], batch_size: int) -> None:
         if self.signal is Signal.reward and reward_range[0] < 0:
@@ -124,19 +158,65 @@ class Pointwise(Variant):
             )
 
 
+@dataclass(frozen=True)
+class Logged:
+    """What is known of N logged training responses before training.
+
+    Attributes:
+        rewards: (N,) rewards R(x, y).
+        values: (N,) V(x) of their prompts, or None if the method does not need them.
+        reference_rewards: (N, k) rewards of k samples of π_ref for their prompts, or None if the method does not need them.
+    """
+
+    rewards: FloatArray
+    values: FloatArray | None
+    reference_rewards: FloatArray | None
+
+
+@dataclass(kw_only=True)
+class Regression(Variant):
+    """A method that learns from every logged response, each drawn equally often, with a target of either sign."""
+
+    unit = "response"
+
+    @property
+    def needs_behaviour(self) -> bool:
+        return True
+
+    @property
+    def needs_values(self) -> bool:
+        return True
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether it uses rewards of samples of π_ref for each training prompt (``values=monte_carlo``)."""
+        return False
+
+    def targets(self, logged: Logged) -> FloatArray:
+        """(N,) ``batch.weights`` of the training responses: the advantages A = R − V(x), unless the method changes them."""
+        assert logged.values is not None
+        advantages: FloatArray = logged.rewards - logged.values
+        return advantages
+
+
 @dataclass(kw_only=True)
 class Groupwise(Variant):
     """A method that compares the logged responses to a prompt.
 
-    A unit is a prompt with all its responses, sorted by descending reward, at least two of them with different rewards.
+    A unit is a prompt with all its responses, sorted by descending reward, at least two of them with different rewards and
+    different tokens.
     """
+
+    unit = "prompt, with all its responses"
 
 
 @dataclass(kw_only=True)
 class Online(Variant):
     """A method that learns from rollouts: responses sampled from the current policy at temperature 1, without top-p."""
 
+    unit = "response of a rollout"
     drift = ("ratio_old", "kl_old")
+    needs_reference: ClassVar[bool] = False  # whether the loss uses ln π_ref of the rollout's tokens
 
     rollout_size: int = field(metadata=numbers("[2, 2147483647]", 64))  # responses per rollout
     epochs: int = field(metadata=COUNT)  # passes over a rollout before the next one
@@ -144,6 +224,15 @@ class Online(Variant):
     @property
     def needs_behaviour(self) -> bool:
         return True
+
+    @property
+    def needs_values(self) -> bool:
+        return True
+
+    @property
+    def per_prompt(self) -> int:
+        """Responses to each prompt of a rollout; those to one prompt are adjacent."""
+        return 1
 
     def check(self, reward_range: tuple[float, float], batch_size: int) -> None:
         if self.rollout_size % batch_size:
@@ -159,8 +248,31 @@ class Online(Variant):
         Args:
             rewards: (N,) rewards R.
             log_ratios: (N,) ln π_old(y) − ln π_ref(y), summed over tokens.
-            values: (N,) values V_ref of their prompts.
+            values: (N,) values V_ref of their prompts; zeros if the method does not need them.
         """
+
+
+@dataclass(kw_only=True)
+class Grouped(Online):
+    """An online method that compares several responses to each prompt of a rollout, and needs no values."""
+
+    samples: int = field(metadata=numbers("[2, 2147483647]", 4))  # responses per prompt
+
+    @property
+    def needs_values(self) -> bool:
+        return False
+
+    @property
+    def per_prompt(self) -> int:
+        return self.samples
+
+    def check(self, reward_range: tuple[float, float], batch_size: int) -> None:
+        super().check(reward_range, batch_size)
+        if self.rollout_size % self.samples:
+            raise UserError(
+                f"variant.rollout_size={self.rollout_size} is not a multiple of variant.samples={self.samples}.",
+                f"variant.rollout_size={-(-self.rollout_size // self.samples) * self.samples}",
+            )
 
 
 def clipped(ratio: Tensor, clip: float | None) -> Tensor:
@@ -171,18 +283,3 @@ def clipped(ratio: Tensor, clip: float | None) -> Tensor:
 def clip_fraction(ratio: Tensor, clip: float | None, mask: Tensor) -> Tensor:
     """(B,) the share of tokens whose ratio is clipped, without padding; ratio and mask are (B, T)."""
     return ((clipped(ratio, clip) != ratio) * mask).sum(dim=-1) / mask.sum(dim=-1)
-
-
-def checked_loss(variant: Variant, batch: Batch, units: int) -> Tensor:
-    """(U,) a variant's losses.
-
-    Raises:
-        UserError: it has another shape, which would be averaged over something else than units.
-    """
-    loss = variant.loss(batch)
-    if tuple(loss.shape) != (units,):
-        raise UserError(
-            f"variant={name_of(variant)} returned a loss of shape {tuple(loss.shape)}; expected ({units},), one per unit.",
-            "In its loss, sum over tokens, and leave the mean over units to training.",
-        )
-    return loss

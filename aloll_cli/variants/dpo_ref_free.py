@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class DpoRefFree(Dpo):
-    """DPO (arXiv 2305.18290) with the reference's log-probs set to 0: h = β ln π, which favours likely or short responses."""
+    """DPO (Rafailov et al. 2023, arXiv 2305.18290) with the reference's log-probs set to 0: h = β ln π.
+
+    This favours likely or short responses.
+    """
 
     @property
     def needs_behaviour(self) -> bool:
         return False
 
-    def _log_ratio(self, batch: Batch) -> Tensor:
-        return batch.logps
+    def _scores(self, batch: Batch) -> Tensor:
+        return batch.logps.sum(dim=-1)

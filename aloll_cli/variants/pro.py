@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aloll_cli.errors import UserError
 from aloll_cli.schema import numbers
@@ -32,8 +32,11 @@ class Pro(Groupwise):
     Σ_{k<n} { ln(e^{s_k T_k} + Σ_{j>k} e^{s_j τ_jk}) − s_k T_k } − sft_weight · (n − 1)² · ln π(y_1),
 
     where τ_jk = R_k − R_j and T_k = max_{j>k} τ_jk: small differences of rewards give soft comparisons. ln π(y_1), the
-    log-likelihood of the best response, is a sum over its tokens. Responses of equal reward are not compared.
+    log-likelihood of the best response, is a sum over its tokens. Responses of equal reward, or of the same tokens, are
+    not compared.
     """
+
+    version: ClassVar[int] = 2  # responses of the same tokens are not compared
 
     sft_weight: float = field(metadata=numbers("[0, 1000]", 0.05))
     scale: Scale

@@ -1,0 +1,75 @@
+"""What chat templates did to the examples of a split: rejected rows, dropped turns, responses that are tokenized apart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aloll_cli.files import read_json_lines, write_text
+from aloll_cli.store.tables import read_blocks
+
+COLUMNS = ("apart", "typed", "turns_cut", "system_cut")
+
+
+@dataclass(frozen=True)
+class ChatCounts:
+    """Counts of a split's rows.
+
+    Attributes:
+        rows: all of them, without the rejected ones.
+        apart: those whose response is tokenized apart from its prompt.
+        typed: those in whose text somebody typed the name of a control token.
+        turns_cut: those whose prompt lost whole turns.
+        system_cut: those whose prompt lost the system turn.
+        first: the id of the first row of each of these kinds, where there is one.
+        rejected: ``id`` and ``why`` of each row that the template rejects and that task.on_bad_row=skip left out.
+    """
+
+    rows: int
+    apart: int
+    typed: int
+    turns_cut: int
+    system_cut: int
+    first: dict[str, str] = field(repr=False)
+    rejected: list[dict[str, str]] = field(repr=False)
+
+    def warnings(self, split: str) -> list[str]:
+        """What a user should know before training on this split."""
+        found = {
+            "apart": "responses are tokenized apart from their prompt: the chat template writes other tokens for the whole chat "
+            "than for the prompt",
+            "typed": "rows contain the name of a control token; it stays text (turns of a chat belong in the column messages)",
+            "system_cut": "prompts lost their system turn, which left no room for the last one; a template may write its own "
+            "(a larger task.max_prompt_tokens keeps it)",
+        }
+        return [
+            f"{getattr(self, name):,} of {self.rows:,} {split} {what}. The first: {self.first[name]}."
+            for name, what in found.items()
+            if getattr(self, name)
+        ]
+
+
+def chat_counts(examples: Path, split: str) -> ChatCounts:
+    """The counts of a split.
+
+    Args:
+        examples: folder of the encoded examples.
+        split: the split.
+    """
+    import pyarrow.compute as pc
+
+    table = read_blocks(examples / split, ["id", *COLUMNS])
+    marks = {name: table.column(name) for name in COLUMNS}
+    marks["turns_cut"] = pc.greater(pc.list_value_length(marks["turns_cut"]), 0)
+    counts = {name: pc.sum(mark).as_py() or 0 for name, mark in marks.items()}
+    first = {name: table.column("id")[pc.index(marks[name], True).as_py()].as_py() for name, count in counts.items() if count}
+    files = sorted((examples / "rejected").glob(f"{split}-*.jsonl"))
+    return ChatCounts(table.num_rows, **counts, first=first, rejected=[row for file in files for row in read_json_lines(file)])
+
+
+def write_rejected(examples: Path, split: str, start: int, rows: list[dict[str, str]]) -> None:
+    """Keep the id and the reason of rows that were left out of the block that starts at a row."""
+    folder = examples / "rejected"
+    folder.mkdir(exist_ok=True)
+    write_text(folder / f"{split}-{start:012d}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -1,0 +1,153 @@
+"""Rows of one file: JSON Lines, a JSON array, CSV or Parquet, compressed or not. Errors name the line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from aloll_cli.errors import UserError
+
+COMPRESSED = ("", ".gz", ".zst")
+SUFFIXES = (*(f".{kind}{packed}" for kind in ("jsonl", "json", "csv") for packed in COMPRESSED), ".parquet")
+ONE_PER_LINE = 'Correct that line: each line must be one JSON object, such as {"prompt": …, "response": …}'
+
+Rows = Iterator[tuple[str, dict[str, Any]]]  # the place of each row, for messages, and the row
+
+
+def rows_of(file: Path) -> Rows:
+    """(place, row) of every row, in order. Raises UserError where the file cannot be read, with the line."""
+    kind = next(kind for kind in READERS if file.name.endswith(tuple(f".{kind}{packed}" for packed in COMPRESSED)))
+    yield from READERS[kind](file)
+
+
+def _csv_rows(file: Path) -> Rows:
+    """All cells are text; tasks parse numbers themselves."""
+    csv.field_size_limit(2**31 - 1)  # Python's own limit is 128 kB
+    with _opened(file) as stream:
+        rows = csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+        try:
+            if twice := _repeated(rows.fieldnames or ()):
+                raise UserError(f'{file}: the header has two columns "{twice}".', "Give every column its own name.")
+            for row in rows:
+                place = f"{file}, line {rows.line_num}"
+                if None in row or None in row.values():
+                    raise UserError(
+                        f"{place}: the number of cells differs from the header.",
+                        "Quote cells that contain commas or line breaks.",
+                    )
+                yield place, row
+        except csv.Error as error:
+            raise UserError(f"{file}, line {rows.line_num}: not valid CSV: {error}.", "Correct that line.") from None
+        except UnicodeDecodeError:
+            raise _not_utf8(file) from None
+
+
+def _parquet_rows(file: Path) -> Rows:
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        table = ParquetFile(file)
+        if twice := _repeated(table.schema_arrow.names):
+            raise UserError(f'{file}: there are two columns "{twice}".', "Give every column its own name.")
+        batches = (batch.to_pylist(maps_as_pydicts="strict") for batch in table.iter_batches(batch_size=1000))
+        for number, row in enumerate((row for batch in batches for row in batch), start=1):
+            yield f"{file}, row {number}", row
+    except (ValueError, OSError, KeyError) as error:  # includes Arrow's errors; a KeyError: a map with a key twice
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{file}: not a valid Parquet file: {reason[:160]}.", "Write the file again.") from None
+
+
+def _json_lines(file: Path) -> Rows:
+    with _opened(file) as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                place = f"{file}, line {number}"
+                yield place, _object(line, place, first=number == 1)
+
+
+def _json_rows(file: Path) -> Rows:
+    """A JSON array of objects; or, although the file is not called so, JSON Lines."""
+    with _opened(file) as stream:
+        start = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start.startswith(b"["):
+        yield from _json_lines(file)
+        return
+    with _opened(file) as stream:
+        try:
+            rows = json.loads(stream.read().decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            raise _not_utf8(file) from None
+        except json.JSONDecodeError as error:
+            place = f"line {error.lineno}, column {error.colno}"
+            raise UserError(f"{file}: not valid JSON: {error.msg} at {place}.", "Correct that line.") from None
+        except (RecursionError, ValueError) as error:
+            raise UserError(f"{file}: this JSON cannot be read: {error}.", ONE_PER_LINE) from None
+    for number, row in enumerate(rows, start=1):
+        place = f"{file}, row {number}"
+        if not isinstance(row, dict):
+            raise UserError(f"{place}: expected a JSON object, got {type(row).__name__}.", 'Such as {"prompt": …, "response": …}')
+        yield place, row
+
+
+READERS = {"jsonl": _json_lines, "json": _json_rows, "csv": _csv_rows, "parquet": _parquet_rows}
+
+
+def _object(line: bytes, place: str, first: bool) -> dict[str, Any]:
+    try:
+        # some programs start UTF-8 files with a byte order mark
+        row = json.loads(line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place}: not valid JSON: {error.msg} at column {error.colno}.", ONE_PER_LINE) from None
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{place}: this JSON cannot be read: {error}.", ONE_PER_LINE) from None
+    if not isinstance(row, dict):
+        raise UserError(f"{place}: expected a JSON object, got {type(row).__name__}.", ONE_PER_LINE)
+    return row
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked. Raises UserError where a compressed file is damaged."""
+    if file.suffix == ".zst":
+        import pyarrow
+
+        try:
+            with pyarrow.input_stream(str(file), compression="zstd") as packed:
+                yield io.BufferedReader(packed)
+        except (pyarrow.ArrowException, OSError) as error:
+            if isinstance(error, FileNotFoundError | PermissionError):
+                raise
+            hint = f"Compress it again or, if it is not compressed, rename it to {file.with_suffix('').name}."
+            raise UserError(f"{file}: not a complete Zstandard file: {' '.join(str(error).split())[:160]}.", hint) from None
+        return
+    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+        try:
+            yield stream  # type: ignore[misc]  # a GzipFile reads bytes, too
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            hint = f"Compress it again or, if it is not compressed, rename it to {file.with_suffix('').name}."
+            raise UserError(f"{file}: not a complete gzip file: {str(error).rstrip('.')}.", hint) from None
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    """The first name that occurs twice, or None."""
+    return next((name for place, name in enumerate(names) if name in names[:place]), None)
+
+
+def _not_utf8(file: Path) -> UserError:
+    """The error for a file that is not UTF-8, with the line and byte."""
+    with _opened(file) as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return UserError(f"{file}, line {number}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.")
+    return UserError(f"{file} is not UTF-8.", "Save the file as UTF-8.")

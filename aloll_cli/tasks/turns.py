@@ -1,0 +1,94 @@
+"""Chat turns, of OpenAI's form or ShareGPT's, as the parts of a prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aloll_cli.tasks.base import BadRow, Part, expected, shown, unicode
+
+TAGS = {"system": "System:\n", "user": "User:\n", "assistant": "Assistant:\n"}  # for plain text, without a chat template
+ALIASES = {"developer": "system"}  # OpenAI's later name
+SPEAKERS = {  # of ShareGPT and its kin
+    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant", "model": "assistant",
+    "bot": "assistant", "bing": "assistant", "bard": "assistant", "system": "system",
+    "function_call": "tool", "tool_call": "tool", "observation": "tool", "function": "tool", "tool": "tool",
+}  # fmt: skip
+TOOLS = ("tool", "function")
+TEXTS = ("text", "input_text", "output_text")  # types of parts of a turn's content
+NO_TOOLS = "Turns of tools are not read: leave such rows out with task.on_bad_row=skip, or write what they say into the turns."
+
+
+def chat_parts(messages: Any, name: str = "messages") -> tuple[Part, ...]:
+    """The parts of a chat prompt; an over-long one drops its oldest turns, but no system turn.
+
+    Raises:
+        BadRow: a turn has another role than system (developer), user and assistant, or other content than text; the last turn is
+            not the user's.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise BadRow(expected("a list of turns", messages, name))
+    turns = [_turn(message, place, name) for place, message in enumerate(messages, start=1)]
+    if (last := turns[-1][0]) != "user":
+        raise BadRow(
+            f'field "{name}" ends with a turn of the {last}; expected a turn of the user, and the response in "response"'
+        )
+    parts = [
+        Part(text, role, drop=None if role == "system" else 0, prefix="\n\n" * (i > 0) + TAGS[role])
+        for i, (role, text) in enumerate(turns)
+    ]
+    return (*parts, Part("", "assistant", drop=None, prefix="\n\n" + TAGS["assistant"]))
+
+
+def openai(turns: Any, name: str) -> Any:
+    """Turns with role and content, from those with ``{"from": "human", "value": "Hi!"}``; anything else as it is.
+
+    Raises:
+        BadRow: a speaker is unknown.
+    """
+    if not isinstance(turns, list):
+        return turns
+    return [_openai(turn, place, name) for place, turn in enumerate(turns, start=1)]
+
+
+def _openai(turn: Any, place: int, name: str) -> Any:
+    if not isinstance(turn, dict) or turn.get("from") is None or turn.get("role") is not None:
+        return turn
+    if (speaker := str(turn["from"]).lower()) not in SPEAKERS:
+        known = ", ".join(speaker for speaker, role in SPEAKERS.items() if role != "tool")
+        raise BadRow(f'field "{name}", turn {place}: expected "from" to be one of {known}, got {shown(turn["from"])}')
+    return {"role": SPEAKERS[speaker], "content": turn.get("value")}
+
+
+def said(message: Any, place: int, name: str) -> str:
+    """The text of a turn. Raises BadRow for calls of tools and for content that is no text."""
+    if message.get("tool_calls") or message.get("function_call"):
+        raise BadRow(f'field "{name}", turn {place}: calls a tool', NO_TOOLS)
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(_part(part, place, name) for part in content)
+    if not isinstance(content, str):
+        raise BadRow(f'field "{name}", turn {place}: expected "content" to be text, got {shown(content)}')
+    return unicode(content, name)
+
+
+def _part(part: Any, place: int, name: str) -> str:
+    """The text of one part of a turn: ``{"type": "text", "text": "Hi!"}``."""
+    if not isinstance(part, dict):
+        raise BadRow(f'field "{name}", turn {place}: expected {{"type": "text", "text": …}}, got {shown(part)}')
+    if part.get("type") not in TEXTS:
+        raise BadRow(f'field "{name}", turn {place}: expected parts of the type "text", got the type {shown(part.get("type"))}')
+    if not isinstance(part.get("text"), str):
+        raise BadRow(f'field "{name}", turn {place}: expected the "text" of a part to be text, got {shown(part.get("text"))}')
+    return str(part["text"])
+
+
+def _turn(message: Any, place: int, name: str) -> tuple[str, str]:
+    if not isinstance(message, dict):
+        raise BadRow(f'field "{name}", turn {place}: expected {{"role": …, "content": …}}, got {shown(message)}')
+    role = message.get("role")
+    role = ALIASES.get(str(role), role)
+    if role in TOOLS:
+        raise BadRow(f'field "{name}", turn {place}: is of the role {shown(role)}', NO_TOOLS)
+    if role not in list(TAGS):
+        raise BadRow(f'field "{name}", turn {place}: expected "role" to be one of {", ".join(TAGS)}, got {shown(role)}')
+    return role, said(message, place, name)

@@ -1,0 +1,116 @@
+"""Prompts and responses as the model reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+Turns = tuple[tuple[str, str], ...]  # role and text of each turn of a chat
+
+
+class Limits(NamedTuple):
+    """The most tokens of a prompt, and of a response without its end token."""
+
+    prompt: int
+    response: int
+
+
+class Around(NamedTuple):
+    """What a chat template writes before and after a response, without control tokens.
+
+    The model generates it, and it is no part of the response's text.
+    """
+
+    opening: str = ""
+    closing: str = ""
+
+    def removed(self, text: str, ended: bool) -> str:
+        """The text of a response.
+
+        Args:
+            text: what was generated, without control tokens.
+            ended: whether it is complete.
+        """
+        if self.opening.startswith(text):
+            return ""
+        said = text.removeprefix(self.opening)
+        return said.removesuffix(self.closing) if ended else said
+
+
+@dataclass(frozen=True)
+class RenderedText:
+    """The text of a chat as its template writes it.
+
+    Attributes:
+        text: with the control tokens that the template wrote.
+        hides: whether the names of control tokens that people typed are hidden in it (``ControlTokens.hidden``).
+    """
+
+    text: str
+    hides: bool
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A chat prompt as its template renders it.
+
+    Attributes:
+        turns: the turns that were kept.
+        text: the whole prompt.
+        replaces_space: whether the template stands for a tag without a space behind it, so that a response loses its own.
+    """
+
+    turns: Turns
+    text: RenderedText
+    replaces_space: bool = False
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as the model reads it.
+
+    Attributes:
+        ids: its token ids.
+        cut: how many were cut off.
+        end: the end token of responses.
+        chat: the chat as its template renders it; None for plain text.
+        dropped: places of the turns that were cut off whole, from 0.
+        typed: whether its text contains the name of a control token, which stays text.
+        around: what the template writes around a response.
+    """
+
+    ids: list[int]
+    cut: int
+    end: int
+    chat: Rendered | None = None
+    dropped: tuple[int, ...] = ()
+    typed: bool = False
+    around: Around = Around()
+
+    @property
+    def templated(self) -> bool:
+        """Whether a chat template was used."""
+        return self.chat is not None
+
+
+@dataclass(frozen=True)
+class EncodedResponse:
+    """A response as it is trained on.
+
+    Attributes:
+        ids: its token ids, with the end token unless it was truncated.
+        text: their text.
+        cut: how many tokens were cut off.
+        apart: whether it was tokenized apart from its prompt, because the rendered chat does not begin with the prompt's tokens.
+        typed: whether its text contains the name of a control token, which stays text.
+    """
+
+    ids: list[int]
+    text: str
+    cut: int
+    apart: bool = False
+    typed: bool = False
+
+    @property
+    def truncated(self) -> bool:
+        return self.cut > 0

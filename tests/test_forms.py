@@ -1,0 +1,367 @@
+"""The forms in which people have scored responses: each row by row, from files of every kind, and to the end of a run."""
+
+import gzip
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from running import SMALL, quick
+from tiny import composed, write_rows
+
+from aloll_cli.errors import UserError
+from aloll_cli.tasks.base import BadRow, turns
+from aloll_cli.tasks.source import LocalSource
+
+
+def task(*overrides):
+    return composed("task=local", "task.path=rows.jsonl", *overrides).task
+
+
+def read(row, *overrides):
+    """Prompt (text, or roles and texts), response and reward of each record of a row."""
+    records = task(*overrides).records(row)
+    chats = [record.parts[0].role is not None for record in records]
+    prompts = [
+        [(turn["role"], turn["content"]) for turn in turns([vars(part) for part in record.parts])] if chat else record.prompt
+        for record, chat in zip(records, chats, strict=True)
+    ]
+    return [(prompt, record.response, record.reward) for prompt, record in zip(prompts, records, strict=True)]
+
+
+ASKED = [("user", "What is the tide?"), ("assistant", "")]
+USER, ANSWER, OTHER = ({"role": role, "content": text} for role, text in (
+    ("user", "What is the tide?"), ("assistant", "It is high."), ("assistant", "No idea."),
+))  # fmt: skip
+PART = {"type": "text"}
+HUMAN, GPT = {"from": "human", "value": "What is the tide?"}, {"from": "gpt", "value": "It is high."}
+BRIEF = {"from": "system", "value": "Be brief."}
+FORMS = {  # a row of each form, and its records
+    "a text": ({"prompt": "The tide is", "response": "high.", "reward": 1}, [("The tide is", " high.", 1.0)]),
+    "several": ({"prompt": "The tide is", "response": ["high.", "low."], "reward": [1, 0]},
+                [("The tide is", " high.", 1.0), ("The tide is", " low.", 0.0)]),
+    "openai": ({"messages": [USER, ANSWER], "reward": 1}, [(ASKED, "It is high.", 1.0)]),
+    "openai, a response of its own": ({"messages": [USER], "response": "It is high."}, [(ASKED, "It is high.", None)]),
+    "openai, parts": ({"messages": [{"role": "user", "content": [PART | {"text": "What is "}, PART | {"text": "the tide?"}]},
+                                    {"role": "assistant", "content": [PART | {"text": "It is high."}]}]},
+                      [(ASKED, "It is high.", None)]),
+    "openai, developer": ({"messages": [{"role": "developer", "content": "Be brief."}, USER, ANSWER]},
+                          [([("system", "Be brief."), *ASKED], "It is high.", None)]),
+    "sharegpt": ({"conversations": [BRIEF, HUMAN, GPT], "reward": 1},
+                 [([("system", "Be brief."), *ASKED], "It is high.", 1.0)]),
+    "sharegpt, singular": ({"conversation": [HUMAN, GPT]}, [(ASKED, "It is high.", None)]),
+    "sharegpt, openai's turns": ({"conversations": [USER, ANSWER]}, [(ASKED, "It is high.", None)]),
+    "pair": ({"prompt": "The tide is", "chosen": "high.", "rejected": "odd."},
+             [("The tide is", " high.", 1.0), ("The tide is", " odd.", 0.0)]),
+    "pair with scores": ({"prompt": "The tide is", "chosen": "high.", "rejected": "odd.",
+                          "score_chosen": 4.5, "score_rejected": 2},
+                         [("The tide is", " high.", 4.5), ("The tide is", " odd.", 2.0)]),
+    "pair of turns": ({"prompt": [USER], "chosen": [ANSWER], "rejected": [OTHER]},
+                      [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "pair of whole chats": ({"chosen": [USER, ANSWER], "rejected": [USER, OTHER]},
+                            [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "pair of whole chats with their prompt as text": (
+        {"prompt": "…?", "chosen": [USER, ANSWER], "rejected": [USER, OTHER], "chosen_rating": 5, "rejected_rating": 1},
+        [(ASKED, "It is high.", 5.0), (ASKED, "No idea.", 1.0)]),
+    "completion": ({"prompt": "The tide is", "completion": "high."}, [("The tide is", " high.", None)]),
+    "completion with a label": ({"prompt": "The tide is", "completion": "high.", "label": True},
+                                [("The tide is", " high.", 1.0)]),
+    "completion with a bad label": ({"prompt": "The tide is", "completion": "odd.", "label": False},
+                                    [("The tide is", " odd.", 0.0)]),
+    "completion of turns": ({"prompt": [USER], "completion": [ANSWER], "label": True}, [(ASKED, "It is high.", 1.0)]),
+    "pair beside its chat, as UltraFeedback has it": (
+        {"prompt": "What is the tide?", "messages": [USER, ANSWER], "chosen": [USER, ANSWER], "rejected": [USER, OTHER],
+         "score_chosen": 8, "score_rejected": 3}, [(ASKED, "It is high.", 8.0), (ASKED, "No idea.", 3.0)]),
+    "pair after turns of ShareGPT": (
+        {"conversations": [HUMAN], "system": "Be brief.", "chosen": GPT, "rejected": {"from": "gpt", "value": "No idea."}},
+        [([("system", "Be brief."), *ASKED], "It is high.", 1.0), ([("system", "Be brief."), *ASKED], "No idea.", 0.0)]),
+    "pair of whole chats of ShareGPT": ({"chosen": [HUMAN, GPT], "rejected": [HUMAN, GPT | {"value": "No idea."}]},
+                                        [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "pair with rewards of its own": ({"prompt": "The tide is", "chosen": "high.", "rejected": "odd.", "reward": [0.75, 0.5]},
+                                     [("The tide is", " high.", 0.75), ("The tide is", " odd.", 0.5)]),
+    "openai's preferences": (
+        {"input": {"messages": [USER], "tools": []}, "preferred_output": [ANSWER], "non_preferred_output": [OTHER]},
+        [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "alpaca": ({"instruction": "Translate.", "input": "The tide is high.", "output": "La marée est haute."},
+               [("Translate.\n\nThe tide is high.", " La marée est haute.", None)]),
+    "alpaca without input": ({"instruction": "Name the tide.", "input": "", "output": "High.", "reward": 1},
+                             [("Name the tide.", " High.", 1.0)]),
+    "sharegpt with its system apart": ({"system": "Be brief.", "conversations": [HUMAN, GPT]},
+                                       [([("system", "Be brief."), *ASKED], "It is high.", None)]),
+    "turns as prompt": ({"prompt": [USER], "response": "It is high.", "reward": 1}, [(ASKED, "It is high.", 1.0)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
+    row, expected = FORMS[form]
+    assert read(row) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "overrides", "message"),
+    [
+        ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}]}, (), "turn 2: calls a tool"),
+        ({"messages": [USER, {"role": "tool", "content": "high"}, ANSWER]}, (), "turn 2: is of the role 'tool'"),
+        ({"messages": [USER, {"role": "assistant", "content": None}]}, (), r"turn 2: expected \"content\" to be text, got None"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER]}, (),
+         "turn 1: expected parts of the type \"text\", got the type 'image_url'"),
+        ({"conversations": [HUMAN, {"from": "function_call", "value": "{}"}, GPT]}, (), "turn 2: is of the role 'tool'"),
+        ({"conversations": [{"from": "narrator", "value": "Once"}]}, (), "turn 1: expected \"from\" to be one of human, "),
+        ({"chosen": "yes", "rejected": "no"}, (), "field \"prompt\" is missing; the row has the fields 'chosen, rejected'"),
+        ({"chosen": [USER, OTHER, USER], "rejected": [USER, OTHER, ANSWER]}, (), 'field "chosen": expected text, or one turn of'),
+        ({"prompt": "a", "response": "b", "chosen": "b", "rejected": "c"}, (),
+         'fields "response", "chosen" and "rejected" are all set; expected a response or a pair'),
+        ({"chosen": [USER, ANSWER], "rejected": [USER, ANSWER, USER, OTHER]}, (), "differ in their last turn only"),
+        ({"chosen": [ANSWER], "rejected": [OTHER]}, (), "field \"prompt\" is missing"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, ("task.columns.response=chosen",),
+         'the rows are pairs, and task.columns.response=chosen would leave out their "rejected"'),
+        ({"prompt": "a", "completion": [USER, ANSWER]}, (), "expected text, or one turn of the assistant"),
+    ],
+)  # fmt: skip
+def test_what_is_no_form_is_refused_by_name(row, overrides, message):
+    with pytest.raises(BadRow, match=message):
+        read(row, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("row", "overrides", "hint"),
+    [
+        ({"Question": "a", "answers": "b", "id": 3}, (),
+         "Name them: task.columns.prompt=Question task.columns.response=answers, or"),
+        ({"query": "a", "output": "b", "stars": 3}, (),
+         "Name them: task.columns.prompt=query task.columns.response=output task.columns.reward=stars, or"),
+        ({"prompt": "a", "reply": "b", "id": 3}, (), "Name it: task.columns.response=reply, or"),
+        ({"prompt": "a", "b": "b", "c": 3}, (), "Name it: task.columns.response=COLUMN (columns that are read: prompt and"),
+        ({"b": "b", "c": 3}, (), "Name them: task.columns.prompt=COLUMN task.columns.response=COLUMN (columns that are read:"),
+        ({"dialog": [USER, ANSWER], "id": 3}, (), "Name the turns: task.columns.messages=dialog, or"),
+        ({"question": "a", "chosen": "b", "rejected": "c"}, (), "Name it: task.columns.prompt=question. For the rows of HH-RLHF"),
+        ({"prompt": "a", "response": "b", "rating": 3, "id": 3}, ("task.columns.reward=score",),
+         "Name it: task.columns.reward=rating"),
+    ],
+)  # fmt: skip
+def test_rows_of_other_columns_are_refused_with_what_to_type(row, overrides, hint):
+    with pytest.raises(BadRow, match=rf"is missing; the row has the fields '{', '.join(row)}'") as found:
+        read(row, *overrides)
+    assert found.value.hint.startswith(hint)
+
+
+def test_a_pair_and_a_completion_have_their_prompt_in_the_column_that_the_user_names():
+    assert read({"question": "a", "chosen": "b", "rejected": "c"}, "task.columns.prompt=question") == [
+        ("a", " b", 1.0), ("a", " c", 0.0),
+    ]  # fmt: skip
+    assert read({"question": "a", "completion": "b"}, "task.columns.prompt=question") == [("a", " b", None)]
+    assert read({"prompt": "a", "reply": "b", "chosen": "c", "rejected": "d"}, "task.columns.response=reply") == [
+        ("a", " b", None)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "labels", "reward"),
+    [
+        (True, None, 1.0), (False, None, 0.0), ("True", None, 1.0), ("false", None, 0.0), ("0.25", None, 0.25),
+        (" 1e-1 ", None, 0.1), (Decimal("0.5"), None, 0.5), ("up", "{up: 1, down: 0}", 1.0), ("3", "{up: 1}", 3.0),
+        (True, "{true: -1, false: 1}", -1.0), ("False", "{true: -1, false: 1}", 1.0), (2, "{1: 0, 2: 0.5}", 0.5),
+        ("2", "{2: 0.5}", 0.5),
+        ("👎", "['👍: 1','👎: -1']", -1.0), (None, None, None),
+    ],
+)  # fmt: skip
+def test_a_reward_is_a_number_a_boolean_or_a_label(stored, labels, reward):
+    overrides = () if labels is None else (f"task.labels={labels}",)
+    assert read({"prompt": "a", "response": "b", "reward": stored}, *overrides)[0][2] == reward
+
+
+@pytest.mark.parametrize(
+    ("stored", "hint"),
+    [
+        ("👎", "such as \"task.labels=['👎: 1']\", or"), ("up", 'such as "task.labels={up: 1}", or'),
+        ("1_000", "numbers like 0.5"),
+        ("48%", "numbers like 0.5"), ("٣", "numbers like 0.5"), ("0,5", "numbers like 0.5"),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_no_number_is_refused_and_labels_are_proposed(stored, hint):
+    with pytest.raises(BadRow, match='field "reward": expected a number, got') as found:
+        read({"prompt": "a", "response": "b", "reward": stored})
+    assert hint in found.value.hint
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "joined"),
+    [
+        ("def area():\n", "    return", "def area():\n    return"),
+        ("The lamp is ", "green.", "The lamp is green."),
+        ("Q: 2 + 2 =\nA:", " 4", "Q: 2 + 2 =\nA: 4"),
+        ("The lamp is", "green.", "The lamp is green."),
+        ("今天天气", "很好。", "今天天气很好。"),
+        ("今日は", "iPhone です", "今日はiPhone です"),
+        ("Answer: 42", "是的", "Answer: 42是的"),
+        ("你好。", "Hello.", "你好。Hello."),
+        ("コーヒー", "OK", "コーヒーOK"),
+        ("สวัสดี", "OK", "สวัสดีOK"),
+        ("안녕", "그래", "안녕 그래"),
+        ("The tide is 🙂", "high.", "The tide is 🙂 high."),
+        ("", "Alone.", "Alone."),
+    ],
+)
+def test_nothing_stands_between_texts_that_have_white_space_or_need_none(prompt, response, joined, tmp_path):
+    english = tmp_path / "rows.jsonl"
+    write_rows(english, [{"prompt": "The lamp is", "response": "green."}] * 3)
+    (record,) = task(f"task.path={english}").records({"prompt": prompt, "response": response})
+    assert record.prompt + record.response == joined
+    forced = {
+        seam: task(f"task.path={english}", f"task.seam={seam}").records({"prompt": prompt, "response": response})[0]
+        for seam in ("space", "none")
+    }
+    assert {seam: found.prompt + found.response for seam, found in forced.items()} == {
+        "space": f"{prompt} {response}", "none": prompt + response,
+    }  # fmt: skip
+
+
+def test_the_script_of_the_data_decides_where_the_letters_at_the_seam_do_not(tmp_path):
+    chinese = tmp_path / "rows.jsonl"
+    write_rows(chinese, [{"prompt": "今天天气很好", "response": "是的"}] * 3)
+    mine = task(f"task.path={chinese}")
+    joined = [record.prompt + record.response for prompt, response in (("3 + 4 =", "7"), ("Three is", "odd."))
+              for record in mine.records({"prompt": prompt, "response": response})]  # fmt: skip
+    assert joined == ["3 + 4 =7", "Three is odd."]
+
+
+def test_how_rows_are_read_is_told(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    write_rows(file, [FORMS["pair"][0]])
+    assert task(f"task.path={file}").describe(FORMS["pair"][0]) == [
+        "rows are read as pairs (chosen and rejected) with rewards 1 and 0",
+        "between the first prompt and its response a space is added (task.seam=auto)",
+    ]
+    assert task(f"task.path={file}").describe(FORMS["sharegpt"][0]) == [
+        "rows are read as ShareGPT (conversations with from and value)"
+    ]
+    assert task(f"task.path={file}").describe(FORMS["openai"][0]) == []
+    assert task().describe(FORMS["pair beside its chat, as UltraFeedback has it"][0] | {"prompt_id": 3, "source\n": "x"}) == [
+        "rows are read as pairs of whole chats (chosen and rejected) with score_chosen and score_rejected as rewards",
+        "columns that are not read: prompt_id, source\\n",
+    ]
+    assert task(f"task.path={file}").describe({"prompt": "2 + 2 =", "response": " 4"}) == [
+        "between the first prompt and its response nothing is added (task.seam=auto)"
+    ]
+    assert task().describe(FORMS["completion of turns"][0]) == [
+        "rows are read as completions (prompt and completion) with label as reward"
+    ]
+
+
+ROWS = [{"prompt": f"Visit {i}.", "response": 'Good, very "good"; naïve.', "reward": 0.5} for i in range(5)]
+
+
+def test_a_json_array_is_read_like_lines_whatever_its_name(tmp_path):
+    (tmp_path / "array.json").write_text(json.dumps(ROWS))
+    (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf  " + json.dumps(ROWS, indent=1).encode())
+    (tmp_path / "packed.json.gz").write_bytes(gzip.compress(json.dumps(ROWS).encode()))
+    write_rows(tmp_path / "lines.json", ROWS)
+    for name in ("array.json", "bom.json", "packed.json.gz", "lines.json"):
+        assert [row for _, row in LocalSource(str(tmp_path / name)).rows("all")] == ROWS
+    (tmp_path / "broken.json").write_text('[{"a": 1},\n{"a" 2}]')
+    with pytest.raises(UserError, match=r"broken\.json: not valid JSON: .* at line 2, column 6"):
+        list(LocalSource(str(tmp_path / "broken.json")).rows("all"))
+    (tmp_path / "numbers.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"numbers\.json, row 1: expected a JSON object, got int"):
+        list(LocalSource(str(tmp_path / "numbers.json")).rows("all"))
+
+
+def test_zstandard_files_are_read_and_torn_ones_are_refused(tmp_path):
+    packed = pa.Codec("zstd").compress("".join(json.dumps(row) + "\n" for row in ROWS).encode(), asbytes=True)
+    (tmp_path / "rows.jsonl.zst").write_bytes(packed)
+    assert [row for _, row in LocalSource(str(tmp_path / "rows.jsonl.zst")).rows("all")] == ROWS
+    (tmp_path / "two.jsonl.zst").write_bytes(packed * 2)  # as parallel compressors write them
+    assert [row for _, row in LocalSource(str(tmp_path / "two.jsonl.zst")).rows("all")] == ROWS * 2
+    (tmp_path / "torn.jsonl.zst").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(UserError, match="torn"):
+        list(LocalSource(str(tmp_path / "torn.jsonl.zst")).rows("all"))
+    (tmp_path / "text.jsonl.zst").write_text("{}\n")
+    with pytest.raises(UserError, match=r"not a complete Zstandard file.*\n.*rename it to text\.jsonl"):
+        list(LocalSource(str(tmp_path / "text.jsonl.zst")).rows("all"))
+
+
+def test_a_split_may_be_numbered_files_and_a_missing_one_is_noticed(tmp_path):
+    for name, rows in (
+        ("train-00000-of-00002", ROWS[:2]),
+        ("train-00001-of-00002", ROWS[2:3]),
+        ("test_1", ROWS[3:4]),
+        ("test_10", ROWS[4:]),
+        ("validation", ROWS[:1]),
+    ):
+        write_rows(tmp_path / f"{name}.jsonl", rows)
+    source = LocalSource(str(tmp_path))
+    assert [row for _, row in source.rows("train")] == ROWS[:3]
+    assert [row for _, row in source.rows("test")] == ROWS[3:]
+    assert [place.rpartition("/")[2] for place, _ in source.rows("train")] == [
+        "train-00000-of-00002.jsonl, line 1", "train-00000-of-00002.jsonl, line 2", "train-00001-of-00002.jsonl, line 1",
+    ]  # fmt: skip
+    write_rows(tmp_path / "hub" / "train-00000-of-00001-b42a775f407cee45.jsonl", ROWS[:2])
+    assert [row for _, row in LocalSource(str(tmp_path / "hub")).rows("train")] == ROWS[:2]
+    content = source.content()["train"]
+    write_rows(tmp_path / "train-00001-of-00002.jsonl", ROWS[4:])
+    assert LocalSource(str(tmp_path)).content()["train"] != content
+    (tmp_path / "train-00001-of-00002.jsonl").unlink()
+    with pytest.raises(UserError, match=r"1 of the 2 files of train are there"):
+        LocalSource(str(tmp_path))
+    write_rows(tmp_path / "train.jsonl", ROWS)
+    with pytest.raises(UserError, match=r"found both train\.jsonl and train-00000-of-00002\.jsonl"):
+        LocalSource(str(tmp_path))
+
+
+def test_parquet_decimals_and_maps_are_read(tmp_path):
+    turn = pa.map_(pa.string(), pa.string())
+    table = pa.table({
+        "messages": pa.array(
+            [[[("role", "user"), ("content", "Hi!")], [("role", "assistant"), ("content", "Hello.")]]], pa.list_(turn)
+        ),
+        "reward": pa.array([Decimal("0.75")], pa.decimal128(4, 2)),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "rows.parquet")
+    ((_, row),) = LocalSource(str(tmp_path / "rows.parquet")).rows("all")
+    assert read(row) == [([("user", "Hi!"), ("assistant", "")], "Hello.", 0.75)]
+
+
+def test_a_cell_of_csv_may_have_any_size(tmp_path):
+    (tmp_path / "rows.csv").write_text(f"prompt,response\nHi,{'very ' * 60_000}good\n")
+    ((_, row),) = LocalSource(str(tmp_path / "rows.csv")).rows("all")
+    assert len(row["response"]) == 300_004
+
+
+def test_shares_of_the_splits_can_be_set_and_stay_as_they_were_otherwise(tmp_path):
+    prompts = [f"Visit {i}." for i in range(2000)]
+    usual, wide = task(), task("task.split_shares.validation=0.2", "task.split_shares.test=0.3")
+    found = [[one.split_of(prompt) for prompt in prompts] for one in (usual, wide)]
+    shares = [[splits.count(split) / 2000 for split in ("train", "validation", "test")] for splits in found]
+    assert shares[0] == pytest.approx([0.9, 0.05, 0.05], abs=0.015)
+    assert shares[1] == pytest.approx([0.5, 0.2, 0.3], abs=0.03)
+    assert "(50% train, 20% validation, 30% test)" in wide.how_to_fill("test")
+    assert [composed("task=hha").task.split_of(prompt) for prompt in prompts] == found[0]
+
+
+RUN = (
+    "several", "openai", "openai, parts", "sharegpt", "pair with scores", "pair of turns", "pair of whole chats",
+    "openai's preferences", "completion with a label", "completion of turns", "alpaca without input",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", RUN)
+def test_each_form_goes_from_a_small_file_to_a_finished_run(form, tmp_path: Path):
+    text = json.dumps(FORMS[form][0])
+    rows = [json.loads(text.replace("tide", f"tide {i}").replace("igh", f"igh {i % 3}")) for i in range(200)]
+    rewards = [i % 3 / 2 for i in range(len(rows))]
+    if form.startswith("completion"):
+        rows = [row | {"label": reward > 0} for row, reward in zip(rows, rewards, strict=True)]
+    elif isinstance(FORMS[form][0].get("response", ""), str) and "chosen" not in text and "preferred" not in text:
+        rows = [row | {"reward": reward} for row, reward in zip(rows, rewards, strict=True)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    options = [option for option in SMALL if not option.startswith(("task.max", "values.", "updates", "reference.updates"))]
+    out, _ = quick(
+        tmp_path, "run", "task=local", "task.path=rows.jsonl", "reward=column", "reward.transform=none", "reward.lo=0",
+        "reward.hi=5", "values=constant", "task.max_prompt_tokens=64", "task.max_response_tokens=12", *options,
+        "updates=2", "reference.updates=2",
+    )  # fmt: skip
+    assert "perplexity, logged" in out

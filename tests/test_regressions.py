@@ -1,0 +1,206 @@
+"""Methods that fit log-ratios to advantages of either sign: by hand, and on a toy whose optimum is known."""
+
+from math import exp, log
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from aloll_cli.values.monte_carlo import log_mean_exp
+from aloll_cli.variants.a_star import AStar
+from aloll_cli.variants.awr import Awr
+from aloll_cli.variants.base import Batch, Logged
+from aloll_cli.variants.dro import Dro
+from aloll_cli.variants.qrpo import Qrpo
+from aloll_cli.variants.topr import Topr
+
+# two responses of two tokens and one; h = ln ρ = 1, −2
+LOGPS = [[-1.0, -2.0], [-3.0, 0.0]]
+BEHAVIOUR = [[-2.0, -2.0], [-1.0, 0.0]]
+MASK = [[1, 1], [1, 0]]
+
+
+def batch(weights):
+    return Batch(
+        logps=torch.tensor(LOGPS, requires_grad=True),
+        behaviour_logps=torch.tensor(BEHAVIOUR),
+        weights=torch.tensor(weights),
+        rewards=torch.zeros(2),
+        group=torch.arange(2),
+        mask=torch.tensor(MASK),
+    )
+
+
+def loss_and_gradient(variant, given):
+    loss = variant.loss(given)
+    (gradient,) = torch.autograd.grad(loss.sum(), given.logps)
+    return loss.detach(), gradient * given.mask
+
+
+def test_awr_worked_by_hand():
+    # weights min(e^{A/2}, 2) = e^{−½} and, of e^{1} = 2.718, 2
+    loss, gradient = loss_and_gradient(Awr(beta=2.0, max_weight=2.0), batch([-1.0, 2.0]))
+    assert_close(loss, torch.tensor([3 * exp(-0.5), 6.0]))
+    assert_close(gradient, torch.tensor([[-exp(-0.5)] * 2, [-2.0, 0.0]]))
+
+
+def test_awr_standardizes_advantages_over_all_responses():
+    # A = −1, 0, 4: mean 1, variance (4 + 1 + 9) / 3
+    targets = Awr(beta=1.0, max_weight=20.0).targets(Logged(np.array([0.0, 1.0, 5.0]), np.array([1.0, 1.0, 1.0]), None))
+    np.testing.assert_allclose(targets, np.array([-2, -1, 3]) / np.sqrt(14 / 3))
+
+
+def test_topr_worked_by_hand():
+    # A ≥ 0 is imitated per token; A < 0 by min(ρ, 1): e^{−2} in the second row, and 1 where ρ = e
+    loss, gradient = loss_and_gradient(Topr(), batch([0.5, -1.0]))
+    assert_close(loss, torch.tensor([0.5 * 3 / 2, -exp(-2) * 3]))
+    assert_close(gradient, torch.tensor([[-0.25, -0.25], [exp(-2), 0.0]]))
+    loss, _ = loss_and_gradient(Topr(), batch([-0.5, 1.0]))
+    assert_close(loss, torch.tensor([-0.5 * 3 / 2, 3.0]))
+
+
+def test_topr_of_a_response_that_became_much_likelier_does_not_overflow():
+    far = Batch(
+        torch.tensor([[-1.0]]),
+        torch.tensor([[-900.0]]),
+        torch.tensor([-1.0]),
+        torch.zeros(1),
+        torch.zeros(1).long(),
+        torch.ones(1, 1),
+    )
+    assert_close(Topr().loss(far), torch.tensor([-1.0]))
+
+
+@pytest.mark.parametrize(("per_token", "squares"), [(False, [1.0, 4.0]), (True, [1.0, 4.0])])
+def test_dro_worked_by_hand(per_token, squares):
+    # −A ln π + (3/2) h²: token log-ratios are 1, 0 and −2
+    loss, _ = loss_and_gradient(Dro(tau=3.0, per_token=per_token), batch([0.5, -1.0]))
+    assert_close(loss, torch.tensor([1.5 + 1.5 * squares[0], -3 + 1.5 * squares[1]]))
+
+
+def test_dro_of_a_response_and_of_its_tokens_have_different_squares():
+    given = Batch(
+        logps=torch.tensor([[-1.0, -4.0]], requires_grad=True), behaviour_logps=torch.tensor([[-3.0, -3.0]]),
+        weights=torch.tensor([1.0]), rewards=torch.zeros(1), group=torch.zeros(1).long(), mask=torch.ones(1, 2),
+    )  # fmt: skip
+    # ln r = 2, −1: (2 − 1)² = 1 and 4 + 1; gradients −A + τ h and −A + τ ln r_t
+    loss, gradient = loss_and_gradient(Dro(tau=0.5, per_token=False), given)
+    assert_close((loss, gradient), (torch.tensor([5.25]), torch.tensor([[-0.5, -0.5]])))
+    loss, gradient = loss_and_gradient(Dro(tau=0.5, per_token=True), given)
+    assert_close((loss, gradient), (torch.tensor([6.25]), torch.tensor([[0.0, -1.5]])))
+
+
+def test_dro_measures_advantages_in_standard_deviations_of_the_reward():
+    logged = Logged(np.array([0.0, 4.0]), np.array([1.0, 1.0]), None)
+    np.testing.assert_allclose(Dro(tau=1.0, per_token=False).targets(logged), [-0.5, 1.5])
+
+
+def test_a_star_worked_by_hand():
+    loss, gradient = loss_and_gradient(AStar(beta=0.5), batch([0.25, -0.5]))
+    assert_close(loss, torch.tensor([0.25**2, 0.5**2]))  # (½ · 1 − ¼)², (−1 + ½)²
+    assert_close(gradient, torch.tensor([[0.25, 0.25], [-0.5, 0.0]]))  # 2 β (β h − A)
+
+
+def test_a_star_is_dro_up_to_a_constant():
+    # with β = τ and A in units of the reward: (β h − A)² = 2β (−A h + (β/2) h²) + A²; ln π_ref is constant
+    weights = [0.25, -0.5]
+    star, star_gradient = loss_and_gradient(AStar(beta=0.7), batch(weights))
+    dro, dro_gradient = loss_and_gradient(Dro(tau=0.7, per_token=False), batch(weights))
+    constant = torch.tensor([weights[i] ** 2 + 2 * 0.7 * weights[i] * sum(BEHAVIOUR[i]) for i in range(2)])
+    assert_close(star, 2 * 0.7 * dro + constant)
+    assert_close(star_gradient, 2 * 0.7 * dro_gradient)
+
+
+def test_qrpo_worked_by_hand():
+    # β = ½: Z = ½ (e² − 1); (q − ½ ln Z − ½ h)²
+    partition = log(0.5 * (exp(2) - 1))
+    loss, gradient = loss_and_gradient(Qrpo(beta=0.5), batch([1.0, 0.25]))
+    left = [1.0 - 0.5 * (partition + 1), 0.25 - 0.5 * (partition - 2)]
+    assert_close(loss, torch.tensor([left[0] ** 2, left[1] ** 2]))
+    assert_close(gradient, torch.tensor([[-left[0], -left[0]], [-left[1], 0.0]]))
+
+
+def test_the_targets_of_qrpo_are_quantiles_among_the_references_own_rewards():
+    logged = Logged(np.array([2.0, 0.0, 9.0]), None, np.array([[1, 2, 3, 4], [1, 2, 3, 4], [5, 6, 7, 8]]))
+    np.testing.assert_array_equal(Qrpo(beta=0.1).targets(logged), [0.5, 0.0, 1.0])
+    assert Qrpo(beta=0.003).log_partition == pytest.approx(log(0.003) + 1 / 0.003)  # e^{1/β} alone would overflow
+
+
+def test_the_soft_value_lies_between_the_mean_and_the_maximum():
+    rewards = np.array([[0.0, 1.0], [0.3, 0.3]])
+    np.testing.assert_allclose(log_mean_exp(rewards, 0.5), [0.5 * log((1 + exp(2)) / 2), 0.3])
+    np.testing.assert_allclose(log_mean_exp(rewards, 1e3), rewards.mean(axis=1), atol=1e-3)
+    np.testing.assert_allclose(log_mean_exp(rewards, 1e-3), rewards.max(axis=1), atol=1e-3)
+
+
+BETA, PROMPTS, RESPONSES = 0.3, 3, 40
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """ln π_ref (P, K) of every response to three prompts, and their rewards: expectations under π_ref are exact."""
+    random = np.random.default_rng(0)
+    logits = torch.tensor(random.normal(size=(PROMPTS, RESPONSES)))
+    return logits.log_softmax(dim=1), torch.tensor(random.random((PROMPTS, RESPONSES)))
+
+
+def trained(variant, toy, targets):
+    """(P, K) ln π/π_ref of a table of probabilities after training on every response equally often."""
+    reference, rewards = toy
+    logits = reference.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([logits], lr=1.0, max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-12)
+
+    def closure():
+        optimizer.zero_grad()
+        flat = logits.log_softmax(dim=1).reshape(-1, 1)
+        count = len(flat)
+        loss = variant.loss(
+            Batch(
+                flat,
+                reference.reshape(-1, 1),
+                targets.reshape(-1),
+                rewards.reshape(-1),
+                torch.arange(count),
+                torch.ones(count, 1),
+            )
+        ).mean()
+        loss.backward()
+        return loss
+
+    for _ in range(5):
+        optimizer.step(closure)
+    return (logits.log_softmax(dim=1) - reference).detach()
+
+
+def optimum(toy, signal):
+    """(P, K) ln π*/π_ref of π* ∝ π_ref e^{signal}."""
+    reference, _ = toy
+    return (reference + signal).log_softmax(dim=1) - reference
+
+
+def soft_advantages(toy):
+    reference, rewards = toy
+    return rewards - BETA * (reference + rewards / BETA).logsumexp(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("variant", [AStar(beta=BETA), Dro(tau=BETA, per_token=False)])
+def test_with_a_soft_value_regressions_reach_the_optimal_policy(toy, variant):
+    found = trained(variant, toy, soft_advantages(toy))
+    assert (found - optimum(toy, toy[1] / BETA)).abs().max() < 1e-2
+
+
+def test_with_the_mean_as_value_dro_misses_the_optimal_policy(toy):
+    reference, rewards = toy
+    means = (reference.exp() * rewards).sum(dim=1, keepdim=True)
+    found = trained(Dro(tau=BETA, per_token=False), toy, rewards - means)
+    assert (found - optimum(toy, rewards / BETA)).abs().max() > 0.1
+
+
+def test_qrpo_reaches_the_policy_of_quantiles(toy):
+    reference, rewards = toy
+    # quantiles under π_ref, at the middle of each response's own probability, so that they are uniform but for the grid
+    below = (reference.exp()[:, None, :] * (rewards[:, None, :] < rewards[:, :, None])).sum(dim=2)
+    quantiles = below + reference.exp() / 2
+    found = trained(Qrpo(beta=0.5), toy, quantiles)
+    assert (found - optimum(toy, quantiles / 0.5)).abs().max() < 1e-2

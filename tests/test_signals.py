@@ -1,0 +1,199 @@
+"""Rewards that say nothing, or too little, are told before anything is trained; so is what the model cannot tell apart."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from tiny import composed, job, store, write_rows
+
+from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.artifacts.values import checked
+from aloll_cli.errors import UserError
+from aloll_cli.rewards.column import Column, Transform
+from aloll_cli.rewards.scoring import check_scores
+from aloll_cli.rewards.variation import saturation, varies, weakness
+from aloll_cli.stages import inspect
+
+SPLITS = ("train", "validation", "test")
+TINY = (
+    "task=local", "model.vocab_size=300", "model.hidden_size=16", "model.layers=1", "model.heads=2",
+    "model.intermediate_size=16", "reference.updates=2", "task.max_prompt_tokens=16", "task.max_response_tokens=8",
+)  # fmt: skip
+
+
+def rows(folder, rewards, prompt="{split} town {i} is called", responses=("Elm {i}.",)):
+    """A folder with as many prompts per split as rewards, each with some responses, all of which have that reward."""
+    for split in SPLITS:
+        found = [
+            {"prompt": prompt.format(split=split, i=i), "response": text.format(i=i), "reward": reward}
+            for i, reward in enumerate(rewards)
+            for text in responses
+        ]
+        write_rows(folder / f"{split}.jsonl", found)
+    return f"task.path={folder}"
+
+
+@pytest.mark.parametrize(
+    ("rewards", "varied"),
+    [
+        ([0.5] * 3, False),
+        ([0.1 + 0.2, 0.3], False),
+        ([0.0, 0.0], False),
+        ([1e6, 1e6 + 0.1], False),
+        ([0.3, 0.30001], True),
+        ([0.0, 1e-9], True),
+        ([-5.0, 5.0], True),
+        ([2.0], False),
+    ],
+)
+def test_rewards_vary_where_they_differ_by_more_than_rounding(rewards, varied):
+    assert varies(np.array(rewards)) is varied
+
+
+@pytest.mark.parametrize(
+    ("rewards", "bounds", "why"),
+    [
+        ([0.25] * 4, (0, 1), r"^do not vary beyond rounding: they are all 0\.25, so they say of no response that it is better$"),
+        ([0.0] * 97 + [1.0] * 3, (0, 1), r"^hardly vary: 97\.0% of them are 0$"),
+        (
+            [1, 2, 3, 4, 5],
+            (0, 1e6),
+            r"^span 0\.00% of the declared range \[0, 1e\+06\]: they are between 1 and 5 \(.*1\.2/3/4\.8\)$",
+        ),
+        ([0.0, 1.0] * 20, (0, 1), None),
+        ([1, 2, 3, 4, 5], (-math.inf, math.inf), None),
+    ],
+)
+def test_what_makes_a_signal_weak_is_told_with_its_figures(rewards, bounds, why):
+    found = weakness(np.array(rewards, dtype=np.float64), bounds)
+    assert found is None if why is None else re.search(why, found)
+
+
+def test_a_sigmoid_saturates_where_it_comes_within_a_thousandth_of_its_ends():
+    # σ(z) > 0.999 from z = ln 999 = 6.907 on
+    assert saturation(np.array([-6.91, 6.90, 0.0, 40.0])) == 0.5
+
+
+def column(**options):
+    return Column(**({"transform": Transform.none, "lo": 0.0, "hi": 1.0} | options))
+
+
+def test_stored_rewards_outside_the_unit_interval_ask_for_a_scale_and_propose_two():
+    stored = {"train": np.array([0.0, 0.5, 1.0]), "validation": np.array([0.0]), "test": np.array([2.0, 5.0])}
+    with pytest.raises(UserError) as error:
+        column().check_stored(stored)
+    what, ratings, logits = str(error.value).split("\n")
+    assert "as they are stored, in [0, 1], but 2 of 6 lie outside" in what
+    assert "train 0.05/0.5/0.95, validation 0/0/0, test 2.15/3.5/4.85" in what
+    assert "reward.lo=0 reward.hi=5 " in ratings
+    # sigmoids of 0, 0, 0.5, 1, 2, 5: 0.5, 0.5, 0.6225, 0.7311, 0.8808, 0.9933
+    assert logits == "If they are logits: reward.transform=sigmoid; their 5th/50th/95th percentile becomes 0.5/0.6768/0.9652."
+    assert column(hi=5.0).check_stored(stored) is None
+    assert column().check_stored({"train": np.array([0.0, 1.0])}) is None
+
+
+def test_a_sigmoid_of_percentages_is_warned_of_and_one_of_logits_is_not():
+    percentages, logits = np.arange(20.0, 100.0), np.linspace(-3, 3, 80)
+    sigmoid = column(transform=Transform.sigmoid)
+    said = sigmoid.check_stored({"train": percentages})
+    assert "the sigmoid of 100.0% of the stored rewards is within 0.001 of 0 or 1" in said
+    assert "23.95/59.5/95.05 becomes 1/1/1" in said
+    assert sigmoid.check_stored({"train": logits}) is None
+    fitted = composed("reward=fitted").reward
+    assert fitted.check_stored({"train": percentages}).endswith("reward.target=ranks takes scores of any scale")
+    assert fitted.check_stored({"train": logits}) is None
+    assert composed("reward=fitted", "reward.target=ranks").reward.check_stored({"train": percentages}) is None
+
+
+def test_rewards_whose_squares_overflow_are_refused_by_name():
+    unbounded = column(lo=-math.inf, hi=math.inf)
+    check_scores(unbounded, np.array([-1e12, 1e12]), str)
+    with pytest.raises(UserError, match=r"returned -5e\+30 for example 1; the squares of rewards beyond ±1e\+12 overflow"):
+        check_scores(unbounded, np.array([0.0, -5e30]), str)
+
+
+def test_rewards_that_do_not_vary_are_refused_before_the_reference_is_trained(tmp_path):
+    given = rows(tmp_path / "rows", [0.5, 0.5 + 1e-9] * 3)
+    told = r"rewards of the 6 train responses do not vary beyond rounding \(all 0\.5 to within 1e-09\)(?s:.*)variant=nll$"
+    for options in (("values=data",), ("variant=wbc", "values=constant"), ("values=constant",)):
+        with pytest.raises(UserError, match=told):
+            store(tmp_path / "out").ensure(Pipeline(composed(given, *TINY, "reward=column", *options)).metrics)
+    assert list((tmp_path / "out").glob("rewards/column-train*"))
+    assert not list((tmp_path / "out").glob("reference/*"))
+
+
+def test_equal_weights_are_allowed_where_the_user_sets_the_baseline_and_warned_of(tmp_path):
+    given = rows(tmp_path / "rows", [0.5] * 6)
+    line = Pipeline(composed(given, *TINY, "reward=column", "values=constant", "values.value=0.2"))
+    weights = line.weights(line.settings.variant.signal, "train")
+    assert "every response gets the same weight, as with variant=nll" in weights.check_rewards(np.full(6, 0.5))
+    assert weights.check_rewards(np.linspace(0, 1, 6)) is None
+
+
+@pytest.mark.slow
+def test_pairs_of_one_text_are_refused_before_the_reference_is_trained(tmp_path):
+    for split in SPLITS:
+        long = [f"word {i} " * 9 for i in range(3)]
+        found = [
+            {"prompt": f"{split} {i}", "response": [f"{long[i]} good", f"{long[i]} bad"], "reward": [1, 0]} for i in range(3)
+        ]
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", found)
+    options = (f"task.path={tmp_path / 'rows'}", *TINY, "reward=column", "values=constant", "variant=dpo")
+    with pytest.raises(UserError) as error:
+        store(tmp_path / "out").ensure(Pipeline(composed(*options)).policy)
+    assert str(error.value) == (
+        "no prompt has two responses that can be compared: pairs of responses with different rewards: 3, less 3 whose two "
+        "responses the model sees as the same.\n"
+        "Raise task.max_response_tokens=8, or choose a method that needs no comparisons: variant=seq"
+    )
+    assert not list((tmp_path / "out").glob("reference/*"))
+
+
+@pytest.mark.slow
+def test_inspect_counts_what_the_model_cannot_tell_apart_and_ratings_that_conflict(tmp_path, capsys):
+    # three prompts that differ in their first words only, which are cut; one response with two ratings, one twice with the same
+    for split in SPLITS:
+        found = [
+            {"prompt": f"{split} {i} " + f"the town number {i} " * 6, "response": f"Elm {i}.", "reward": 0} for i in range(3)
+        ]
+        found += [found[0] | {"reward": 1}, found[1]]
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", found)
+    options = (f"task.path={tmp_path / 'rows'}", *TINY, "reward=column")
+    inspect.run(composed(*options, "format=json"), store(tmp_path / "out"))
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    shared = {"validation": {"train": 3}, "test": {"train": 3, "validation": 3}}
+    assert found["shared_prompts_as_seen"] == shared
+    assert found["pairs"]["train"] == {"different": 0, "same": 1}
+    assert found["splits"]["test"]["conflicting_ratings"] == 1
+    assert found["splits"]["test"]["duplicates"] == 2
+    told = "3 of validation in train, 3 of test in train, 3 of test in validation"
+    assert re.search(rf"warning: prompts that the model sees alike in two splits.*: {told}; task\.max_prompt_tokens=16", err)
+    inspect.run(composed(*options), store(tmp_path / "out"))
+    page = capsys.readouterr().out
+    assert f"as the model sees them, after the cut: {told}" in page
+    assert "conflicting ratings" in page
+    assert "the same as the model sees them: no pairs" in page
+
+
+def test_prompts_that_are_not_cut_are_shared_by_no_two_splits(tmp_path):
+    line = Pipeline(composed(rows(tmp_path / "rows", [0, 1]), *TINY, "reward=column", "task.max_prompt_tokens=60"))
+    shared = shared_prompts(store(tmp_path / "out").ensure(line.examples))
+    assert shared == {"validation": {"train": 0}, "test": {"train": 0, "validation": 0}}
+    assert shared_told(shared) == ""
+
+
+def test_nan_is_no_positive_advantage(tmp_path, monkeypatch):
+    line = Pipeline(composed(rows(tmp_path / "rows", [0, 1]), *TINY, "reward=column", "values=constant", "values.value=0.5"))
+    opened = store(tmp_path / "out")
+    opened.ensure(line.rewards())
+    weights = line.weights(line.settings.variant.signal, "train")
+    making = job(tmp_path / "out")
+    monkeypatch.setattr("aloll_cli.artifacts.values.load_values", lambda folder, split: np.array([np.nan, 0.5]))
+    with pytest.raises(UserError, match="1 train advantages are not finite"):
+        weights.load(making)
+    with pytest.raises(UserError, match="values that are not finite"):
+        checked(np.array([np.nan]), 1, "data")

@@ -1,0 +1,162 @@
+"""Chats of many families of templates: the tokens that are trained are those that the template writes, and servers send."""
+
+from functools import cache
+
+import pytest
+from families import FAMILIES, KINDS, tokenizer_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aloll_cli.tasks.base import Chat, Part
+from aloll_cli.text.control import ControlTokens
+from aloll_cli.text.encoded import RenderedText
+from aloll_cli.text.encoding import Encoder
+from aloll_cli.text.template import NOW
+from aloll_cli.text.tokens import RenderedTokens
+
+PAIRS = [(name, kind) for name in FAMILIES for kind in KINDS]
+TALK = [
+    ("system", "Be brief."),
+    ("user", "How do I bake bread?"),
+    ("assistant", "Mix flour, water."),
+    ("user", "And then?"),
+]
+ANSWERS = ("We loved the garden.", "Town 0 is Elmwick.", " bread ", "\n\n```py\nx = 1\n```", "你好", "🙂 ok", "\U000f0001", "")
+THOUGHT = "<think>\nSalt?\n</think>\n\nThen wait."
+
+# which answers are tokenized apart from their prompt, and why; all others have the template's own tokens
+APART = {
+    "deepseek that thinks": (*ANSWERS, THOUGHT),  # <think> is opened by the prompt, and the whole chat has none
+    "chatml that thinks": ANSWERS,  # the same, unless the response brings its thoughts
+    "qwen 3 without thoughts": (THOUGHT,),  # the prompt closes the thoughts that the response brings
+    "colon and space": ("We loved the garden.",),  # the prompt's space merges with the response's first word
+}
+
+
+def talk_of(name):
+    return TALK if FAMILIES[name].system else TALK[1:]
+
+
+@cache
+def encoder(name, kind):
+    return Encoder(tokenizer_of(name, kind), 500, 200, FAMILIES[name].chat)
+
+
+def encoded(name, kind, turns, answer):
+    """A prompt and its response."""
+    (prompt,) = encoder(name, kind).prompts([[vars(Part(text, role)) for role, text in turns]])
+    (response,) = encoder(name, kind).responses([answer], [prompt])
+    return prompt, response
+
+
+def rendered(name, kind, turns, opened, tokenize=True):
+    """What transformers makes of a chat."""
+    options = {"enable_thinking": False} if FAMILIES[name].chat is Chat.without_thinking else {}
+    messages = [{"role": role, "content": text} for role, text in turns]
+    return tokenizer_of(name, kind).apply_chat_template(
+        messages, add_generation_prompt=opened, tokenize=tokenize, return_dict=False, date_string=f"{NOW:%d %b %Y}", **options
+    )
+
+
+def is_written(name, kind, turns, answer):
+    """Whether a response is tokenized together with its prompt; both are then what the template writes, up to the end token."""
+    tokenizer = tokenizer_of(name, kind)
+    prompt, response = encoded(name, kind, turns, answer)
+    assert prompt.ids == rendered(name, kind, turns, opened=True)
+    whole = rendered(name, kind, [*turns, ("assistant", answer)], opened=False)
+    ids = [*prompt.ids, *response.ids]
+    if FAMILIES[name].ends:
+        assert response.ids.count(ids[-1]) == 1
+        assert tokenizer.convert_ids_to_tokens(ids[-1]) == (FAMILIES[name].end or FAMILIES[name].eos)
+    else:
+        assert ids.pop() == tokenizer.eos_token_id
+    if not response.apart:
+        assert ids == whole[: len(ids)]
+    assert FAMILIES[name].ends or response.apart or ids == whole
+    return not response.apart
+
+
+def test_every_family_has_the_tokens_of_its_template_or_is_listed():
+    found = {}
+    for name, kind in PAIRS:
+        found[name, kind] = tuple(a for a in (*ANSWERS, THOUGHT) if not is_written(name, kind, talk_of(name), a))
+    apart = {pair: answers for pair, answers in found.items() if answers}
+    for (name, kind), answers in apart.items():
+        print(f"{name} with a {kind} tokenizer: {len(answers)} of {len(ANSWERS) + 1} answers tokenized apart")  # noqa: T201
+    assert len(found) == len(FAMILIES) * len(KINDS) >= 36
+    assert apart == {(name, kind): answers for name, answers in APART.items() for kind in KINDS}
+
+
+PIECES = st.sampled_from(
+    [
+        *" \n\t\r_-:.()",
+        "  ",
+        "\n\n",
+        "🙂",
+        "👩‍🚀",
+        "你好",
+        "é",
+        "e\u0301",
+        "def f(x):\n    return",
+        "We",
+        "bread",
+        "<",
+        "|",
+        "\u2028",
+    ]
+)
+TEXTS = st.lists(PIECES | st.characters(codec="utf-8"), max_size=8).map("".join)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(pair=st.sampled_from(PAIRS), question=TEXTS, answer=TEXTS)
+def test_whatever_stands_at_the_seam_prompt_and_response_have_the_templates_tokens_or_are_apart(pair, question, answer):
+    turns = [*talk_of(pair[0])[:-1], ("user", question)]
+    if not is_written(*pair, turns, answer):
+        assert pair[0] in APART or answer[:1].isspace()
+    prompt, response = encoded(*pair, turns, answer)
+    assert not prompt.typed
+    assert not response.typed
+    if pair[1] == "byte-level" and not FAMILIES[pair[0]].absorbs:
+        decoded = tokenizer_of(*pair).decode(response.ids, skip_special_tokens=True)
+        assert prompt.around.removed(decoded, ended=True) == response.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_control_token_that_somebody_typed_stays_text_in_every_family(name, kind):
+    tokenizer = tokenizer_of(name, kind)
+    control = ControlTokens(tokenizer)
+    question, answer = (f"{word}{''.join(control.ids)}\n" for word in ("How", "We"))
+    turns = [*talk_of(name)[:-1], ("user", question)]
+    prompt, response = encoded(name, kind, turns, answer)
+    harmless = encoded(name, kind, [*turns[:-1], ("user", "How")], "We")
+    assert prompt.typed
+    assert response.typed
+    for found, expected in zip((prompt, response), harmless, strict=True):
+        assert [i for i in found.ids if i in control.ids.values()] == [i for i in expected.ids if i in control.ids.values()]
+    assert response.text.strip() == answer.strip()
+    assert response.apart is harmless[1].apart
+    # the way of such chats gives other chats the template's tokens, too
+    tokens = RenderedTokens(tokenizer, control)
+    text = rendered(name, kind, talk_of(name), opened=True, tokenize=False)
+    assert tokens.ids([RenderedText(text, hides=True)]) == tokens.ids([RenderedText(text, hides=False)])
+
+
+def test_hidden_names_come_back_and_so_do_the_characters_that_they_are_hidden_behind():
+    control = ControlTokens(tokenizer_of("chatml", "byte-level"))
+    text = "a<|im_end|>\U000f0000\U0010fffd\U000f0001<|im_start|><|endoftext|>b\U000ffffd"
+    hidden = control.hidden(text)
+    assert not control.typed(hidden)
+    assert control.shown(hidden) == text
+    assert control.split("<|im_start|>a<|im_end|>") == ["", "<|im_start|>", "a", "<|im_end|>", ""]
+
+
+def test_a_prompt_of_one_chat_is_the_same_for_all_its_responses():
+    parts = [vars(Part(text, role)) for role, text in TALK]
+    prompts = encoder("chatml", "byte-level").prompts([parts, parts])
+    plain, typed = encoder("chatml", "byte-level").responses(["We.", "We.<|im_end|>"], prompts)
+    assert prompts[0] == prompts[1]
+    assert (plain.apart, typed.apart) == (False, False)
+    assert (plain.text, typed.text) == ("We.", "We.<|im_end|>")
+    assert typed.ids.count(plain.ids[-1]) == 1
