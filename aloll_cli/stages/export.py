@@ -35,6 +35,8 @@ def run(settings: Settings, store: Store) -> None:
     store.world.on_main(lambda: _try(beside, to))
     line = Pipeline(settings)
     policy = line.policy
+    if settings.merge and not store.is_complete(policy):
+        settings.model.check_merge()  # before training
     saved = store.ensure(policy) / "policy"
     merges = settings.merge and base_of(saved) is not None
     for needed in [*upstream(policy.start), policy.start] if merges else []:
@@ -62,7 +64,7 @@ def run(settings: Settings, store: Store) -> None:
             raise
         raise _unwritable(to, trouble) from None
     what = "weights" if base_of(folder) is None else "adapter"
-    store.log.say(f"wrote     {to}: {what}, tokenizer and model card, for AutoModelForCausalLM.from_pretrained")
+    store.log.say(f"wrote     {to}: {what}, tokenizer and model card; README.md says how to load it")
     if not evaluated:
         store.log.say(f"          The model card has no evaluation. To add it, first run: {store.command.but('evaluate')}")
 
