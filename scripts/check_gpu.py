@@ -77,7 +77,7 @@ def seconds(folder: Path) -> float:
 
 
 def resumes(model: list[str], place: Path, updates: int) -> Iterator[tuple[str, bool]]:
-    """Whether a killed run ends with the same bits, with ``deterministic`` and without, and how long a step takes."""
+    """Whether a killed run is bitwise equal, with ``deterministic`` and without, and how long a step takes."""
     for dtype, training in itertools.product(CHOICES["dtype"], ("full", "lora")):
         for deterministic in ("true", "false"):
             options = [
