@@ -9,6 +9,8 @@ subtracted: with T the mean of k samples and ν the mean of their variance / k,
     share explained = 1 − (mean (V − T)² − ν) / (variance of T − ν).
 
 A constant other than the mean lowers it; "up to a constant" is the share with the variance of V − T instead of its mean square.
+The error is √(mean (V − T)² − ν), in units of the reward. Where V hardly varies between prompts, as under a reward that depends
+on the response alone, there is nothing to explain: the shares are of something near 0, and only errors can be compared.
 Intervals are from a bootstrap over prompts, 95 %. --truth names a file that keeps the responses, for other rewards. Values are
 built in output_dir, and reused.
 """
@@ -61,18 +63,29 @@ class Truth:
     prompts: np.ndarray
     rewards: FloatArray
 
-    def explained(self, values: FloatArray, chosen: np.ndarray) -> tuple[float, float]:
-        """The share of the variance of V that (P,) values explain, and that up to a constant, over some of the P prompts."""
-        rewards, values = self.rewards[chosen], values[chosen]
-        means, noise = rewards.mean(axis=1), rewards.var(axis=1, ddof=1).mean() / rewards.shape[1]
-        off, variance = values - means, means.var(ddof=1) - noise
-        return 1 - (np.mean(off**2) - noise) / variance, 1 - (off.var(ddof=1) - noise) / variance
+    def variance(self, chosen: np.ndarray) -> tuple[float, float]:
+        """The variance of V over some of the P prompts, and ν, that of the mean of the samples around it."""
+        rewards = self.rewards[chosen]
+        noise = float(rewards.var(axis=1, ddof=1).mean() / rewards.shape[1])
+        return float(rewards.mean(axis=1).var(ddof=1)) - noise, noise
+
+    def explained(self, values: FloatArray, chosen: np.ndarray) -> tuple[float, float, float]:
+        """Over some of the P prompts: the mean squared error of (P,) values, the share explained, and that up to a constant."""
+        off = values[chosen] - self.rewards[chosen].mean(axis=1)
+        variance, noise = self.variance(chosen)
+        error = float(np.mean(off**2)) - noise
+        return error, 1 - error / variance, 1 - (float(off.var(ddof=1)) - noise) / variance
 
 
 def say(line: str) -> None:
     """Write a line to stdout at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def root(square: float) -> float:
+    """The square root; 0 of an estimate below 0."""
+    return max(square, 0.0) ** 0.5
 
 
 def opened(line: Pipeline) -> Store:
@@ -127,21 +140,22 @@ def measure(overrides: Sequence[str], methods: Sequence[str], prompts: int, samp
     store = opened(line)
     truth = truth_of(line, store, prompts, samples, file)
     first = ExampleTable(store.path(line.examples) / "train").groups[1][truth.prompts]
-    means = truth.rewards.mean(axis=1)
-    noise = truth.rewards.var(axis=1, ddof=1).mean() / truth.rewards.shape[1]
-    say(
-        f"{name_of(line.settings.reward)}, {len(first)} prompts, {truth.rewards.shape[1]} samples each: mean {means.mean():.4f}, "
-        f"standard deviation of V {np.sqrt(max(means.var(ddof=1) - noise, 0)):.4f}, of the truth's noise {np.sqrt(noise):.4f}"
-    )
-    random = np.random.default_rng(0)
+    everyone, random = np.arange(len(first)), np.random.default_rng(0)
     resamples = [random.integers(0, len(first), len(first)) for _ in range(RESAMPLES)]
-    say(f"{'':52} {'share explained':>24} {'up to a constant':>24} {'mean of V':>10}")
+    variance, noise = truth.variance(everyone)
+    low, high = (root(end) for end in np.percentile([truth.variance(chosen)[0] for chosen in resamples], [2.5, 97.5]))
+    say(
+        f"{name_of(line.settings.reward)}, {len(first)} prompts, {truth.rewards.shape[1]} samples each: mean "
+        f"{truth.rewards.mean():.4f}, standard deviation of V {root(variance):.4f} [{low:.4f}, {high:.4f}], of the truth's noise "
+        f"{root(noise):.4f}" + ("" if low else ": no more than noise, so that the shares below say nothing")
+    )
+    say(f"{'':42} {'error':>7} {'share explained':>21} {'up to a constant':>21} {'mean of V':>9}")
     for method in methods:
         values = load_values(store.ensure(Pipeline(compose(*overrides, *method.split())).values), "train")[first]
-        shares = truth.explained(values, np.arange(len(first)))
+        found = truth.explained(values, everyone)
         ends = np.percentile([truth.explained(values, chosen) for chosen in resamples], [2.5, 97.5], axis=0)
-        cells = [f"{share:.2f} [{low:.2f}, {high:.2f}]" for share, low, high in zip(shares, *ends, strict=True)]
-        say(f"{method:52} {cells[0]:>24} {cells[1]:>24} {values.mean():10.4f}")
+        _, *cells = (f"{share:.2f} [{low:.2f}, {high:.2f}]" for share, low, high in zip(found, *ends, strict=True))
+        say(f"{method:42} {root(found[0]):7.4f} {cells[0]:>21} {cells[1]:>21} {values.mean():9.4f}")
 
 
 def main() -> None:

@@ -168,7 +168,7 @@ def test_the_chunked_head_agrees_or_refuses_by_name(loaded, kind):
         ):
             ResponseLogps(model, chunked=True)
     else:
-        assert_close(given.logps(ResponseLogps(model, chunked=True)), full, atol=1e-5, rtol=0)
+        assert_close(given.logps(ResponseLogps(model, chunked=True)), full, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("kind", BENT)

@@ -14,6 +14,7 @@ OPERATIONAL = {
     "threads": "threads=1",
     "micro_batch_size": "micro_batch_size=3",
     "gradient_checkpointing": "gradient_checkpointing=true",
+    "deterministic": "deterministic=true",
     "attn": "attn=eager",
     "merge": "merge=false",
     "scoring_batch_tokens": "scoring_batch_tokens=500",

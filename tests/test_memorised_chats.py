@@ -6,8 +6,11 @@ import pytest
 import torch
 from families import FAMILIES, KINDS, tokenizer_of
 from test_templates import encoder, rendered
+from tiny import composed, opened, write_rows
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.files import read_json_lines
 from aloll_cli.models.decoding import Greedy
 from aloll_cli.models.generation import respond
 from aloll_cli.tasks.base import Part
@@ -46,7 +49,7 @@ def memorised(prompts, responses, tokenizer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), list(zip(FAMILIES, cycle(KINDS), strict=False)))
-def test_memorised_chats_come_out_of_aloll_and_of_transformers(name, kind):
+def test_memorised_chats_come_out_of_aloll_and_of_transformers(name, kind, tmp_path):
     tokenizer = tokenizer_of(name, kind)
     prompts = encoder(name, kind).prompts([[vars(Part(text, "user"))] for text in CHATS])
     responses = encoder(name, kind).responses(list(CHATS.values()), prompts)
@@ -62,3 +65,22 @@ def test_memorised_chats_come_out_of_aloll_and_of_transformers(name, kind):
         asked = torch.tensor([rendered(name, kind, [("user", question)], opened=True)])
         given = model.generate(asked, max_new_tokens=120, do_sample=False, eos_token_id=responses[0].ids[-1])
         assert given[0, asked.shape[1] :].tolist() == response.ids
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert evaluated(tmp_path, FAMILIES[name].chat.name) == CHATS
+
+
+def evaluated(folder, chat):
+    """What ``aloll evaluate`` has a saved model say to the questions."""
+    for split in ("train", "validation", "test"):
+        said = CHATS if split == "test" else {f"{question} Again, {split}?": text for question, text in CHATS.items()}
+        rows = [{"prompt": [{"role": "user", "content": question}], "response": text} for question, text in said.items()]
+        write_rows(folder / "rows" / f"{split}.jsonl", rows)
+    settings = composed(
+        "task=local", f"task.path={folder / 'rows'}", f"task.chat={chat}", "model=pretrained", f"model.path={folder / 'model'}",
+        "reference=pretrained", f"policy={folder / 'model'}", "values=constant", "generation=greedy",
+        "task.max_prompt_tokens=200", "task.max_response_tokens=120",
+    )  # fmt: skip
+    metrics = opened(folder / "outputs", settings.runtime).ensure(Pipeline(settings).metrics)
+    rows = read_json_lines(metrics / "answers.jsonl")
+    return {question: row["policy"]["response"] for question in CHATS for row in rows if question in row["prompt"]}

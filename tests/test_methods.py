@@ -69,7 +69,8 @@ def test_the_card_of_an_export_says_what_was_learned_from(method: str, said: str
     assert ("offline-rl" in card) == (method == "dpo")
 
 
-@pytest.mark.parametrize("method", ["dpo", *(pytest.param(method, marks=pytest.mark.slow) for method in TWICE)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dpo", *TWICE])
 def test_two_processes_have_the_loss_curve_of_one(method: str, undisturbed: Path, tmp_path: Path):
     own = (METHODS | MORE)[method]
     options = [*(PLAIN if own == SAMPLED else SMALL), f"variant={method}", *own]

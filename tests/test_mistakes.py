@@ -672,12 +672,11 @@ def test_no_stage_refuses_for_options_that_it_does_not_use(tmp_path: Path, stage
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["reward=column", "values=data"], r"example \w+-0-0 has no stored reward\.\nChoose a reward that scores text"),
-        (["reward=column", "values=data"], r"\nColumns of the data: prompt, response\.$"),
-        (["reward=fitted", "values.folds=2"], r"to fit on\.\n.*\nColumns of the data: prompt, response\.$|has only \d+ rows to fit on"),
+        (["reward=column", "values=data"], r"example \w+-0-0 has no stored reward\.\nChoose a reward that scores text, .*"
+         r"; or store one in every row, in the column named by task.columns.reward.*\nColumns of the data: prompt, response\.$"),
         (["task.responses=best"], r"task.responses=best compares stored rewards, but some responses have none\.\ntask.responses=all"),
-        (["reward=column", "values=data"], r"or store one in every row, in the column named by task.columns.reward"),
-        (["reward=fitted", "values.folds=2"], r"no response of the train split has a stored reward to fit on\.|has too few rows to fit on: \d+"),
+        (["reward=fitted", "values.folds=2"], r"no response of the train split has a stored reward to fit on\.\n"
+         r".*\nColumns of the data: prompt, response\.$"),
         (["variant=dpo"], r"no prompt has two responses that can be compared: .*: 0\.\nSet task.responses=all, or .*=seq"),
         (["variant=ref_free", "values=constant", "values.value=0.999"], r"no response has a positive weight, so there is no training data\.\nNo reward is above its V"),
         (["values=group"], r"values=group needs prompts with several responses, but every prompt has only one\.\nvalues=data"),
@@ -695,6 +694,7 @@ def test_a_choice_that_the_data_does_not_allow(tmp_path: Path, options: list[str
     assert any(tmp_path.glob("outputs/*/reference/*")) == needs_values, "what the data tells is found before π_ref is trained"
 
 
+@pytest.mark.slow
 def test_a_prompt_with_more_responses_than_can_be_compared(tmp_path: Path):
     many = [{"prompt": "Write a review:", "response": f"Text {i}.", "reward": i / 300} for i in range(300)]
     others = [{"prompt": f"Prompt {i}", "response": "Yes.", "reward": 0.5} for i in range(60)]
@@ -818,6 +818,7 @@ def test_what_another_process_is_making_is_refused_when_asked_to(tmp_path: Path)
     assert said.endswith("Wait for it, or let aloll wait: busy=wait")
 
 
+@pytest.mark.slow
 def test_several_processes_say_a_mistake_once(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_bytes(lines({"prompt": "x", "response": 3}))
     said = refused(tmp_path, "train", "task.path=rows.jsonl", "processes=2", *SMALL)

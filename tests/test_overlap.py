@@ -113,6 +113,7 @@ def test_rouge_is_that_of_rouge_scores_command_line_with_its_stemmer(tmp_path):
     assert expected[0] > rouge_score(tmp_path, ENGLISH)[0]
 
 
+@pytest.mark.slow
 def test_rouge_of_chinese_is_that_of_rouge_scores_command_line_for_the_same_words_in_ascii(tmp_path):
     words = TOKENIZERS["zh"].words
     assert words("他买了iPhone 15。") == ["他", "买", "了", "iPhone", "15"]

@@ -177,6 +177,7 @@ def trained(tmp_path_factory):
     return train
 
 
+@pytest.mark.slow
 def test_a_rollout_is_drawn_every_so_many_updates_and_starts_from_ratios_of_one(trained):
     records, log = trained()
     # 2 passes over 16 responses, 8 an update: updates 1 and 5 begin a rollout

@@ -42,7 +42,7 @@ def test_a_line_killed_at_the_worst_moments_ends_with_the_same_bits(undisturbed:
     assert "cached    data/" in said
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
 def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, code: int):
     long = [*SMALL, "updates=100000", "eval_every=100000", "checkpoint_every=100000"]
     process = fork(tmp_path, "train", *long)
@@ -96,6 +96,7 @@ def test_a_signal_at_the_end_of_a_job_ends_the_sweep(undisturbed: Path, tmp_path
     assert "seq-s2" not in said
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_alone_ends_the_command(tmp_path: Path):
     dying = """
 import os, sys
@@ -106,6 +107,7 @@ sys.addaudithook(lambda event, args: event == "open" and os.environ.get("RANK") 
     quick(tmp_path, "train", *SMALL, "processes=2", before=dying, code=9)
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_one_process_is_said_by_all(tmp_path: Path):
     full = """
 import errno, os, sys
@@ -159,6 +161,7 @@ def makings(outputs: Path) -> dict[str, list[str]]:
     return {name: re.findall(r" (building|resuming) ", text) for name, text in logs.items()}
 
 
+@pytest.mark.slow
 def test_four_processes_at_once_make_each_artifact_once(undisturbed: Path, tmp_path: Path):
     stages = ("precompute-values", "train-reference", "train", "precompute-values")
     processes = [fork(tmp_path, stage, *SMALL) for stage in stages]

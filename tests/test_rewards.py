@@ -9,12 +9,24 @@ import pytest
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import Column, Transform
-from aloll_cli.rewards.fitted import FOLDS, Features, Fitted, Prompts, Target, normal_scores, skill, skill_with_labels
+from aloll_cli.rewards.fitted import (
+    FOLDS,
+    Features,
+    Fitted,
+    Prompts,
+    Target,
+    _fold,
+    _share,
+    normal_scores,
+    skill,
+    skill_with_labels,
+)
 from aloll_cli.rewards.length import Length, Unit
 from aloll_cli.rewards.regex import Regex
 from aloll_cli.rewards.scoring import checked_scores
 from aloll_cli.rewards.tfidf_diversity import TfidfDiversity
 from aloll_cli.rewards.vader import Vader
+from aloll_cli.tasks.base import prompt_key
 
 
 def row(i, response="", stored=None, prompt=""):
@@ -166,7 +178,7 @@ def refit(folder, train, reward=WORDS):
 
 def used(reward, rows):
     lo, hi = reward.prompts.value
-    return [r for r in rows if lo <= int(r.group[:8], 16) / 2**32 < hi]
+    return [r for r in rows if lo <= _share(r.group) < hi]
 
 
 def test_a_fitted_reward_learns_the_stored_one_and_keeps_to_0_1(fitted):
@@ -245,6 +257,17 @@ def test_the_state_is_safetensors_and_json_and_nothing_is_pickled(fitted):
     files = sorted(file.name for file in fitted[0].iterdir())
     assert files == ["model.safetensors", "vocabulary.json"]
     assert not [name for name in files if (fitted[0] / name).read_bytes().startswith(b"\x80")]
+
+
+def test_halves_of_the_prompts_are_halves_also_of_a_file_that_was_split_by_their_hash():
+    keys = [prompt_key(f"prompt {i}") for i in range(4000)]
+    train = [key for key in keys if int(key[:8], 16) / 2**32 >= 0.1]  # as task=local splits a file
+    lo, hi = Prompts.first_half.value
+    first = np.array([lo <= _share(key) < hi for key in train])
+    assert len(first) < 3700
+    assert first.mean() == pytest.approx(0.5, abs=0.03)
+    folds = np.array([_fold(key) for key in train])
+    assert all(first[folds == fold].mean() == pytest.approx(0.5, abs=0.06) for fold in range(FOLDS))
 
 
 def test_the_held_out_reward_has_other_features_and_other_prompts(fitted, tmp_path):

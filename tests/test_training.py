@@ -50,7 +50,7 @@ def logged(trained, *overrides):
     return read_json_lines(trained(*overrides)[1] / "metrics.jsonl")
 
 
-@pytest.mark.parametrize("variant", ["seq", "alol"])
+@pytest.mark.parametrize("variant", ["seq", pytest.param("alol", marks=pytest.mark.slow)])
 def test_training_starts_with_every_ratio_at_one_although_the_model_has_dropout(trained, variant):
     first = logged(trained, f"variant={variant}")[0]
     assert first["update"] == 1
@@ -152,6 +152,7 @@ def test_without_the_clamp_negative_advantages_are_learned_from(trained):
     assert read_json_lines(free / "metrics.jsonl")[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_gradient_norm_is_logged_as_it_was_before_it_was_bounded(trained):
     free = logged(trained, "optimizer.max_grad_norm=null")[0]["grad_norm"]
     bound = logged(trained, "optimizer.max_grad_norm=0.001")

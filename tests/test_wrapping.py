@@ -37,6 +37,10 @@ def test_a_wrapped_prompt_has_the_tokens_of_the_chat_in_which_the_user_says_it(m
     )
 
 
+def test_the_indentation_of_a_wrapped_response_stays():
+    assert encoded([Part("def f():\n")], "    return", qwen3_tokenizer(), Chat.wrap)[2] == "    return"
+
+
 def test_a_chat_is_not_wrapped_again_and_a_long_prompt_is_cut_on_the_left():
     made_by = qwen3_tokenizer()
     chat = [Part("Be brief.", "system"), Part(ASKED, "user"), Part("", "assistant")]

@@ -31,6 +31,7 @@ from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.artifacts.training_data import EveryResponse, LoggedResponses, RankedGroups, TrainingData
 from aloll_cli.artifacts.values import ValuesArtifact
 from aloll_cli.errors import UserError
+from aloll_cli.models.base import Numbers
 from aloll_cli.models.pretrained import saved
 from aloll_cli.schema import name_of
 from aloll_cli.settings.choices import Select
@@ -79,6 +80,11 @@ class Pipeline:
             return None
         return Generations(self.reference, self.examples, values.sampled_on, values.sampling(self.settings.generation))
 
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers that the policy is trained in."""
+        return Numbers(self.settings.model.dtype, self.settings.adapter is None, self.settings.attn)
+
     @cached_property
     def sample_rewards(self) -> Rewards | None:
         """Rewards of these samples."""
@@ -87,12 +93,14 @@ class Pipeline:
     @cached_property
     def values(self) -> ValuesArtifact:
         """V(x)."""
-        return ValuesArtifact(self.settings.baseline, self.reference, self.examples, self.rewards(), self.sample_rewards)
+        return ValuesArtifact(
+            self.settings.baseline, self.reference, self.examples, self.rewards(), self.sample_rewards, self.numbers
+        )
 
     @cached_property
     def reference_logps(self) -> ReferenceLogps:
         """ln π_ref of every token of the training responses."""
-        return ReferenceLogps(self.reference, self.examples)
+        return ReferenceLogps(self.reference, self.examples, self.numbers)
 
     def weights(self, signal: Signal, split: str) -> ResponseWeights:
         """1, R or A⁺ of a split's logged responses."""

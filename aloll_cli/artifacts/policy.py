@@ -13,9 +13,11 @@ from aloll_cli.artifacts.examples import unused_template
 from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed
 from aloll_cli.artifacts.selectors import CheckpointSelector
 from aloll_cli.artifacts.training_data import BatchOptions, TrainingData
+from aloll_cli.errors import UserError
 from aloll_cli.models.adapters import Adapter, attach, merged
-from aloll_cli.models.base import Head
+from aloll_cli.models.base import Head, Numbers
 from aloll_cli.models.saving import load_policy, load_tokenizer
+from aloll_cli.runtime.options import Attention
 from aloll_cli.runtime.tracking import Off, Send
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job, Store
@@ -48,7 +50,7 @@ class TrainingRecipe:
 class TrainedPolicy(PolicySource):
     """A policy trained with one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
 
-    version = 2  # all checkpoints of a run are evaluated with the same random numbers
+    version = 3  # dropout is drawn by row
 
     def __init__(
         self,
@@ -105,6 +107,7 @@ class TrainedPolicy(PolicySource):
         return model
 
     def make(self, job: Job) -> None:
+        from aloll_cli.models.dropout import draws_attention
         from aloll_cli.models.logprobs import ResponseLogps
         from aloll_cli.training.loop import Trainer, updates_for
 
@@ -115,17 +118,23 @@ class TrainedPolicy(PolicySource):
         if unused := unused_template(job.path(self.examples), tokenizer, self.examples.task.chat):
             job.log.say(f"  {unused}")
         batches = BatchOptions(training.batch_size, training.seed)
-        model = self.start.load(job, in_full=training.adapter is None)
+        numbers = Numbers(self.model.dtype, training.adapter is None, job.runtime.attn)
+        model = self.start.load(job, numbers.in_full)
+        logps = self.data.inputs().get("reference_logps")
         check_context(model, self.examples)
         if training.adapter is not None:
             training.adapter.prepare(model, training.seed)
         job.log.say(f"  {trainable_parameters(model)}")
+        if not training.variant.needs_behaviour and draws_attention(model):
+            self._drop_by_row(model, job)
         source = self.data.open(job, batches, tokenizer, model)
         Trainer(
             job=job,
             label=self.name,
             module=ResponseLogps(model, self.model.head is Head.chunked, job.runtime.gradient_checkpointing),
-            computes=self.model,
+            numbers=numbers,
+            is_exact=self.model.is_exact,
+            stored_logps=job.path(logps) if logps else None,
             tokenizer=tokenizer,
             source=source,
             variant=training.variant,
@@ -139,6 +148,18 @@ class TrainedPolicy(PolicySource):
             send=self._tracker(job),
         ).run()
 
+    def _drop_by_row(self, model: PreTrainedModel, job: Job) -> None:
+        """Let plain attention drop attention weights by row, as no other can. Raises UserError if another was asked for."""
+        name = type(model).__name__
+        if job.runtime.attn not in (None, Attention.eager):
+            raise UserError(
+                f"attn={job.runtime.attn.name}: {name} is trained with dropout of its attention weights, which this kind of "
+                "attention draws per micro-batch.",
+                "attn=eager, or attn=null, which chooses it where it is needed",
+            )
+        model.set_attn_implementation("eager")
+        job.log.say(f"  attention: eager, because {name} is trained with dropout of its attention weights")
+
     def _tracker(self, job: Job) -> Send:
         """The function that sends metrics to the experiment tracker; only the main process sends any."""
         tracking = job.runtime.tracking if job.world.is_main else Off()
@@ -148,7 +169,7 @@ class TrainedPolicy(PolicySource):
 class TrainedReference(TrainedPolicy):
     """π_ref, fine-tuned with NLL and selected by likelihood."""
 
-    version = 1  # likelihoods need no random numbers, so version 2 of TrainedPolicy is the same here
+    version = 2  # likelihoods need no random numbers, so version 2 of TrainedPolicy was the same here
 
 
 def trainable_parameters(model: PreTrainedModel) -> str:

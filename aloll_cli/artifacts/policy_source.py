@@ -10,6 +10,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
 from aloll_cli.models.base import Dtype, Model, Placement
 from aloll_cli.models.saving import load_tokenizer
+from aloll_cli.runtime.determinism import use_deterministic_algorithms
 from aloll_cli.schema import identity, plain
 from aloll_cli.settings.checks import too_long
 from aloll_cli.store.store import Artifact, Job
@@ -47,6 +48,8 @@ class PolicySource(Artifact):
 
     def place(self, job: Job, in_full: bool = False) -> Placement:
         """Device, dtype and attention implementation for loading."""
+        if job.runtime.deterministic:
+            use_deterministic_algorithms()
         return Placement(job.world.device, Dtype.float32 if in_full else self.model.dtype, job.runtime.attn)
 
 
@@ -68,6 +71,8 @@ class LoadedPolicy(PolicySource):
 
     def make(self, job: Job) -> None:
         if job.world.is_main:
+            if doubt := self.model.doubt():
+                job.log.warn(doubt)
             write_json(job.directory / "model.json", plain(self.model))
 
     def load(self, job: Job, in_full: bool = False) -> PreTrainedModel:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource
+from aloll_cli.models.base import Numbers
 from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
@@ -23,12 +24,13 @@ class ReferenceLogps(Artifact):
 
     kind, stage = "reference-logps", "precompute-values"
 
-    def __init__(self, reference: PolicySource, examples: Examples) -> None:
-        self.reference, self.examples = reference, examples
+    def __init__(self, reference: PolicySource, examples: Examples, numbers: Numbers) -> None:
+        """Log-probs in the ``numbers`` that the policy is trained in."""
+        self.reference, self.examples, self.numbers = reference, examples, numbers
         self.name = reference.name
 
     def identity(self) -> dict[str, Any]:
-        return {"split": "train"}
+        return {"split": "train"} | self.numbers.identity()
 
     def inputs(self) -> dict[str, Artifact]:
         return {"reference": self.reference, "examples": self.examples}
@@ -41,10 +43,11 @@ class ReferenceLogps(Artifact):
 
         examples = ExampleTable(job.path(self.examples) / "train")
         pad = int(load_tokenizer(job.path(self.examples.tokenizer)).pad_token_id)
-        module = ResponseLogps(self.reference.load(job))
+        module = ResponseLogps(self.reference.load(job, self.numbers.in_full))
 
         def compute(start: int, stop: int) -> pa.Table:
-            logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_tokens)
+            with self.numbers.computing(job.world.device):
+                logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_tokens)
             return pa.table({"id": examples.ids[start:stop], "logps": pa.array(logps, type=pa.list_(pa.float32()))})
 
         write_blocks(job, "logps", len(examples), "reference log-probs", compute)

@@ -59,13 +59,21 @@ class ResponseWeights:
         Raises:
             UserError: the rewards do not vary beyond rounding, so that weights would be all equal, zero, or rounding errors.
         """
-        if varies(rewards):
-            return None
-        what = f"the rewards of the {len(rewards):,} {self.split} responses do not vary beyond rounding ({spread(rewards)})"
-        if self.values is not None and self.values.values.is_given:
-            return f"{what}: every response gets the same weight, as with variant=nll"
+        if not varies(rewards) and self.values is not None and self.values.values.is_given:
+            return f"{_equal(rewards, self.split)}: every response gets the same weight, as with variant=nll"
+        check_varies(rewards, self.split)
+        return None
+
+
+def check_varies(rewards: FloatArray, split: str) -> None:
+    """Raises UserError if the (N,) rewards of a split do not vary beyond rounding."""
+    if not varies(rewards):
         raise UserError(
-            f"{what}, so they say of no response that it is better than another.",
+            f"{_equal(rewards, split)}, so they say of no response that it is better than another.",
             "Choose another reward or, for task=local, another column: task.columns.reward=COLUMN; "
             "or a method that reads no reward: variant=nll",
         )
+
+
+def _equal(rewards: FloatArray, split: str) -> str:
+    return f"the rewards of the {len(rewards):,} {split} responses do not vary beyond rounding ({spread(rewards)})"

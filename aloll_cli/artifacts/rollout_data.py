@@ -68,7 +68,8 @@ class OnlineResponses(TrainingData):
             job.log.say("  reference policy: the same model with its initial adapter weights")
             return InitialWeights(model)
         job.log.say("  reference policy: a second model in memory")
-        second = nullcontext(ResponseLogps(self.reference.load(job), self.reference.model.head is Head.chunked))
+        # in the policy's numbers: all weights are trained, so both have them in fp32
+        second = nullcontext(ResponseLogps(self.reference.load(job, in_full=True), self.reference.model.head is Head.chunked))
         return lambda policy: second
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
-from aloll_cli.artifacts.response_weights import ResponseWeights
+from aloll_cli.artifacts.response_weights import ResponseWeights, check_varies
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.errors import UserError
 from aloll_cli.schema import identity
@@ -141,10 +141,15 @@ class EveryResponse(TrainingData):
     def identity(self) -> dict[str, Any]:
         return {"unit": "response", "sampling": "all"}
 
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        if needed.fingerprint == self.rewards.fingerprint:
+            check_varies(load_rewards(store.path(self.rewards)), "train")
+
     def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         import numpy as np
 
         from aloll_cli.artifacts.values import load_values
+        from aloll_cli.rewards.variation import varies
         from aloll_cli.training.contracts import checked_targets
         from aloll_cli.training.sampling import BatchSampler
         from aloll_cli.training.sources import LoggedUnits, Rows, one_by_one
@@ -154,7 +159,7 @@ class EveryResponse(TrainingData):
         values = load_values(job.path(self.values), "train") if self.values else None
         samples = load_rewards(job.path(self.samples)).reshape(prompts.max() + 1, -1)[prompts] if self.samples else None
         targets = checked_targets(self.variant, Logged(rewards, values, samples))
-        if np.ptp(targets) == 0:
+        if not varies(targets):
             what = f"all responses have the same target, {targets[0]:g}, so there is nothing to learn."
             raise UserError(what, "Choose another reward or values, or supervised fine-tuning: variant=nll")
         low, middle, high = np.percentile(targets, [5, 50, 95])

@@ -11,6 +11,7 @@ from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.errors import UserError
+from aloll_cli.models.base import Numbers
 from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job, Store
@@ -33,14 +34,24 @@ class ValuesArtifact(Artifact):
     kind, stage = "values", "precompute-values"
 
     def __init__(
-        self, values: Values, reference: PolicySource, examples: Examples, rewards: Rewards, samples: Rewards | None
+        self,
+        values: Values,
+        reference: PolicySource,
+        examples: Examples,
+        rewards: Rewards,
+        samples: Rewards | None,
+        numbers: Numbers,
     ) -> None:
-        """Values from logged training rewards and, if the method needs them, rewards of samples of π_ref."""
+        """Values from logged training rewards and, if the method needs them, rewards of samples of π_ref.
+
+        Hidden states of π_ref are computed in the ``numbers`` that the policy is trained in.
+        """
         self.values, self.reference, self.examples, self.rewards, self.samples = values, reference, examples, rewards, samples
+        self.numbers = numbers
         self.name = name_of(values)
 
     def identity(self) -> dict[str, Any]:
-        return {"values": identity(self.values)}
+        return {"values": identity(self.values)} | self.numbers.identity()
 
     def inputs(self) -> dict[str, Artifact]:
         inputs: dict[str, Artifact] = {"examples": self.examples, "rewards": self.rewards, "reference": self.reference}
@@ -118,7 +129,7 @@ class _Prompts:
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        return self._artifact.reference.load(self._job)
+        return self._artifact.reference.load(self._job, self._artifact.numbers.in_full)
 
     def states(self, split: str, prompts: IntArray) -> list[Tensor]:
         """(P_i, H) hidden states of some of a split's unique prompts; (2, H) if the method reads pooled ones."""
@@ -129,7 +140,8 @@ class _Prompts:
         examples = self._examples(split)
         first = examples.groups[1]
         ids = [examples.prompt_ids(int(first[i])) for i in prompts]
-        states = prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_tokens)
+        with self._artifact.numbers.computing(self._job.world.device):
+            states = prompt_states(self._model, ids, self._pad, self._job.runtime.scoring_batch_tokens)
         return [pooled(state) for state in states] if self._artifact.values.pools_states else states
 
     def texts(self, split: str, prompts: IntArray) -> list[str]:

@@ -18,10 +18,20 @@ def register(root: type, groups: Mapping[str, Mapping[str, type]]) -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    store.store(group="schema", name="root", node=root, package="_global_")
+    there = store.repo.get("schema", {})  # what an earlier command of this process has stored
+    if not _holds(there, "root", root):
+        store.store(group="schema", name="root", node=root, package="_global_")
     for group, entries in groups.items():
         for name, cls in entries.items():
-            store.store(group=f"schema/{group}", name=name, node=cls)
+            if not _holds(there.get(group, {}), name, cls):
+                store.store(group=f"schema/{group}", name=name, node=cls)
+
+
+def _holds(stored: Mapping[str, Any], name: str, cls: type) -> bool:
+    from omegaconf import OmegaConf
+
+    node = stored.get(f"{name}.yaml")
+    return node is not None and OmegaConf.get_type(node.node) is cls
 
 
 def check_declared(cfg: Any, root: type) -> None:

@@ -75,7 +75,8 @@ STEP = record({"update": integer}, others=optional(anything))
 _OF_A_POLICY = record(
     {"kind": name, "identity": record({}, {"judge": record({}, {"by": text})})},
 )
-_ANSWERS = record({"inputs": record({"policy": _OF_A_POLICY, "examples": record({"inputs": record({"data": record({"kind": name})})})})})
+_EXAMPLES = record({"inputs": record({"data": record({"kind": name})})})
+_ANSWERS = record({"inputs": record({"policy": _OF_A_POLICY, "examples": _EXAMPLES})})
 RECIPE = record({"inputs": record({"policy_answers": _ANSWERS, "reference_answers": _ANSWERS})})
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
@@ -16,6 +19,10 @@ from aloll_cli.store.hub import ADAPTER, adapter_folder, loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+PREFIX = "base_model.model."  # of the names of weights in peft's files
+SHARING = ("VERA", "RANDLORA", "VBLORA")  # kinds of adapters whose layers share weights
 
 
 @dataclass(kw_only=True)
@@ -82,6 +89,10 @@ class Lora(Adapter):
 class Given(Adapter):
     """The adapter that ``model.adapter`` names, trained further; its initial weights are π_ref's."""
 
+    def prepare(self, model: PreTrainedModel, seed: int) -> None:
+        super().prepare(model, seed)
+        check_saving(model)
+
     def add(self, model: PreTrainedModel, seed: int) -> None:
         raise AssertionError("settings/checks.py refuses models without an adapter")
 
@@ -97,39 +108,103 @@ def attach(model: PreTrainedModel, path: str, revision: str | None = None) -> No
     Raises:
         UserError: the adapter is not available, or does not fit the model.
     """
-    import torch
-    from peft import PeftConfig, load_peft_weights, set_peft_model_state_dict
+    from peft import PeftConfig
 
     folder = str(adapter_folder(path, revision))
     misfit = UserError(f"{path} is not an adapter for this {type(model).__name__}.", "Set model.path to its base model.")
     with loading(path, "a peft adapter for this model"):
         config = PeftConfig.from_pretrained(folder)
-        if getattr(config, "modules_to_save", None) and model.dtype != torch.float32:
-            raise UserError(
-                f"{path} contains full layers ({', '.join(config.modules_to_save)}), which are supported in fp32 only.",
-                "model.dtype=float32",
-            )
+        _check_kind(config, path, model)
         config.inference_mode = False
         try:
             model.add_adapter(config)
             _train_in_fp32(model)  # before loading the weights, which would be rounded to the model's dtype
-            weights = load_peft_weights(folder, device="cpu")
-            found: Any = set_peft_model_state_dict(
-                model, {name.removeprefix("base_model.model."): weight for name, weight in weights.items()}
-            )
-        except (RuntimeError, ValueError) as error:  # shapes differ; layers are missing
+            left_out = _load_weights(model, folder)
+        except (RuntimeError, ValueError, KeyError) as error:  # shapes differ; layers are missing
             raise misfit from error
-    if found.unexpected_keys or any("lora_" in name for name in found.missing_keys):
-        raise misfit
+    if left_out:
+        raise UserError(misfit.args[0], f"{misfit.args[1]} Unknown or missing: {left_out[0]}.")
     _check_ties(model)
+    if str(config.peft_type.value) != "LORA" or config.bias != "none":
+        _check_types(model, path)
+
+
+def _check_types(model: PreTrainedModel, path: str) -> None:
+    """Raises UserError if a layer cannot compute with weights that the adapter keeps in another precision than the model's."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.ones(1, 2, dtype=torch.long, device=model.device), use_cache=False)
+    except RuntimeError as error:
+        raise UserError(f"{path} changes layers as a whole, which is supported in fp32 only.", "model.dtype=float32") from error
+
+
+def _check_kind(config: Any, path: str, model: PreTrainedModel) -> None:
+    """Raises UserError where an adapter does more than to change layers, or changes whole ones in 16 bits."""
+    import torch
+
+    kind, other = str(config.peft_type.value), "Choose another adapter, or adapter=lora for a new one."
+    if config.is_prompt_learning:
+        raise UserError(f"{path} ({kind}) adds virtual tokens to prompts, and does not adapt layers.", other)
+    if kind in SHARING:
+        raise UserError(f"{path} ({kind}) keeps weights that layers share, which peft loads in a model of its own only.", other)
+    if getattr(config, "alora_invocation_tokens", None):
+        raise UserError(f"{path} is an aLoRA, which acts behind its invocation tokens only; that is not supported.", other)
+    if getattr(config, "modules_to_save", None) and model.dtype != torch.float32:
+        raise UserError(
+            f"{path} contains full layers ({', '.join(config.modules_to_save)}), which are supported in fp32 only.",
+            "model.dtype=float32",
+        )
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     """Save a model's adapter in peft's format, deterministically down to the bytes."""
-    model.save_pretrained(folder)
-    config = read_json(folder / ADAPTER)
-    # peft writes sets of names in hash order, which changes from run to run
-    write_json(folder / ADAPTER, {key: sorted(value) if isinstance(value, list) else value for key, value in config.items()})
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    (name,) = model.active_adapters()
+    config: Any = model.peft_config[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)
+    # peft writes sets of names in hash order, which changes from run to run; the order of a list may mean something
+    written = read_json(folder / ADAPTER)
+    sets = {key for key in written if isinstance(getattr(config, key, None), set)}
+    write_json(folder / ADAPTER, {key: sorted(value) if key in sets else value for key, value in written.items()})
+    # copies, because transformers would leave out the second name of tied weights, which peft reads
+    weights = {f"{PREFIX}{name}": weight.detach().cpu().clone() for name, weight in get_peft_model_state_dict(model).items()}
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _load_weights(model: PreTrainedModel, folder: str) -> list[str]:
+    """Load a saved adapter's weights into a model that has one of this shape; returns the names that do not fit."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    weights = load_peft_weights(folder, device="cpu")
+    found: Any = set_peft_model_state_dict(model, {name.removeprefix(PREFIX): weight for name, weight in weights.items()})
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    return [*found.unexpected_keys, *(trained & set(found.missing_keys))]
+
+
+def check_saving(model: PreTrainedModel) -> None:
+    """Raises UserError unless the adapter of a model, saved and loaded again, is the same: before it is trained for nothing."""
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    kept = {name: weight.detach().clone() for name, weight in trained.items()}
+    try:
+        with TemporaryDirectory() as folder:
+            save_adapter(model, Path(folder))
+            for weight in trained.values():
+                weight.data.fill_(math.nan)
+            lost = _load_weights(model, folder)
+        lost += [name for name, weight in trained.items() if not bool((weight == kept[name]).all())]
+    except (RuntimeError, ValueError, KeyError) as error:
+        lost = [str(error)]
+    finally:
+        for name, weight in trained.items():
+            weight.data.copy_(kept[name])
+    if lost:
+        what = f"model.adapter: peft cannot load what it saves of this adapter ({lost[0]})"
+        raise UserError(f"{what}, so it would be trained for nothing.", "Choose another adapter, or adapter=lora for a new one.")
 
 
 def base_of(folder: Path) -> str | None:
@@ -156,7 +231,7 @@ def set_base(folder: Path, base: str) -> None:
 
 
 def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """The model with a saved adapter merged into its weights."""
+    """The model with a saved adapter merged into its weights. Raises UserError where peft cannot merge it."""
     from peft import PeftModel
     from transformers.pytorch_utils import Conv1D
 
@@ -165,8 +240,27 @@ def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft uses a deprecated name of transformers
         plain: Any = PeftModel.from_pretrained(model, str(folder))
-    merged: PreTrainedModel = plain.merge_and_unload()
+    if getattr(plain.peft_config["default"], "layer_replication", None):
+        _separate(plain.base_model.model)
+    try:
+        merged: PreTrainedModel = plain.merge_and_unload()
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise UserError(f"peft cannot merge this adapter into {type(model).__name__}: {error}", "merge=false") from error
     return merged
+
+
+def _separate(model: PreTrainedModel) -> None:
+    """Give layers that an adapter repeats (``layer_replication``) weights of their own; each gets its own product B·A."""
+    from torch import nn
+
+    ends: set[int] = {id(weight) for weight in model.get_input_embeddings().parameters()}
+    seen: set[int] = set()
+    parts: Iterable[nn.Module] = model.modules()
+    for part in parts:
+        for name, weight in list(part.named_parameters(recurse=False)):
+            if id(weight) in seen - ends:
+                setattr(part, name, nn.Parameter(weight.detach().clone(), requires_grad=False))
+            seen.add(id(weight))
 
 
 def _train_in_fp32(model: PreTrainedModel) -> None:
@@ -182,4 +276,4 @@ def _check_ties(model: PreTrainedModel) -> None:
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     if model.config.get_text_config().tie_word_embeddings and any(isinstance(part, BaseTunerLayer) for part in ends):
         what = f"{type(model).__name__} ties the weights of its head and its embeddings: neither can have an adapter."
-        raise UserError(what, "adapter.targets=null")
+        raise UserError(what, "adapter.targets=null, or a model.adapter of other layers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,33 @@ class Placement:
         if self.attn is Attention.flash_attention_2 and not is_flash_attn_2_available():
             raise UserError("attn=flash_attention_2: flash-attn is not installed, or finds no GPU.", "attn=sdpa")
         return {"dtype": getattr(torch, self.dtype.name)} | ({"attn_implementation": self.attn.name} if self.attn else {})
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers that a policy is trained in, and that π_ref is evaluated in for it, so that importance ratios start at 1.
+
+    Attributes:
+        dtype: of all matrix products.
+        in_full: whether all weights are in fp32, because they are trained, and only the products in ``dtype``.
+        attn: the implementation of attention; None lets transformers choose.
+    """
+
+    dtype: Dtype
+    in_full: bool
+    attn: Attention | None
+
+    def identity(self) -> dict[str, Any]:
+        """Their part of a recipe: nothing in 32 bits, where they move results by about 1e-6, and not by a percent."""
+        if self.dtype is Dtype.float32:
+            return {}
+        return {"numbers": {"weights": "float32" if self.in_full else self.dtype.name, "attn": self.attn and self.attn.name}}
+
+    def computing(self, device: torch.device) -> AbstractContextManager[Any]:
+        """The context in which a model computes in them, once its weights were loaded accordingly."""
+        import torch
+
+        return nullcontext() if self.dtype is Dtype.float32 else torch.autocast(device.type, getattr(torch, self.dtype.name))
 
 
 @dataclass(kw_only=True)
@@ -111,3 +139,10 @@ class Model(ABC):
 
     def attach_adapter(self, model: PreTrainedModel) -> None:  # noqa: B027  most have none
         """Load the adapter that the model comes with."""
+
+    def check_merge(self) -> None:  # noqa: B027
+        """Raises UserError if the adapter that the model comes with could not be merged into it."""
+
+    def doubt(self) -> str | None:
+        """A reason to doubt that the model and the adapter that it comes with belong together; None if there is none."""
+        return None

@@ -40,12 +40,13 @@ class Generation:
             stream: names a stream of random numbers: other streams have other numbers for the same ids.
             padding: (B,) number of padding tokens before each prompt, which the repetition penalty ignores.
         """
-        from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+        from transformers import LogitsProcessorList
+
+        from aloll_cli.models.repetition import RepetitionPenalty
 
         if self.repetition_penalty == 1:
             return LogitsProcessorList()
-        begins = padding.repeat_interleave(self.sequences)
-        return LogitsProcessorList([RepetitionPenaltyLogitsProcessor(self.repetition_penalty, prompt_ignore_length=begins)])
+        return LogitsProcessorList([RepetitionPenalty(self.repetition_penalty, padding.repeat_interleave(self.sequences))])
 
 
 @dataclass(kw_only=True)

@@ -35,7 +35,7 @@ class InverseCdf(LogitsProcessor):
     def _take(self, probabilities: torch.Tensor, uniform: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 1) sampled tokens for the numbers (B, 1), and (B,) whether the ``count`` most likely tokens were enough."""
         ranked, tokens = _most_likely(probabilities, count)
-        cumulative, last = ranked.cumsum(dim=-1), count - 1
+        cumulative, last = _cumulative(ranked), count - 1
         nucleus = torch.searchsorted(cumulative, torch.full_like(uniform, self._top_p))  # index of its last token
         mass = cumulative.gather(1, nucleus.clamp(max=last)) if self._top_p < 1 else torch.ones_like(uniform)
         place = torch.searchsorted(cumulative, uniform * mass, right=True)
@@ -52,6 +52,13 @@ def _most_likely(probabilities: torch.Tensor, count: int) -> tuple[torch.Tensor,
     tokens = probabilities.topk(count, dim=-1, sorted=False).indices.sort(dim=-1).values
     ranked, order = probabilities.gather(1, tokens).sort(dim=-1, descending=True, stable=True)
     return ranked, tokens.gather(1, order)
+
+
+def _cumulative(ranked: torch.Tensor) -> torch.Tensor:
+    """(B, count) cumulative sums; on the CPU where they must be deterministic, because a GPU adds in any order."""
+    if torch.are_deterministic_algorithms_enabled():
+        return ranked.cpu().cumsum(dim=-1).to(ranked.device)
+    return ranked.cumsum(dim=-1)
 
 
 def _row_key(seed: int, stream: str, name: str) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aloll_cli.errors import UserError
+from aloll_cli.models.dropout import RowDropout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,8 +25,9 @@ NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # opti
 class ResponseLogps(nn.Module):
     """Per-token log-probs of responses under a causal language model.
 
-    Prompts are padded on the left and responses on the right, so that the last T + 1 positions of every row are sufficient.
-    Position ids count unmasked tokens. Logits are computed for response positions only, and normalized in fp32.
+    A row is prompt, response, padding. Causal attention never reaches padding on the right, so it needs no mask, and the rows and
+    padding beside a row hardly change its rounding, which matters in 16 bits. Logits are computed for response positions only, in
+    the precision of the model, and normalized in fp32.
     """
 
     def __init__(self, model: PreTrainedModel, chunked: bool = False, recompute: bool = False) -> None:
@@ -35,11 +40,18 @@ class ResponseLogps(nn.Module):
         """
         super().__init__()
         self.model = model
+        self.dropout: RowDropout | None = None
         self._chunked, self._recompute = chunked, recompute
         if chunked:
             self._probe()
         if recompute:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            # the second name is that of older versions of transformers
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False, "context_fn": self._contexts})
+
+    def _contexts(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        """The contexts of a layer in the forward pass, and when it is computed again."""
+        return nullcontext(), nullcontext() if self.dropout is None else self.dropout.in_recomputation()
 
     def set_to_train(self, dropout: bool) -> None:
         """Switch to training mode, with or without dropout."""
@@ -63,34 +75,29 @@ class ResponseLogps(nn.Module):
         Returns:
             (B, T) fp32, ≤ 0, exactly 0 at padding.
         """
-        mask = torch.cat([prompt_mask, response_mask], dim=1)
-        inputs = {
-            "input_ids": torch.cat([prompt_ids, response_ids], dim=1),
-            "attention_mask": mask,
-            "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0),
-            "use_cache": False,
-        }
-        length = response_ids.shape[1]
+        ids, before = joined(prompt_ids, prompt_mask, response_ids, response_mask)
+        with nullcontext() if self.dropout is None else self.dropout.in_forward():
+            return self._logps(ids, before, response_ids).masked_fill(response_mask == 0, 0.0)
+
+    def _logps(self, ids: Tensor, before: Tensor, response_ids: Tensor) -> Tensor:
+        """(B, L) tokens, (B, T) the positions before those of the responses, and (B, T) these → (B, T) log-probs."""
         if self._chunked:
-            states = self.model.base_model(**inputs).last_hidden_state[:, -length - 1 : -1]
-            logps = self._chunked_logps(states, response_ids)
-        else:
-            logits = self.model(**inputs, logits_to_keep=length + 1).logits[:, :-1]
-            logps = token_logps(logits, response_ids)
-        return logps.masked_fill(response_mask == 0, 0.0)
+            states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            return self._chunked_logps(at(before, states), response_ids)
+        with only(before, self.model.get_output_embeddings()):
+            logits = self.model(input_ids=ids, use_cache=False).logits
+        if logits.shape[1] != before.shape[1]:  # of a model that does not call its head as a module
+            logits = at(before, logits)
+        return token_logps(logits, response_ids)
 
     def _chunked_logps(self, states: Tensor, targets: Tensor) -> Tensor:
+        """(B, T, H) states before (B, T) tokens → (B, T) log-probs; logits are computed again in the backward pass."""
         head = self.model.get_output_embeddings()
-        options = nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, acc_policy="compact")
-        losses = functional.linear_cross_entropy(
-            states.flatten(0, 1).float(),
-            head.weight.float(),
-            targets.flatten(),
-            linear_bias=head.bias,
-            reduction="none",
-            options=options,
-        )
-        return -losses.view_as(targets)
+        chunks = zip(states.flatten(0, 1).split(CHUNK), targets.flatten().split(CHUNK), strict=True)
+        logps: list[Any] = [
+            checkpoint(_logps_of, head, part, tokens, use_reentrant=False, preserve_rng_state=False) for part, tokens in chunks
+        ]
+        return torch.cat(logps).view_as(targets)
 
     @torch.no_grad()
     def _probe(self) -> None:
@@ -111,13 +118,50 @@ class ResponseLogps(nn.Module):
         full = self(ids, ones, ids, ones)
         self._chunked = True
         self.model.train(was_training)
-        # logits rounded to 16 bits by the model differ from fp32 ones by this much
+        # logits in 16 bits may be rounded to a neighbour
         tolerance = 1e-4 if self.model.dtype == torch.float32 else 2e-2
         if not torch.allclose(chunked, full, atol=tolerance, rtol=tolerance):
             raise refusal
+
+
+def joined(prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, L) tokens of prompt, response and then padding; (B, T) the position before each token of the response."""
+    prompts, responses = prompt_mask.sum(dim=1, keepdim=True), response_mask.sum(dim=1, keepdim=True)
+    length = int((prompts + responses).max())
+    both = torch.cat([prompt_ids, response_ids], dim=1)
+    begins = prompt_mask.shape[1] - prompts
+    ids = both.gather(1, (begins + torch.arange(length, device=both.device)).clamp(max=both.shape[1] - 1))
+    before = prompts - 1 + torch.arange(response_ids.shape[1], device=both.device)
+    return ids, before.clamp(max=length - 1)
+
+
+def at(positions: Tensor, states: Tensor) -> Tensor:
+    """(B, L, H) → (B, T, H) at (B, T) positions."""
+    return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
+
+
+@contextmanager
+def only(positions: Tensor, head: nn.Module | None) -> Iterator[None]:
+    """Within this context a head computes logits of (B, T) positions only; whatever the model does to logits is still done."""
+
+    def chosen(module: nn.Module, arguments: Any) -> Any:
+        states, *others = arguments  # token ids where head and embeddings are the same module
+        return (at(positions, states) if states.is_floating_point() else states, *others)
+
+    handle = head.register_forward_pre_hook(chosen) if head is not None else None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
     """(B, T, V) logits and (B, T) tokens → (B, T) fp32 log-probs."""
     flat = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     return -flat.view_as(targets)
+
+
+def _logps_of(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
+    """(N, H) states before (N,) tokens → (N,) fp32 log-probs."""
+    return token_logps(head(states)[None], targets[None])[0]

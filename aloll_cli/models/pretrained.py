@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.models.adapters import attach, base_of
-from aloll_cli.models.base import Head, Model, Placement
+from aloll_cli.files import read_json
+from aloll_cli.models.adapters import attach, base_of, merged
+from aloll_cli.models.base import Dtype, Head, Model, Placement
 from aloll_cli.schema import OPERATIONAL
-from aloll_cli.store.hub import ADAPTER, content_of, expanded, loading, revision_options
+from aloll_cli.store.hub import ADAPTER, adapter_folder, content_of, expanded, loading, revision_options
 from aloll_cli.text.chat import chat_end
 
 if TYPE_CHECKING:
@@ -96,6 +97,30 @@ class Pretrained(Model):
     def has_adapter(self) -> bool:
         return self.adapter is not None
 
+    def is_at(self, path: str) -> bool:
+        """Whether a folder or hub name, which must exist, is this model, its adapter apart."""
+        return path == self.path or content_of(path, None) == content_of(self.path, self.revision)
+
+    def check_merge(self) -> None:
+        import torch
+
+        folder = None if self.adapter is None else adapter_folder(self.adapter, self.adapter_revision)
+        if folder is not None and read_json(folder / ADAPTER).get("lora_bias"):  # merges only where the layers have a bias
+            place = Placement(torch.device("cpu"), Dtype.float32, None)
+            merged(self.initial(self.tokenizer([]), 0, place), folder)
+
+    def doubt(self) -> str | None:
+        if self.adapter is None:
+            return None
+        try:
+            base = base_of(adapter_folder(self.adapter, self.adapter_revision))
+        except UserError:  # peft can save an adapter without the name of its base
+            base = None
+        if base is not None and (base == self.path or (not _is_gone(base) and self.is_at(base))):
+            return None
+        of = f"was trained on {base}" if base is not None else "does not name its base model"
+        return f"{self.adapter} {of}; make sure that model.path={self.path} is that model"
+
     def attach_adapter(self, model: PreTrainedModel) -> None:
         if self.adapter is not None:
             attach(model, self.adapter, self.adapter_revision)
@@ -138,20 +163,33 @@ def check_embedding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
 
 
 def saved(folder: str, like: Model) -> Pretrained:
-    """A model from any saved folder, complete or an adapter that names its base model, with the dtype of another model."""
+    """A model from any saved folder, complete or an adapter that names its base model, with the dtype of another model.
+
+    Where the adapter's base is not there any more, or is the other model by its content, that other model is its base.
+    """
     base = base_of(Path(folder).expanduser())
     of_a_base = like if base is not None and isinstance(like, Pretrained) else None
+    is_like = base is not None and of_a_base is not None and (_is_gone(base) or of_a_base.is_at(base))
     return Pretrained(
         head=Head.full,
         dtype=like.dtype,
-        path=folder if base is None else base,
-        revision=of_a_base.revision if of_a_base and of_a_base.path == base else None,
+        path=like.address if is_like else folder if base is None else base,
+        revision=of_a_base.revision if of_a_base and is_like else None,
         adapter=None if base is None else folder,
         adapter_revision=None,
         quantization=of_a_base.quantization if of_a_base else None,
         double_quantization=of_a_base.double_quantization if of_a_base else False,
         trust_remote_code=of_a_base.trust_remote_code if of_a_base else False,
     )
+
+
+def _is_gone(path: str) -> bool:
+    """Whether a model is neither a folder nor on the hub, as far as that can be told."""
+    try:
+        content_of(path, None)
+    except UserError:
+        return True
+    return False
 
 
 def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

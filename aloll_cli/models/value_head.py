@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aloll_cli.text.encoding import left_padded
+from aloll_cli.text.encoding import right_padded
 from aloll_cli.text.packing import by_tokens
 
 if TYPE_CHECKING:
@@ -72,15 +72,14 @@ class ValueHead(nn.Module):
 def prompt_states(model: PreTrainedModel, prompts: Sequence[IntArray], pad: int, batch_tokens: int) -> list[Tensor]:
     """Last-layer hidden states of each prompt, (P_i, H) fp32 on the CPU, from a model in eval mode.
 
-    Prompts are sorted by length to save padding, which is masked.
+    Prompts are sorted by length to save padding.
     """
     states: dict[int, Tensor] = {}
     for chosen in by_tokens([len(prompt) for prompt in prompts], batch_tokens):
-        ids, mask = left_padded([prompts[i] for i in chosen], pad, model.device)
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        output = model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).last_hidden_state
+        ids, _ = right_padded([prompts[i] for i in chosen], pad, model.device)  # causal attention never reaches the padding
+        output = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         for row, i in enumerate(chosen):
-            states[int(i)] = output[row, -len(prompts[i]) :].float().cpu().clone()
+            states[int(i)] = output[row, : len(prompts[i])].float().cpu().clone()
     return [states[i] for i in range(len(prompts))]
 
 

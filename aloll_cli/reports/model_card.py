@@ -12,6 +12,7 @@ from aloll_cli.variants.base import Online, Pointwise, Signal
 
 if TYPE_CHECKING:
     from aloll_cli.artifacts.policy import TrainedPolicy
+    from aloll_cli.models.base import Model
 
 # options of the recipe that the card lists; recipe.json has all
 SHOWN = ("adapter.", "optimizer.", "sampling.", "variant.", "batch_size", "epochs", "updates", "seed", "select_best")
@@ -41,17 +42,51 @@ def model_card(policy: TrainedPolicy, about: dict[str, Any], metrics: dict[str, 
         f"Fine-tuned {by} on {on} of the task `{about['task']}`, with aloll. `variant={about['variant']}`: "
         f"{(type(variant).__doc__ or '').strip().splitlines()[0]}"
     )
-    use = (
-        "Load it with `transformers.AutoModelForCausalLM.from_pretrained`."
-        if base is None
-        else f"This is an adapter for `{base}`. Load it with `transformers.AutoModelForCausalLM.from_pretrained` or with peft."
-    )
     rows = [("fingerprint", policy.fingerprint), *_lineage(policy), *_options(policy.identity())]
     rows += [(f"model.{key}", str(value)) for key, value in identity(policy.model).items() if value not in (None, False)]
     table = ["| | |", "|---|---|", *(f"| {name} | `{value}` |" for name, value in rows)]
     evaluation = ["## Evaluation", "", *_gains(about, metrics)]
     title = f"# {about['task']}, {about['variant']}, seed {about['seed']}"
-    return "\n".join([*header, "---", "", title, "", text, "", use, "", *evaluation, "", "## Recipe", "", *table, ""])
+    return "\n".join(
+        [*header, "---", "", title, "", text, "", *_use(policy.model, base), "", *evaluation, "", "## Recipe", "", *table, ""]
+    )
+
+
+WHOLE = """```python
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")  # this folder
+model = AutoModelForCausalLM.from_pretrained("."{options})
+```"""
+ADAPTER = """```python
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer{more}
+
+tokenizer = AutoTokenizer.from_pretrained(".")  # this folder
+model = AutoModelForCausalLM.from_pretrained("{base}"{options})
+model = PeftModel.from_pretrained(model, ".")
+```"""
+BITS = (
+    '\n    quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="{kind}", '
+    "bnb_4bit_use_double_quant={double}, bnb_4bit_compute_dtype=torch.{dtype}),\n"
+)
+
+
+def _use(model: Model, base: str | None) -> list[str]:
+    """The numbers that it was evaluated in, and how to load it in them: a base model in others changes the adapter's logits."""
+    dtype, quantization = model.dtype.name, getattr(model, "quantization", None)
+    options = f", dtype=torch.{dtype}" + (", trust_remote_code=True" if getattr(model, "trust_remote_code", False) else "")
+    said = f"It was evaluated in `{dtype}`" + (f", on a base model in 4 bits (`{quantization.name}`)" if quantization else "")
+    if base is None:
+        return [f"{said}. Load it with transformers:", "", WHOLE.format(options=options)]
+    if quantization:
+        double = getattr(model, "double_quantization", False)
+        options += "," + BITS.format(kind=quantization.name, double=double, dtype=dtype)
+    more = ", BitsAndBytesConfig" if quantization else ""
+    code = ADAPTER.format(base=base, options=options, more=more)
+    return [f"This is an adapter for `{base}`. {said}. Load it with peft, on the base model in these numbers:", "", code]
 
 
 def _gains(about: dict[str, Any], metrics: dict[str, Any] | None) -> list[str]:

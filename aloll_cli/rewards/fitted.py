@@ -6,12 +6,13 @@ and stored. :meth:`Fitted.held_out` gives a second model, of other features and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
@@ -37,7 +38,7 @@ class Features(Enum):
 
 
 class Prompts(Enum):
-    """The prompts of the train split that a model is fitted on, as an interval of the prompt's hash."""
+    """The prompts of the train split that a model is fitted on, as an interval of a hash of the prompt."""
 
     first_half = (0, 0.5)
     second_half = (0.5, 1)
@@ -55,6 +56,8 @@ class Target(Enum):
 @dataclass(kw_only=True)
 class Fitted(Reward):
     """Sigmoid of a linear model of the stored score or label, on separate TF-IDF features of prompt and response."""
+
+    version: ClassVar[int] = 2  # halves of the prompts, also where one file was split by their hash
 
     target: Target
     features: Features
@@ -249,10 +252,10 @@ def with_reward(rows: Sequence[Row], split: str) -> list[Row]:
 
 
 def _share(group: str) -> float:
-    """A prompt's hash as a number in [0, 1)."""
-    return int(group[:8], 16) / 2**32
+    """A number in [0, 1) by a hash of its own: the prompt's hash decides on its split and its fold already."""
+    return int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def _fold(group: str) -> int:
-    """The fold of a prompt, from digits of its hash that :func:`_share` does not read."""
+    """The fold of a prompt, from digits of its hash that do not decide on its split."""
     return int(group[8:], 16) % FOLDS

@@ -47,6 +47,7 @@ class Runtime:
     threads: int | None = field(metadata=OPERATIONAL | numbers("[1, 4096]"))
     micro_batch_size: int = field(metadata=OPERATIONAL | COUNT)
     gradient_checkpointing: bool = field(metadata=OPERATIONAL)
+    deterministic: bool = field(metadata=OPERATIONAL)
     attn: Attention | None = field(metadata=OPERATIONAL)
     scoring_batch_tokens: int = field(metadata=OPERATIONAL | COUNT)
     checkpoint_every: int = field(metadata=OPERATIONAL | COUNT)

@@ -37,6 +37,8 @@ def run(settings: Settings, store: Store) -> None:
     store.world.on_main(lambda: _try(folder, to))
     line = Pipeline(settings)
     policy = line.policy
+    if settings.merge and not store.is_complete(policy):
+        settings.model.check_merge()  # before training
     saved = store.ensure(policy) / "policy"
     merges = settings.merge and base_of(saved) is not None
     for needed in [*upstream(policy.start), policy.start] if merges else []:
@@ -64,7 +66,7 @@ def run(settings: Settings, store: Store) -> None:
             raise
         raise _unwritable(to, trouble) from None
     what = "weights" if base_of(folder) is None else "adapter"
-    store.log.say(f"wrote     {to}: {what}, tokenizer and model card, for AutoModelForCausalLM.from_pretrained")
+    store.log.say(f"wrote     {to}: {what}, tokenizer and model card; README.md says how to load it")
     if not evaluated:
         store.log.say(f"          The model card has no evaluation. To add it, first run: {store.command.but('evaluate')}")
 
@@ -82,7 +84,7 @@ def _check_place(folder: Path, to: str, store: Store) -> None:
     if folder == Path.cwd().resolve():
         raise UserError(f"to={to} is the current folder.", "Name a new folder: to=better-model")
     if folder.is_relative_to(outputs):
-        raise UserError(f"to={to} is inside of {store.root.parent}, where the artifacts are.", "Name a folder elsewhere: to=FOLDER")
+        raise UserError(f"to={to} is inside of {store.root.parent}, where the artifacts are.", "Name another place: to=FOLDER")
     if folder.exists() and (not folder.is_dir() or _content(folder)):
         raise UserError(f"to={to} exists and is not an empty folder.", f"Name a new folder: to={to}-2")
 

@@ -5,6 +5,7 @@ The hub is asked about each name once, with a short timeout; if it does not answ
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.files import sha256, storage_trouble
 
 TIMEOUT = 10.0  # seconds for the hub to answer
+UNREAD = ("README.md", "LICENSE", "LICENSE.txt", ".gitattributes")  # files beside a model that say nothing about it
 MODEL, ADAPTER = "config.json", "adapter_config.json"  # the files that mark a saved model and a peft adapter
 
 
@@ -79,7 +81,18 @@ def content_of(path: str, revision: str | None, config: str = MODEL) -> dict[str
         check_model_folder(folder)
     elif not (folder / config).is_file():
         raise UserError(f"{folder} contains no {config}: it is not an adapter.", "Name a folder that peft saved.")
-    return {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    files = {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file() and file.name not in UNREAD}
+    return files if config == MODEL else files | {config: _without_address(folder / config)}
+
+
+def _without_address(config: Path) -> str:
+    """The SHA-256 of an adapter's configuration without the place where its base model was."""
+    try:
+        options = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{config} cannot be read: {error}.", "Save the adapter again with peft.") from None
+    options.pop("base_model_name_or_path", None)
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
 
 
 def adapter_folder(path: str, revision: str | None) -> Path:

@@ -31,6 +31,7 @@ from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import UNFINISHED, damage_of
 from aloll_cli.store.marker import mark, refuse_links
+from aloll_cli.store.places import PARTIAL, path_of
 from aloll_cli.user_code import plugin_errors
 
 POLL = 0.2  # seconds between two attempts to acquire a lock
@@ -140,7 +141,7 @@ class Store:
 
     def path(self, artifact: Artifact) -> Path:
         """Where an artifact is, or will be."""
-        return self.root / artifact.folder
+        return path_of(artifact, self.root)
 
     def ensure(self, artifact: Artifact, wanted: bool = True) -> Path:
         """Build an artifact and the inputs it needs, unless they are cached.
@@ -176,7 +177,7 @@ class Store:
                     self._build(artifact)
                     self._verified.add(artifact.fingerprint)
                     return self.path(artifact)
-        self.log.say(f"cached    {artifact.folder}")
+        self.log.say(f"cached    {artifact.kind}/{self.path(artifact).name}")
         self._verified.add(artifact.fingerprint)
         return self.path(artifact)
 
@@ -208,7 +209,7 @@ class Store:
         if self.world.decide(lambda: self.stopper.requested):
             raise self.stopper.interruption()
         directory = self.path(artifact)
-        partial = directory.with_name(directory.name + ".partial")
+        partial = directory.with_name(directory.name + PARTIAL)
         start = time.monotonic()
         self.world.on_main(lambda: refuse_links(self.root, directory.parent, within=partial))
         if self.world.is_main and directory.exists():
@@ -251,7 +252,7 @@ class Store:
     @contextmanager
     def _main_lock(self, artifact: Artifact) -> Iterator[None]:
         """The lock prevents duplicate work; correctness rests on the rename alone."""
-        lock = ArtifactLock(self.root, artifact.folder)
+        lock = ArtifactLock(self.root, f"{artifact.kind}/{self.path(artifact).name}")
         if not lock.try_acquire(timeout=POLL):
             if self.runtime.busy is Busy.refuse:
                 raise UserError(

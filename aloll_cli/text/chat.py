@@ -204,7 +204,7 @@ class ChatEncoder:
     def responses(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[EncodedResponse | BadRow]:
         """Encode the responses to chats: truncated on the right, or complete with the end token; or why they are rejected."""
         chats = [prompt.chat for prompt in prompts if prompt.chat is not None]
-        texts = [text.removeprefix(" ") if chat.replaces_space else text for text, chat in zip(texts, chats, strict=True)]
+        texts = [_without_space(text) if chat.replaces_space else text for text, chat in zip(texts, chats, strict=True)]
         whole = self._rendered(
             [(*chat.turns, ("assistant", text)) for text, chat in zip(texts, chats, strict=True)],
             [chat.text.hides for chat in chats],
@@ -259,6 +259,11 @@ def _without_header(parts: Sequence[PartDict]) -> list[PartDict]:
     """The turns of a chat without the empty last one of the assistant, which the template adds itself."""
     opens = parts[-1]["role"] == "assistant" and not parts[-1]["text"]
     return list(parts[:-1] if opens else parts)
+
+
+def _without_space(text: str) -> str:
+    """A response without the space in front of its first word; an indentation stays."""
+    return text.removeprefix(" ") if not text[1:2].isspace() else text
 
 
 def _replaces_space(parts: Sequence[PartDict]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aloll_cli.models.dropout import RowDropout
 from aloll_cli.text.encoding import left_padded, right_padded
 from aloll_cli.text.packing import by_tokens
 
@@ -57,6 +59,34 @@ def padded(rows: Sequence[Float32Array], device: Any) -> Tensor:
     for i, row in enumerate(rows):
         array[i, : len(row)] = row
     return torch.from_numpy(array).to(device)
+
+
+Masks = Callable[[list["IntArray"]], AbstractContextManager[Any]]  # units of a micro-batch → the context of its dropout
+
+
+def row_masks(module: ResponseLogps, lengths: IntArray, step: str, units: list[IntArray], order: IntArray) -> Masks:
+    """The dropout of one micro-batch after the other; a row is known by the step and by its place in it.
+
+    Args:
+        module: the policy.
+        lengths: (N,) tokens of each row, prompt and response together.
+        step: the seed and the training step.
+        units: (U,) the rows of each unit of the step, in the order in which they were drawn.
+        order: the units of this process, in the order of its micro-batches.
+    """
+    starts, left = np.cumsum([0, *map(len, units)]), iter(order)
+
+    def masks(chosen: list[IntArray]) -> AbstractContextManager[Any]:
+        first = [starts[next(left)] for _ in chosen]
+        keys = [f"{step} {start + i}" for start, unit in zip(first, chosen, strict=True) for i in range(len(unit))]
+        return RowDropout(module, keys, lengths[np.concatenate(chosen)].tolist())
+
+    return masks
+
+
+def no_masks(chosen: list[IntArray]) -> AbstractContextManager[Any]:
+    """No dropout."""
+    return nullcontext()
 
 
 @torch.inference_mode()

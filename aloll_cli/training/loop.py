@@ -14,15 +14,16 @@ import torch
 from accelerate import Accelerator
 
 from aloll_cli.errors import UserError
-from aloll_cli.models.base import Dtype, Model
+from aloll_cli.models.base import Numbers
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import save_policy
-from aloll_cli.training.batches import batch_logps, padded, token_batch
+from aloll_cli.training.batches import no_masks, padded, row_masks, token_batch
 from aloll_cli.training.checkpoints import load_state, save_state
 from aloll_cli.training.contracts import checked_loss, checked_metrics
 from aloll_cli.training.progress import EVALUATIONS, METRICS, Progress
 from aloll_cli.training.selection import conclusion
 from aloll_cli.training.sources import Source, packed, same_texts
+from aloll_cli.training.start import check_distance, distance
 from aloll_cli.variants.base import Batch, Reduction, Variant
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from aloll_cli.training.optimizers import Adamw
 
 
-# largest accepted |ln ρ| / √T between stored reference log-probs and initial policy, by whether both compute in fp32 throughout
-START_TOLERANCE = {True: 1e-4, False: 0.05}
 BLOWN_UP = 100.0  # a mean importance ratio above this is warned of
 
 
@@ -51,7 +50,9 @@ class Trainer:
     job: Job
     label: str
     module: ResponseLogps
-    computes: Model
+    numbers: Numbers
+    is_exact: bool  # whether all numbers have 32 bits, also the frozen ones
+    stored_logps: Path | None  # where the reference log-probs are; None where none are stored
     tokenizer: PreTrainedTokenizerBase
     source: Source
     variant: Variant
@@ -95,14 +96,16 @@ class Trainer:
         """One training step; every process computes the gradients of its share of the units."""
         start = time.perf_counter()
         prepared = self._prepare(update)
-        # seeds dropout, the only random numbers that a model draws
+        # seeds what a plugin's loss may draw; a model draws the masks of dropout, each from a seed of its own
         torch.manual_seed((self.seed * 1_000_003 + update) * 64 + self.job.world.rank)
-        self.module.set_to_train(dropout=not self.variant.needs_behaviour)  # off for importance ratios
+        drops = not self.variant.needs_behaviour  # no dropout where an importance ratio is taken
+        self.module.set_to_train(dropout=drops)
         units, rows = self.source.units(update), self.source.rows
         drawn = np.concatenate(units)
         longest = [rows.lengths[unit].max() for unit in units]
-        ordered = [units[i] for i in np.argsort(longest, kind="stable")]
-        micro = packed(ordered[self.job.world.rank :: self.job.world.size], self.job.runtime.micro_batch_size)
+        order = np.argsort(longest, kind="stable")[self.job.world.rank :: self.job.world.size]
+        micro = packed([units[i] for i in order], self.job.runtime.micro_batch_size)
+        masks = row_masks(self.module, rows.lengths, f"{self.seed} {update}", units, order) if drops else no_masks
         mean_length = float(rows.response_lengths[drawn].mean())
         lr = self.optimizer_options.lr_at(update, self.updates)
         for group in self.optimizer.param_groups:
@@ -111,7 +114,7 @@ class Trainer:
         counts: dict[str, int] = {}
         for number, chosen in enumerate(micro):
             last = number == len(micro) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped), masks(chosen):
                 with self._precision():
                     loss, figures = self._loss(chosen, mean_length)
                 # the mean is over all units of the step; DDP averages over processes
@@ -137,9 +140,7 @@ class Trainer:
             return self.source.prepare(update, self.module, self.job.world)
 
     def _precision(self) -> Any:
-        """The precision of everything except the trainable weights."""
-        half = self.computes.dtype is Dtype.bfloat16
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16) if half else nullcontext()
+        return self.numbers.computing(self.accelerator.device)
 
     def _loss(self, units: list[IntArray], mean_length: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """(U,) losses of some units, and metrics per unit or per response."""
@@ -188,17 +189,11 @@ class Trainer:
         rows = self.source.stored
         if rows is None or rows.behaviour is None:
             return
-        self.module.set_to_train(dropout=False)
-        chosen, pad = range(min(64, len(rows.responses))), int(self.tokenizer.pad_token_id)
+        assert self.stored_logps is not None
+        pad, batch_tokens = int(self.tokenizer.pad_token_id), self.job.runtime.scoring_batch_tokens
         with self._precision():
-            logps = batch_logps(self.module, rows.responses, chosen, pad, self.job.runtime.scoring_batch_tokens)
-        differences = [row - rows.behaviour.row(i) for i, row in zip(chosen, logps, strict=True)]
-        off = float(np.median([abs(row.sum()) / math.sqrt(len(row)) for row in differences]))
-        if off > START_TOLERANCE[self.computes.is_exact]:
-            raise UserError(
-                f"the initial policy does not reproduce the stored reference log-probs: median |ln ρ|/√T = {off:.1e}.",
-                "Leave out gradient_checkpointing=true and attn=; if that does not help, remove outputs/…/reference-logps.",
-            )
+            off = distance(self.module, rows, rows.behaviour, pad, batch_tokens)
+        check_distance(off, self.is_exact, self.stored_logps)
         self.job.log.say(f"  check: the initial policy reproduces the reference log-probs (median |ln ρ|/√T = {off:.1e})")
 
     def _evaluate(self, update: int) -> dict[str, float]:
@@ -236,7 +231,9 @@ class Trainer:
             checkpoint = self.progress.checkpoint(done)
             load_state(checkpoint, self.module, self.optimizer.optimizer)
             self.source.load(checkpoint)
-            self.job.log.say(f"  resumed after step {done} of {self.updates}")
+            rounded = self.accelerator.device.type == "cuda" and not self.job.runtime.deterministic
+            to = "; on a GPU the same to rounding, and to the bit with deterministic=true" if rounded else ""
+            self.job.log.say(f"  resumed after step {done} of {self.updates}{to}")
         return done
 
     def _finish(self) -> None:

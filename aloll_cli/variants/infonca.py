@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aloll_cli.schema import numbers
 from aloll_cli.variants.base import Batch, Groupwise
@@ -19,6 +19,8 @@ class Infonca(Groupwise):
     The loss is the cross-entropy −Σ_i softmax(R/α)_i ln softmax(β h)_i with h = ln π − ln π_ref. With two responses and α → 0 it
     is that of DPO. Only differences of h within a prompt count, so that even the best response may become less likely: see NCA.
     """
+
+    version: ClassVar[int] = 2  # prompts whose responses are all the same tokens are left out
 
     alpha: float = field(metadata=numbers("(0, 1000]", 0.1))
     beta: float = field(metadata=numbers("(0, 1000]", 0.1))

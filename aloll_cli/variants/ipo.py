@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aloll_cli.schema import numbers
 from aloll_cli.variants.base import Batch, Groupwise
@@ -20,6 +20,8 @@ class Ipo(Groupwise):
     finite. With ``per_token`` h is the mean over the tokens of a response, as in TRL, and the margin is per token. The loss
     of a prompt is the mean over its pairs.
     """
+
+    version: ClassVar[int] = 2  # responses of the same tokens are no pair
 
     tau: float = field(metadata=numbers("(0, 1000]", 0.1))
     per_token: bool

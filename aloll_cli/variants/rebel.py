@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aloll_cli.schema import numbers
 from aloll_cli.variants.base import Batch, Groupwise
@@ -20,6 +20,8 @@ class Rebel(Groupwise):
     difference of the rewards counts. It is smallest where π ∝ π_ref e^{R/β}. The loss of a prompt is the mean over its pairs;
     the paper takes the best and the worst of several responses.
     """
+
+    version: ClassVar[int] = 2  # responses of the same tokens are no pair
 
     beta: float = field(metadata=numbers("(0, 1000]", 0.1))
 
