@@ -73,9 +73,12 @@ def run(settings: Settings, store: Store) -> None:
 
 def _resolved(to: str) -> Path:
     try:
-        return Path(to).expanduser().resolve()
-    except (OSError, RuntimeError) as error:  # no such user; links in a circle
-        raise _unwritable(to, " ".join(str(error).lower().split()).rstrip(".")) from None
+        folder = Path(to).expanduser().resolve()
+        folder.exists()
+    except (OSError, RuntimeError) as error:  # no such user; links in a circle; a name that is too long
+        why = getattr(error, "strerror", None) or str(error)
+        raise _unwritable(to, why.lower().rstrip(".")) from None
+    return folder
 
 
 def _check_place(folder: Path, to: str, store: Store) -> None:

@@ -40,7 +40,7 @@ def run(settings: Settings, store: Store) -> None:
         if wrong and (entry.path.suffix != ".partial" or entry.inputs is None):
             broken.append(entry)
     said = f"{len(found)} artifacts, {size(checked)}: {len(broken) or 'none'} damaged"
-    doomed = [entry for entry in _with_users(broken, found) if entry.inputs is not None or is_torn(entry)]
+    doomed = [entry for entry in _with_users(broken, found) if entry.inputs is not None or is_torn(entry.path)]
     for entry in doomed:
         if entry not in broken:
             results.print(one_line(f"{entry.path}: was built from a damaged artifact"), markup=False)

@@ -141,7 +141,7 @@ def unused(found: list[Entry]) -> list[Entry]:
         UserError: the recipe of a referenced artifact cannot be read, so that its inputs are unknown.
     """
     by_fingerprint = {entry.fingerprint: entry for entry in found}
-    found = [entry for entry in found if entry.inputs is not None or is_torn(entry)]
+    found = [entry for entry in found if entry.inputs is not None or is_torn(entry.path)]
     left = [entry for entry in found if entry.kind in RESULTS or entry.state is State.busy]
     used: set[str] = set()
     while left:
@@ -185,9 +185,9 @@ def has_own_recipe(folder: Path, digits: str) -> bool:
     return _recipe(folder / "recipe.json", digits) is not None
 
 
-def is_torn(entry: Entry) -> bool:
+def is_torn(folder: Path) -> bool:
     """Whether an artifact is ours, although its recipe cannot be read: what a power cut or a flipped bit leaves."""
-    file = entry.path / "recipe.json"
+    file = folder / "recipe.json"
     try:
         content = b"" if file.is_symlink() else read_bytes(file, LARGEST)
     except (OSError, Unreadable):
@@ -205,7 +205,7 @@ def _recipe(file: Path, digits: str) -> dict[str, Any] | None:
 
 
 def _state(root: Path, path: Path, folder: str, recipe_is_lost: bool) -> State:
-    if path.is_symlink() or (recipe_is_lost and not (path / "recipe.json").is_file()):
+    if path.is_symlink() or (recipe_is_lost and not is_torn(path)):
         return State.foreign
     if path.suffix == ".partial":
         return State.busy if ArtifactLock(root, folder).is_held() else State.interrupted

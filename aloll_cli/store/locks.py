@@ -16,6 +16,7 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from aloll_cli.errors import UserError
+from aloll_cli.files import write_text
 
 FOLDER = ".locks"
 
@@ -35,7 +36,7 @@ class ArtifactLock:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=timeout)
-            self._holder.write_text(f"process {os.getpid()} on {os.uname().nodename}")
+            write_text(self._holder, f"process {os.getpid()} on {os.uname().nodename}")
         except Timeout:
             return False
         except OSError as error:

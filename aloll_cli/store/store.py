@@ -211,11 +211,7 @@ class Store:
         directory = self.path(artifact)
         partial = directory.with_name(directory.name + PARTIAL)
         start = time.monotonic()
-        self.world.on_main(lambda: refuse_links(self.root, directory.parent, within=partial))
-        if self.world.is_main and directory.exists():
-            self.log.warn(f"{directory} is unfinished: {UNFINISHED.what}")
-            reopen(directory, partial)
-        self.world.wait()
+        self.world.on_main(lambda: self._prepare(directory, partial))
         resuming = artifact.resumes and partial.exists()
         self.world.wait()
         try:
@@ -241,6 +237,14 @@ class Store:
         self.world.wait()
         self.log.say(f"built     {artifact.folder} in {time.monotonic() - start:.1f} s")
         self.log.detail(f"          peak memory so far: {_peak_memory():,} MiB")
+
+    def _prepare(self, directory: Path, partial: Path) -> None:
+        """Make an artifact without a readable manifest an interrupted build; nothing is written through links."""
+        refuse_links(self.root, directory.parent, directory)
+        if directory.exists():
+            self.log.warn(f"{directory} is unfinished: {UNFINISHED.what}")
+            reopen(directory, partial)
+        refuse_links(within=partial)
 
     def _log_to(self, file: Path | None) -> Log:
         is_main = self.world.is_main

@@ -1,0 +1,198 @@
+"""Only what this program wrote is removed or written through: clean, verify and export among the files of others."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from running import SMALL, quick
+from tiny import store
+
+from aloll_cli.errors import UserError
+from aloll_cli.schema import fingerprint
+from aloll_cli.stages.export import _fresh
+from aloll_cli.store.building import certify
+from aloll_cli.store.marker import MARK, TAG, mark
+from aloll_cli.store.store import Artifact, Job
+
+
+class Note(Artifact):
+    """An artifact of one file."""
+
+    kind, name, stage = "notes", "one", "run"
+
+    def identity(self):
+        return {}
+
+    def inputs(self):
+        return {}
+
+    def make(self, job: Job):
+        (job.directory / "text").write_text("kept")
+
+
+def written(root: Path, kind: str, *, partial: bool = False, **inputs: dict) -> tuple[Path, dict]:
+    """A complete artifact of ours in a task's folder, and its recipe."""
+    recipe = {"kind": kind, "version": 1, "identity": {"of": kind}, "inputs": inputs}
+    folder = root / kind / f"{kind}-{fingerprint(recipe)}{'.partial' if partial else ''}"
+    folder.mkdir(parents=True)
+    (folder / "recipe.json").write_text(json.dumps(recipe, indent=1, sort_keys=True))
+    (folder / "data").write_text(kind * 10)
+    certify(folder)
+    return folder, recipe
+
+
+def everything(folder: Path) -> dict[str, str]:
+    """Every file and link below a folder, with its content or where it leads."""
+    found = {}
+    for at, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(at, name)
+            found[str(path.relative_to(folder))] = (
+                f"-> {os.readlink(path)}" if path.is_symlink() else path.read_text() if path.is_file() else "/"
+            )
+    return found
+
+
+def strangers(place: Path, outside: Path) -> None:
+    """Folders and links of others that look like ours, in an output folder."""
+    shapes = ("{}", "[]", "null", "", "{", json.dumps({"kind": "x", "inputs": {}}), "\0" * 9 + "x", "[" * 9999)
+    for number, recipe in enumerate(shapes):
+        folder = place / "photos" / f"trip{number}" / "rome-202401011200"
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").write_text("precious")
+        if recipe:
+            (folder / "recipe.json").write_text(recipe)
+    own = {"kind": "x", "version": 1, "identity": {}, "inputs": {}}
+    for name in (f"x-{fingerprint(own)}", "k-0123456789ab", "k-0123456789ab.partial", ".k-0123456789ab.removed"):
+        (outside / name).mkdir(parents=True)
+        (outside / name / "recipe.json").write_text(json.dumps(own))
+        (outside / name / "precious").write_text("precious")
+    (place / "task" / "kind").mkdir(parents=True)
+    (place / "task" / "kind" / f"x-{fingerprint(own)}").symlink_to(outside / f"x-{fingerprint(own)}")
+    (place / "task" / "kind" / "k-aaaaaaaaaaaa").symlink_to("nowhere")
+    (place / "task" / "kind" / ".k-0123456789ab.removed").symlink_to(outside / ".k-0123456789ab.removed")
+    (place / "task" / "models").symlink_to(outside)
+    (place / "linked").symlink_to(outside.parent)
+    os.mkfifo(place / "task" / "kind" / "k-bbbbbbbbbbbb")
+    (place / "task" / "kind" / "k-cccccccccccc").mkdir()
+    os.mkfifo(place / "task" / "kind" / "k-cccccccccccc" / "recipe.json")
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_clean_and_verify_touch_nothing_of_others(tmp_path, marked):
+    outside = tmp_path / "elsewhere" / "outside"
+    strangers(tmp_path / "outputs", outside)
+    before = everything(tmp_path)
+    ours, _ = written(tmp_path / "outputs" / "task", "values")
+    if marked:
+        mark(tmp_path / "outputs")
+    _, said = quick(tmp_path, "clean", "ask=false")
+    assert ours.exists() != marked
+    assert (f"outputs has no {MARK}, which marks a folder that aloll may remove things from" in said) != marked
+    for name in ("photos", "linked", "task/models", "task/kind"):
+        assert f"not ours, kept: outputs/{name}\n" in said, name
+    quick(tmp_path, "verify", "repair=true")
+    after = everything(tmp_path)
+    assert {name: after.get(name) for name in before} == before
+
+
+def test_a_folder_that_held_other_things_is_marked_without_a_tag_for_backups(tmp_path):
+    mark(tmp_path / "new")
+    assert {file.name for file in (tmp_path / "new").iterdir()} == {MARK, TAG}
+    assert (tmp_path / "new" / TAG).read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
+    (tmp_path / "thesis.txt").write_text("precious")
+    mark(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"new", "thesis.txt", MARK}
+
+
+@pytest.mark.parametrize("place", ["", "notes", ".locks", "notes/{name}", "notes/{name}.partial", "notes/{name}.partial/log.txt"])
+def test_nothing_is_written_through_a_link_below_the_output_folder(tmp_path, place):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "bashrc").write_text("precious")
+    at = tmp_path / "out" / "task" / place.format(name=Note().folder.partition("/")[2])
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.symlink_to(outside / "bashrc" if at.name == "log.txt" else outside)
+    with pytest.raises(UserError, match="is a symbolic link; below output_dir nothing is written through one"):
+        store(tmp_path / "out" / "task").ensure(Note())
+    assert everything(outside) == {"bashrc": "precious"}
+
+
+def test_the_output_folder_itself_may_be_a_link(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "outputs").symlink_to("scratch")
+    folder = store(tmp_path / "outputs" / "task").ensure(Note())
+    assert (folder / "text").read_text() == "kept"
+    assert (tmp_path / "scratch" / MARK).is_file()
+
+
+def test_verify_names_all_damage_at_once_and_removes_it_with_what_was_built_from_it(tmp_path):
+    root = tmp_path / "outputs" / "task"
+    mark(root.parent)
+    data, of_data = written(root, "data")
+    values, of_values = written(root, "values", data=of_data)
+    policy, _ = written(root, "policy", values=of_values)
+    other, _ = written(root, "reference")
+    torn, _ = written(root, "metrics", partial=True)
+    _, said = quick(tmp_path, "verify")
+    assert "5 artifacts, " in said
+    assert ": none damaged" in said
+    (data / "data").write_text("DATA" * 10)
+    (other / "more").write_text("")
+    (other / "data").unlink()
+    (torn / "recipe.json").write_bytes(b"\0" * 40)
+    out, said = quick(tmp_path, "verify", code=2)
+    for line in (
+        f"{data}: data was changed (its checksum differs)", f"{other}: data is missing", f"{other}: more is not in its manifest",
+        f"{torn}: its recipe.json cannot be read", f"{values}: was built from a damaged artifact",
+        f"{policy}: was built from a damaged artifact",
+    ):  # fmt: skip
+        assert line.replace(f"{tmp_path}/", "") in out
+    assert "5 artifacts, " in said
+    assert ": 3 damaged.\nRemove 5 artifacts (" in said
+    assert "): aloll verify repair=true" in said
+    assert data.exists()
+    quick(tmp_path, "verify", "repair=true")
+    assert not any(folder.exists() for folder in (data, values, policy, other, torn))
+    _, said = quick(tmp_path, "verify")
+    assert "0 artifacts, 0 B: none damaged" in said
+
+
+def test_export_goes_through_a_folder_of_its_own_and_refuses_places_that_are_taken(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "outputs")
+    (tmp_path / ".model.tmp").mkdir()
+    (tmp_path / ".model.tmp" / "notes.txt").write_text("precious")
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("precious")
+    (tmp_path / "link").symlink_to("full")
+    for to, why in {
+        ".": "is the current folder.", "outputs/reviews/model": "is inside of outputs, where the artifacts are.",
+        "full": "exists and is not an empty folder.", "link": "exists and is not an empty folder.",
+        "~nosuchuser/model": "cannot be written: could not determine home directory.",
+        "/proc/model": "cannot be written:", "a" * 300: "cannot be written: file name too long.",
+    }.items():  # fmt: skip
+        _, said = quick(tmp_path, "export", *SMALL, f"to={to}", code=2)
+        assert f"to={to} {why}" in said
+    quick(tmp_path, "export", *SMALL, "to=disk")
+    assert {"lost+found", "config.json", "model.safetensors", "README.md"} <= {
+        path.name for path in (tmp_path / "disk").iterdir()
+    }
+    assert not [*(tmp_path / "disk").glob(".*")]
+    assert (tmp_path / ".model.tmp" / "notes.txt").read_text() == "precious"
+    assert {path.name for path in (tmp_path / "full").iterdir()} == {"notes.txt"}
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path):
+    def fail(folder: Path):
+        with _fresh(folder) as fresh:
+            (fresh / "weights").write_text("half")
+            raise KeyboardInterrupt
+
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        with pytest.raises(KeyboardInterrupt):
+            fail(tmp_path / name)
+    assert everything(tmp_path) == {"empty": "/"}
