@@ -89,12 +89,13 @@ def load_run(source: Settings | str | Path) -> Run:
     """
     from aloll_cli.artifacts.pipeline import Pipeline
     from aloll_cli.comparison import folders, runs
+    from aloll_cli.runtime.terminal import Log
     from aloll_cli.schema import name_of
     from aloll_cli.store.places import path_of
 
     if not isinstance(source, Settings):
-        (folder,) = folders.named("load_run", [str(source)])
-        return runs.load_run(folder)
+        (found,) = folders.named("load_run", [str(source)], Log().warn)
+        return found
     folder = path_of(Pipeline(source).metrics, Path(source.output_dir).expanduser() / name_of(source.task))
     if not folder.exists():
         raise UserError(f"{folder} is not there: the run has not been evaluated.", 'run("evaluate", settings)')

@@ -1,5 +1,7 @@
 """The only kind of error that is shown without a traceback."""
 
+from aloll_cli.visible import on_terminal
+
 
 class UserError(Exception):
     """An error that the user can fix: what is wrong and where, then what to type.
@@ -20,9 +22,9 @@ class UserError(Exception):
         return self.told("")
 
     def told(self, by: str) -> str:
-        """The message as ``by`` says it: the user's traceback, if there is one, then the lines of the message."""
+        """The message as ``by`` says it: the user's traceback, if there is one, then the lines of the message; with escapes."""
         what, hint, *trace = self.args
-        return "\n".join(part for part in (*trace, by + what, hint) if part)
+        return on_terminal("\n".join(part for part in (*trace, by + what, hint) if part))
 
 
 class NoStoredReward(UserError):

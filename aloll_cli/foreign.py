@@ -11,13 +11,17 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from aloll_cli.errors import UserError
 
 DEEPEST = 100  # levels of nested values; a recipe has about thirty
 LARGEST = 64_000_000  # bytes of a JSON file
 LARGEST_RECORDS = 1_000_000_000  # bytes of a JSON Lines file
+LARGEST_RECIPE = 8_000_000  # bytes
 LARGEST_YAML = 1_000_000  # bytes
 NAME = re.compile(r"\w[\w.+@-]{0,199}")  # of files and folders, without separators
 
@@ -26,6 +30,26 @@ Check = Callable[[Any, str], None]  # (value, where it stands); raises Unreadabl
 
 class Unreadable(ValueError):
     """What is wrong with a file, as the rest of a sentence that names it."""
+
+
+@contextmanager
+def damaged(file: Path) -> Iterator[None]:
+    """Raises UserError for what is wrong with a file of an artifact."""
+    try:
+        yield
+    except (OSError, Unreadable) as error:
+        what = f"cannot be read: {(error.strerror or str(error)).lower()}" if isinstance(error, OSError) else str(error)
+        raise UserError(
+            f"{file} {what}.", "Find all damage with aloll verify, and remove it with aloll verify repair=true."
+        ) from None
+
+
+def checked_json(file: Path, check: Check) -> Any:
+    """The value of an artifact's JSON file, of the shape that a check accepts. Raises UserError if it has another."""
+    with damaged(file):
+        value = json_of(file)
+        check(value, "")
+    return value
 
 
 def read_bytes(file: Path, largest: int) -> bytes:
@@ -40,9 +64,9 @@ def read_bytes(file: Path, largest: int) -> bytes:
         return stream.read()
 
 
-def json_of(file: Path) -> Any:
+def json_of(file: Path, largest: int = LARGEST) -> Any:
     """A JSON file's value. Raises Unreadable or OSError."""
-    return parsed(read_bytes(file, LARGEST))
+    return parsed(read_bytes(file, largest))
 
 
 def json_lines_of(file: Path) -> list[Any]:
@@ -180,7 +204,7 @@ _RECIPE = record({"kind": name, "version": integer, "identity": dict_of(anything
 
 def recipe_of(file: Path) -> dict[str, Any]:
     """The recipe of an artifact. Raises Unreadable or OSError."""
-    value = json_of(file)
+    value = json_of(file, LARGEST_RECIPE)
     _recipe(value, "")
     found: dict[str, Any] = value
     return found

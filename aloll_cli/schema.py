@@ -19,7 +19,7 @@ import pkgutil
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -122,6 +122,37 @@ def discover(package: str, base: type[T]) -> dict[str, type[T]]:
     return entries
 
 
+class FromEnvironment(str):
+    """Text that was written as ``${oc.env:…}``, which may be secret: shown as it was written, and as a hash in recipes."""
+
+    written: str
+
+    def __new__(cls, value: str, written: str) -> FromEnvironment:
+        found = super().__new__(cls, value)
+        found.written = written
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FromEnvironment, (str(self), self.written)
+
+    @property
+    def hashed(self) -> str:
+        return f"sha256:{hashlib.sha256(self.encode()).hexdigest()}"
+
+
+def as_written(value: Any) -> Any:
+    """Plain values with text from the environment as it was written."""
+    return _with_environment(value, lambda found: found.written)
+
+
+def _with_environment(value: Any, show: Callable[[FromEnvironment], str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_environment(item, show) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_environment(item, show) for item in value]
+    return show(value) if isinstance(value, FromEnvironment) else value
+
+
 def plain(value: Any) -> Any:
     """A configuration object as plain YAML/JSON values; of a dataclass, its fields and its name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -146,7 +177,7 @@ def identity(value: Any, scope: str = "examples") -> Any:
     if isinstance(value, dict):
         return {key: identity(item, scope) for key, item in value.items()}
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return plain(value)
+        return _with_environment(plain(value), lambda found: found.hashed)
     kept = (True, "examples") if scope == "examples" else (True,)
     fields = [f for f in dataclasses.fields(value) if f.metadata.get("identity", True) in kept]
     code = code_identity(type(value))

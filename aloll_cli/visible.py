@@ -8,13 +8,24 @@ import re
 # bidirectional overrides, lone surrogates
 HIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+MOVING = re.compile(rf"(?!\t){HIDDEN.pattern}")  # the same without the tab
+
+
+def on_terminal(text: str) -> str:
+    """Text whose control characters are escaped, newlines and tabs apart."""
+    return _escaped(MOVING, text)
+
 
 def visible(text: str, limit: int | None = None) -> str:
     """Text with control characters escaped, cut after ``limit`` characters."""
     cut = text if limit is None or len(text) <= limit else text[:limit].rstrip() + " ..."
-    return HIDDEN.sub(lambda found: found.group().encode("unicode_escape").decode(), cut)
+    return _escaped(HIDDEN, cut)
 
 
 def one_line(text: str) -> str:
     """The same, with newlines escaped too: for names in tables and messages."""
     return visible(text).replace("\n", "\\n")
+
+
+def _escaped(hidden: re.Pattern[str], text: str) -> str:
+    return hidden.sub(lambda found: found.group().encode("unicode_escape").decode(), text)

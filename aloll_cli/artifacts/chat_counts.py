@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aloll_cli.files import read_json_lines, write_text
+from aloll_cli.files import write_text
+from aloll_cli.foreign import damaged, dict_of, json_lines_of, list_of, text
 from aloll_cli.store.tables import read_blocks
 
 COLUMNS = ("apart", "typed", "turns_cut", "system_cut")
@@ -64,8 +65,13 @@ def chat_counts(examples: Path, split: str) -> ChatCounts:
     marks["turns_cut"] = pc.greater(pc.list_value_length(marks["turns_cut"]), 0)
     counts = {name: pc.sum(mark).as_py() or 0 for name, mark in marks.items()}
     first = {name: table.column("id")[pc.index(marks[name], True).as_py()].as_py() for name, count in counts.items() if count}
-    files = sorted((examples / "rejected").glob(f"{split}-*.jsonl"))
-    return ChatCounts(table.num_rows, **counts, first=first, rejected=[row for file in files for row in read_json_lines(file)])
+    rejected: list[dict[str, str]] = []
+    for file in sorted((examples / "rejected").glob(f"{split}-*.jsonl")):
+        with damaged(file):
+            found = json_lines_of(file)
+            list_of(dict_of(text))(found, "the file")
+            rejected += found
+    return ChatCounts(table.num_rows, **counts, first=first, rejected=rejected)
 
 
 def write_rejected(examples: Path, split: str, start: int, rows: list[dict[str, str]]) -> None:

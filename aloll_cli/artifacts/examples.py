@@ -51,10 +51,9 @@ class Examples(Artifact):
         return {"data": self.data, "tokenizer": self.tokenizer}
 
     def make(self, job: Job) -> None:
-        from aloll_cli.models.saving import load_tokenizer
         from aloll_cli.text.encoding import Encoder
 
-        tokenizer = load_tokenizer(job.path(self.tokenizer))
+        tokenizer = self.tokenizer.load(job)
         encoder = Encoder(tokenizer, self.task.max_prompt_tokens, self.task.max_response_tokens, self.task.chat)
         for split in SPLITS:
             raw = SelectedResponses(job.path(self.data), split, self.task, job)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.generations import Generations, GenerationTokens
 from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.artifacts.tokenizer import Tokenizer
-from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 
@@ -45,7 +44,7 @@ class GenerationLogps(Artifact):
         from aloll_cli.training.batches import batch_logps
 
         tokens = GenerationTokens(self.generations, job)
-        tokenizer, theirs = (load_tokenizer(job.path(t)) for t in (self.tokenizer, self.generations.examples.tokenizer))
+        tokenizer, theirs = (t.load(job) for t in (self.tokenizer, self.generations.examples.tokenizer))
         module = ResponseLogps(self.policy.load(job)) if tokenizer.get_vocab() == theirs.get_vocab() else None
         if module is None:
             job.log.say("  no log-probs: the policy that generated the responses has another vocabulary than this model")

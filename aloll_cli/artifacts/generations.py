@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource, check_context
 from aloll_cli.models.decoding import Generation
-from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
@@ -50,7 +49,7 @@ class Generations(Artifact):
         from aloll_cli.text.encoded import Around
 
         examples = ExampleTable(job.path(self.examples) / self.split)
-        tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
+        tokenizer = self.examples.tokenizer.load(job)
         model = self.policy.load(job)
         check_context(model, self.examples)
         task = self.examples.task

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource
-from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.text.examples import ExampleTable
@@ -41,7 +40,7 @@ class Likelihoods(Artifact):
         from aloll_cli.training.batches import batch_logps
 
         examples = ExampleTable(job.path(self.examples) / self.split)
-        pad = int(load_tokenizer(job.path(self.examples.tokenizer)).pad_token_id)
+        pad = int(self.examples.tokenizer.load(job).pad_token_id)
         module = ResponseLogps(self.policy.load(job))
 
         def compute(start: int, stop: int) -> pa.Table:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.data import Data, open_data
 from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards, log_summary, raw_rows, score_blocks
 from aloll_cli.errors import UserError
-from aloll_cli.files import read_json, write_json
+from aloll_cli.files import write_json
+from aloll_cli.foreign import checked_json, number, record
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.mixed import Mixed, Scale
 from aloll_cli.rewards.scoring import check_scores, checked_scores, using
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from aloll_cli.arrays import FloatArray
 
+SCALE = record(dict.fromkeys(("least", "greatest", "mean", "deviation"), number))
 SAMPLE = 4096  # evenly spaced rows of the raw train split that a scale is fitted on
 
 
@@ -87,7 +89,7 @@ class MixedBy(ScoredBy):
 
     def scales(self, job: Job) -> dict[str, Scale]:
         """Fitted scales by part."""
-        return {name: Scale(**read_json(job.path(scaling) / "scale.json")) for name, scaling in self.scalings.items()}
+        return {name: Scale(**checked_json(job.path(scaling) / "scale.json", SCALE)) for name, scaling in self.scalings.items()}
 
     def scorer(self, job: Job) -> Scorer:
         loads = {name: partial(part.scorer, job) for name, part in self.parts.items()}

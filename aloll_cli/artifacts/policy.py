@@ -16,7 +16,7 @@ from aloll_cli.artifacts.training_data import BatchOptions, TrainingData
 from aloll_cli.errors import UserError
 from aloll_cli.models.adapters import Adapter, attach, merged
 from aloll_cli.models.base import Head, Numbers
-from aloll_cli.models.saving import load_policy, load_tokenizer
+from aloll_cli.models.saving import load_policy
 from aloll_cli.runtime.options import Attention
 from aloll_cli.runtime.tracking import Off, Send
 from aloll_cli.schema import identity, name_of
@@ -83,7 +83,7 @@ class TrainedPolicy(PolicySource):
     def load(self, job: Job, in_full: bool = False) -> PreTrainedModel:
         folder = job.path(self) / "policy"
         if self.training.adapter is None:
-            return placed(load_policy(folder, self.place(job, in_full)), job)
+            return placed(load_policy(folder, self.place(job, in_full), self.model.trusts_code), job)
         model = self.load_base(job)
         attach(model, str(folder))
         return placed(model, job)
@@ -114,7 +114,7 @@ class TrainedPolicy(PolicySource):
         for line in chat_counts(job.path(self.examples), "train").warnings("train"):
             job.log.warn(line)  # again, for the examples may have been built by another run
         training = self.training
-        tokenizer = load_tokenizer(job.path(self.examples.tokenizer))
+        tokenizer = self.examples.tokenizer.load(job)
         if unused := unused_template(job.path(self.examples), tokenizer, self.examples.task.chat):
             job.log.say(f"  {unused}")
         batches = BatchOptions(training.batch_size, training.seed)

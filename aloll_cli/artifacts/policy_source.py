@@ -6,10 +6,10 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
+from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
 from aloll_cli.models.base import Dtype, Model, Placement
-from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.runtime.determinism import use_deterministic_algorithms
 from aloll_cli.schema import identity, plain
 from aloll_cli.settings.checks import too_long
@@ -58,7 +58,7 @@ class LoadedPolicy(PolicySource):
 
     kind, stage = "base-model", "train-reference"
 
-    def __init__(self, model: Model, tokenizer: Artifact, seed: int = 0) -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer, seed: int = 0) -> None:
         self.model, self.tokenizer, self.seed = model, tokenizer, seed
         self.name = model.label
 
@@ -87,7 +87,7 @@ class LoadedPolicy(PolicySource):
         return self.model.address
 
     def _initial(self, job: Job, in_full: bool = False) -> PreTrainedModel:
-        return self.model.initial(load_tokenizer(job.path(self.tokenizer)), self.seed, self.place(job, in_full))
+        return self.model.initial(self.tokenizer.load(job), self.seed, self.place(job, in_full))
 
 
 def placed(model: PreTrainedModel, job: Job) -> PreTrainedModel:

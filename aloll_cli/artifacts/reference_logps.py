@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.models.base import Numbers
-from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.text.examples import ExampleTable
@@ -42,7 +41,7 @@ class ReferenceLogps(Artifact):
         from aloll_cli.training.batches import batch_logps
 
         examples = ExampleTable(job.path(self.examples) / "train")
-        pad = int(load_tokenizer(job.path(self.examples.tokenizer)).pad_token_id)
+        pad = int(self.examples.tokenizer.load(job).pad_token_id)
         module = ResponseLogps(self.reference.load(job, self.numbers.in_full))
 
         def compute(start: int, stop: int) -> pa.Table:

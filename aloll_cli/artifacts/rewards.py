@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.errors import UserError
-from aloll_cli.files import read_json, write_json
+from aloll_cli.files import write_json
+from aloll_cli.foreign import checked_json, dict_of, number
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.scoring import checked_scores, using
 from aloll_cli.rewards.variation import weakness
@@ -78,7 +79,7 @@ class ScoredBy:
 
     def skills(self, job: Job) -> dict[str, dict[str, float]]:
         """Quality of fitted rewards on held-out rows, by part of the reward; "" is the whole reward."""
-        skill = read_json(job.path(self.fitted) / "skill.json") if self.fitted else {}
+        skill = checked_json(job.path(self.fitted) / "skill.json", dict_of(number)) if self.fitted else {}
         return {"": skill} if skill else {}
 
     def components(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.data import Data, open_data
 from aloll_cli.models.base import Model
@@ -12,6 +12,9 @@ from aloll_cli.stopping import interruptibly
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.tasks.base import plain_prompt
 from aloll_cli.text.words import LONGEST, has_long_word
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TEXTS = 100_000  # most prompts with responses that a tokenizer is trained on
 
@@ -34,6 +37,12 @@ class Tokenizer(Artifact):
 
     def make(self, job: Job) -> None:
         job.world.on_main(lambda: self._save(job))
+
+    def load(self, job: Job) -> PreTrainedTokenizerBase:
+        """The tokenizer of this artifact."""
+        from aloll_cli.models.saving import load_tokenizer
+
+        return load_tokenizer(job.path(self), self.model.trusts_code)
 
     def _save(self, job: Job) -> None:
         if not self.model.from_scratch:

@@ -12,7 +12,6 @@ from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
-from aloll_cli.models.saving import load_tokenizer
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.store.tables import read_blocks, write_blocks
@@ -125,7 +124,7 @@ class _Prompts:
     def __init__(self, job: Job, artifact: ValuesArtifact) -> None:
         self._job, self._artifact = job, artifact
         self._kept: dict[str, list[Tensor]] = {}
-        self._pad = int(load_tokenizer(job.path(artifact.examples.tokenizer)).pad_token_id)
+        self._pad = int(artifact.examples.tokenizer.load(job).pad_token_id)
 
     @cached_property
     def _model(self) -> PreTrainedModel:

@@ -21,7 +21,7 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
 
     from aloll_cli.runtime.determinism import prepare_environment
     from aloll_cli.runtime.options import Verbosity
-    from aloll_cli.schema import plain
+    from aloll_cli.schema import as_written, plain
     from aloll_cli.stopping import Stopper
 
     _quiet_libraries(settings.verbosity is Verbosity.verbose)
@@ -30,7 +30,7 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
     prepare_environment(settings.deterministic)
     stage = import_module(f"aloll_cli.stages.{command.stage.replace('-', '_')}")
     with Stopper(settings.max_hours) as stopper:
-        store = _open_store(command, settings, stopper, {"stage": command.stage} | plain(settings))
+        store = _open_store(command, settings, stopper, {"stage": command.stage} | as_written(plain(settings)))
         store.log.detail(_versions())
         for name in _edited(settings):
             store.log.say(f"{name} differs from the released version: its code is part of the recipe")
@@ -66,7 +66,8 @@ def compare(command: Command, runs: list[Any]) -> None:
     with Stopper(None) as stopper:
         stores = [_open_store(command, run, stopper, {}) for run in runs]
         folders = [store.path(Pipeline(run).metrics) for store, run in zip(stores, runs, strict=True)]
-        show(comparison(runs[0], [load_run(folder) for folder in folders]), stores[0])
+        warn = stores[0].log.warn
+        show(comparison(runs[0], [load_run(folder) for folder in folders], warn), stores[0])
 
 
 def _open_store(command: Command, settings: Any, stopper: Any, config: dict[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from aloll_cli.command import Command
-from aloll_cli.schema import plain
+from aloll_cli.settings.plugins import write_settings
 from aloll_cli.stopping import SIGNALS, TIME_IS_UP, Interrupted
 
 POLL = 0.1  # seconds
@@ -41,8 +41,6 @@ def run_workers(command: Command, settings: Any) -> None:
         Interrupted: they stopped in order after a signal or at ``max_hours``.
         WorkersFailed: one of them failed; the others were stopped.
     """
-    import yaml
-
     workers: list[subprocess.Popen[bytes]] = []
     received: list[int] = []
 
@@ -55,7 +53,7 @@ def run_workers(command: Command, settings: Any) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="aloll-") as folder:
             file = Path(folder) / "config.yaml"
-            file.write_text(yaml.safe_dump(plain(settings), allow_unicode=True), encoding="utf-8")
+            write_settings(settings, file)
             port = _free_port()
             for rank in range(settings.processes):
                 workers.append(_start(rank, command, str(file), settings, port))
@@ -81,8 +79,9 @@ def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> 
     joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads}
     environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}
+    # -P: modules come from where Python has them, not from the current folder
     # a session of its own: Ctrl-C reaches a worker once, through the parent
-    words = [sys.executable, "-m", "aloll_cli.cli.worker", file, command.stage, *command.arguments]
+    words = [sys.executable, "-P", "-m", "aloll_cli.cli.worker", file, command.stage, *command.arguments]
     stdout = subprocess.DEVNULL if results.quiet else None
     return subprocess.Popen(words, env=environment, start_new_session=True, stdout=stdout)
 

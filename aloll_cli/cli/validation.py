@@ -9,7 +9,7 @@ from typing import Any
 
 from aloll_cli.cli.hints import example, how_to_set, unknown
 from aloll_cli.errors import UserError
-from aloll_cli.schema import ANY_INTEGER, ANY_NUMBER, Interval, T, flatten
+from aloll_cli.schema import ANY_INTEGER, ANY_NUMBER, FromEnvironment, Interval, T, flatten
 from aloll_cli.user_code import of_plugin, plugin_errors
 
 
@@ -74,7 +74,25 @@ def build(cfg: Any, root: type[T]) -> T:
         wrong = UserError(f"{_full_key(error)}: {expected(str(error))}.", example(_full_key(error)))
         raise of_plugin(error.__context__ or error) or wrong from None  # it wraps what a plugin's __post_init__ raises
     assert isinstance(settings, root)
+    _mark_environment(cfg, settings)
     return settings
+
+
+def _mark_environment(node: Any, value: Any) -> None:
+    """Keep how text of the environment was written, in dataclasses and dicts that were built from a configuration."""
+    from omegaconf import DictConfig, OmegaConf
+
+    if not isinstance(node, DictConfig) or node._is_none():
+        return
+    keys: list[Any] = list(node)
+    for key in keys:
+        found = value[key] if isinstance(value, dict) else getattr(value, str(key))
+        raw = node._get_node(key)
+        if not OmegaConf.is_interpolation(node, key):
+            _mark_environment(raw, found)
+        elif isinstance(found, str) and "${oc.env:" in (written := str(raw._value())):  # type: ignore[union-attr]
+            marked = FromEnvironment(found, written)
+            value.update({key: marked}) if isinstance(value, dict) else setattr(value, str(key), marked)
 
 
 def _full_key(error: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aloll_cli.artifacts.metrics import Metrics
@@ -12,28 +12,53 @@ from aloll_cli.comparison.differences import Comparison, compared
 from aloll_cli.comparison.grouping import shown
 from aloll_cli.comparison.runs import Run, load_run, options_of
 from aloll_cli.errors import UserError
-from aloll_cli.files import read_json
-from aloll_cli.schema import flatten, plain
+from aloll_cli.foreign import Unreadable, integer, json_of, record
+from aloll_cli.schema import as_written, flatten, plain
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.manifest import damage_of
 
+Warn = Callable[[str], None]
+
+OF_A_VERSION = record({"version": integer})
 NAME = "Name metrics folders such as outputs/TASK/metrics/seq-s1-test-…, or all of them: outputs/TASK/metrics/*"
 
 
-def named(option: str, names: Sequence[str]) -> list[Path]:
-    """The metrics folders that an option names, in the given order, without duplicates.
+def named(option: str, names: Sequence[str], warn: Warn) -> list[Run]:
+    """The evaluated runs that an option names, in the given order, without duplicates.
 
     Args:
         option: ``runs`` or ``against``, for error messages.
         names: folders, or patterns with * and ?, which a shell does not expand inside ``[…]``.
+        warn: called for damaged folders that a pattern matches, which are left out.
 
     Raises:
-        UserError: a name matches no folder, or a folder is no complete evaluation written by this version.
+        UserError: a name matches no folder; a folder named by itself, or all that match, are no complete evaluation written by
+            this version.
     """
-    folders = [folder for name in names for folder in _expanded(option, name)]
+    found: dict[Path, Run] = {}
+    for name in names:
+        folders = _expanded(option, name)
+        runs = _loaded(option, folders, warn) if len(folders) > 1 else [_load(option, folder) for folder in folders]
+        found |= {run.folder: run for run in runs if run.folder not in found}
+    return list(found.values())
+
+
+def _loaded(option: str, folders: list[Path], warn: Warn) -> list[Run]:
+    """The runs in some folders; damaged ones are left out, saying so. Raises UserError if all of them are."""
+    runs: list[Run] = []
     for folder in folders:
-        _check(option, folder)
-    return list(dict.fromkeys(folder.resolve() for folder in folders))
+        try:
+            runs.append(_load(option, folder))
+        except UserError as error:
+            if not runs and folder == folders[-1]:
+                raise
+            warn(f"left out: {error.args[0]}")
+    return runs
+
+
+def _load(option: str, folder: Path) -> Run:
+    _check(option, folder)
+    return load_run(folder.resolve())
 
 
 def _expanded(option: str, name: str) -> list[Path]:
@@ -61,10 +86,15 @@ def _check(option: str, folder: Path) -> None:
 
 
 def _is_of_this_version(folder: Path) -> bool:
-    return bool(read_json(folder / "recipe.json").get("version") == Metrics.version)
+    try:
+        recipe = json_of(folder / "recipe.json")
+        OF_A_VERSION(recipe, "")
+    except (OSError, Unreadable):
+        return False
+    return bool(recipe["version"] == Metrics.version)
 
 
-def alike(settings: Settings, root: Path) -> tuple[list[Run], list[str]]:
+def alike(settings: Settings, root: Path, warn: Warn) -> tuple[list[Run], list[str]]:
     """The evaluated runs of a task with the split and rewards of a configuration, and the folder names of the other runs.
 
     If the runs differ in their prompts, the largest group with the same prompts is kept.
@@ -72,16 +102,15 @@ def alike(settings: Settings, root: Path) -> tuple[list[Run], list[str]]:
     Args:
         settings: gives the split and the rewards.
         root: ``outputs/TASK``.
+        warn: called for damaged folders, which are left out.
 
     Raises:
-        UserError: there is no such run, or one is damaged.
+        UserError: there is no such run, or all are damaged.
     """
     whole = (file.parent for file in sorted((root / "metrics").glob("*/metrics.json")))
     folders = [folder for folder in whole if folder.suffix != ".partial"]
     current = [folder for folder in folders if (folder / "recipe.json").is_file() and _is_of_this_version(folder)]
-    for folder in current:
-        _check("runs", folder)
-    runs = [run for run in map(load_run, current) if _is_judged_as(settings, run)]
+    runs = [run for run in _loaded("runs", current, warn) if _is_judged_as(settings, run)]
     if not runs:
         what = f"{root / 'metrics'} has no evaluation on the {settings.split.name} split with reward={settings.reward.label}"
         raise UserError(
@@ -95,7 +124,7 @@ def alike(settings: Settings, root: Path) -> tuple[list[Run], list[str]]:
 
 def _is_judged_as(settings: Settings, run: Run) -> bool:
     """Whether a run was evaluated on the split and with the rewards of a configuration."""
-    same = (options_of(run, group) == flatten(plain(getattr(settings, group)), group) for group in run.judges)
+    same = (options_of(run, group) == flatten(as_written(plain(getattr(settings, group))), group) for group in run.judges)
     return all(same) and run.metrics["split"] == settings.split.name
 
 
@@ -113,7 +142,7 @@ def require_alike(runs: Sequence[Run]) -> None:
             raise UserError(f"runs: {what}", "Name runs with the same task, split and reward, or evaluate one of them again.")
 
 
-def comparison(settings: Settings, runs: Sequence[Run]) -> Comparison:
+def comparison(settings: Settings, runs: Sequence[Run], warn: Warn) -> Comparison:
     """Compare runs as ``against=`` and ``best_of=`` say; a run that ``against=FOLDER`` names is added to them.
 
     Raises:
@@ -122,12 +151,11 @@ def comparison(settings: Settings, runs: Sequence[Run]) -> Comparison:
     against = settings.against
     if against is None or not ("/" in against or (Path(against).expanduser() / "metrics.json").is_file()):
         return compared(runs, against, settings.options_chosen)
-    folder, *more = named("against", [against])
+    baseline, *more = named("against", [against], warn)
     if more:
         raise UserError(
             f"against={against} matches {len(more) + 1} folders.", "Name one folder, or a variant, for example against=nll."
         )
-    baseline = load_run(folder)
     return compared([*runs, baseline], baseline, settings.options_chosen)
 
 

@@ -9,7 +9,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.files import read_json, read_json_lines
+from aloll_cli.comparison.shape import (
+    configuration_of,
+    evaluations_of,
+    load_metrics,
+    made_from,
+    responses_of,
+    steps_of,
+)
+from aloll_cli.foreign import damaged, yaml_of
 from aloll_cli.schema import fingerprint, flatten
 
 if TYPE_CHECKING:
@@ -25,7 +33,7 @@ class Run:
     """One evaluated policy.
 
     Attributes:
-        name: name of its metrics folder.
+        folder: of its metrics.
         metrics: content of metrics.json.
         responses: content of answers.jsonl, one row per generated response.
         updates: what training logged, one row per training step; empty for a policy that was not trained here.
@@ -36,7 +44,7 @@ class Run:
         made_of: folder names of the artifacts that the metrics come from, by role.
     """
 
-    name: str
+    folder: Path
     metrics: dict[str, Any]
     responses: list[dict[str, Any]]
     updates: list[dict[str, Any]]
@@ -45,6 +53,11 @@ class Run:
     keeps_best: bool
     yaml: str
     made_of: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The name of its metrics folder."""
+        return self.folder.name
 
     @property
     def variant(self) -> str:
@@ -72,9 +85,7 @@ class Run:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The resolved configuration, flattened to dotted keys."""
-        import yaml
-
-        return flatten(yaml.safe_load(self.yaml))
+        return flatten(yaml_of(self.yaml))
 
     @property
     def validation(self) -> float | None:
@@ -132,8 +143,13 @@ class Run:
 
 
 def load_run(folder: Path) -> Run:
-    """Load a run from its metrics folder, with the training curves of its policy if the policy was trained here."""
-    inputs = read_json(folder / "recipe.json")["inputs"]
+    """Load a run from its metrics folder, with the training curves of its policy if the policy was trained here.
+
+    Raises:
+        UserError: a file cannot be read, or has not the shape that this program writes.
+    """
+    with damaged(folder / "recipe.json"):
+        inputs = made_from(folder)
     generated = inputs["policy_answers"]["inputs"]
     made_of = {
         "policy": generated["policy"], "reference": inputs["reference_answers"]["inputs"]["policy"],
@@ -141,16 +157,23 @@ def load_run(folder: Path) -> Run:
     }  # fmt: skip
     root = folder.parent.parent
     policy = _folder(root, generated["policy"])
-    records = read_json_lines(policy / "evaluations.jsonl")
+    with damaged(folder / "answers.jsonl"):
+        responses = responses_of(folder)
+    with damaged(folder / "config.yaml"):
+        yaml = configuration_of(folder)
+    with damaged(policy / "evaluations.jsonl"):
+        records = evaluations_of(policy)
+    with damaged(policy / "metrics.jsonl"):
+        updates = steps_of(policy)
     return Run(
-        name=folder.name,
-        metrics=read_json(folder / "metrics.json"),
-        responses=read_json_lines(folder / "answers.jsonl"),
-        updates=read_json_lines(policy / "metrics.jsonl"),
+        folder=folder,
+        metrics=load_metrics(folder),
+        responses=responses,
+        updates=updates,
         evaluations=[{key: value for key, value in record.items() if key != "responses"} for record in records],
         score=generated["policy"]["identity"].get("judge", {}).get("by", "reward"),
         keeps_best=generated["policy"]["identity"].get("select_best", True),
-        yaml=(folder / "config.yaml").read_text(),
+        yaml=yaml,
         made_of={"metrics": folder.name} | {role: _folder(root, recipe).name for role, recipe in made_of.items()},
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aloll_cli.errors import UserError
 from aloll_cli.foreign import (
     Unreadable,
     anything,
+    damaged,
     dict_of,
     integer,
     json_lines_of,
@@ -47,8 +47,8 @@ SIDE = record({"length": MEAN, "different": number, "distinct_1_matched": number
 REWARDS = record({}, others=_figure)  # of one side, in a subset
 GAINS = {"gain": optional(MEAN), "held_out_gain": optional(MEAN)}
 AT_EQUAL_LENGTH = record({"mean": number, "ci95": optional(_bounds), "length_difference": number, "slope": number})
-LOGGED = record({"perplexity": MEAN, "nats_per_token": MEAN})
-LIKELIHOODS = record({"policy": number, "reference": number, "gain": MEAN})
+LOGGED = record({"perplexity": MEAN}, {"nats_per_token": MEAN})
+LIKELIHOODS = record({"policy": number, "reference": number, "gain": optional(MEAN)})
 SKILL = record({"held_out_rows": integer}, others=optional(number))
 
 METRICS = record(
@@ -62,7 +62,7 @@ METRICS = record(
         "rouge_unread": number, "by": optional(dict_of(record({"n": integer, "policy": REWARDS, "reference": REWARDS, **GAINS}))),
         "component_gains": optional(dict_of(MEAN)),
         "length_controlled_gain": optional(AT_EQUAL_LENGTH), "length_controlled_held_out_gain": optional(AT_EQUAL_LENGTH),
-        "logged_responses": optional(record({"policy": LOGGED, "reference": LOGGED, "difference": optional(MEAN)})),
+        "logged_responses": optional(record({"policy": LOGGED, "reference": LOGGED}, {"difference": optional(MEAN)})),
         "advantage_weighted_log_likelihood": optional(LIKELIHOODS),
     },
 )  # fmt: skip
@@ -86,10 +86,8 @@ def load_metrics(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: they are damaged.
     """
-    try:
+    with damaged(folder / "metrics.json"):
         return metrics_of(folder)
-    except (OSError, Unreadable) as error:
-        raise UserError(f"{folder / 'metrics.json'} {told(error)}.", f"Remove {folder} and evaluate again.") from None
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
@@ -152,8 +150,3 @@ def configuration_of(folder: Path) -> str:
     found = read_bytes(folder / "config.yaml", LARGEST_CONFIG).decode("utf-8", "replace")
     dict_of(anything)(yaml_of(found), "")
     return found
-
-
-def told(error: OSError | Unreadable) -> str:
-    """What is wrong with a file, as the rest of a sentence that names it."""
-    return f"cannot be read: {(error.strerror or str(error)).lower()}" if isinstance(error, OSError) else str(error)

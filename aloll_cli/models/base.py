@@ -102,6 +102,11 @@ class Model(ABC):
         return None
 
     @property
+    def trusts_code(self) -> bool:
+        """Whether code that comes with the model may run."""
+        return False
+
+    @property
     def is_exact(self) -> bool:
         """Whether recomputed log-probs agree to about 1e-6: in fp32 throughout."""
         return self.dtype is Dtype.float32

@@ -49,6 +49,10 @@ class Pretrained(Model):
         return Path(self.path).name.lower()
 
     @property
+    def trusts_code(self) -> bool:
+        return self.trust_remote_code
+
+    @property
     def is_exact(self) -> bool:
         return super().is_exact and self.quantization is None
 

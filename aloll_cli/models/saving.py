@@ -7,16 +7,29 @@ from typing import TYPE_CHECKING
 
 from aloll_cli.models.adapters import has_adapter, save_adapter
 from aloll_cli.models.base import Placement
+from aloll_cli.store.hub import loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load_policy(directory: Path, place: Placement) -> PreTrainedModel:
-    """Load a policy that was saved with all its weights."""
+def load_policy(directory: Path, place: Placement, trusts_code: bool) -> PreTrainedModel:
+    """Load a policy that was saved with all its weights.
+
+    Args:
+        directory: where it was saved.
+        place: where its weights go.
+        trusts_code: whether code in the folder may run, as ``model.trust_remote_code`` says.
+
+    Raises:
+        UserError: it cannot be loaded, or needs code of its own that may not run.
+    """
     from transformers import AutoModelForCausalLM
 
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, **place.options)
+    with loading(str(directory), "a causal language model"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            directory, use_safetensors=True, trust_remote_code=trusts_code, **place.options
+        )
     return model
 
 
@@ -29,9 +42,10 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     tokenizer.save_pretrained(folder)
 
 
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """Load a tokenizer."""
+def load_tokenizer(directory: Path, trusts_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load a tokenizer; code in the folder runs only where ``trusts_code`` says so. Raises UserError if it cannot be loaded."""
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
+    with loading(str(directory), "a tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, trust_remote_code=trusts_code)
     return tokenizer

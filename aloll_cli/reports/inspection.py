@@ -15,7 +15,7 @@ from aloll_cli.artifacts.chat_counts import chat_counts
 from aloll_cli.artifacts.data import open_data
 from aloll_cli.artifacts.logged_prompts import words_of
 from aloll_cli.artifacts.rewards import ScoredBy, load_components, load_rewards
-from aloll_cli.files import read_json
+from aloll_cli.foreign import anything, checked_json, dict_of
 from aloll_cli.reports.token_text import TokenText, cut_mark, marked
 from aloll_cli.settings.choices import Words
 from aloll_cli.store.tables import Rows, open_blocks, read_blocks
@@ -58,7 +58,7 @@ def inspected(
         words: what counts as a word in the metrics of ``aloll evaluate``.
     """
     return {
-        "rows": read_json(data / "counts.json"),
+        "rows": checked_json(data / "counts.json", dict_of(anything)),
         "words": words_of(data, words)[1],
         "choice": {name: _plain(getattr(task, name)) for name in CHOICE},
         "splits": {split: _split(data, examples, split) for split in SPLITS},

@@ -76,8 +76,8 @@ class Plot:
 def write_page(found: Comparison, page: Path) -> None:
     """Write the page about one or more runs atomically; for several runs, also their comparison as JSON, ``page.json``."""
     text = render(found)
-    page.parent.mkdir(parents=True, exist_ok=True)
     refuse_links(page.parent.parent, page.parent)
+    page.parent.mkdir(parents=True, exist_ok=True)
     write_text(page, text, durably=True)
     if not found.is_single:
         write_json(page.with_suffix(".json"), as_plain(found))

@@ -53,7 +53,7 @@ class TextModel(Reward):
 
     def hub_options(self) -> dict[str, Any]:
         """Options of ``from_pretrained`` in addition to the path."""
-        return revision_options(self.path, self.revision)
+        return revision_options(self.path, self.revision) | {"trust_remote_code": False}
 
     def load(self, architecture: Any, what: str, **options: Any) -> Any:
         """Load the model on its device, in evaluation mode.

@@ -5,22 +5,32 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.segment import Segment
 from rich.table import Column
 
 from aloll_cli.runtime.options import Verbosity
+from aloll_cli.visible import on_terminal
 
 LINE_EVERY = 15.0  # seconds between two progress lines if stderr is not a terminal
 WIDE = 110  # columns from which on the progress bar is long
 
 
-class _Results(Console):
+class _Console(Console):
+    """Shows control characters, which names and texts of others may contain, as escapes."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(on_terminal(segment.text), segment.style)
+
+
+class _Results(_Console):
     """Goes on silently if the reader of a pipe has closed it."""
 
     def on_broken_pipe(self) -> None:
@@ -29,7 +39,7 @@ class _Results(Console):
 
 
 results = _Results(highlight=False, soft_wrap=True)
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+notes = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager

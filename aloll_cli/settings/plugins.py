@@ -22,16 +22,18 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.resources import files
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import cast
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import near
-from aloll_cli.schema import from_plain
+from aloll_cli.schema import FromEnvironment, from_plain, plain
 from aloll_cli.settings.entries import BASES, entry_of
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.installed import installed
 from aloll_cli.settings.root import Settings
 from aloll_cli.source_code import code_identity, remember, source_of
 
+ENVIRONMENT = "!environment"  # the YAML tag of text from the environment: [value, how it was written]
 PACKAGE = "aloll_plugins"  # folders are imported as packages in this one
 MISNAMED = {"variants": "variant", "tasks": "task", "rewards": "reward", "value": "values"}
 _added: list[tuple[str, str]] = []  # groups and names of the entries of plugins
@@ -164,11 +166,26 @@ def _imported(file: Path, module: str) -> ModuleType:
         raise UserError(f"{where}: {type(error).__name__}: {error}.", "Correct the file.") from None
 
 
-def read_settings(file: Path) -> Settings:
-    """The settings that a parent process wrote down as YAML, its plugins read first."""
+def write_settings(settings: Settings, file: Path) -> None:
+    """Write settings down as YAML for a process that runs a stage with them."""
     import yaml
 
-    written = yaml.safe_load(file.read_text("utf-8"))
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    Dumper.add_representer(FromEnvironment, lambda to, text: to.represent_sequence(ENVIRONMENT, [str(text), text.written]))
+    file.write_text(yaml.dump(plain(settings), Dumper=Dumper, allow_unicode=True), encoding="utf-8")
+
+
+def read_settings(file: Path) -> Settings:
+    """The settings that a parent process wrote down, its plugins read first."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor(ENVIRONMENT, lambda of, node: FromEnvironment(*of.construct_sequence(cast(yaml.SequenceNode, node))))
+    written = yaml.load(file.read_text("utf-8"), Loader=Loader)
     load_plugins(written["plugins"])
     settings: Settings = from_plain(Settings, written)
     return settings

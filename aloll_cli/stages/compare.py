@@ -8,7 +8,6 @@ from typing import Any
 from rich.text import Text
 
 from aloll_cli.comparison.folders import alike, comparison, named, pages, require_alike
-from aloll_cli.comparison.runs import load_run
 from aloll_cli.errors import UserError
 from aloll_cli.reports.comparison_columns import as_plain, costs
 from aloll_cli.reports.page import write_page
@@ -34,10 +33,10 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
         return None
     others: list[str] = []
     if settings.runs:
-        runs = [load_run(folder) for folder in named("runs", settings.runs)]
+        runs = named("runs", settings.runs, store.log.warn)
     else:
-        runs, others = alike(settings, store.root)
-    found = comparison(settings, runs)
+        runs, others = alike(settings, store.root, store.log.warn)
+    found = comparison(settings, runs, store.log.warn)
     require_alike(found.runs)
     if found.is_single:
         what = f"{found.runs[0].name} is the only evaluated run: there is no other run to compare it with."

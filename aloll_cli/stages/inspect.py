@@ -30,7 +30,7 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
     rewards = {} if settings.reward.downloads else {split: store.ensure(line.rewards(split)) for split in SPLITS}
     if not store.world.is_main:
         return None
-    loaded = load_tokenizer(tokenizer)
+    loaded = load_tokenizer(tokenizer, line.tokenizer.model.trusts_code)
     found = inspected(data, examples, rewards, line.scored_by, settings.task, loaded, settings.words)
     unused = unused_template(examples, loaded, settings.task.chat)
     found |= {"reading": [*line.data.reading(), *([unused] if unused else [])]}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.comparison.grouping import option_of, shown
-from aloll_cli.files import read_json
+from aloll_cli.foreign import Unreadable, recipe_of
 from aloll_cli.runtime.terminal import results
 from aloll_cli.schema import flatten
 from aloll_cli.settings.root import Settings
+from aloll_cli.store.places import PARTIAL
 from aloll_cli.store.store import Artifact, Store, upstream
 
 BASELINES = ("metrics", "policy", "values", "reference", "examples", "data")  # kinds; the first one with an artifact is compared
@@ -70,13 +72,21 @@ def _existing(planned: list[Artifact], store: Store) -> tuple[str, dict[str, Rec
     """
     for artifact in sorted((a for a in planned if a.kind in BASELINES), key=lambda a: BASELINES.index(a.kind)):
         files = sorted((store.root / artifact.kind).glob("*/recipe.json"))
-        recipes = {file.parent.name: read_json(file) for file in files if file.parent.suffix != ".partial"}
+        recipes = {file.parent.name: recipe for file in files if file.parent.suffix != PARTIAL and (recipe := _read(file))}
         if recipes:
             name = min(recipes, key=lambda name: len(differences(recipes[name], artifact.recipe)))
             found: dict[str, Recipe] = {}
             _align(artifact, recipes[name], found)
             return f"{artifact.kind}/{name}", found
     return "", {}
+
+
+def _read(file: Path) -> Recipe | None:
+    """A recipe, or None if it is damaged."""
+    try:
+        return recipe_of(file)
+    except (OSError, Unreadable):
+        return None
 
 
 def _align(artifact: Artifact, recipe: Recipe, found: dict[str, Recipe]) -> None:

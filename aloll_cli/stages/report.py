@@ -15,7 +15,7 @@ from aloll_cli.store.store import Store
 def run(settings: Settings, store: Store) -> None:
     """Write a page about ``runs=[FOLDER,…]`` (metrics folders), or about this configuration's run, which is built if missing."""
     if settings.runs and store.world.is_main:
-        show(comparison(settings, [load_run(folder) for folder in named("runs", settings.runs)]), store)
+        show(comparison(settings, named("runs", settings.runs, store.log.warn), store.log.warn), store)
     elif not settings.runs:
         folder = store.ensure(Pipeline(settings).metrics)
         if store.world.is_main:

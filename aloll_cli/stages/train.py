@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.files import read_json_lines
+from aloll_cli.comparison.shape import evaluations_of
+from aloll_cli.foreign import damaged
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
 
@@ -11,5 +12,6 @@ from aloll_cli.store.store import Store
 def run(settings: Settings, store: Store) -> float:
     """Build the policy; returns its best validation score, which a sweep can optimise."""
     directory = store.ensure(Pipeline(settings).policy)
-    records = read_json_lines(directory / "evaluations.jsonl")
+    with damaged(directory / "evaluations.jsonl"):
+        records = evaluations_of(directory)
     return float(max(record["score"] for record in records if record["update"]))

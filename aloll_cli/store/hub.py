@@ -145,8 +145,8 @@ def loading(name: str, what: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        if storage_trouble(error) is not None:  # the disk is full, which is reported elsewhere
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
+        if storage_trouble(error) is not None or "out of memory" in str(error):  # which is reported elsewhere
             raise
         if re.search(r"file named model\.safetensors", str(error)):
             raise UserError(

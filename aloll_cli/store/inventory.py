@@ -15,7 +15,7 @@ from stat import S_ISREG
 from typing import Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.foreign import LARGEST, Unreadable, read_bytes, recipe_of
+from aloll_cli.foreign import LARGEST_RECIPE, Unreadable, read_bytes, recipe_of
 from aloll_cli.schema import fingerprint
 from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import ArtifactLock
@@ -189,7 +189,7 @@ def is_torn(folder: Path) -> bool:
     """Whether an artifact is ours, although its recipe cannot be read: what a power cut or a flipped bit leaves."""
     file = folder / "recipe.json"
     try:
-        content = b"" if file.is_symlink() else read_bytes(file, LARGEST)
+        content = b"" if file.is_symlink() else read_bytes(file, LARGEST_RECIPE)
     except (OSError, Unreadable):
         return False
     return not file.is_symlink() and (not content.strip(b"\0") or content.startswith(BEGINNING))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import full_disk
+from aloll_cli.foreign import Unreadable, damaged
 from aloll_cli.store.journal import Journal, is_as_noted
 from aloll_cli.user_code import plugin_errors
 
@@ -106,7 +107,7 @@ def write_table(file: Path, table: pa.Table, journal: Journal) -> None:
 def _remove_others(folder: Path, count: int) -> None:
     """Remove blocks beyond the last one, which this table never had."""
     names = {_part(folder, i).name for i in range(count)}
-    for part in _parts(folder):
+    for part in folder.glob("part-*.parquet"):
         if part.name not in names:
             part.unlink()
 
@@ -126,7 +127,9 @@ def open_blocks(folder: Path, columns: Sequence[str]) -> Rows | pa.Table:
     import pyarrow.parquet as pq
 
     parts = _parts(folder)
-    return read_blocks(folder, columns) if "place" in pq.read_schema(parts[0]).names else Rows(parts, columns)
+    with _reading(parts[0]):
+        is_sorted = "place" not in pq.read_schema(parts[0]).names
+    return Rows(parts, columns) if is_sorted else read_blocks(folder, columns)
 
 
 class Rows:
@@ -141,7 +144,8 @@ class Rows:
         self._groups: list[tuple[Path, int]] = []
         sizes = [0]
         for file in files:
-            found = pq.read_metadata(file)
+            with _reading(file):
+                found = pq.read_metadata(file)
             self._groups += [(file, group) for group in range(found.num_row_groups)]
             sizes += [found.row_group(group).num_rows for group in range(found.num_row_groups)]
         self._starts = np.cumsum(sizes)
@@ -182,21 +186,42 @@ class Rows:
         import pyarrow.parquet as pq
 
         file, group = self._groups[number]
-        return pq.ParquetFile(file).read_row_group(group, columns=self._columns, use_threads=False)
+        with _reading(file):
+            return pq.ParquetFile(file).read_row_group(group, columns=self._columns, use_threads=False)
 
 
 def _read(file: Path, columns: Sequence[str] | None) -> pa.Table:
     import pyarrow.parquet as pq
 
-    parquet = pq.ParquetFile(file)
-    if columns is None:
-        return parquet.read(use_threads=False)
-    wanted = [*columns, *({"place"} & set(parquet.schema_arrow.names))]
-    return parquet.read(columns=wanted, use_threads=False)
+    with _reading(file):
+        parquet = pq.ParquetFile(file)
+        if columns is None:
+            return parquet.read(use_threads=False)
+        wanted = [*columns, *({"place"} & set(parquet.schema_arrow.names))]
+        if missing := set(columns) - set(parquet.schema_arrow.names):
+            raise Unreadable(f"has no column {min(missing)}")
+        return parquet.read(columns=wanted, use_threads=False)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Raises UserError where a file is no Parquet file, or has other columns."""
+    from pyarrow import ArrowException
+
+    with damaged(file):
+        try:
+            yield
+        except ArrowException as error:
+            raise Unreadable(f"is no Parquet file of ours: {' '.join(str(error).split())[:200]}") from None
 
 
 def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
+    """The blocks of a table, at least one."""
+    found = sorted(folder.glob("part-*.parquet"))
+    with damaged(folder):
+        if not found:
+            raise Unreadable("has no blocks")
+    return found
 
 
 def _part(folder: Path, number: int) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.errors import UserError
 from aloll_cli.files import read_json, sync, write_json
 
 if TYPE_CHECKING:
@@ -59,18 +61,27 @@ def save_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Opt
 
 
 def load_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load what :func:`save_state` wrote, in place. Optimizer options such as lr are not loaded; the configuration sets them."""
+    """Load what :func:`save_state` wrote, in place. Optimizer options such as lr are not loaded; the configuration sets them.
+
+    Raises:
+        UserError: the checkpoint is of another model.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     weights = _trained(module)
-    for name, stored in load_file(folder / "weights.safetensors").items():
-        weights[name].data.copy_(stored)
-    for place, number in read_json(folder / "optimizer.json").items():
-        name, _, key = place.rpartition("/")
-        optimizer.state[weights[name]][key] = number
-    for place, tensor in load_file(folder / "optimizer.safetensors").items():
-        name, _, key = place.rpartition("/")
-        optimizer.state[weights[name]][key] = _placed(tensor, weights[name], optimizer)
+    try:
+        for name, stored in load_file(folder / "weights.safetensors").items():
+            weights[name].data.copy_(stored)
+        for place, number in read_json(folder / "optimizer.json").items():
+            name, _, key = place.rpartition("/")
+            optimizer.state[weights[name]][key] = number
+        for place, tensor in load_file(folder / "optimizer.safetensors").items():
+            name, _, key = place.rpartition("/")
+            optimizer.state[weights[name]][key] = _placed(tensor, weights[name], optimizer)
+    except (SafetensorError, LookupError, TypeError) as error:
+        hint = f"Remove it, and repeat the command: {shlex.join(['rm', '-r', str(folder)])}"
+        raise UserError(f"{folder} is no checkpoint of this model: {error}.", hint) from None
 
 
 def _placed(tensor: torch.Tensor, weight: torch.nn.Parameter, optimizer: Any) -> torch.Tensor:
