@@ -60,7 +60,7 @@ def run(stage: str, settings: Settings) -> Any:
             ``processes`` above 1, which process failed has been said on stderr.
         Interrupted: at the end of ``max_hours``; it is no Exception, and the same call continues.
     """
-    from aloll_cli.cli.composition import run_stage
+    from aloll_cli.cli.jobs import run_stage
     from aloll_cli.cli.launching import WorkersFailed
     from aloll_cli.runtime.options import Verbosity
     from aloll_cli.runtime.terminal import without_results

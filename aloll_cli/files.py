@@ -122,8 +122,31 @@ def storage_trouble(error: Exception, place: Path | None = None) -> str | None:
     return os.strerror(number).lower() if number in FULL or (number in FORBIDDEN and ours) else None
 
 
+def out_of_memory(error: Exception) -> UserError | None:
+    """The error to show if memory ran out, of the machine or of a GPU, or None if an error has another cause."""
+    on_gpu = type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in str(error)
+    if not on_gpu and not isinstance(error, MemoryError) and "DefaultCPUAllocator: can't allocate memory" not in str(error):
+        return None
+    what = f"{'the GPU' if on_gpu else 'the machine'} ran out of memory; finished work and the last checkpoint are kept."
+    lower = "Lower micro_batch_size (training) or scoring_batch_tokens (generation, log-probs, values)"
+    return UserError(what, f"{lower}, or set gradient_checkpointing=true, and repeat the command: it continues.")
+
+
+def of_the_machine(error: Exception, place: Path) -> UserError | None:
+    """The error to show for a full disk or memory, or None if an error has another cause."""
+    return full_disk(error, place) or out_of_memory(error)
+
+
 def full_disk(error: Exception, place: Path) -> UserError | None:
     """The error to show if files could not be written under a folder, or None if an error has another cause."""
     trouble = storage_trouble(error, place)
     hint = "Free some disk space and repeat the command, or set output_dir=FOLDER."
     return None if trouble is None else UserError(f"{place} cannot be written: {trouble}.", hint)
+
+
+def of_the_system(error: OSError) -> UserError:
+    """What to say where the operating system lets nobody read or write a file. Raises the error again where it is ours."""
+    if error.errno not in FULL | FORBIDDEN:
+        raise error
+    what = f"{error.filename or 'a file'} cannot be read or written: {(error.strerror or str(error)).lower()}."
+    return UserError(what, "Look at its permissions and at the room on its disk, then repeat the command.")

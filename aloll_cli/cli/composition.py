@@ -10,41 +10,34 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from aloll_cli.cli.execution import compare, execute
 from aloll_cli.cli.help import StageHelp
 from aloll_cli.cli.hints import unknown
-from aloll_cli.cli.launching import WorkersFailed, run_workers
+from aloll_cli.cli.jobs import checked, run_stage, without_hydra
+from aloll_cli.cli.launching import WorkersFailed
 from aloll_cli.cli.options import Catalogue
 from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed, plugins_override, with_quoted_folders
 from aloll_cli.cli.parsing import Parser
 from aloll_cli.cli.showing import annotated, chosen
+from aloll_cli.cli.sweeps import sweep
 from aloll_cli.cli.unassigned import check_assigned
-from aloll_cli.cli.validation import build, check_declared, declared_keys, missing_keys, register
+from aloll_cli.cli.validation import check_declared, declared_keys, missing_keys, register
 from aloll_cli.command import Command
-from aloll_cli.comparison.grouping import chosen_keys
 from aloll_cli.errors import UserError
-from aloll_cli.runtime.terminal import Log
-from aloll_cli.schema import flatten, plain
-from aloll_cli.settings.checks import check
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.plugins import load_plugins
 from aloll_cli.settings.root import Settings
-from aloll_cli.stages import STAGES
 
 CONFIG = "config"
-EVALUATING = ("evaluate", "run")
 CHOICE = re.compile(rf"\+?({'|'.join(GROUPS)}|experiment|reward@[\w.]+)=")
 PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.\w+)(?:\.reward)?=")
 OF_PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.(?P<name>\w+))\.")
@@ -70,13 +63,13 @@ def enter_hydra(command: Command) -> int:
         args.overrides.remove("all")
     said = ["verbosity=quiet"] * args.quiet + ["verbosity=verbose"] * args.verbose
     typed = with_quoted_folders(args.overrides)
-    composer = _Composer(command.stage, args.config_name or CONFIG, args.config_dir, named_plugins(typed))
+    composer = Composer(command.stage, args.config_name or CONFIG, args.config_dir, named_plugins(typed))
     overrides = composer.parsed([*typed, *said], args.multirun)
     if args.hydra_help:
         composer.hydra.hydra_help(config_name=composer.name, args_parser=parser, args=args)
     elif args.help:
         cfg = composer.config(overrides, args.multirun)
-        choices, values = chosen(cfg.hydra.runtime.choices), OmegaConf.to_container(_without_hydra(cfg), enum_to_str=True)
+        choices, values = chosen(cfg.hydra.runtime.choices), OmegaConf.to_container(without_hydra(cfg), enum_to_str=True)
         catalogue = Catalogue([Path(args.config_dir)] if args.config_dir else [], composer.folders)
         sys.stdout.write(StageHelp(command.stage, catalogue, cast(dict[str, Any], values), choices).text(everything))
     elif args.cfg:
@@ -84,7 +77,7 @@ def enter_hydra(command: Command) -> int:
     else:
         try:
             if args.multirun:
-                _sweep(command, composer, overrides)
+                sweep(command, composer, overrides)
             else:
                 run_stage(command, composer.settings(overrides))
         except WorkersFailed as failure:
@@ -100,13 +93,13 @@ def settings_of(overrides: list[str], plugins: Sequence[str] = (), config_dir: s
     """
     try:
         typed = [*with_quoted_folders(overrides), *([plugins_override(plugins)] if plugins else [])]
-        composer = _Composer("compose", CONFIG, config_dir, named_plugins(typed))
+        composer = Composer("compose", CONFIG, config_dir, named_plugins(typed))
         return composer.settings(composer.parsed(typed, multirun=False))
     finally:
         GlobalHydra.instance().clear()  # for whoever else uses Hydra in this process
 
 
-class _Composer:
+class Composer:
     """Hydra over our configuration; what it has against one becomes a UserError."""
 
     # what Hydra and the YAML files of a user's own may raise
@@ -149,14 +142,14 @@ class _Composer:
         for group, entries in GROUPS.items():
             if cfg.get(group) is not None and OmegaConf.get_type(cfg, group) not in entries.values():
                 raise no_schema(f"{group}/{cfg.hydra.runtime.choices[group]}.yaml")
-        check_declared(_without_hydra(cfg.copy()), Settings)
+        check_declared(without_hydra(cfg.copy()), Settings)
         return cfg
 
     def settings(self, overrides: list[str]) -> Settings:
         """As the stage takes them."""
         cfg = self.config(overrides)
         check_assigned(list(missing_keys(cfg)), cfg.hydra.runtime.choices, self.own_folders)
-        settings = _checked(self.stage, cfg)
+        settings = checked(self.stage, cfg)
         if settings.plugins != self.plugins:
             what = "plugins= is set in a YAML file, and is read before those are."
             raise UserError(what, f"On the command line: plugins=[{','.join(settings.plugins)}]")
@@ -199,7 +192,7 @@ class _Composer:
         if found is None:
             return explained(error)
         choices = [override for override in overrides if CHOICE.match(override)]
-        known = declared_keys(_without_hydra(self.config(choices)))
+        known = declared_keys(without_hydra(self.config(choices)))
         group, _, option = found[1].partition(".")
         owners = [name for name, cls in GROUPS.get(group, {}).items() if option in {f.name for f in fields(cls)}]
         if owners and found[1] not in known:
@@ -213,7 +206,7 @@ class _Composer:
 def _show_config(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> None:
     """The configuration, Hydra's or both, as YAML; a comment names the choice of each group."""
     places = chosen(cfg.hydra.runtime.choices)
-    shown: Any = {"job": _without_hydra(cfg.copy()), "hydra": cfg.hydra, "all": cfg}[part]
+    shown: Any = {"job": without_hydra(cfg.copy()), "hydra": cfg.hydra, "all": cfg}[part]
     if package is not None:
         shown = OmegaConf.select(shown, package)
         if not OmegaConf.is_config(shown):
@@ -227,69 +220,3 @@ def _show_config(cfg: DictConfig, part: str, package: str | None, resolve: bool)
         sys.stdout.write(annotated(OmegaConf.to_yaml(shown, resolve=resolve), places))
     except OmegaConfBaseException as error:
         raise explained(error) from None
-
-
-def run_stage(command: Command, settings: Settings, more_follow: bool = False) -> Any:
-    """Run a stage in this process, or in as many as ``processes`` says."""
-    return execute(command, settings, more_follow) if settings.processes == 1 else run_workers(command, settings)
-
-
-class _Task:
-    """What Hydra calls for each job of a sweep; a plain object, so that launchers can send it to other processes."""
-
-    def __init__(self, command: Command) -> None:
-        self.command = command
-
-    def __call__(self, cfg: DictConfig) -> Any:
-        register(Settings, GROUPS)  # a launcher may have sent it to another process
-        return run_stage(self.command, _checked(self.command.stage, cfg), more_follow=True)
-
-
-def _sweep(command: Command, composer: _Composer, overrides: list[str]) -> None:
-    """One job for each combination of values; ends with a comparison where the stage evaluates."""
-    _check_jobs(composer, overrides)
-    launcher = composer.config(overrides, multirun=True).hydra.runtime.choices["hydra/launcher"]
-    if composer.folders and launcher != "basic":  # its processes could not read the configurations of plugins' classes
-        raise UserError(f"hydra/launcher={launcher} cannot start jobs with plugins.", "hydra/launcher=basic")
-    try:
-        batches = composer.hydra.multirun(config_name=composer.name, task_function=_Task(command), overrides=overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise explained(error) from error
-    jobs: list[JobReturn] = [job for batch in batches or [] for job in batch]
-    finished = [build(_without_hydra(job.cfg), Settings) for job in jobs if job.cfg is not None]
-    if command.stage in EVALUATING and len(finished) > 1:
-        compare(command, finished)
-
-
-def _check_jobs(composer: _Composer, overrides: list[str]) -> None:
-    """Compose every job of a plain sweep, so that a mistake in the last is found before the first one starts."""
-    sweeper = composer.config(overrides, multirun=True).hydra.sweeper
-    presets = [f"{key}={values}" for key, values in (sweeper.get("params") or {}).items()]  # of an experiment
-    found = parsed(composer.hydra, composer.stage, [*presets, *overrides], multirun=True)
-    if any(override.is_sweep_override() and not override.is_discrete_sweep() for override in found):
-        return  # another sweeper's ranges
-    jobs = [list(job) for batch in BasicSweeper.split_arguments(found, None) for job in batch]
-    if not jobs:
-        raise UserError("the sweep has no jobs: one of its lists is empty.", "-m key=a,b")
-    configurations = [
-        composer.settings([str(one.input_line) for one in parsed(composer.hydra, composer.stage, job, multirun=False)])
-        for job in jobs
-    ]
-    if len(jobs) == 1:
-        Log().warn("-m runs once for each combination of the values in OPTION=a,b; here no option has several values")
-    if configurations[0].options_chosen:
-        chosen_keys(configurations[0].options_chosen, [flatten(plain(settings)) for settings in configurations])
-
-
-def _checked(stage: str, cfg: DictConfig) -> Settings:
-    """A composed configuration as dataclasses; what a stage makes of it, it can be made of."""
-    settings = build(_without_hydra(cfg), Settings)
-    if stage in STAGES:
-        check(settings, STAGES[stage].makes)
-    return settings
-
-
-def _without_hydra(cfg: DictConfig) -> DictConfig:
-    with open_dict(cfg):
-        cfg.pop("hydra", None)
-    return cfg

@@ -18,8 +18,10 @@ from types import FrameType
 from typing import Any
 
 from aloll_cli.command import Command
+from aloll_cli.errors import UserError
 from aloll_cli.settings.plugins import write_settings
 from aloll_cli.stopping import SIGNALS, TIME_IS_UP, Interrupted
+from aloll_cli.watchdog import PARENT, patient
 
 POLL = 0.1  # seconds
 GRACE = 15.0  # seconds, to write a checkpoint or to tidy up
@@ -38,6 +40,7 @@ def run_workers(command: Command, settings: Any) -> None:
     """Run a stage in ``settings.processes`` workers and wait for them.
 
     Raises:
+        UserError: one of them was killed.
         Interrupted: they stopped in order after a signal or at ``max_hours``.
         WorkersFailed: one of them failed; the others were stopped.
     """
@@ -57,7 +60,8 @@ def run_workers(command: Command, settings: Any) -> None:
             port = _free_port()
             for rank in range(settings.processes):
                 workers.append(_start(rank, command, str(file), settings, port))
-            code = _wait(workers)
+            with patient():  # the workers have watchdogs of their own
+                code = _wait(workers)
     finally:
         for worker in workers:
             worker.kill()
@@ -67,8 +71,23 @@ def run_workers(command: Command, settings: Any) -> None:
         raise Interrupted(0, "max_hours reached")
     if received and code in (0, 128 + received[0], -received[0]):
         raise Interrupted.by(received[0])
+    if code < 0:
+        raise _killed(-code, workers, command)
     if code:
         raise WorkersFailed(code)
+
+
+def _killed(number: int, workers: list[subprocess.Popen[bytes]], command: Command) -> UserError:
+    """What to say of a worker that ended by a signal."""
+    rank = next(rank for rank, worker in enumerate(workers) if worker.returncode == -number)
+    name = signal.Signals(number).name
+    lower = "lower micro_batch_size or scoring_batch_tokens, set gradient_checkpointing=true, or use fewer processes"
+    hint = {
+        "SIGKILL": f"Most likely memory ran out: {lower}.",
+        "SIGTERM": "Somebody ended it.",
+    }.get(name, "A library crashed.")
+    what = f"process {rank} of {len(workers)} was ended by {name}; finished work and checkpoints are kept."
+    return UserError(what, f"{hint} Continue with: {command}")
 
 
 def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> subprocess.Popen[bytes]:
@@ -76,7 +95,7 @@ def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> 
 
     count = settings.processes
     threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
-    joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, PARENT: os.getpid()}
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads}
     environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}
     # -P: modules come from where Python has them, not from the current folder
@@ -89,6 +108,7 @@ def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> 
 def _wait(workers: list[subprocess.Popen[bytes]]) -> int:
     """The first exit code that is not 0, or 0; when a worker fails, the others have a while to end for the same reason."""
     code, deadline = 0, float("inf")
+    ended: list[int | None]
     while None in (ended := [worker.poll() for worker in workers]):
         if code == 0 and any(ended):
             code = next(found for found in ended if found)
@@ -99,7 +119,7 @@ def _wait(workers: list[subprocess.Popen[bytes]]) -> int:
         time.sleep(POLL)
     # one that says why, rather than one that only lost the others
     codes = [worker.returncode for worker in workers if worker.returncode]
-    return next((found for found in codes if found in SPEAKING), code or next(iter(codes), 0))
+    return next((found for found in (*codes, code) if found in SPEAKING), code or next(iter(codes), 0))
 
 
 def _free_port() -> int:

@@ -18,8 +18,11 @@ from aloll_cli.cli.flags import FLAGS
 from aloll_cli.cli.layout import entry
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
+from aloll_cli.files import of_the_system
 from aloll_cli.stages import BESIDE, LINE, STAGES, Stage, command_of
 from aloll_cli.stopping import Interrupted, interruptible
+from aloll_cli.visible import on_terminal
+from aloll_cli.watchdog import watched
 
 USAGE = """aloll fine-tunes language models by offline RL on reward-labelled text.
 
@@ -51,8 +54,11 @@ ELSEWHERE = {  # what other tools call a stage
 def main() -> None:
     """The console script. Exit code 2 for the user's mistakes, 130 and 143 for Ctrl-C and SIGTERM."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the shell: aloll ls >&-
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell: aloll ls >&-
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  it lives as long as the process
+        else:
+            stream.reconfigure(errors="backslashreplace")  # in ASCII, … is \\u2026
     sys.exit(run_command(sys.argv[1:]))
 
 
@@ -79,7 +85,7 @@ def run_command(arguments: list[str]) -> int:
             return 0
         if stage not in STAGES:
             raise UserError(f'there is no stage "{stage}".', _meant(arguments))
-        with interruptible():
+        with watched(f"aloll {stage}:"), interruptible():
             from aloll_cli.cli.composition import enter_hydra
 
             return enter_hydra(command)
@@ -94,7 +100,8 @@ def run_command(arguments: list[str]) -> int:
         sys.stderr.write(f"aloll {stage}: {of_the_system(error)}\n")
         return 2
     except Interrupted as stop:
-        sys.stderr.write(f"aloll {stage}: stopped ({stop.reason}); finished work is kept. Continue with: {command}\n")
+        said = f"stopped ({stop.reason}); finished work is kept. Continue with: {command}"
+        sys.stderr.write(on_terminal(f"aloll {stage}: {said}\n"))
         return stop.code
 
 
@@ -129,16 +136,6 @@ def _listed(stages: Mapping[str, Stage]) -> str:
     return "\n".join(
         textwrap.fill(stage.what, 80, initial_indent=f"  {name:19}", subsequent_indent=" " * 21) for name, stage in stages.items()
     )
-
-
-def of_the_system(error: OSError) -> UserError:
-    """What to say where the operating system lets nobody read or write a file. Raises the error again where it is ours."""
-    from aloll_cli.files import FORBIDDEN, FULL
-
-    if error.errno not in FULL | FORBIDDEN:
-        raise error
-    what = f"{error.filename or 'a file'} cannot be read or written: {(error.strerror or str(error)).lower()}."
-    return UserError(what, "Look at its permissions and at the room on its disk, then repeat the command.")
 
 
 def _reader_is_gone() -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from aloll_cli.cli.execution import execute
-from aloll_cli.cli.main import of_the_system
 from aloll_cli.errors import UserError
+from aloll_cli.files import of_the_system
 from aloll_cli.runtime.world import part
 from aloll_cli.settings.plugins import read_settings
 from aloll_cli.stages import command_of
 from aloll_cli.stopping import TIME_IS_UP, Interrupted, interruptible
+from aloll_cli.watchdog import end_with_parent, watched
 
 # what gloo and NCCL say in a process whose peer has gone, which has said why
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL communicator was aborted")
@@ -22,7 +24,8 @@ def main() -> int:
     """Usage: python -m aloll_cli.cli.worker FILE STAGE [ARGUMENT …]. What ends all processes is said once."""
     file, stage, *arguments = sys.argv[1:]
     try:
-        with interruptible():
+        with watched(f"aloll {stage}: process {os.environ['RANK']}"), interruptible():
+            end_with_parent()
             execute(command_of(stage, arguments), read_settings(Path(file)))
     except UserError as error:
         _say(Path(file), error.told(f"aloll {stage}: "))

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
-from aloll_cli.files import full_disk
+from aloll_cli.files import of_the_machine
 from aloll_cli.runtime.options import Busy, Runtime, Upstream
 from aloll_cli.runtime.terminal import Log
 from aloll_cli.runtime.world import World
@@ -226,7 +226,7 @@ class Store:
             if self.world.is_main:
                 sums = certify(partial)
         except Exception as error:
-            shown = error if isinstance(error, UserError) else full_disk(error, partial)
+            shown = error if isinstance(error, UserError) else of_the_machine(error, partial)
             if shown is None:
                 raise
             if self.world.is_main:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import full_disk
+from aloll_cli.files import of_the_machine
 from aloll_cli.foreign import Unreadable, damaged
 from aloll_cli.store.journal import Journal, is_as_noted
 from aloll_cli.user_code import plugin_errors
@@ -76,7 +76,7 @@ def write_blocks(job: Job, name: str, rows: int, label: str, compute: Callable[[
         except UserError as raised:
             error = raised
         except Exception as raised:
-            error = full_disk(raised, job.directory)
+            error = of_the_machine(raised, job.directory)
             if error is None:
                 raise
     job.world.agree(error)

@@ -25,6 +25,7 @@ from aloll_cli.training.selection import conclusion
 from aloll_cli.training.sources import Source, packed, same_texts
 from aloll_cli.training.start import check_distance, distance
 from aloll_cli.variants.base import Batch, Reduction, Variant
+from aloll_cli.watchdog import patient
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -214,7 +215,8 @@ class Trainer:
     def _checkpoint(self, update: int) -> None:
         self.job.world.wait()
         if self.job.world.is_main:
-            self.progress.save_checkpoint(update, self._save_state)
+            with patient():
+                self.progress.save_checkpoint(update, self._save_state)
         self.job.world.wait()
 
     def _save_state(self, folder: Path) -> None:

@@ -1,0 +1,97 @@
+"""Ends a process that does not end by itself soon after SIGTERM, and one whose parent has gone.
+
+Python runs a signal's handler between two of its own instructions: not while a library holds the interpreter, and a handler
+that only asks to stop does not end a loop in a template or a download. So a second, tiny process is told of the signal by the C
+part of the handler (``signal.set_wakeup_fd``) and kills this one if it is still there after LIMIT seconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+LIMIT = 12.0  # seconds from SIGTERM to SIGKILL; batch queues and container hosts allow 15 to 30
+PARENT = "ALOLL_PARENT"  # environment variable: the process that started a worker
+BUSY, IDLE = b"b", b"i"  # what the watchdog is told besides the numbers of signals
+SIGKILL_SAID = "did not stop in time and was ended; finished work is kept: repeat the command to continue."
+
+# stdin is a pipe from the watched process, closed when that has ended
+CODE = """
+import os, select, sys, time
+deadline, busy, asked = None, False, False
+while True:
+    left = None if deadline is None or busy else max(0.0, deadline - time.monotonic())
+    if not select.select([0], [], [], left)[0]:
+        try:
+            os.kill(int(sys.argv[1]), 0)
+            os.write(2, sys.argv[4].encode())
+            os.kill(int(sys.argv[1]), 9)
+        except OSError:
+            pass
+        break
+    said = os.read(0, 1)
+    if not said:
+        break
+    if said in (b"b", b"i"):
+        busy = said == b"b"
+        deadline = time.monotonic() + float(sys.argv[2]) if asked else None
+    elif said[0] == int(sys.argv[3]) and not asked:
+        asked, deadline = True, time.monotonic() + float(sys.argv[2])
+"""
+
+_pipe: int | None = None  # to the watchdog of this process
+
+
+@contextmanager
+def watched(name: str) -> Iterator[None]:
+    """Within this context the process ends within LIMIT seconds after SIGTERM, or after what it is patient about.
+
+    Args:
+        name: of the command, for the message of its violent end.
+    """
+    global _pipe
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    words = [str(os.getpid()), str(LIMIT), str(int(signal.SIGTERM)), f"{name} {SIGKILL_SAID}\n"]
+    # a session of its own: the signals of a terminal or a batch queue are for the watched process
+    dog = subprocess.Popen([sys.executable, "-I", "-S", "-c", CODE, *words], stdin=reading, start_new_session=True)
+    os.close(reading)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    _pipe = writing
+    try:
+        yield
+    finally:
+        _pipe = None
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+        dog.wait()
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Within this context SIGTERM has no limit: a checkpoint is written to its end."""
+    _tell(BUSY)
+    try:
+        yield
+    finally:
+        _tell(IDLE)
+
+
+def _tell(what: bytes) -> None:
+    if _pipe is not None:
+        with suppress(OSError):
+            os.write(_pipe, what)
+
+
+def end_with_parent() -> None:
+    """Let the operating system send SIGTERM to this process when its parent ends, by whatever signal (Linux)."""
+    if sys.platform == "linux":
+        set_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
+        ctypes.CDLL(None).prctl(set_death_signal, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != int(os.environ.get(PARENT, os.getppid())):  # it ended before
+            os.kill(os.getpid(), signal.SIGTERM)

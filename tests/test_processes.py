@@ -1,0 +1,177 @@
+"""Processes end when they are told to, or when their parent ends, and say why; a job of a sweep fails by itself."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from running import SMALL, quick
+
+from aloll_cli.cli.launching import _killed
+from aloll_cli.command import Command
+from aloll_cli.errors import UserError
+from aloll_cli.files import of_the_machine
+from aloll_cli.store.locks import ArtifactLock, alone_in
+
+WATCHED = """
+import os, re, signal, sys, time
+from aloll_cli import watchdog
+from aloll_cli.stopping import Stopper
+watchdog.LIMIT = {limit}
+with watchdog.watched("aloll train:"), Stopper(None) as stopper:
+    print("ready", flush=True)
+    {work}
+print("ended by itself", flush=True)
+"""
+DEAF = {  # what is being done when SIGTERM comes
+    "a library that holds the interpreter": "re.match(r'(a*)*b', 'a' * 40)",
+    "a loop that asks for nothing": "\n    while True: time.sleep(0.01)",
+    "an exception that is swallowed": "\n    while True:\n        try: time.sleep(1)\n        except BaseException: pass",
+}
+
+
+def ended(work: str, limit: float = 0.5, number: signal.Signals = signal.SIGTERM) -> tuple[int, float, str]:
+    """The exit code, the seconds from the signal to the end, and what was said."""
+    command = [sys.executable, "-c", WATCHED.format(limit=limit, work=work)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    process.send_signal(number)
+    start = time.monotonic()
+    said, _ = process.communicate(timeout=20)
+    return process.returncode, time.monotonic() - start, said
+
+
+@pytest.mark.parametrize("work", DEAF.values(), ids=DEAF)
+def test_sigterm_ends_whatever_runs(work):
+    code, seconds, said = ended(work)
+    assert code == -signal.SIGKILL
+    assert seconds < 3
+    assert "aloll train: did not stop in time and was ended; finished work is kept" in said
+
+
+def test_a_process_that_stops_in_time_is_left_alone_and_a_checkpoint_is_written_to_its_end():
+    for work, limit in (
+        ("\n    while not stopper.requested: time.sleep(0.01)", 5),
+        ("\n    with watchdog.patient():\n        time.sleep(0.3)\n        time.sleep(0.7)", 0.2),
+    ):
+        code, _, said = ended(work, limit)
+        assert (code, said.splitlines()[-1]) == (0, "ended by itself")
+
+
+def test_a_child_ends_with_its_parent_by_whatever_signal():
+    child = "import time; from aloll_cli.watchdog import end_with_parent; end_with_parent(); print('ready', flush=True)"
+    command = [sys.executable, "-c", f"{child}; time.sleep(60)"]
+    start = f"child = subprocess.Popen({command!r}); print(child.pid, flush=True); time.sleep(60)"
+    parent = f"import os, subprocess, sys, time; os.environ['ALOLL_PARENT'] = str(os.getpid()); {start}"
+    for number in (signal.SIGKILL, signal.SIGHUP):
+        process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+        pid = int(process.stdout.readline())
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        process.wait()
+        end = time.monotonic() + 5
+        while is_alive(pid):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_workers_whose_parent_is_killed_write_a_checkpoint_and_end(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "outputs")
+    words = [*SMALL, "updates=5000", "eval_every=5000", "checkpoint_every=3", "processes=2", "seed=8"]
+    command = [sys.executable, "-c", "from aloll_cli.cli.main import main; main()", "train", *words]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while not [*tmp_path.glob("outputs/reviews/policy/seq-s8-*.partial/checkpoints/update-*")]:
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 15
+    while any(is_alive(int(pid)) for pid in children):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    (records,) = tmp_path.glob("outputs/reviews/policy/seq-s8-*.partial/metrics.jsonl")
+    steps = len(records.read_text().splitlines())
+    assert [*records.parent.glob(f"checkpoints/update-{steps:07d}")]
+
+
+def test_a_worker_that_was_killed_is_said_with_its_signal_and_how_to_go_on():
+    class Ended:
+        def __init__(self, code: int) -> None:
+            self.returncode = code
+
+    said = str(_killed(signal.SIGKILL, [Ended(1), Ended(-9)], Command("train", ("processes=2",))))
+    assert said.startswith(
+        "process 1 of 2 was ended by SIGKILL; finished work and checkpoints are kept.\nMost likely memory ran out"
+    )
+    assert said.endswith("Continue with: aloll train processes=2")
+    assert "A library crashed. Continue" in str(_killed(signal.SIGSEGV, [Ended(-11)], Command("run", ())))
+
+
+def test_a_job_that_fails_is_said_at_once_and_the_others_run(tmp_path):
+    (tmp_path / "good.jsonl").write_text("".join(json.dumps({"prompt": f"p{i}", "response": "b"}) + "\n" for i in range(40)))
+    (tmp_path / "bad.jsonl").write_text('{"prompt": 1}\n')
+    words = ["inspect", "-m", "task=local", "task.path=bad.jsonl,nowhere.jsonl,good.jsonl", "output_dir=made", *SMALL]
+    out, said = quick(tmp_path, *words, code=2)
+    assert re.search(r"aloll inspect \(\S* ?.*task\.path=bad\.jsonl.*\): bad\.jsonl, line 1", said)
+    assert said.index("nowhere.jsonl") < said.index("2 of 3 jobs failed, for the reasons above: ")
+    last = said.strip().splitlines()[-2]
+    assert "task.path=bad.jsonl" in last
+    assert "task.path=nowhere.jsonl" in last
+    assert "good.jsonl" not in last
+    assert "train" in out  # the last job ran
+    assert {path.name for path in tmp_path.iterdir()} == {"good.jsonl", "bad.jsonl", "made"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_named_for_what_it_is(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    lock = ArtifactLock(tmp_path, "kind/name")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    name = errno.errorcode[number]
+    with pytest.raises(UserError, match=rf"is on a file system that cannot lock files: .* \({name}\)\.\nSet output_dir"):
+        lock.try_acquire()
+    with pytest.raises(UserError, match=name), alone_in(tmp_path):
+        pass
+    (tmp_path / ".locks" / "kind-name.holder").write_text("process 7 on elsewhere")
+    assert lock.holder().startswith("process 7 on elsewhere (this file system keeps the lock of a process that was killed; ")
+    assert f"rm {tmp_path}/.locks/kind-name.lock" in lock.holder()
+
+
+def test_memory_that_ran_out_is_said_with_the_options_to_lower(tmp_path):
+    for error, where in (
+        (MemoryError(), "the machine"), (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "the GPU"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"), "the machine"),
+    ):  # fmt: skip
+        said = str(of_the_machine(error, tmp_path))
+        assert said.startswith(
+            f"{where} ran out of memory; finished work and the last checkpoint are kept.\nLower micro_batch_size"
+        )
+    assert of_the_machine(RuntimeError("size mismatch"), tmp_path) is None
+
+
+def test_a_terminal_without_unicode_is_written_to_in_escapes(tmp_path):
+    command = [sys.executable, "-c", "from aloll_cli.cli.main import main; main()", "--help"]
+    found = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, cwd=tmp_path, check=True)
+    assert b"aloll STAGE [GROUP=CHOICE]" in found.stdout
+    assert found.stderr == b""
