@@ -18,8 +18,9 @@ from aloll_cli.models.adapters import Adapter, attach, merged
 from aloll_cli.models.base import Head, Numbers
 from aloll_cli.models.saving import load_policy
 from aloll_cli.runtime.options import Attention
-from aloll_cli.runtime.tracking import Off, Send
+from aloll_cli.runtime.tracking import Figures, Off, Send, Tracked
 from aloll_cli.schema import identity, name_of
+from aloll_cli.store.marker import TRACKING, refuse_links
 from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.training.optimizers import Adamw
 from aloll_cli.variants.base import Reduction, Variant
@@ -145,7 +146,7 @@ class TrainedPolicy(PolicySource):
             select_best=training.select_best,
             seed=training.seed,
             evaluator=self.selector.open(job, self.examples, tokenizer),
-            send=self._tracker(job),
+            track=lambda recorded: self._tracker(job, recorded),
         ).run()
 
     def _drop_by_row(self, model: PreTrainedModel, job: Job) -> None:
@@ -160,10 +161,12 @@ class TrainedPolicy(PolicySource):
         model.set_attn_implementation("eager")
         job.log.say(f"  attention: eager, because {name} is trained with dropout of its attention weights")
 
-    def _tracker(self, job: Job) -> Send:
+    def _tracker(self, job: Job, recorded: list[tuple[int, Figures]]) -> Send:
         """The function that sends metrics to the experiment tracker; only the main process sends any."""
         tracking = job.runtime.tracking if job.world.is_main else Off()
-        return tracking.start(Path(self.folder).name, self.recipe, job.log.warn)
+        folder = job.store.root.parent / TRACKING
+        refuse_links(folder)
+        return tracking.start(Tracked(Path(self.folder).name, self.recipe, folder, recorded), job.log.warn)
 
 
 class TrainedReference(TrainedPolicy):

@@ -50,7 +50,8 @@ class _Task:
 
     def __call__(self, cfg: DictConfig) -> Any:
         register(Settings, GROUPS)  # a launcher may have sent it to another process
-        words = shlex.join(HydraConfig.get().overrides.task)
+        # what only this job has; the rest was typed
+        words = shlex.join(word for word in HydraConfig.get().overrides.task if word not in self.command.arguments)
         try:
             return run_stage(self.command, checked(self.command.stage, cfg), more_follow=True)
         except (UserError, WorkersFailed, OSError) as error:

@@ -7,7 +7,7 @@ from aloll_cli.models.decoding import Beam, Greedy, Sample
 from aloll_cli.models.pretrained import Pretrained
 from aloll_cli.models.scratch import Scratch
 from aloll_cli.rewards.base import Reward
-from aloll_cli.runtime.tracking import Off, Wandb
+from aloll_cli.runtime.tracking import Off, Tensorboard, Trackio, Wandb
 from aloll_cli.schema import discover
 from aloll_cli.settings.reference import AsLoaded, Trained
 from aloll_cli.tasks.base import Task
@@ -27,5 +27,5 @@ GROUPS: dict[str, dict[str, type]] = {
     "sampling": {"priority": Priority, "uniform": Uniform, "all": All},
     "optimizer": {"adamw": Adamw},
     "generation": {"greedy": Greedy, "beam": Beam, "sample": Sample},
-    "tracking": {"off": Off, "wandb": Wandb},
+    "tracking": {"off": Off, "wandb": Wandb, "tensorboard": Tensorboard, "trackio": Trackio},
 }

@@ -20,12 +20,11 @@ from aloll_cli.schema import fingerprint
 from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import ArtifactLock
 from aloll_cli.store.manifest import UNFINISHED, damage_of
-from aloll_cli.store.marker import MARK, TAG
+from aloll_cli.store.marker import MARK, TAG, TRACKING
 from aloll_cli.visible import one_line
 
 FOLDER = re.compile(r"(?P<name>.+)-(?P<fingerprint>[0-9a-f]{12})(?P<partial>\.partial)?", re.DOTALL)
 REMOVED = re.compile(rf"\.{FOLDER.pattern}\.removed", re.DOTALL)
-TRACKING = ".tracking"  # the folder of experiment trackers
 RESULTS = ("policy", "metrics")  # kinds that users want to keep; the others are intermediate results
 BEGINNING = b'{\n "identity": '  # of a recipe that was written by this program
 

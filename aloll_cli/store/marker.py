@@ -15,6 +15,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.files import write_text
 
 MARK, TAG = ".aloll", "CACHEDIR.TAG"
+TRACKING = ".tracking"  # the folder of experiment trackers
 TEXT = "aloll writes artifacts below this folder; aloll clean and aloll verify may remove them.\n"
 TAG_TEXT = (
     "Signature: 8a477f597d28d172789f06886806bc55\n# This tag was written by aloll, which can build everything here again.\n"

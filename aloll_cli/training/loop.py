@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from aloll_cli.arrays import IntArray
-    from aloll_cli.runtime.tracking import Send
+    from aloll_cli.runtime.tracking import Figures, Send
     from aloll_cli.store.store import Job
     from aloll_cli.training.evaluators import Evaluator
     from aloll_cli.training.optimizers import Adamw
@@ -64,7 +65,7 @@ class Trainer:
     select_best: bool
     seed: int
     evaluator: Evaluator
-    send: Send
+    track: Callable[[list[tuple[int, Figures]]], Send]  # opens a tracker, with what was recorded before the run was resumed
     _has_warned: bool = False
 
     def run(self) -> None:
@@ -74,6 +75,7 @@ class Trainer:
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
         self.progress = Progress(self.job.directory, self.job.runtime.keep_checkpoints, self.select_best, self.job.log)
         done = self._resume()
+        self.send = self.track(self._recorded() if self.job.world.is_main else [])
         with self.job.log.progress(f"train {self.label}", self.updates, done) as meter:
             if done == 0:
                 self._check_start()
@@ -251,8 +253,18 @@ class Trainer:
     def _record(self, name: str, record: dict[str, Any]) -> None:
         if self.job.world.is_main:
             self.progress.record(name, record)
-            figures = {key: value for key, value in record.items() if isinstance(value, int | float)}
-            self.send(record["update"], {f"{name.removesuffix('.jsonl')}/{key}": value for key, value in figures.items()})
+            self.send(record["update"], _figures(name, record))
+
+    def _recorded(self) -> list[tuple[int, Figures]]:
+        """What was sent to a tracker before the run was resumed, in the same order."""
+        found = [(r["update"], _figures(name, r)) for name in (METRICS, EVALUATIONS) for r in self.progress.records(name)]
+        return sorted(found, key=lambda sent: sent[0])
+
+
+def _figures(name: str, record: dict[str, Any]) -> Figures:
+    """The figures of a record as trackers call them, such as ``metrics/loss``."""
+    figures = {key: value for key, value in record.items() if isinstance(value, int | float)}
+    return {f"{name.removesuffix('.jsonl')}/{key}": value for key, value in figures.items()}
 
 
 def updates_for(updates: int | None, epochs: float | None, kept_units: int, batch_size: int) -> int:

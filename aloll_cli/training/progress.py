@@ -53,9 +53,13 @@ class Progress:
         with open_to_append(self.directory / name) as stream:
             stream.write(json.dumps(record) + "\n")
 
+    def records(self, name: str) -> list[dict[str, Any]]:
+        """One of the records so far."""
+        return read_json_lines(self.directory / name)
+
     def evaluations(self) -> list[dict[str, Any]]:
         """The records of all evaluations so far."""
-        return read_json_lines(self.directory / EVALUATIONS)
+        return self.records(EVALUATIONS)
 
     def checkpoint(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
