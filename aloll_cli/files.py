@@ -144,6 +144,14 @@ def full_disk(error: Exception, place: Path) -> UserError | None:
     return None if trouble is None else UserError(f"{place} cannot be written: {trouble}.", hint)
 
 
+def check_current_folder() -> None:
+    """Raises UserError if the current folder was deleted."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the current folder does not exist any more.", "Change to another folder: cd FOLDER") from None
+
+
 def of_the_system(error: OSError) -> UserError:
     """What to say where the operating system lets nobody read or write a file. Raises the error again where it is ours."""
     if error.errno not in FULL | FORBIDDEN:

@@ -31,6 +31,7 @@ OPERATIONAL = {
     "busy": "busy=refuse",
     "to": "to=elsewhere",
     "ask": "ask=false",
+    "repair": "repair=true",
     "format": "format=json",
     "verbosity": "verbosity=quiet",
     "model.head": "model.head=chunked",

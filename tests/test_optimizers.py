@@ -2,6 +2,7 @@ from math import cos, pi
 
 import pytest
 import torch
+from tiny import composed
 
 from aloll_cli.training.loop import updates_for
 from aloll_cli.training.optimizers import Adamw, Schedule
@@ -79,3 +80,13 @@ def test_epochs_count_passes_over_the_kept_units_and_updates_are_exact():
     assert updates_for(None, 2.0, kept_units=100, batch_size=16) == 13
     assert updates_for(None, 0.001, kept_units=100, batch_size=16) == 1
     assert updates_for(7, None, kept_units=100, batch_size=16) == 7
+
+
+def test_a_warm_up_that_is_not_shorter_than_training_is_warned_of():
+    optimizer = composed("optimizer.warmup_updates=50", "optimizer.lr=0.001").optimizer
+    assert optimizer.doubt(51) is None
+    assert optimizer.doubt(1) == (
+        "optimizer.warmup_updates=50 is not shorter than training (1 steps): at its end the learning rate reaches 2% of "
+        "optimizer.lr=0.001"
+    )
+    assert composed("optimizer.warmup_updates=0").optimizer.doubt(1) is None

@@ -175,3 +175,18 @@ def test_a_terminal_without_unicode_is_written_to_in_escapes(tmp_path):
     found = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, cwd=tmp_path, check=True)
     assert b"aloll STAGE [GROUP=CHOICE]" in found.stdout
     assert found.stderr == b""
+
+
+def test_a_user_that_does_not_exist_and_a_folder_that_was_deleted_are_said_in_two_lines(tmp_path):
+    for word in ("output_dir=~nosuchuser/x", "task.path=~nosuchuser/x", "model.path=~nosuchuser/x", "plugins=[~nosuchuser/x]"):
+        words = ["plan", "task=local"] if "task" in word else ["plan", "model=pretrained"] if "model" in word else ["plan"]
+        _, said = quick(tmp_path, *words, word, code=2)
+        assert "Traceback" not in said
+        assert "nosuchuser" in said
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); from aloll_cli.cli.main import main; main()"
+    found = subprocess.run([sys.executable, "-c", code, "ls"], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (
+        2, "aloll ls: the current folder does not exist any more.\nChange to another folder: cd FOLDER\n",
+    )  # fmt: skip

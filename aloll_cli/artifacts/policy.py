@@ -129,6 +129,9 @@ class TrainedPolicy(PolicySource):
         if not training.variant.needs_behaviour and draws_attention(model):
             self._drop_by_row(model, job)
         source = self.data.open(job, batches, tokenizer, model)
+        steps = updates_for(training.updates, training.epochs, source.kept_units, training.batch_size)
+        if warning := training.optimizer.doubt(steps):
+            job.log.warn(warning)
         Trainer(
             job=job,
             label=self.name,
@@ -141,7 +144,7 @@ class TrainedPolicy(PolicySource):
             variant=training.variant,
             reduction=training.reduction,
             optimizer_options=training.optimizer,
-            updates=updates_for(training.updates, training.epochs, source.kept_units, training.batch_size),
+            updates=steps,
             eval_every=training.eval_every,
             select_best=training.select_best,
             seed=training.seed,

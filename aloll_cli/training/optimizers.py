@@ -57,6 +57,13 @@ class Adamw:
         built: torch.optim.Optimizer = AdamW(trained, optim_bits=bits, is_paged=paged, **options)  # type: ignore[no-untyped-call]
         return built
 
+    def doubt(self, updates: int) -> str | None:
+        """What is odd about the schedule of ``updates`` steps, if anything."""
+        if not self.warmup_updates or updates > self.warmup_updates:
+            return None
+        highest = f"at its end the learning rate reaches {updates / self.warmup_updates:.0%} of optimizer.lr={self.lr:g}"
+        return f"optimizer.warmup_updates={self.warmup_updates} is not shorter than training ({updates} steps): {highest}"
+
     def lr_at(self, update: int, updates: int) -> float:
         """The learning rate at step ``update``, counted from 0, of ``updates`` steps."""
         if update < self.warmup_updates:
