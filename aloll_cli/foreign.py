@@ -114,7 +114,7 @@ def yaml_of(text: str) -> Any:
 
 def number(value: Any, where: str) -> None:
     """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e300:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300 or not math.isfinite(value):
         raise Unreadable(f"{where} is {_brief(value)}, not a number")
 
 
@@ -167,7 +167,7 @@ def dict_of(check: Check) -> Check:
 
     def checked(value: Any, where: str) -> None:
         if not isinstance(value, dict):
-            raise Unreadable(f"{where} is {_brief(value)}, not an object")
+            raise Unreadable(f"{where or 'its content'} is {_brief(value)}, not an object")
         for key, item in value.items():
             check(item, f"{where}.{key}" if where else str(key))
 

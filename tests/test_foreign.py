@@ -66,12 +66,22 @@ def test_yaml_is_plain_values_without_aliases(text):
 
 
 def test_the_checks_say_where_a_value_is_wrong():
-    for check, value in ((number, "3"), (number, float("nan")), (number, True), (integer, 1.0), (integer, 2**64), (name, "..")):
+    numbers = ("3", float("nan"), 10**400, True)
+    wrong = [*((number, value) for value in numbers), (integer, 1.0), (integer, 2**64), (name, "..")]
+    for check, value in wrong:
+        (number, "3"),
+        (number, float("nan")),
+        (number, 10**400),
+        (number, True),
+        (integer, 1.0),
+        (integer, 2**64),
+        (name, ".."),
+    ):
         with pytest.raises(Unreadable, match=r"policy\.mean is "):
             check(value, "policy.mean")
-    for wrong in ("", ".", "..", "a/b", "a\n", ".hidden", "a\0", "x" * 300, 3):
+    for text in ("", ".", "..", "a/b", "a\n", ".hidden", "a\0", "x" * 300, 3):
         with pytest.raises(Unreadable, match="not a name"):
-            name(wrong, "task")
+            name(text, "task")
     name("seq-s1+x@2", "variant")
 
 

@@ -13,6 +13,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.schema import fingerprint
 from aloll_cli.stages.export import _fresh
 from aloll_cli.store.building import certify
+from aloll_cli.store.inventory import State, entries
 from aloll_cli.store.marker import MARK, TAG, mark
 from aloll_cli.store.store import Artifact, Job
 
@@ -96,6 +97,21 @@ def test_clean_and_verify_touch_nothing_of_others(tmp_path, marked):
     quick(tmp_path, "verify", "repair=true")
     after = everything(tmp_path)
     assert {name: after.get(name) for name in before} == before
+
+
+def test_a_folder_that_somebody_renamed_is_not_ours_and_one_with_a_flipped_bit_is(tmp_path):
+    root = tmp_path / "outputs" / "task"
+    mark(root.parent)
+    renamed, _ = written(root, "values")
+    renamed = renamed.rename(renamed.with_name("backup-0123456789ab"))
+    flipped, _ = written(root, "rewards")
+    content = (flipped / "recipe.json").read_text()
+    (flipped / "recipe.json").write_text(content.replace('"version": 1', '"version": 3'))
+    states = {entry.path: entry.state for entry in entries(root.parent)}
+    assert states == {renamed: State.foreign, flipped: State.damaged}
+    quick(tmp_path, "verify", "repair=true")
+    assert renamed.exists()
+    assert not flipped.exists()
 
 
 def test_a_folder_that_held_other_things_is_marked_without_a_tag_for_backups(tmp_path):

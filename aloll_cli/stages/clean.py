@@ -54,7 +54,7 @@ def run(settings: Settings, store: Store) -> None:
 
 
 def _list_others(store: Store, others: list[Path]) -> None:
-    others = sorted(path for path in others if not set(path.parents) & set(others))  # of nested ones the outermost
+    others = sorted({path for path in others if not set(path.parents) & set(others)})  # of nested ones the outermost
     for path in others[:LISTED]:
         store.log.say(f"not ours, kept: {one_line(str(path))}")
     if len(others) > LISTED:

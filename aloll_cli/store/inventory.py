@@ -15,11 +15,12 @@ from stat import S_ISREG
 from typing import Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.foreign import LARGEST_RECIPE, Unreadable, read_bytes, recipe_of
+from aloll_cli.files import sha256
+from aloll_cli.foreign import LARGEST_RECIPE, Unreadable, parsed, read_bytes, recipe_of
 from aloll_cli.schema import fingerprint
 from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import ArtifactLock
-from aloll_cli.store.manifest import UNFINISHED, damage_of
+from aloll_cli.store.manifest import UNFINISHED, damage_of, listed_in
 from aloll_cli.store.marker import MARK, TAG, TRACKING
 from aloll_cli.visible import one_line
 
@@ -185,13 +186,32 @@ def has_own_recipe(folder: Path, digits: str) -> bool:
 
 
 def is_torn(folder: Path) -> bool:
-    """Whether an artifact is ours, although its recipe cannot be read: what a power cut or a flipped bit leaves."""
+    """Whether an artifact is ours, although its recipe is not that of its name: what a power cut or a flipped bit leaves.
+
+    Such a recipe is empty, or it begins like ours and is no JSON, or not what the manifest lists. One that is whole is of a
+    folder that somebody renamed.
+    """
     file = folder / "recipe.json"
     try:
         content = b"" if file.is_symlink() else read_bytes(file, LARGEST_RECIPE)
     except (OSError, Unreadable):
         return False
-    return not file.is_symlink() and (not content.strip(b"\0") or content.startswith(BEGINNING))
+    if file.is_symlink() or not content.strip(b"\0"):
+        return not file.is_symlink()
+    return content.startswith(BEGINNING) and (not _is_json(content) or _is_changed(file))
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        parsed(content)
+    except Unreadable:
+        return False
+    return True
+
+
+def _is_changed(file: Path) -> bool:
+    listed = (listed_in(file.parent) or {}).get(file.name)
+    return listed is not None and listed[1] != sha256(file)
 
 
 def _recipe(file: Path, digits: str) -> dict[str, Any] | None:

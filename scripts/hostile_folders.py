@@ -1,0 +1,144 @@
+"""Crafted folders of results through the commands that read outputs/: no traceback, nothing outside touched, none slow.
+
+python scripts/hostile_folders.py FOLDER [--count 300] [--seed 0]
+
+FOLDER holds a finished run's outputs/, or that is made first. Each crafted folder is a copy of its evaluation in which one file
+was replaced, or a folder or a link with a hostile name. Manifests are written anew: only the shape of the files is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+from aloll_cli.store.manifest import write_manifest
+
+OPTIONS = (
+    "model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=64", "model.vocab_size=400",
+    "updates=12", "eval_every=4", "eval_prompts=8", "checkpoint_every=3", "batch_size=8",
+    "reference.updates=12", "reference.eval_every=4", "reference.batch_size=8",
+    "task.max_prompt_tokens=24", "task.max_response_tokens=12", "values.epochs=2", "resamples=100", "threads=1",
+)  # fmt: skip
+COMMANDS = (
+    ["ls"], ["plan", "variant=nll"], ["compare", "runs=[outputs/reviews/metrics/*]"], ["compare"],
+    ["report", "runs=[outputs/reviews/metrics/*]"], ["evaluate"], ["verify"], ["clean", "ask=false"],
+)  # fmt: skip
+ESCAPE = "\x1b]0;title\x07\x1b[31m"
+NAMES = (ESCAPE, "..", "-rf", "$(id)", "a\nb", "[x]", "x" * 200, "\u202egnp", "%s{}", " ", "*")
+ALIASES = "\n".join(["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))])
+TEXTS = (
+    "", "\0" * 99, "{", "[]", "null", '"x"', "NaN", "{}", "[" * 200_000, '{"a":' * 99_999, '{"task": ".."}', "1" * 9999, ALIASES,
+    "!!python/object/apply:os.system ['touch PWN']", '{"kind": "../..", "version": 1, "identity": {}, "inputs": {}}', ESCAPE,
+    json.dumps({"prompt": 3}) + "\n", "a: b: c", "\ud83d",
+)  # fmt: skip
+BYTES = (b"PAR1" + b"\xff" * 99 + b"PAR1", b"\xff" * 8 + b"{}", (10**15).to_bytes(8, "little") + b"{", b"\x80\x04.")
+SLOW = 10.0  # seconds
+
+
+def leaves(value: object, path: tuple = ()) -> list[tuple]:
+    """The paths of all values in JSON."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(leaf for key, item in items for leaf in leaves(item, (*path, key)))]
+
+
+def bent(value: object, draw: random.Random) -> object:
+    """JSON with one value replaced by one of another kind, or removed."""
+    value = json.loads(json.dumps(value))
+    path = draw.choice([leaf for leaf in leaves(value) if leaf] or [()])
+    if not path:
+        return draw.choice([None, [], "x", 3])
+    place = value
+    for key in path[:-1]:
+        place = place[key]
+    if isinstance(place, dict) and draw.random() < 0.3:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = draw.choice([None, [], {}, "../../x", ESCAPE, -1, 1e308, 10**400, float("nan"), True, [[[]]], {"a": 1}])
+    return value
+
+
+def craft(root: Path, number: int, draw: random.Random, outside: Path) -> None:
+    """One hostile folder."""
+    kind = draw.choice(["name", "link", "text", "json", "bytes", "text", "json"])
+    if kind == "name":
+        place = root.parent / f"{number}{draw.choice(NAMES)}" / draw.choice(NAMES[2:]) / f"{draw.choice(NAMES)}-{number:012x}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "recipe.json").write_bytes(draw.choice([b"", b"\0" * 9, draw.choice(TEXTS).encode("utf-8", "surrogatepass")]))
+        return
+    source = draw.choice([path for path in (root / "metrics").iterdir() if path.name.startswith("seq-")])
+    if kind == "link":
+        place = root / draw.choice(["metrics", "policy", "values"]) / f"link{number}-{number:012x}{draw.choice(['', '.partial'])}"
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(draw.choice([outside, Path("nowhere"), Path("/"), place.parent, place]))
+        return
+    place = root / "metrics" / f"bad{number}-s1-test-{number:012x}"
+    shutil.copytree(source, place)
+    file = place / draw.choice(["metrics.json", "recipe.json", "config.yaml", "answers.jsonl", "manifest.json"])
+    if kind == "bytes":
+        file.write_bytes(draw.choice(BYTES))
+    elif kind == "text" or file.suffix != ".json":
+        file.write_bytes(draw.choice(TEXTS).encode("utf-8", "surrogatepass"))
+    else:
+        file.write_text(json.dumps(bent(json.loads(file.read_text()), draw)))
+    if file.name != "manifest.json":
+        write_manifest(place)
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """Checksums of all files, and where links lead."""
+    found = {}
+    for at, folders, files in os.walk(folder):
+        for path in (Path(at, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                found[str(path)] = os.readlink(path)
+            elif path.is_file():
+                found[str(path)] = sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    aloll = [sys.executable, "-c", "from aloll_cli.cli.main import main; main()"]
+    if not (folder / "outputs").exists():
+        subprocess.run([*aloll, "run", *OPTIONS], cwd=folder, check=True, capture_output=True)
+    outside = folder / "outside"
+    (outside / "keep-0123456789ab").mkdir(parents=True, exist_ok=True)
+    (outside / "keep-0123456789ab" / "precious").write_text("precious")
+    draw = random.Random(arguments.seed)
+    for number in range(arguments.count):
+        craft(folder / "outputs" / "reviews", number, draw, outside)
+    before, wrong = sums(outside), 0
+    for words in COMMANDS:
+        start = time.monotonic()
+        done = subprocess.run([*aloll, *words, *OPTIONS], cwd=folder, capture_output=True, check=False)
+        seconds, said = time.monotonic() - start, (done.stdout + done.stderr).decode("utf-8", "replace")
+        strange = {path.name for path in folder.iterdir()} - {"outputs", "outside"}
+        found = {
+            "traceback": "Traceback" in said, "escape": "\x1b" in said, "slow": seconds > SLOW,
+            "exit code": done.returncode not in (0, 2), "outside": bool(strange) or sums(outside) != before,
+        }  # fmt: skip
+        faults = [name for name, is_wrong in found.items() if is_wrong]
+        wrong += bool(faults)
+        sys.stdout.write(f"{' '.join(words)}: exit {done.returncode} after {seconds:.1f} s {', '.join(faults) or 'ok'}\n")
+        if faults:
+            sys.stdout.write(said[-3000:] + "\n")
+    sys.stdout.write(f"{arguments.count} folders, {len(COMMANDS)} commands: {wrong} wrong\n")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
