@@ -12,7 +12,7 @@ from running import SMALL, quick
 from tiny import composed, write_rows
 
 from aloll_cli.errors import UserError
-from aloll_cli.tasks.base import BadRow, turns
+from aloll_cli.tasks.base import BadRow, Dropped, turns
 from aloll_cli.tasks.source import LocalSource
 
 
@@ -77,6 +77,29 @@ FORMS = {  # a row of each form, and its records
     "pair after turns of ShareGPT": (
         {"conversations": [HUMAN], "system": "Be brief.", "chosen": GPT, "rejected": {"from": "gpt", "value": "No idea."}},
         [([("system", "Be brief."), *ASKED], "It is high.", 1.0), ([("system", "Be brief."), *ASKED], "No idea.", 0.0)]),
+    "openai, keys and speakers as others write them": (
+        {"messages": [{"role": "System", "value": "Be brief."}, {"from": "Human ", "content": "What is the tide?"},
+                      {"role": "model", "text": "It is high.", "weight": 1}], "reward": 1},
+        [([("system", "Be brief."), *ASKED], "It is high.", 1.0)]),
+    "openai, the system text beside the turns": ({"system": "Be brief.", "messages": [USER, ANSWER]},
+                                                 [([("system", "Be brief."), *ASKED], "It is high.", None)]),
+    "openai, no system text beside the turns": ({"system": None, "messages": [USER, ANSWER]}, [(ASKED, "It is high.", None)]),
+    "openai, turns as JSON, as in CSV": ({"messages": json.dumps([USER, ANSWER]), "reward": "0.5"},
+                                         [(ASKED, "It is high.", 0.5)]),
+    "pair of turns as JSON": ({"prompt": json.dumps([USER]), "chosen": json.dumps([ANSWER]), "rejected": json.dumps([OTHER])},
+                              [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "pair with a system text": (
+        {"system": "Be brief.", "prompt": "What is the tide?", "chosen": "It is high.", "rejected": "No idea."},
+        [([("system", "Be brief."), *ASKED], "It is high.", 1.0), ([("system", "Be brief."), *ASKED], "No idea.", 0.0)]),
+    "pair of an instruction": ({"instruction": "Say when.", "input": "The tide", "chosen": "At six.", "rejected": "No."},
+                               [("Say when.\n\nThe tide", " At six.", 1.0), ("Say when.\n\nThe tide", " No.", 0.0)]),
+    "instruction with a blank input": ({"instruction": "Say when.", "input": " ", "output": "At six."},
+                                       [("Say when.", " At six.", None)]),
+    "instruction after earlier turns": (
+        {"instruction": "What is the tide?", "input": "", "output": "It is high.", "system": "Be brief.",
+         "history": [["Is it six?", "Yes."]]},
+        [([("system", "Be brief."), ("user", "Is it six?"), ("assistant", "Yes."), *ASKED], "It is high.", None)]),
+    "text that begins like a list": ({"prompt": "[1, 2] and", "response": "[3]"}, [("[1, 2] and", " [3]", None)]),
     "pair of whole chats of ShareGPT": ({"chosen": [HUMAN, GPT], "rejected": [HUMAN, GPT | {"value": "No idea."}]},
                                         [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
     "pair with rewards of its own": ({"prompt": "The tide is", "chosen": "high.", "rejected": "odd.", "reward": [0.75, 0.5]},
@@ -119,11 +142,31 @@ def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, ("task.columns.response=chosen",),
          'the rows are pairs, and task.columns.response=chosen would leave out their "rejected"'),
         ({"prompt": "a", "completion": [USER, ANSWER]}, (), "expected text, or one turn of the assistant"),
+        ({"prompt": "a", "completion": "b", "label": "odd"}, (), 'field "label": expected a number'),
+        ({"prompt": "a", "chosen": "b", "rejected": None}, (), 'field "rejected": expected text or turns, as in the other'),
+        ({"messages": [USER, ANSWER | {"reasoning_content": "It rose."}]}, (), 'turn 2: has thoughts in "reasoning_content"'),
+        ({"prompt": [USER], "chosen": [ANSWER | {"thinking": "It rose."}], "rejected": [OTHER]}, (),
+         'field "chosen", turn 1: has thoughts in "thinking"'),
+        ({"messages": [USER, {"role": "Narrator", "content": "It is high."}]}, (), "turn 2: expected \"role\" to be one of"),
+        ({"conversations": [HUMAN, GPT, HUMAN]}, (), 'field "conversations" ends with a turn of the user, and there is no'),
+        ({"conversations": ["Hi!", "Hello."]}, (), 'field "conversations", turn 1: expected {"role": …, "content": …}'),
+        ({"messages": str([USER, ANSWER])}, (), "expected a list of turns, or its JSON, got what Python prints of turns"),
+        ({"prompt": "a", "chosen": str([ANSWER]), "rejected": "b"}, (), 'field "chosen": expected a list of turns, or its JSON'),
+        ({"system": "Be long.", "messages": [{"role": "system", "content": "Be brief."}, USER, ANSWER]}, (),
+         'field "system" and the first turn are different system texts'),
+        ({"instruction": "a", "output": "b", "history": ["c"]}, (), r"expected a list of \[question, answer\]"),
     ],
 )  # fmt: skip
 def test_what_is_no_form_is_refused_by_name(row, overrides, message):
     with pytest.raises(BadRow, match=message):
         read(row, *overrides)
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}])
+def test_a_last_turn_that_is_marked_as_not_to_be_trained_is_left_out(mark):
+    with pytest.raises(Dropped, match="their last turn is marked as not to be trained"):
+        read({"messages": [USER, ANSWER | mark]})
+    assert read({"messages": [USER, OTHER | mark, USER, ANSWER]})[0][1] == "It is high."
 
 
 @pytest.mark.parametrize(
@@ -179,6 +222,7 @@ def test_a_reward_is_a_number_a_boolean_or_a_label(stored, labels, reward):
         ("👎", "such as \"task.labels=['👎: 1']\", or"), ("up", 'such as "task.labels={up: 1}", or'),
         ("1_000", "numbers like 0.5"),
         ("48%", "numbers like 0.5"), ("٣", "numbers like 0.5"), ("0,5", "numbers like 0.5"),
+        ("None", "Leave such rows out"), ("N/A", "Leave such rows out"), ("", "Leave such rows out"),
     ],
 )  # fmt: skip
 def test_a_text_that_is_no_number_is_refused_and_labels_are_proposed(stored, hint):
@@ -267,6 +311,15 @@ def test_a_json_array_is_read_like_lines_whatever_its_name(tmp_path):
     (tmp_path / "numbers.json").write_text("[1]")
     with pytest.raises(UserError, match=r"numbers\.json, row 1: expected a JSON object, got int"):
         list(LocalSource(str(tmp_path / "numbers.json")).rows("all"))
+
+
+def test_a_key_that_occurs_twice_is_refused_and_not_read_once(tmp_path):
+    (tmp_path / "lines.jsonl").write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a", "prompt": "b", "response": "c"}\n')
+    with pytest.raises(UserError, match=r'lines\.jsonl, line 2: .* an object has the key "prompt" twice'):
+        list(LocalSource(str(tmp_path / "lines.jsonl")).rows("all"))
+    (tmp_path / "array.json").write_text('[{"messages": [{"role": "user", "role": "assistant"}]}]')
+    with pytest.raises(UserError, match='an object has the key "role" twice'):
+        list(LocalSource(str(tmp_path / "array.json")).rows("all"))
 
 
 def test_zstandard_files_are_read_and_torn_ones_are_refused(tmp_path):

@@ -81,7 +81,7 @@ def _json_rows(file: Path) -> Rows:
         return
     with _opened(file) as stream:
         try:
-            rows = json.loads(stream.read().decode("utf-8-sig"))
+            rows = json.loads(stream.read().decode("utf-8-sig"), object_pairs_hook=_unique)
         except UnicodeDecodeError:
             raise _not_utf8(file) from None
         except json.JSONDecodeError as error:
@@ -102,7 +102,7 @@ READERS = {"jsonl": _json_lines, "json": _json_rows, "csv": _csv_rows, "parquet"
 def _object(line: bytes, place: str, first: bool) -> dict[str, Any]:
     try:
         # some programs start UTF-8 files with a byte order mark
-        row = json.loads(line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"))
+        row = json.loads(line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"), object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -112,6 +112,13 @@ def _object(line: bytes, place: str, first: bool) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise UserError(f"{place}: expected a JSON object, got {type(row).__name__}.", ONE_PER_LINE)
     return row
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for a key that occurs twice, of which Python would keep the last in silence."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(f'an object has the key "{_repeated([key for key, _ in pairs])}" twice')
+    return found
 
 
 @contextmanager
