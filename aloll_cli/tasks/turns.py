@@ -58,7 +58,7 @@ def _openai(turn: Any, place: int, name: str) -> Any:
     if not isinstance(turn, dict):
         return turn
     key = next((key for key in ("role", "from") if turn.get(key) is not None), None)
-    if key is None or (key == "role" and turn["role"] in TAGS and "content" in turn):
+    if key is None or (key == "role" and turn["role"] in list(TAGS) and "content" in turn):
         return turn
     speaker = str(turn[key]).strip().lower()
     if key == "from" and speaker not in SPEAKERS:
@@ -93,7 +93,7 @@ def decoded(value: Any, name: str, must: bool) -> Any:
     if printed or (must and text):
         what = "what Python prints of turns" if printed else shown(value)
         raise BadRow(
-            f'field "{name}": expected a list of turns, or its JSON, got {what}',
+            f'field "{name}": expected a list of turns, got {what}',
             "Write the column with json.dumps, or the rows as .jsonl or .parquet. Otherwise: task.on_bad_row=skip",
         )
     return None if must else value
