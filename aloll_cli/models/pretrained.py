@@ -79,7 +79,9 @@ class Pretrained(Model):
 
         options = self._hub_options() | place.options | self._quantized(place)
         with loading(self.path, "a causal language model"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, **options)
+            loader: Any = AutoModelForCausalLM
+            model, found = loader.from_pretrained(self.path, use_safetensors=True, output_loading_info=True, **options)
+        check_complete(found["missing_keys"], self.path)
         if self.quantization is None and getattr(model, "is_quantized", False):
             raise UserError(
                 f"{self.path} is stored quantized, which cannot be trained.",
@@ -140,6 +142,17 @@ class Pretrained(Model):
 
     def _hub_options(self) -> dict[str, Any]:
         return revision_options(self.path, self.revision) | {"trust_remote_code": self.trust_remote_code}
+
+
+def check_complete(missing: Iterable[str], name: str) -> None:
+    """Raises UserError for weights that a model needs and its files lack: transformers would draw them at random."""
+    if lacks := sorted(missing):
+        shown = f"{', '.join(lacks[:3])}{', …' if len(lacks) > 3 else ''}"
+        raise UserError(
+            f"{name} has no weights for {len(lacks):,} of its parts ({shown}), which would be random.",
+            "It must be a complete causal language model, as written by save_pretrained: copy all its files, or convert a model "
+            "without a language-model head first.",
+        )
 
 
 def check_embedding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

@@ -170,8 +170,12 @@ class Trainer:
 
     def _check_finite(self, figures: dict[str, Any]) -> None:
         if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
+            what = f"step {figures['update']}: the loss is {figures['loss']} and the gradient norm {figures['grad_norm']}"
+            if figures["update"] == 1:
+                hint = "Look for NaN and infinite numbers in the model's weights, or set model.dtype=float32."
+                raise UserError(f"{what}, before any weight was changed.", hint)
             raise UserError(
-                f"step {figures['update']}: the loss is {figures['loss']} and the gradient norm {figures['grad_norm']}.",
+                f"{what}.",
                 "Try a smaller optimizer.lr" + (", or clip importance ratios: variant.clip=0.9" if self._is_unclipped else "."),
             )
         if figures.get("ratio", 1.0) > BLOWN_UP and not self._has_warned:
