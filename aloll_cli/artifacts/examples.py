@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
-from aloll_cli.artifacts.chat_counts import chat_counts, write_rejected
+from aloll_cli.artifacts.chat_counts import chat_counts, note
 from aloll_cli.artifacts.data import Data, load_data, open_data
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.errors import UserError
@@ -60,8 +60,9 @@ class Examples(Artifact):
             raw = SelectedResponses(job.path(self.data), split, self.task, job)
 
             def encode(start: int, stop: int, raw: SelectedResponses = raw, split: str = split) -> pa.Table:
-                table, rejected = encoded(raw.slice(start, stop), encoder, self.task.truncated)
+                table, rejected, altered = encoded(raw.slice(start, stop), encoder, self.task.truncated)
                 self._leave_out(job, split, start, rejected)
+                note(job.directory, "altered", split, start, [{"id": name} for name in altered])
                 return table
 
             write_blocks(job, split, len(raw), f"tokenize {split}", encode, block=ENCODED)
@@ -75,9 +76,8 @@ class Examples(Artifact):
         if rejected and self.task.on_bad_row is OnBadRow.error:
             name, reason = next(iter(rejected.items()))
             raise UserError(f"{self.data.place(name)}: {reason}.", reason.hint)
-        if rejected:
-            rows = [{"id": name, "why": str(reason)} for name, reason in rejected.items()]
-            write_rejected(job.directory, split, start, rows)
+        rows = [{"id": name, "why": str(reason)} for name, reason in rejected.items()]
+        note(job.directory, "rejected", split, start, rows)
 
     def _log_chat_format(self, job: Job) -> None:
         import pyarrow.compute as pc
@@ -187,8 +187,8 @@ def _texts(directory: Path, split: str, rows: IntArray) -> pa.ChunkedArray:
     return open_data(directory, split, ["response"]).take(distinct).column("response").take(places)
 
 
-def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.Table, dict[str, BadRow]]:
-    """Raw responses → examples, and by their id why the chat template rejects others."""
+def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.Table, dict[str, BadRow], list[str]]:
+    """Raw responses → examples, by their id why the chat template rejects others, and the ids of those it alters."""
     import numpy as np
     import pyarrow as pa
 
@@ -201,6 +201,7 @@ def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.T
         rows = [row for row in rows if row["id"] not in rejected]
     prompts = [prompt for prompt, response in both if not isinstance(response, BadRow) and not isinstance(prompt, BadRow)]
     responses = [response for _, response in both if not isinstance(response, BadRow)]
+    altered = [row["id"] for row, response in zip(rows, responses, strict=True) if response.altered]
     kept = np.array([truncated is Truncated.keep or not response.truncated for response in responses], dtype=bool)
     table = pa.table({
         "id": raw.column("id"),
@@ -223,7 +224,7 @@ def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.T
         "stored": raw.column("stored"),
         "noise": raw.column("noise"),
     })  # fmt: skip
-    return (table if kept.all() else table.filter(kept)), rejected
+    return (table if kept.all() else table.filter(kept)), rejected, altered
 
 
 def _lost_system(prompt: Prompt, parts: list[dict[str, Any]]) -> bool:

@@ -215,6 +215,7 @@ class ChatEncoder:
             asked = same if isinstance(same, RenderedText) else asked
         begins = whole.text.startswith(asked.text)
         rest = RenderedText(self._up_to_the_end(whole.text.removeprefix(asked.text)), whole.hides)
+        altered = (begins or not apart) and not _holds(self._tokens.shown(whole), text)
         if not apart:
             ids = self._before_the_end(ids[len(prompt.ids) :])
         elif begins:
@@ -228,8 +229,8 @@ class ChatEncoder:
         if cut := max(len(ids) - self._limits.response, 0):
             kept = ids[: self._limits.response]
             said = self._around.removed(str(self._tokenizer.decode(kept, skip_special_tokens=True)), ended=False)
-            return EncodedResponse(kept, said, cut, apart, typed)
-        return EncodedResponse([*ids, self._end], text, 0, apart, typed)
+            return EncodedResponse(kept, said, cut, apart, typed, altered)
+        return EncodedResponse([*ids, self._end], text, 0, apart, typed, altered)
 
     def _continued(self, prompt: str, text: str) -> str:
         """A response without a tag that the prompt has opened already, such as ``<think>``."""
@@ -247,6 +248,11 @@ class ChatEncoder:
         """The same of token ids."""
         ends = [place for place, token in enumerate(ids) if token == self._end and self._frame.end is not None]
         return ids[: ends[self._ends_before]] if len(ends) > self._ends_before else ids
+
+
+def _holds(whole: str, text: str) -> bool:
+    """Whether a text contains another one, white space apart."""
+    return text.strip() in whole or "".join(text.split()) in "".join(whole.split())
 
 
 def _without_header(parts: Sequence[PartDict]) -> list[PartDict]:

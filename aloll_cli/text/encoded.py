@@ -112,6 +112,7 @@ class EncodedResponse:
         cut: how many tokens were cut off.
         apart: whether it was tokenized apart from its prompt, because the rendered chat does not begin with the prompt's tokens.
         typed: whether its text contains the name of a control token, which stays text.
+        altered: whether the chat template left out or changed some of its text, white space apart.
     """
 
     ids: list[int]
@@ -119,6 +120,7 @@ class EncodedResponse:
     cut: int
     apart: bool = False
     typed: bool = False
+    altered: bool = False
 
     @property
     def truncated(self) -> bool:
