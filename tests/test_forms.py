@@ -11,6 +11,7 @@ import pytest
 from running import SMALL, quick
 from tiny import composed, write_rows
 
+from aloll_cli.artifacts.data import Data
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow, Dropped, turns
 from aloll_cli.tasks.source import LocalSource
@@ -359,6 +360,11 @@ def test_a_split_may_be_numbered_files_and_a_missing_one_is_noticed(tmp_path):
     (tmp_path / "train-00001-of-00002.jsonl").unlink()
     with pytest.raises(UserError, match=r"1 of the 2 files of train are there"):
         LocalSource(str(tmp_path))
+    for name in ("train.jsonl", "eval.jsonl", "train_more.jsonl", "notes.txt"):
+        write_rows(tmp_path / "more" / name, ROWS)
+    assert LocalSource(str(tmp_path / "more" / "eval.jsonl")).describe() == []
+    data = Data(task(f"task.path={tmp_path / 'more'}"))
+    assert data.reading()[0].startswith("files that are not read: eval.jsonl, train_more.jsonl (splits are called train, ")
     write_rows(tmp_path / "train.jsonl", ROWS)
     with pytest.raises(UserError, match=r"found both train\.jsonl and train-00000-of-00002\.jsonl"):
         LocalSource(str(tmp_path))

@@ -85,7 +85,8 @@ class Local(Task):
 
     def how_to_fill(self, split: str) -> str:
         if self.columns.split is None:
-            return super().how_to_fill(split)
+            more = "task.split_shares.validation=0.2 task.split_shares.test=0.2"
+            return f"{super().how_to_fill(split)} Larger shares: {more}"
         names = ", ".join(name for name, meant in SPLIT_NAMES.items() if meant == split)
         return f'Mark its rows in the column "{self.columns.split}": {names}.'
 

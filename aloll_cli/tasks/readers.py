@@ -18,6 +18,11 @@ COMPRESSED = ("", ".gz", ".zst")
 SUFFIXES = (*(f".{kind}{packed}" for kind in ("jsonl", "json", "csv") for packed in COMPRESSED), ".parquet")
 ONE_PER_LINE = 'Correct that line: each line must be one JSON object, such as {"prompt": …, "response": …}'
 
+MAGIC = {  # what files of other kinds start with, their kind and the end of their name
+    b"\x1f\x8b": ("gzip", "it must end in .gz"), b"\x28\xb5\x2f\xfd": ("Zstandard", "it must end in .zst"),
+    b"PAR1": ("Parquet", "it must end in .parquet"),
+}  # fmt: skip
+
 Rows = Iterator[tuple[str, dict[str, Any]]]  # the place of each row, for messages, and the row
 
 
@@ -104,7 +109,7 @@ def _object(line: bytes, place: str, first: bool) -> dict[str, Any]:
         # some programs start UTF-8 files with a byte order mark
         row = json.loads(line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"), object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
-        raise UserError(f"{place}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.") from None
+        raise _undecodable(place, error.start, line if first else b"") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{place}: not valid JSON: {error.msg} at column {error.colno}.", ONE_PER_LINE) from None
     except (RecursionError, ValueError) as error:
@@ -156,5 +161,13 @@ def _not_utf8(file: Path) -> UserError:
             try:
                 line.decode()
             except UnicodeDecodeError as error:
-                return UserError(f"{file}, line {number}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.")
+                return _undecodable(f"{file}, line {number}", error.start, line if number == 1 else b"")
     return UserError(f"{file} is not UTF-8.", "Save the file as UTF-8.")
+
+
+def _undecodable(place: str, byte: int, start: bytes) -> UserError:
+    """The error for a byte that is not UTF-8, by what the file starts with: some files have the name of another kind."""
+    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+    if kind is not None:
+        return UserError(f"{place}: the file is not text: it is a {kind[0]} file.", f"Rename it: {kind[1]}")
+    return UserError(f"{place}: byte {byte} is not UTF-8.", "Save the file as UTF-8.")
