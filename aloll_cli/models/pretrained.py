@@ -112,8 +112,30 @@ class Pretrained(Model):
             merged(self.initial(self.tokenizer([]), 0, place), folder)
 
     def doubt(self) -> str | None:
-        if self.adapter is None:
+        return None if self.adapter is None else self._doubt_of_base() or self._doubt_of_tokenizer()
+
+    def _doubt_of_tokenizer(self) -> str | None:
+        """A warning if an adapter comes with another tokenizer or chat template than the base model's, which is used."""
+        from transformers import AutoTokenizer
+
+        assert self.adapter is not None
+        folder = adapter_folder(self.adapter, self.adapter_revision)
+        if not (folder / "tokenizer_config.json").exists():
             return None
+        try:
+            with loading(self.adapter, "an adapter"):
+                other = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        except UserError:  # it is not used anyway
+            return None
+        own = self.tokenizer([])
+        if own.chat_template == other.chat_template and own.get_vocab() == other.get_vocab():
+            return None
+        what = "tokenizer" if own.get_vocab() != other.get_vocab() else "chat template"
+        return f"{self.adapter} comes with another {what} than model.path={self.path}, whose {what} is used"
+
+    def _doubt_of_base(self) -> str | None:
+        """A warning if an adapter may be one of another base model."""
+        assert self.adapter is not None
         try:
             base = base_of(adapter_folder(self.adapter, self.adapter_revision))
         except UserError:  # peft can save an adapter without the name of its base
