@@ -182,6 +182,8 @@ def test_a_last_turn_that_is_marked_as_not_to_be_trained_is_left_out(mark):
         ({"b": "b", "c": 3}, (), "Name them: task.columns.prompt=COLUMN task.columns.response=COLUMN (columns that are read:"),
         ({"dialog": [USER, ANSWER], "id": 3}, (), "Name the turns: task.columns.messages=dialog, or"),
         ({"question": "a", "chosen": "b", "rejected": "c"}, (), "Name it: task.columns.prompt=question. For the rows of HH-RLHF"),
+        ({"data": [{"prompt": "a", "response": "b"}]}, (), "If the rows are the list in data, write only that list to a file"),
+        ({"train": [{"prompt": "a"}], "test": [{"prompt": "b"}]}, (), "If the rows are the list in train or test, write only"),
         ({"prompt": "a", "response": "b", "rating": 3, "id": 3}, ("task.columns.reward=score",),
          "Name it: task.columns.reward=rating"),
     ],
@@ -381,6 +383,15 @@ def test_parquet_decimals_and_maps_are_read(tmp_path):
     pq.write_table(table, tmp_path / "rows.parquet")
     ((_, row),) = LocalSource(str(tmp_path / "rows.parquet")).rows("all")
     assert read(row) == [([("user", "Hi!"), ("assistant", "")], "Hello.", 0.75)]
+
+
+def test_dates_that_python_does_not_know_do_no_harm(tmp_path):
+    dates = {"late": pa.timestamp("us"), "far": pa.timestamp("s", "Mars/Olympus")}
+    for (name, kind), value in zip(dates.items(), (2**62, 1), strict=True):
+        pq.write_table(pa.table({"prompt": ["a", "b"], name: pa.array([value, None], kind)}), tmp_path / f"{name}.parquet")
+    late, far = ([row for _, row in LocalSource(str(tmp_path / f"{name}.parquet")).rows("all")] for name in dates)
+    assert [(row["prompt"], row["late"]) for row in late] == [("a", 2**62), ("b", None)]
+    assert [(row["prompt"], row["far"] is None) for row in far] == [("a", False), ("b", True)]
 
 
 def test_a_cell_of_csv_may_have_any_size(tmp_path):

@@ -100,8 +100,8 @@ class Examples(Artifact):
         shared = shared_prompts(job.directory)
         if told := shared_told(shared):
             job.log.warn(
-                f"prompts that the model sees alike in two splits, as they differ only in what is cut off: {told}; "
-                f"task.max_prompt_tokens={self.task.max_prompt_tokens} can be raised"
+                f"prompts that the model sees alike in two splits, as they differ only in what is cut off at "
+                f"task.max_prompt_tokens={self.task.max_prompt_tokens}, or in what the chat template leaves out: {told}"
             )
 
 

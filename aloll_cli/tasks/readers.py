@@ -10,13 +10,16 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 COMPRESSED = ("", ".gz", ".zst")
 SUFFIXES = (*(f".{kind}{packed}" for kind in ("jsonl", "json", "csv") for packed in COMPRESSED), ".parquet")
-ONE_PER_LINE = 'Correct that line: each line must be one JSON object, such as {"prompt": …, "response": …}'
+ONE_PER_LINE = 'Correct that line: each line must be one JSON object, such as {"prompt": …, "response": …}, or the file one array'
 
 MAGIC = {  # what files of other kinds start with, their kind and the end of their name
     b"\x1f\x8b": ("gzip", "it must end in .gz"), b"\x28\xb5\x2f\xfd": ("Zstandard", "it must end in .zst"),
@@ -61,12 +64,23 @@ def _parquet_rows(file: Path) -> Rows:
         table = ParquetFile(file)
         if twice := _repeated(table.schema_arrow.names):
             raise UserError(f'{file}: there are two columns "{twice}".', "Give every column its own name.")
-        batches = (batch.to_pylist(maps_as_pydicts="strict") for batch in table.iter_batches(batch_size=1000))
+        batches = (_without_dates(batch).to_pylist(maps_as_pydicts="strict") for batch in table.iter_batches(batch_size=1000))
         for number, row in enumerate((row for batch in batches for row in batch), start=1):
             yield f"{file}, row {number}", row
-    except (ValueError, OSError, KeyError) as error:  # includes Arrow's errors; a KeyError: a map with a key twice
+    except (ValueError, OSError, KeyError, OverflowError) as error:  # includes Arrow's errors; a KeyError: a map with a key twice
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{file}: not a valid Parquet file: {reason[:160]}.", "Write the file again.") from None
+
+
+def _without_dates(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with points in time as numbers: Python knows neither all years nor all time zones, and no column is a date."""
+    import pyarrow as pa
+
+    is_date = [pa.types.is_timestamp(field.type) for field in batch.schema]
+    if not any(is_date):
+        return batch
+    columns = [column.cast(pa.int64()) if date else column for column, date in zip(batch.columns, is_date, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _json_lines(file: Path) -> Rows:
