@@ -50,7 +50,7 @@ class TrainingRecipe:
 class TrainedPolicy(PolicySource):
     """A policy trained with one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
 
-    version = 3  # dropout is drawn by row
+    version = 3  # dropout is drawn by row; AdamW is fused
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class TrainedPolicy(PolicySource):
 class TrainedReference(TrainedPolicy):
     """π_ref, fine-tuned with NLL and selected by likelihood."""
 
-    version = 2  # likelihoods need no random numbers, so version 2 of TrainedPolicy was the same here
+    version = 2  # as version 3 of TrainedPolicy; likelihoods need no random numbers, so its version 2 was the same here
 
 
 def trainable_parameters(model: PreTrainedModel) -> str:
