@@ -29,7 +29,8 @@ def options(tmp_path_factory):
         write_rows(folder / "rows" / f"{split}.jsonl", rows)
     return (
         "task=local", f"task.path={folder / 'rows'}", "task.responses=all", "reward=column", "values=constant",
-        "values.value=0.4", "model=pretrained", f"model.path={folder / 'model'}", "reference=pretrained", "batch_size=4", "updates=3",
+        "values.value=0.4", "model=pretrained", f"model.path={folder / 'model'}", "reference=pretrained", "batch_size=4",
+        "updates=3",
     )  # fmt: skip
 
 
