@@ -15,7 +15,7 @@ from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.tasks.base import SPLITS, BadRow, Chat, OnBadRow, Task, Truncated, plain_prompt
-from aloll_cli.tasks.selection import chosen_rows, noise_sources, numbered, of_subsets, within
+from aloll_cli.tasks.selection import chosen_rows, limited, noise_sources, numbered, of_subsets, within
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -126,7 +126,7 @@ def unused_template(examples: Path, tokenizer: PreTrainedTokenizerBase, chat: Ch
 
 
 def selected_rows(raw: pa.Table, task: Task, split: str) -> IntArray:
-    """Indices of the raw responses that the task selects, in order: by subset, by reward bounds, then by task.responses."""
+    """Indices of the raw responses that the task selects, in order: by subset, reward bounds, task.responses, limit."""
     import numpy as np
 
     kept = np.arange(raw.num_rows)
@@ -134,7 +134,9 @@ def selected_rows(raw: pa.Table, task: Task, split: str) -> IntArray:
         kept = kept[of_subsets(raw, task.subsets)]
     if split == "train" and (task.min_reward is not None or task.max_reward is not None):
         kept = kept[within(raw.take(kept), task.min_reward, task.max_reward)]
-    return np.asarray(kept[chosen_rows(raw.take(kept), task.responses)])
+    kept = kept[chosen_rows(raw.take(kept), task.responses)]
+    most = task.limit if split == "train" else task.limit_eval
+    return np.asarray(kept if most is None else kept[limited(raw.column("group").take(kept).to_pylist(), most)])
 
 
 class SelectedResponses:

@@ -44,13 +44,13 @@ LINE = {
         makes=("rewards",),
     ),
     "precompute-values": Stage(
-        "generate π_ref's samples, compute V(x) and the reference log-probs",
+        "generate π_ref's samples and compute V(x)",
         groups=("values", "generation"),
-        makes=("values", "reference_logps"),
+        makes=("values",),
         after=("train-reference", "score-rewards"),
     ),
     "train": Stage(
-        "train a policy with one variant (loss)",
+        "train a policy with one variant (loss); store the reference log-probs that it needs",
         groups=("variant", "sampling", "optimizer", "adapter", "generation"),
         options=(
             "seed", "updates", "epochs", "batch_size", "weight_loss", "clamp", "reduction",

@@ -288,11 +288,3 @@ class Trainer:
     @property
     def _candidates(self) -> Path:
         return self.job.directory / "candidates"
-
-
-def updates_for(updates: int | None, epochs: float | None, kept_units: int, batch_size: int) -> int:
-    """The number of training steps: as given, or so many epochs over the units used."""
-    if updates is not None:
-        return updates
-    assert epochs is not None
-    return max(1, math.ceil(epochs * kept_units / batch_size))
