@@ -79,7 +79,7 @@ FORMS = {  # a row of each form, and its records
         {"conversations": [HUMAN], "system": "Be brief.", "chosen": GPT, "rejected": {"from": "gpt", "value": "No idea."}},
         [([("system", "Be brief."), *ASKED], "It is high.", 1.0), ([("system", "Be brief."), *ASKED], "No idea.", 0.0)]),
     "openai, keys and speakers as others write them": (
-        {"messages": [{"role": "System", "value": "Be brief."}, {"from": "Human ", "content": "What is the tide?"},
+        {"messages": [{"role": "Developer", "value": "Be brief."}, {"from": "Human ", "content": "What is the tide?"},
                       {"role": "model", "text": "It is high.", "weight": 1}], "reward": 1},
         [([("system", "Be brief."), *ASKED], "It is high.", 1.0)]),
     "openai, the system text beside the turns": ({"system": "Be brief.", "messages": [USER, ANSWER]},
@@ -129,6 +129,8 @@ def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
     [
         ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}]}, (), "turn 2: calls a tool"),
         ({"messages": [USER, {"role": "tool", "content": "high"}, ANSWER]}, (), "turn 2: is of the role 'tool'"),
+        ({"messages": [USER, {"role": "ipython", "content": "high"}, ANSWER]}, (), "turn 2: is of the role 'tool'"),
+        ({"messages": [USER, {"role": "Function", "content": "high"}, ANSWER]}, (), "turn 2: is of the role 'function'"),
         ({"messages": [USER, {"role": "assistant", "content": None}]}, (), r"turn 2: expected \"content\" to be text, got None"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER]}, (),
          "turn 1: expected parts of the type \"text\", got the type 'image_url'"),

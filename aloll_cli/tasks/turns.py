@@ -12,6 +12,7 @@ ALIASES = {"developer": "system"}  # OpenAI's later name
 SPEAKERS = {  # of ShareGPT and its kin, in small letters
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant", "model": "assistant",
     "bot": "assistant", "bing": "assistant", "bard": "assistant", "ai": "assistant", "prompter": "user", "system": "system",
+    "developer": "system", "ipython": "tool",
     "function_call": "tool", "tool_call": "tool", "observation": "tool", "function": "tool", "tool": "tool",
 }  # fmt: skip
 TOOLS = ("tool", "function")
@@ -65,7 +66,7 @@ def _openai(turn: Any, place: int, name: str) -> Any:
         known = ", ".join(speaker for speaker, role in SPEAKERS.items() if role != "tool")
         raise BadRow(f'field "{name}", turn {place}: expected "from" to be one of {known}, got {shown(turn["from"])}')
     content = next((turn[key] for key in CONTENT if turn.get(key) is not None), None)
-    role = turn[key] if speaker in TOOLS else SPEAKERS.get(speaker, turn[key])
+    role = speaker if speaker in TOOLS else SPEAKERS.get(speaker, turn[key])
     return {"role": role, "content": content} | {key: turn[key] for key in KEPT if turn.get(key) is not None}
 
 
