@@ -15,6 +15,7 @@ OPERATIONAL = {
     "micro_batch_size": "micro_batch_size=3",
     "gradient_checkpointing": "gradient_checkpointing=true",
     "deterministic": "deterministic=true",
+    "device": "device=cpu",
     "attn": "attn=eager",
     "merge": "merge=false",
     "scoring_batch_tokens": "scoring_batch_tokens=500",

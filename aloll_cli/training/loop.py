@@ -20,6 +20,7 @@ from aloll_cli.files import cut_back, read_json_lines
 from aloll_cli.models.base import Numbers
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import save_policy
+from aloll_cli.runtime.device import uses_gpu
 from aloll_cli.training.batches import no_masks, padded, row_masks, token_batch
 from aloll_cli.training.checkpoints import folders, keep_folders, load_state, save_state, write_folder
 from aloll_cli.training.contracts import checked_loss, checked_metrics
@@ -70,7 +71,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end, from the last checkpoint if there is one."""
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.accelerator = Accelerator(cpu=not uses_gpu())
         optimizer = self.optimizer_options.build(self.module.parameters())
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
         done = self._resume()
