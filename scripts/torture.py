@@ -32,7 +32,7 @@ STAGES = ("score-rewards", "train-reference", "precompute-values", "train", "eva
 STAGE_OF = {
     "data": "score-rewards", "tokenizer": "score-rewards", "examples": "score-rewards", "rewards": "score-rewards",
     "base-model": "train-reference", "reference": "train-reference", "values": "precompute-values",
-    "reference-logps": "precompute-values", "policy": "train", "generations": "evaluate", "answer-logps": "evaluate",
+    "reference-logps": "train", "policy": "train", "generations": "evaluate", "answer-logps": "evaluate",
     "likelihoods": "evaluate", "metrics": "evaluate",
 }  # fmt: skip
 EMBEDDED = (

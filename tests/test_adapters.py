@@ -84,15 +84,16 @@ def working(store):
 
 
 def logps_of(model, line, store):
-    """ln π of the first training responses under a model."""
+    """ln π of the first training responses that were drawn, under a model."""
     examples = ExampleTable(store.path(line.examples) / "train")
     pad = load_tokenizer(store.path(line.tokenizer)).pad_token_id
-    return torch.cat([torch.tensor(row) for row in batch_logps(ResponseLogps(model), examples, range(6), pad, 200)])
+    rows = LogpTable(store.path(line.reference_logps)).rows[:6].tolist()
+    return torch.cat([torch.tensor(row) for row in batch_logps(ResponseLogps(model), examples, rows, pad, 200)])
 
 
 def stored_logps(line, store):
     table = LogpTable(store.path(line.reference_logps))
-    return torch.cat([torch.tensor(table.row(i)) for i in range(6)])
+    return torch.cat([torch.tensor(table.row(i)) for i in table.rows[:6]])
 
 
 def first_update(line, store):

@@ -1,8 +1,10 @@
 """One model in two folders is one model: its content decides, and where it lies is looked up."""
 
 import shutil
+from copy import copy
 
 import pytest
+from chats import llama_tokenizer
 from tiny import composed, llama, opened, reviews, tokenizer
 from transformers import AutoModelForCausalLM
 
@@ -73,6 +75,21 @@ def test_an_adapter_that_names_another_base_is_warned_of(place, tmp_path, capsys
     line = line_of(place, f"model.path={place / path}", f"model.adapter={place / 'adapter'}", "adapter=pretrained")
     opened(tmp_path, line.settings.runtime).ensure(line.reference)
     assert ("make sure that model.path=" in capsys.readouterr().err) == warned
+
+
+def test_an_adapter_that_comes_with_another_tokenizer_or_template_than_is_used_is_warned_of(place, tmp_path):
+    shutil.copytree(place / "adapter", tmp_path / "adapter")
+    model = composed("model=pretrained", f"model.path={place / 'first'}", f"model.adapter={tmp_path / 'adapter'}").model
+    assert model.doubt() is None
+    other = copy(tokenizer())
+    other.save_pretrained(tmp_path / "adapter")
+    assert model.doubt() is None
+    used = f"than model.path={place / 'first'}, whose"
+    other.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    other.save_pretrained(tmp_path / "adapter")
+    assert model.doubt() == f"{tmp_path / 'adapter'} comes with another chat template {used} chat template is used"
+    llama_tokenizer().save_pretrained(tmp_path / "adapter")
+    assert model.doubt() == f"{tmp_path / 'adapter'} comes with another tokenizer {used} tokenizer is used"
 
 
 def test_where_the_base_of_an_adapter_was_is_no_part_of_the_adapter(place, tmp_path):

@@ -1,13 +1,15 @@
 """What chat templates may not do, which rows they reject, and what a user is told about them."""
 
 import json
+import re
 import time
 
 import numpy as np
 import pytest
 import torch
 from chats import GEMMA, gemma_tokenizer, qwen3_tokenizer
-from tiny import TEXTS, composed, store, write_rows
+from safetensors.torch import load_file, save_file
+from tiny import TEXTS, composed, open_model, store, write_rows
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from aloll_cli.artifacts.chat_counts import chat_counts
@@ -19,6 +21,7 @@ from aloll_cli.models.scratch import Scratch
 from aloll_cli.reports.token_text import TokenText
 from aloll_cli.stages import inspect
 from aloll_cli.stopping import Interrupted, Stopper, interruptibly
+from aloll_cli.store.tables import read_blocks
 from aloll_cli.tasks.base import BadRow, Chat, Part
 from aloll_cli.text import template
 from aloll_cli.text.encoding import Encoder
@@ -154,6 +157,25 @@ def test_rejected_rows_can_be_skipped_and_are_counted(data, gemma, tmp_path, cap
     assert "System role not supported" in found["chats"]["why"]
 
 
+def test_responses_of_which_the_template_leaves_out_something_are_counted_and_warned_of(data, tmp_path, capsys):
+    said = "{{ m.content.split('</think>')[-1] if m.role == 'assistant' else m.content }}"
+    strips = CHATML.replace("' + m.content + '", "' }}" + said + "{{ '")
+    assert strips != CHATML
+    model = saved(tmp_path / "strips", gemma_tokenizer(strips))
+    thoughts = [rows(1)[0], rows(1, 1)[0] | {"response": "<think>Hm.</think>\n\nIt was 1."}]
+    write_rows(data / "train.jsonl", [*thoughts, rows(1, 2)[0] | {"response": "\n It  was 2. "}])
+    settings = settings_of(data, model, "format=json")
+    _, folder = examples(settings, tmp_path / "out")
+    counts = chat_counts(folder, "train")
+    assert (counts.rows, counts.altered, counts.first["altered"]) == (3, 1, "train-1-0")
+    warning = "warning: 1 of 3 train responses are not trained as they are: the chat template leaves out or changes some of their"
+    assert warning in capsys.readouterr().err
+    assert read_blocks(folder / "train", ["response"]).column("response").to_pylist()[1] == "\n\nIt was 1."
+    assert chat_counts(folder, "test").altered == 0
+    inspect.run(settings, store(tmp_path / "out"))
+    assert json.loads(capsys.readouterr().out)["splits"]["train"]["chats"]["altered"] == 1
+
+
 def test_a_split_of_rejected_rows_alone_says_why(data, gemma, tmp_path):
     write_rows(data / "test.jsonl", rows(3, 200, system="Be brief."))
     with pytest.raises(
@@ -251,3 +273,14 @@ def test_a_stop_ends_work_that_a_library_does(monkeypatch):
     stopper._note(15, None)
     with pytest.raises(Interrupted):
         interruptibly(lambda: time.sleep(2), stopper)
+
+
+def test_a_model_whose_files_lack_weights_is_refused_instead_of_being_random_there(tmp_path):
+    saved(tmp_path, gemma_tokenizer())
+    weights = load_file(tmp_path / "model.safetensors")
+    lost = next(name for name in weights if "up_proj" in name)
+    save_file(
+        {name: weight for name, weight in weights.items() if name != lost}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(UserError, match=rf"has no weights for 1 of its parts \({re.escape(lost)}\), which would be random"):
+        open_model(tmp_path)

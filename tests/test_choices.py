@@ -8,8 +8,8 @@ from tiny import composed, reviews, store
 
 from aloll_cli.artifacts.data import load_data
 from aloll_cli.artifacts.examples import SelectedResponses
+from aloll_cli.artifacts.logged_data import noise_shares
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.artifacts.training_data import noise_shares
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.selection import noise_sources, of_subsets, within
 from aloll_cli.text.examples import ExampleTable

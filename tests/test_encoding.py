@@ -1,6 +1,7 @@
 import pytest
 from tiny import TEXTS, tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from aloll_cli.tasks.base import Chat, Part
@@ -135,6 +136,17 @@ def test_a_tokenizer_that_opens_texts_with_nothing_gets_no_bos(without_bos):
     assert without_bos.bos_token_id is not None
     text = "The soup was cold"
     assert prompt(Part(text), made_by=without_bos).ids == without_bos(text)["input_ids"]
+
+
+def test_a_bos_that_is_eos_opens_a_prompt_where_the_tokenizer_puts_it_there(without_bos):
+    as_opt = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(without_bos.backend_tokenizer.to_str()), bos_token="<|end|>", eos_token="<|end|>"
+    )
+    as_opt.backend_tokenizer.post_processor = TemplateProcessing("<|end|> $A", special_tokens=[("<|end|>", 0)])
+    text = "The soup was cold"
+    assert prompt(Part(text), made_by=as_opt).ids == as_opt(text)["input_ids"] == [0, *without_bos(text)["input_ids"]]
+    as_opt.backend_tokenizer.post_processor = TemplateProcessing("$A <|end|>", special_tokens=[("<|end|>", 0)])
+    assert prompt(Part(text), made_by=as_opt).ids == without_bos(text)["input_ids"]
 
 
 def test_batches_are_padded_left_for_prompts_and_right_for_responses():

@@ -15,6 +15,7 @@ OPERATIONAL = {
     "micro_batch_size": "micro_batch_size=3",
     "gradient_checkpointing": "gradient_checkpointing=true",
     "deterministic": "deterministic=true",
+    "device": "device=cpu",
     "attn": "attn=eager",
     "merge": "merge=false",
     "scoring_batch_tokens": "scoring_batch_tokens=500",
@@ -36,7 +37,7 @@ OPERATIONAL = {
     "verbosity": "verbosity=quiet",
     "model.head": "model.head=chunked",
 }
-PARTS = ("data", "tokenizer", "examples", "reference", "values", "reference_logps", "policy", "metrics")
+PARTS = ("data", "tokenizer", "examples", "reference", "values", "every_reference_logps", "policy", "metrics")
 
 
 def fingerprints(*overrides):
@@ -73,7 +74,7 @@ def test_the_seed_is_the_policys_alone():
 
 def test_the_references_seed_is_everything_downstream_of_it():
     moved = changed(fingerprints(), fingerprints("reference.seed=2"))
-    assert moved == {"reference", "values", "reference_logps", "policy", "metrics"}
+    assert moved == {"reference", "values", "every_reference_logps", "policy", "metrics"}
 
 
 def test_the_reward_changes_what_it_weighs_and_not_the_reference():
@@ -114,6 +115,27 @@ def test_what_is_read_of_the_rows_changes_the_data():
 )  # fmt: skip
 def test_what_a_policy_is_trained_with_changes_the_policy_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"policy", "metrics"}
+
+
+def drawn(*overrides):
+    """The fingerprint of the log-probs of what a run draws."""
+    return Pipeline(composed(*overrides)).reference_logps.fingerprint
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=2", "updates=7", "batch_size=8", "sampling=uniform", "clamp=false", "values=data", "reward=fitted", "variant=dpo",
+     "reference.seed=2"],
+)  # fmt: skip
+def test_what_decides_the_rows_that_are_drawn_is_part_of_their_log_probs(override):
+    assert drawn(override) != drawn()
+
+
+@pytest.mark.parametrize(
+    "override", ["variant=alol", "variant.clip=0.5", "optimizer.lr=1e-5", "weight_loss=false", "select=last"]
+)
+def test_runs_that_draw_the_same_rows_share_their_log_probs(override):
+    assert drawn(override) == drawn()
 
 
 def test_values_by_samples_of_the_training_prompts_do_not_depend_on_how_policies_are_judged():

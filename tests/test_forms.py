@@ -11,8 +11,9 @@ import pytest
 from running import SMALL, quick
 from tiny import composed, write_rows
 
+from aloll_cli.artifacts.data import Data
 from aloll_cli.errors import UserError
-from aloll_cli.tasks.base import BadRow, turns
+from aloll_cli.tasks.base import BadRow, Dropped, turns
 from aloll_cli.tasks.source import LocalSource
 
 
@@ -77,6 +78,29 @@ FORMS = {  # a row of each form, and its records
     "pair after turns of ShareGPT": (
         {"conversations": [HUMAN], "system": "Be brief.", "chosen": GPT, "rejected": {"from": "gpt", "value": "No idea."}},
         [([("system", "Be brief."), *ASKED], "It is high.", 1.0), ([("system", "Be brief."), *ASKED], "No idea.", 0.0)]),
+    "openai, keys and speakers as others write them": (
+        {"messages": [{"role": "Developer", "value": "Be brief."}, {"from": "Human ", "content": "What is the tide?"},
+                      {"role": "model", "text": "It is high.", "weight": 1}], "reward": 1},
+        [([("system", "Be brief."), *ASKED], "It is high.", 1.0)]),
+    "openai, the system text beside the turns": ({"system": "Be brief.", "messages": [USER, ANSWER]},
+                                                 [([("system", "Be brief."), *ASKED], "It is high.", None)]),
+    "openai, no system text beside the turns": ({"system": None, "messages": [USER, ANSWER]}, [(ASKED, "It is high.", None)]),
+    "openai, turns as JSON, as in CSV": ({"messages": json.dumps([USER, ANSWER]), "reward": "0.5"},
+                                         [(ASKED, "It is high.", 0.5)]),
+    "pair of turns as JSON": ({"prompt": json.dumps([USER]), "chosen": json.dumps([ANSWER]), "rejected": json.dumps([OTHER])},
+                              [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "pair with a system text": (
+        {"system": "Be brief.", "prompt": "What is the tide?", "chosen": "It is high.", "rejected": "No idea."},
+        [([("system", "Be brief."), *ASKED], "It is high.", 1.0), ([("system", "Be brief."), *ASKED], "No idea.", 0.0)]),
+    "pair of an instruction": ({"instruction": "Say when.", "input": "The tide", "chosen": "At six.", "rejected": "No."},
+                               [("Say when.\n\nThe tide", " At six.", 1.0), ("Say when.\n\nThe tide", " No.", 0.0)]),
+    "instruction with a blank input": ({"instruction": "Say when.", "input": " ", "output": "At six."},
+                                       [("Say when.", " At six.", None)]),
+    "instruction after earlier turns": (
+        {"instruction": "What is the tide?", "input": "", "output": "It is high.", "system": "Be brief.",
+         "history": [["Is it six?", "Yes."]]},
+        [([("system", "Be brief."), ("user", "Is it six?"), ("assistant", "Yes."), *ASKED], "It is high.", None)]),
+    "text that begins like a list": ({"prompt": "[1, 2] and", "response": "[3]"}, [("[1, 2] and", " [3]", None)]),
     "pair of whole chats of ShareGPT": ({"chosen": [HUMAN, GPT], "rejected": [HUMAN, GPT | {"value": "No idea."}]},
                                         [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
     "pair with rewards of its own": ({"prompt": "The tide is", "chosen": "high.", "rejected": "odd.", "reward": [0.75, 0.5]},
@@ -105,6 +129,8 @@ def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
     [
         ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}]}, (), "turn 2: calls a tool"),
         ({"messages": [USER, {"role": "tool", "content": "high"}, ANSWER]}, (), "turn 2: is of the role 'tool'"),
+        ({"messages": [USER, {"role": "ipython", "content": "high"}, ANSWER]}, (), "turn 2: is of the role 'tool'"),
+        ({"messages": [USER, {"role": "Function", "content": "high"}, ANSWER]}, (), "turn 2: is of the role 'function'"),
         ({"messages": [USER, {"role": "assistant", "content": None}]}, (), r"turn 2: expected \"content\" to be text, got None"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER]}, (),
          "turn 1: expected parts of the type \"text\", got the type 'image_url'"),
@@ -119,11 +145,31 @@ def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, ("task.columns.response=chosen",),
          'the rows are pairs, and task.columns.response=chosen would leave out their "rejected"'),
         ({"prompt": "a", "completion": [USER, ANSWER]}, (), "expected text, or one turn of the assistant"),
+        ({"prompt": "a", "completion": "b", "label": "odd"}, (), 'field "label": expected a number'),
+        ({"prompt": "a", "chosen": "b", "rejected": None}, (), 'field "rejected": expected text or turns, as in the other'),
+        ({"messages": [USER, ANSWER | {"reasoning_content": "It rose."}]}, (), 'turn 2: has thoughts in "reasoning_content"'),
+        ({"prompt": [USER], "chosen": [ANSWER | {"thinking": "It rose."}], "rejected": [OTHER]}, (),
+         'field "chosen", turn 1: has thoughts in "thinking"'),
+        ({"messages": [USER, {"role": "Narrator", "content": "It is high."}]}, (), "turn 2: expected \"role\" to be one of"),
+        ({"conversations": [HUMAN, GPT, HUMAN]}, (), 'field "conversations" ends with a turn of the user, and there is no'),
+        ({"conversations": ["Hi!", "Hello."]}, (), 'field "conversations", turn 1: expected {"role": …, "content": …}'),
+        ({"messages": str([USER, ANSWER])}, (), "expected a list of turns, got what Python prints of turns"),
+        ({"prompt": "a", "chosen": str([ANSWER]), "rejected": "b"}, (), 'field "chosen": expected a list of turns, got what'),
+        ({"system": "Be long.", "messages": [{"role": "system", "content": "Be brief."}, USER, ANSWER]}, (),
+         'field "system" and the first turn are different system texts'),
+        ({"instruction": "a", "output": "b", "history": ["c"]}, (), r"expected a list of \[question, answer\]"),
     ],
 )  # fmt: skip
 def test_what_is_no_form_is_refused_by_name(row, overrides, message):
     with pytest.raises(BadRow, match=message):
         read(row, *overrides)
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}])
+def test_a_last_turn_that_is_marked_as_not_to_be_trained_is_left_out(mark):
+    with pytest.raises(Dropped, match="their last turn is marked as not to be trained"):
+        read({"messages": [USER, ANSWER | mark]})
+    assert read({"messages": [USER, OTHER | mark, USER, ANSWER]})[0][1] == "It is high."
 
 
 @pytest.mark.parametrize(
@@ -138,6 +184,8 @@ def test_what_is_no_form_is_refused_by_name(row, overrides, message):
         ({"b": "b", "c": 3}, (), "Name them: task.columns.prompt=COLUMN task.columns.response=COLUMN (columns that are read:"),
         ({"dialog": [USER, ANSWER], "id": 3}, (), "Name the turns: task.columns.messages=dialog, or"),
         ({"question": "a", "chosen": "b", "rejected": "c"}, (), "Name it: task.columns.prompt=question. For the rows of HH-RLHF"),
+        ({"data": [{"prompt": "a", "response": "b"}]}, (), "If the rows are the list in data, write only that list to a file"),
+        ({"train": [{"prompt": "a"}], "test": [{"prompt": "b"}]}, (), "If the rows are the list in train or test, write only"),
         ({"prompt": "a", "response": "b", "rating": 3, "id": 3}, ("task.columns.reward=score",),
          "Name it: task.columns.reward=rating"),
     ],
@@ -179,6 +227,7 @@ def test_a_reward_is_a_number_a_boolean_or_a_label(stored, labels, reward):
         ("👎", "such as \"task.labels=['👎: 1']\", or"), ("up", 'such as "task.labels={up: 1}", or'),
         ("1_000", "numbers like 0.5"),
         ("48%", "numbers like 0.5"), ("٣", "numbers like 0.5"), ("0,5", "numbers like 0.5"),
+        ("None", "Leave such rows out"), ("N/A", "Leave such rows out"), ("", "Leave such rows out"),
     ],
 )  # fmt: skip
 def test_a_text_that_is_no_number_is_refused_and_labels_are_proposed(stored, hint):
@@ -269,6 +318,15 @@ def test_a_json_array_is_read_like_lines_whatever_its_name(tmp_path):
         list(LocalSource(str(tmp_path / "numbers.json")).rows("all"))
 
 
+def test_a_key_that_occurs_twice_is_refused_and_not_read_once(tmp_path):
+    (tmp_path / "lines.jsonl").write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a", "prompt": "b", "response": "c"}\n')
+    with pytest.raises(UserError, match=r'lines\.jsonl, line 2: .* an object has the key "prompt" twice'):
+        list(LocalSource(str(tmp_path / "lines.jsonl")).rows("all"))
+    (tmp_path / "array.json").write_text('[{"messages": [{"role": "user", "role": "assistant"}]}]')
+    with pytest.raises(UserError, match='an object has the key "role" twice'):
+        list(LocalSource(str(tmp_path / "array.json")).rows("all"))
+
+
 def test_zstandard_files_are_read_and_torn_ones_are_refused(tmp_path):
     packed = pa.Codec("zstd").compress("".join(json.dumps(row) + "\n" for row in ROWS).encode(), asbytes=True)
     (tmp_path / "rows.jsonl.zst").write_bytes(packed)
@@ -306,6 +364,11 @@ def test_a_split_may_be_numbered_files_and_a_missing_one_is_noticed(tmp_path):
     (tmp_path / "train-00001-of-00002.jsonl").unlink()
     with pytest.raises(UserError, match=r"1 of the 2 files of train are there"):
         LocalSource(str(tmp_path))
+    for name in ("train.jsonl", "eval.jsonl", "train_more.jsonl", "notes.txt"):
+        write_rows(tmp_path / "more" / name, ROWS)
+    assert LocalSource(str(tmp_path / "more" / "eval.jsonl")).describe() == []
+    data = Data(task(f"task.path={tmp_path / 'more'}"))
+    assert data.reading()[0].startswith("files that are not read: eval.jsonl, train_more.jsonl (splits are called train, ")
     write_rows(tmp_path / "train.jsonl", ROWS)
     with pytest.raises(UserError, match=r"found both train\.jsonl and train-00000-of-00002\.jsonl"):
         LocalSource(str(tmp_path))
@@ -322,6 +385,15 @@ def test_parquet_decimals_and_maps_are_read(tmp_path):
     pq.write_table(table, tmp_path / "rows.parquet")
     ((_, row),) = LocalSource(str(tmp_path / "rows.parquet")).rows("all")
     assert read(row) == [([("user", "Hi!"), ("assistant", "")], "Hello.", 0.75)]
+
+
+def test_dates_that_python_does_not_know_do_no_harm(tmp_path):
+    dates = {"late": pa.timestamp("us"), "far": pa.timestamp("s", "Mars/Olympus")}
+    for (name, kind), value in zip(dates.items(), (2**62, 1), strict=True):
+        pq.write_table(pa.table({"prompt": ["a", "b"], name: pa.array([value, None], kind)}), tmp_path / f"{name}.parquet")
+    late, far = ([row for _, row in LocalSource(str(tmp_path / f"{name}.parquet")).rows("all")] for name in dates)
+    assert [(row["prompt"], row["late"]) for row in late] == [("a", 2**62), ("b", None)]
+    assert [(row["prompt"], row["far"] is None) for row in far] == [("a", False), ("b", True)]
 
 
 def test_a_cell_of_csv_may_have_any_size(tmp_path):

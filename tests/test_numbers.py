@@ -101,12 +101,12 @@ def test_stored_log_probs_are_those_of_the_initial_policy_in_16_bits(trained, ov
     line, store = trained(HALF, *overrides, "model.head=full", folder="full")
     examples, table = ExampleTable(store.path(line.examples) / "train"), LogpTable(store.path(line.reference_logps))
     pad = load_tokenizer(store.path(line.tokenizer)).pad_token_id
-    stored = np.concatenate([table.row(i) for i in range(len(examples))])
+    stored = np.concatenate([table.row(i) for i in table.rows])
     expected = {}
     for weights in (torch.float32, torch.bfloat16):
         model = AutoModelForCausalLM.from_pretrained(line.settings.model.path, dtype=weights)
         with torch.autocast("cpu", torch.bfloat16):
-            logps = batch_logps(ResponseLogps(model), examples, range(len(examples)), pad, 8192)
+            logps = batch_logps(ResponseLogps(model), examples, table.rows.tolist(), pad, 8192)
         expected[weights] = np.concatenate(logps)
     mine, other = (torch.float32, torch.bfloat16) if not overrides else (torch.bfloat16, torch.float32)
     np.testing.assert_allclose(stored, expected[mine], atol=1e-3)

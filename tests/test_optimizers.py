@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny import composed
 
-from aloll_cli.training.loop import updates_for
 from aloll_cli.training.optimizers import Adamw, Schedule
+from aloll_cli.training.sampling import Draws
 
 
 def adamw(**options):
@@ -76,10 +76,14 @@ def test_frozen_parameters_are_left_out():
     assert adamw().build([trained, frozen]).param_groups[0]["params"] == [trained]
 
 
+def draws(updates, epochs):
+    return Draws(batch_size=16, seed=1, updates=updates, epochs=epochs)
+
+
 def test_epochs_count_passes_over_the_kept_units_and_updates_are_exact():
-    assert updates_for(None, 2.0, kept_units=100, batch_size=16) == 13
-    assert updates_for(None, 0.001, kept_units=100, batch_size=16) == 1
-    assert updates_for(7, None, kept_units=100, batch_size=16) == 7
+    assert draws(None, 2.0).steps(100) == 13
+    assert draws(None, 0.001).steps(100) == 1
+    assert draws(7, None).steps(100) == 7
 
 
 def test_a_warm_up_that_is_not_shorter_than_training_is_warned_of():

@@ -201,7 +201,7 @@ def test_an_exception_while_options_are_checked_is_a_plugins_too(mine):
 
 
 def test_the_command_ends_with_the_users_traceback_and_exit_code_2(mine, tmp_path):
-    change("reward/loud.py", "len(row.response", "len(row.respons")
+    change("reward/loud.py", "len(row.response", "len(row.answer")
     write_rows(tmp_path / "rows.jsonl", [{"prompt": f"{i}", "response": f"It is {i}."} for i in range(60)])
     options = ["task=local", "task.path=rows.jsonl", "reward=loud", "model.vocab_size=400", "threads=1"]
     _, err = quick(tmp_path, "score-rewards", "plugins=mine", *options, code=2)
@@ -209,7 +209,7 @@ def test_the_command_ends_with_the_users_traceback_and_exit_code_2(mine, tmp_pat
     assert "aloll_cli/" not in trace.partition("Traceback")[2]
     assert re.search(r'mine/reward/loud\.py", line \d+, in score\n', trace)
     assert said.splitlines() == [
-        "reward=loud (mine/reward/loud.py) raised AttributeError: 'Row' object has no attribute 'respons'.",
+        "reward=loud (mine/reward/loud.py) raised AttributeError: 'Row' object has no attribute 'answer'.",
         "Correct the file and repeat the command; whatever was built without it stays cached.",
     ]
     assert not list(tmp_path.rglob("*.partial"))

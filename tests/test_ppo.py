@@ -12,7 +12,6 @@ from tiny import composed, in_two, llama, opened, reviews, tokenizer
 from torch.testing import assert_close
 
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.artifacts.training_data import BatchOptions
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json_lines
@@ -22,6 +21,7 @@ from aloll_cli.runtime.world import Alone
 from aloll_cli.stopping import Interrupted, Stopper
 from aloll_cli.store.store import Job, Store
 from aloll_cli.training.loop import Trainer
+from aloll_cli.training.sampling import Draws
 from aloll_cli.variants.base import Batch
 from aloll_cli.variants.grpo import Grpo
 from aloll_cli.variants.ppo import Ppo
@@ -226,7 +226,7 @@ def source(tmp_path):
     job = Job(tmp_path, store, settings.runtime, Alone(), store.log, Stopper(None))
 
     def rollouts():
-        found = made.policy.data.open(job, BatchOptions(8, seed=1), tokenizer(), llama())
+        found = made.policy.data.open(job, Draws(batch_size=8, seed=1, updates=4, epochs=None), tokenizer(), llama())
         found.values = np.linspace(0.0, 1.0, len(found.values))
         return found
 

@@ -17,8 +17,9 @@ from aloll_cli.store.tables import read_blocks, write_blocks
 
 # one kill in each producing stage after its first progress, in the order of making; what is written when the process dies
 MOMENTS = {
+    "rewards after their second block": r"/rewards/vader-train.*/\.part-00002",
     "the reference's second checkpoint, before it is whole": r"/reference/.*/\.update-0000006\.tmp$",
-    "log-probs after their second block": r"/reference-logps/.*/\.part-00002",
+    "log-probs before their first block is whole": r"/reference-logps/.*/\.part-00000",
     "a checkpoint half written": r"/policy/.*/\.update-0000003\.tmp/\.optimizer\.json",
     "the third checkpoint, before it is whole": r"/policy/.*/\.update-0000009\.tmp$",
     "the best policy, about to be named": r"/policy/.*/candidates/update-\d+$",

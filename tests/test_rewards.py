@@ -306,6 +306,16 @@ def test_too_few_rows_and_missing_scores_are_refused(tmp_path):
         WORDS.fit(TRAIN, [replace(r, stored=None) for r in VALIDATION], tmp_path)
 
 
+def test_prompts_without_words_have_no_features_and_texts_without_any_are_refused(fitted, tmp_path):
+    wordless = [replace(r, prompt="?!") for r in (*TRAIN, *VALIDATION)]
+    scorer = refit(tmp_path / "wordless", wordless[: len(TRAIN)])
+    np.testing.assert_array_equal(
+        scorer.score(wordless) > 0.5, WORDS.scorer(fitted[0]).score([*TRAIN, *VALIDATION]) > 0.5
+    )  # the response decides
+    with pytest.raises(UserError, match=r"no words occur in 3 of the \d+ prompts, nor of the responses\.\nreward\.features=char"):
+        WORDS.fit([replace(r, response="👍" * (i % 5)) for i, r in enumerate(wordless)], VALIDATION, tmp_path)
+
+
 def test_what_stores_no_reward_is_left_out_and_counted(fitted, tmp_path):
     unrated = [replace(r, id=f"{r.id}-unrated", response="never seen", stored=None) for r in TRAIN[:7] + VALIDATION[:3]]
     found = WORDS.fit(TRAIN + unrated[:7], VALIDATION + unrated[7:], tmp_path)
@@ -427,3 +437,5 @@ def test_tfidf_diversity_worked_by_hand(tmp_path):
 def test_tfidf_diversity_needs_words(tmp_path):
     with pytest.raises(UserError, match=r"no word occurs in reward\.min_rows=3 of the 2 training responses"):
         TfidfDiversity(min_rows=3).fit([row(0, "red cat"), row(1, "red dog")], [], tmp_path)
+    with pytest.raises(UserError, match=r"no word occurs .*\nWords have two letters or more: choose another reward"):
+        TfidfDiversity(min_rows=1).fit([row(0, "👍"), row(1, "👎 a")], [], tmp_path)

@@ -65,6 +65,12 @@ def test_rewards_vary_where_they_differ_by_more_than_rounding(rewards, varied):
         ),
         ([0.0, 1.0] * 20, (0, 1), None),
         ([1, 2, 3, 4, 5], (-math.inf, math.inf), None),
+        (
+            [*np.linspace(0, 1, 99), 1e4],
+            (0, math.inf),
+            r"^are decided by a few outliers: 90% of them span 0\.909, and all",
+        ),
+        ([*np.linspace(0, 1, 99), 100], (0, math.inf), None),
     ],
 )
 def test_what_makes_a_signal_weak_is_told_with_its_figures(rewards, bounds, why):

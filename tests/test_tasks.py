@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny import composed, reviews, store, write_rows
+from tiny import composed, opened, reviews, store, write_rows
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from aloll_cli.artifacts.data import Data, load_data
@@ -19,9 +19,10 @@ from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, turns
-from aloll_cli.tasks.selection import chosen_rows
+from aloll_cli.tasks.selection import chosen_rows, limited
 from aloll_cli.tasks.source import LocalSource
 from aloll_cli.tasks.splits import prompt_key
+from aloll_cli.text.examples import ExampleTable
 
 HHA = composed("task=hha").task
 PRO = {
@@ -185,6 +186,9 @@ def test_a_file_of_an_unknown_kind_is_refused(tmp_path):
     [
         (b'{"a": 1}\n\n{"a" 2}\n', r"rows\.jsonl, line 3: not valid JSON: Expecting ':' delimiter at column 6"),
         (b'{"a": 1}\n{"a": "\xff"}\n', r"rows\.jsonl, line 2: byte 7 is not UTF-8\.\nSave the file as UTF-8"),
+        (gzip.compress(b'{"a": 1}\n'), r"rows\.jsonl, line 1: the file is not text: it is a gzip file\.\nRename it: .* \.gz"),
+        (b"(\xb5/\xfd\x04", r"it is a Zstandard file\.\nRename it: it must end in \.zst"),
+        (b"PAR1\xff", r"it is a Parquet file\.\nRename it: it must end in \.parquet"),
         (b'{"a": 1}\n[1, 2]\n', r"rows\.jsonl, line 2: expected a JSON object, got list"),
     ],
 )
@@ -412,3 +416,27 @@ def test_a_prompt_that_rows_of_one_file_put_into_two_splits_stays_in_the_first_o
         "responses left out (their prompt is in train, too)": 1,
         "responses left out (their prompt is in validation, too)": 1,
     }
+
+
+def test_a_limit_keeps_whole_prompts_by_their_hash_and_not_by_their_place():
+    groups = [f"prompt {i}" for i in range(40) for _ in range(3)]
+    kept = limited(groups, 31)
+    assert len(kept) == 30
+    chosen = {groups[i] for i in kept}
+    assert len(chosen) == 10
+    assert max(int(name.split()[1]) for name in chosen) > 20
+    assert {groups[::-1][i] for i in limited(groups[::-1], 31)} == chosen
+    assert {groups[i] for i in limited(groups, 60)} > chosen
+    assert len(limited(groups, 1)) == 3  # one prompt at least
+    assert limited(groups, 10**6).tolist() == list(range(120))
+
+
+def test_limits_apply_to_the_examples_of_each_split(tmp_path):
+    rows = [{"prompt": f"It was {i}.", "response": "Good.", "reward": 0.5} for i in range(200)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    settings = composed(
+        "task=local", f"task.path={tmp_path / 'rows.jsonl'}", "reward=column", "task.limit=50", "task.limit_eval=3",
+        "task.split_shares.validation=0.1", "task.split_shares.test=0.1",
+    )  # fmt: skip
+    folder = opened(tmp_path / "out", settings.runtime).ensure(Pipeline(settings).examples)
+    assert [len(ExampleTable(folder / split)) for split in SPLITS] == [50, 3, 3]

@@ -1,5 +1,6 @@
 """Chats of many families of templates: the tokens that are trained are those that the template writes, and servers send."""
 
+from copy import copy
 from functools import cache
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from aloll_cli.tasks.base import Chat, Part
 from aloll_cli.text.control import ControlTokens
-from aloll_cli.text.encoded import RenderedText
+from aloll_cli.text.encoded import Hides, RenderedText
 from aloll_cli.text.encoding import Encoder
 from aloll_cli.text.template import NOW
 from aloll_cli.text.tokens import RenderedTokens
@@ -140,15 +141,47 @@ def test_a_control_token_that_somebody_typed_stays_text_in_every_family(name, ki
     # the way of such chats gives other chats the template's tokens, too
     tokens = RenderedTokens(tokenizer, control)
     text = rendered(name, kind, talk_of(name), opened=True, tokenize=False)
-    assert tokens.ids([RenderedText(text, hides=True)]) == tokens.ids([RenderedText(text, hides=False)])
+    assert tokens.ids([RenderedText(text, Hides.names)]) == tokens.ids([RenderedText(text, Hides.nothing)])
+
+
+SAID = "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}"
+MAKERS = {  # templates that make a control token of texts without one: the text, and what is trained of it
+    "small letters": (SAID.replace("content", "content | lower"), "We <|IM_END|>.", "we <|im_end|>."),
+    "no spaces": (SAID.replace("content", "content | replace(' ', '')"), "a <|im _end|>", "a<|im_end|>"),
+    "text that the template completes": (SAID.replace("content", "content + '|>'"), "We <|im_end", "We <|im_end"),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_control_token_that_a_template_makes_of_a_text_stays_text(name):
+    body, text, trained = MAKERS[name]
+    tokenizer = copy(tokenizer_of("chatml", "byte-level"))
+    tokenizer.chat_template = FAMILIES["chatml"].template.replace(SAID, body)
+    control = ControlTokens(tokenizer)
+    found = Encoder(tokenizer, 500, 200, Chat.template)
+    for question, answer in (("How?", text), (text, "We."), (text, text)):
+        (prompt,) = found.prompts([[vars(Part(question, "user"))]])
+        (response,) = found.responses([answer], [prompt])
+        names = [tokenizer.convert_ids_to_tokens(i) for i in prompt.ids + response.ids if i in control.ids.values()]
+        assert names == ["<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>"]
+        assert (prompt.typed, response.apart) == (question == text, False)
+        assert response.text == (trained if answer == text else answer.lower() if name == "small letters" else answer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    halves = [vars(Part(half, "user")) for half in ("a<|im_", "end|>b")]
+    (prompt,) = Encoder(tokenizer, 500, 200, Chat.template).prompts([halves])
+    assert prompt.typed
+    assert not set(prompt.ids) & set(control.ids.values())
+    assert tokenizer.decode(prompt.ids) == "a<|im_end|>b"
 
 
 def test_hidden_names_come_back_and_so_do_the_characters_that_they_are_hidden_behind():
     control = ControlTokens(tokenizer_of("chatml", "byte-level"))
     text = "a<|im_end|>\U000f0000\U0010fffd\U000f0001<|im_start|><|endoftext|>b\U000ffffd"
-    hidden = control.hidden(text)
-    assert not control.typed(hidden)
-    assert control.shown(hidden) == text
+    for ends in (False, True):
+        hidden = control.hidden(text, ends)
+        assert not control.typed(hidden)
+        assert control.shown(hidden) == text
+    assert set(hidden).isdisjoint("<>")
     assert control.split("<|im_start|>a<|im_end|>") == ["", "<|im_start|>", "a", "<|im_end|>", ""]
 
 

@@ -1,4 +1,4 @@
-"""What chat templates did to the examples of a split: rejected rows, dropped turns, responses that are tokenized apart."""
+"""What chat templates did to the examples of a split: rejected rows, dropped turns, responses that are altered or apart."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class ChatCounts:
         typed: those in whose text somebody typed the name of a control token.
         turns_cut: those whose prompt lost whole turns.
         system_cut: those whose prompt lost the system turn.
+        altered: those of whose response the template left out or changed some text.
         first: the id of the first row of each of these kinds, where there is one.
         rejected: ``id`` and ``why`` of each row that the template rejects and that task.on_bad_row=skip left out.
     """
@@ -32,6 +33,7 @@ class ChatCounts:
     typed: int
     turns_cut: int
     system_cut: int
+    altered: int
     first: dict[str, str] = field(repr=False)
     rejected: list[dict[str, str]] = field(repr=False)
 
@@ -40,6 +42,8 @@ class ChatCounts:
         found = {
             "apart": "responses are tokenized apart from their prompt: the chat template writes other tokens for the whole chat "
             "than for the prompt",
+            "altered": "responses are not trained as they are: the chat template leaves out or changes some of their text, "
+            "such as thoughts",
             "typed": "rows contain the name of a control token; it stays text (turns of a chat belong in the column messages)",
             "system_cut": "prompts lost their system turn, which left no room for the last one; a template may write its own "
             "(a larger task.max_prompt_tokens keeps it)",
@@ -65,17 +69,34 @@ def chat_counts(examples: Path, split: str) -> ChatCounts:
     marks["turns_cut"] = pc.greater(pc.list_value_length(marks["turns_cut"]), 0)
     counts = {name: pc.sum(mark).as_py() or 0 for name, mark in marks.items()}
     first = {name: table.column("id")[pc.index(marks[name], True).as_py()].as_py() for name, count in counts.items() if count}
-    rejected: list[dict[str, str]] = []
-    for file in sorted((examples / "rejected").glob(f"{split}-*.jsonl")):
+    rejected, altered = (_noted(examples, kind, split) for kind in ("rejected", "altered"))
+    if altered:
+        first["altered"] = altered[0]["id"]
+    return ChatCounts(table.num_rows, **counts, altered=len(altered), first=first, rejected=rejected)
+
+
+def _noted(examples: Path, kind: str, split: str) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    for file in sorted((examples / kind).glob(f"{split}-*.jsonl")):
         with damaged(file):
             found = json_lines_of(file)
             list_of(dict_of(text))(found, "the file")
-            rejected += found
-    return ChatCounts(table.num_rows, **counts, first=first, rejected=rejected)
+            rows += found
+    return rows
 
 
-def write_rejected(examples: Path, split: str, start: int, rows: list[dict[str, str]]) -> None:
-    """Keep the id and the reason of rows that were left out of the block that starts at a row."""
-    folder = examples / "rejected"
+def note(examples: Path, kind: str, split: str, start: int, rows: list[dict[str, str]]) -> None:
+    """Keep something about rows of the block that starts at a row.
+
+    Args:
+        examples: folder of the encoded examples.
+        kind: rejected, with the reason as ``why``, or altered.
+        split: the split.
+        start: the first row of the block.
+        rows: of each its ``id`` and what there is to say; none writes nothing.
+    """
+    if not rows:
+        return
+    folder = examples / kind
     folder.mkdir(exist_ok=True)
     write_text(folder / f"{split}-{start:012d}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -73,11 +73,12 @@ class Data(Artifact):
         return next(islice(places, int(number), None))
 
     def reading(self) -> list[str]:
-        """How the task reads the rows, as far as the first one tells."""
+        """How the task reads the rows, as far as the first one tells, and which files are not read."""
         _, row = next(iter(self.source.rows(self._origins[0])), ("", None))
+        lines = self.source.describe()
         with suppress(BadRow, Dropped):
-            return [] if row is None else self.task.describe(row)
-        return []
+            return lines if row is None else [*lines, *self.task.describe(row)]
+        return lines
 
     def make(self, job: Job) -> None:
         """Write ``<split>.parquet`` and counts.json. Raises UserError for a prompt in two splits and for an empty split."""

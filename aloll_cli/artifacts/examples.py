@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
-from aloll_cli.artifacts.chat_counts import chat_counts, write_rejected
+from aloll_cli.artifacts.chat_counts import chat_counts, note
 from aloll_cli.artifacts.data import Data, load_data, open_data
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.errors import UserError
@@ -15,7 +15,7 @@ from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.tasks.base import SPLITS, BadRow, Chat, OnBadRow, Task, Truncated, plain_prompt
-from aloll_cli.tasks.selection import chosen_rows, noise_sources, numbered, of_subsets, within
+from aloll_cli.tasks.selection import chosen_rows, limited, noise_sources, numbered, of_subsets, within
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,8 +59,9 @@ class Examples(Artifact):
             raw = SelectedResponses(job.path(self.data), split, self.task, job)
 
             def encode(start: int, stop: int, raw: SelectedResponses = raw, split: str = split) -> pa.Table:
-                table, rejected = encoded(raw.slice(start, stop), encoder, self.task.truncated)
+                table, rejected, altered = encoded(raw.slice(start, stop), encoder, self.task.truncated)
                 self._leave_out(job, split, start, rejected)
+                note(job.directory, "altered", split, start, [{"id": name} for name in altered])
                 return table
 
             write_blocks(job, split, len(raw), f"tokenize {split}", encode, block=ENCODED)
@@ -74,9 +75,8 @@ class Examples(Artifact):
         if rejected and self.task.on_bad_row is OnBadRow.error:
             name, reason = next(iter(rejected.items()))
             raise UserError(f"{self.data.place(name)}: {reason}.", reason.hint)
-        if rejected:
-            rows = [{"id": name, "why": str(reason)} for name, reason in rejected.items()]
-            write_rejected(job.directory, split, start, rows)
+        rows = [{"id": name, "why": str(reason)} for name, reason in rejected.items()]
+        note(job.directory, "rejected", split, start, rows)
 
     def _log_chat_format(self, job: Job) -> None:
         import pyarrow.compute as pc
@@ -99,8 +99,8 @@ class Examples(Artifact):
         shared = shared_prompts(job.directory)
         if told := shared_told(shared):
             job.log.warn(
-                f"prompts that the model sees alike in two splits, as they differ only in what is cut off: {told}; "
-                f"task.max_prompt_tokens={self.task.max_prompt_tokens} can be raised"
+                f"prompts that the model sees alike in two splits, as they differ only in what is cut off at "
+                f"task.max_prompt_tokens={self.task.max_prompt_tokens}, or in what the chat template leaves out: {told}"
             )
 
 
@@ -125,7 +125,7 @@ def unused_template(examples: Path, tokenizer: PreTrainedTokenizerBase, chat: Ch
 
 
 def selected_rows(raw: pa.Table, task: Task, split: str) -> IntArray:
-    """Indices of the raw responses that the task selects, in order: by subset, by reward bounds, then by task.responses."""
+    """Indices of the raw responses that the task selects, in order: by subset, reward bounds, task.responses, limit."""
     import numpy as np
 
     kept = np.arange(raw.num_rows)
@@ -133,7 +133,9 @@ def selected_rows(raw: pa.Table, task: Task, split: str) -> IntArray:
         kept = kept[of_subsets(raw, task.subsets)]
     if split == "train" and (task.min_reward is not None or task.max_reward is not None):
         kept = kept[within(raw.take(kept), task.min_reward, task.max_reward)]
-    return np.asarray(kept[chosen_rows(raw.take(kept), task.responses)])
+    kept = kept[chosen_rows(raw.take(kept), task.responses)]
+    most = task.limit if split == "train" else task.limit_eval
+    return np.asarray(kept if most is None else kept[limited(raw.column("group").take(kept).to_pylist(), most)])
 
 
 class SelectedResponses:
@@ -186,8 +188,8 @@ def _texts(directory: Path, split: str, rows: IntArray) -> pa.ChunkedArray:
     return open_data(directory, split, ["response"]).take(distinct).column("response").take(places)
 
 
-def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.Table, dict[str, BadRow]]:
-    """Raw responses → examples, and by their id why the chat template rejects others."""
+def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.Table, dict[str, BadRow], list[str]]:
+    """Raw responses → examples, by their id why the chat template rejects others, and the ids of those it alters."""
     import numpy as np
     import pyarrow as pa
 
@@ -200,6 +202,7 @@ def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.T
         rows = [row for row in rows if row["id"] not in rejected]
     prompts = [prompt for prompt, response in both if not isinstance(response, BadRow) and not isinstance(prompt, BadRow)]
     responses = [response for _, response in both if not isinstance(response, BadRow)]
+    altered = [row["id"] for row, response in zip(rows, responses, strict=True) if response.altered]
     kept = np.array([truncated is Truncated.keep or not response.truncated for response in responses], dtype=bool)
     table = pa.table({
         "id": raw.column("id"),
@@ -222,7 +225,7 @@ def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.T
         "stored": raw.column("stored"),
         "noise": raw.column("noise"),
     })  # fmt: skip
-    return (table if kept.all() else table.filter(kept)), rejected
+    return (table if kept.all() else table.filter(kept)), rejected, altered
 
 
 def _lost_system(prompt: Prompt, parts: list[dict[str, Any]]) -> bool:

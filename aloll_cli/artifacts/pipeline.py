@@ -18,17 +18,18 @@ from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.generation_logps import GenerationLogps
 from aloll_cli.artifacts.generations import Generations
 from aloll_cli.artifacts.likelihoods import Likelihoods
+from aloll_cli.artifacts.logged_data import EveryResponse, LoggedResponses, RankedGroups
 from aloll_cli.artifacts.metrics import Metrics, Side
 from aloll_cli.artifacts.mixed_rewards import scored_by
 from aloll_cli.artifacts.policy import TrainedPolicy, TrainedReference, TrainingRecipe
 from aloll_cli.artifacts.policy_source import LoadedPolicy, PolicySource
-from aloll_cli.artifacts.reference_logps import ReferenceLogps
+from aloll_cli.artifacts.reference_logps import DrawnLogps, ReferenceLogps
 from aloll_cli.artifacts.response_weights import ResponseWeights
 from aloll_cli.artifacts.rewards import Rewards, ScoredBy
 from aloll_cli.artifacts.rollout_data import OnlineResponses
 from aloll_cli.artifacts.selectors import CheckpointSelector, SelectByLikelihood, SelectByReward
 from aloll_cli.artifacts.tokenizer import Tokenizer
-from aloll_cli.artifacts.training_data import EveryResponse, LoggedResponses, RankedGroups, TrainingData
+from aloll_cli.artifacts.training_data import LoggedData, TrainingData
 from aloll_cli.artifacts.values import ValuesArtifact
 from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
@@ -65,7 +66,7 @@ class Pipeline:
             adapter=None if s.model.from_scratch else s.adapter,
         )  # fmt: skip
         start = LoadedPolicy(s.model, self.tokenizer, r.seed)
-        data = LoggedResponses(self.weights(Signal.none, "train"), All(), None)
+        data = LoggedResponses(self.weights(Signal.none, "train"), All())
         return TrainedReference("reference", "train-reference", start, data, training, SelectByLikelihood())
 
     def rewards(self, split: str = "train") -> Rewards:
@@ -98,9 +99,15 @@ class Pipeline:
         )
 
     @cached_property
-    def reference_logps(self) -> ReferenceLogps:
-        """ln π_ref of every token of the training responses."""
+    def every_reference_logps(self) -> ReferenceLogps:
+        """ln π_ref of every token of all training responses, for runs that draw most of them."""
         return ReferenceLogps(self.reference, self.examples, self.numbers)
+
+    @property
+    def reference_logps(self) -> DrawnLogps | None:
+        """ln π_ref of every token of the responses that training draws, or None if the variant needs none."""
+        data = self.training_data
+        return data.reference_logps if isinstance(data, LoggedData) else None
 
     def weights(self, signal: Signal, split: str) -> ResponseWeights:
         """1, R or A⁺ of a split's logged responses."""
@@ -118,31 +125,43 @@ class Pipeline:
     @cached_property
     def policy(self) -> TrainedPolicy:
         """The policy that ``aloll train`` builds."""
+        return TrainedPolicy("policy", "train", self.reference, self.training_data, self.training, self.selector)
+
+    @property
+    def training(self) -> TrainingRecipe:
+        """The training options of this policy."""
         s = self.settings
-        training = TrainingRecipe(
+        return TrainingRecipe(
             variant=s.variant, optimizer=s.optimizer, adapter=s.adapter, seed=s.seed, updates=s.updates,
             epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select is Select.best,
             reduction=s.reduction,
         )  # fmt: skip
-        return TrainedPolicy("policy", "train", self.reference, self.training_data, training, self.selector)
 
-    @property
+    @cached_property
     def training_data(self) -> TrainingData:
         """The training data that the variant needs."""
         s = self.settings
         if isinstance(s.variant, Online):
             values = self.values if s.variant.needs_values else None
             return OnlineResponses(self.examples, s.variant, self.scored_by, values, self.reference)
-        logps = self.reference_logps if s.variant.needs_behaviour else None
+        data = self.logged_data
+        if s.variant.needs_behaviour:
+            data.reference_logps = DrawnLogps(self.every_reference_logps, data, self.training.draws)
+        return data
+
+    @property
+    def logged_data(self) -> LoggedData:
+        """The logged responses that the variant learns from, in the units in which it takes them."""
+        s = self.settings
         if isinstance(s.variant, Groupwise):
-            return RankedGroups(self.examples, self.rewards(), logps)
+            return RankedGroups(self.examples, self.rewards())
         if isinstance(s.variant, Regression):
             values = self.values if s.variant.needs_values else None
             samples = self.sample_rewards if s.variant.needs_samples else None
-            return EveryResponse(self.examples, s.variant, self.rewards(), values, samples, logps)
+            return EveryResponse(self.examples, s.variant, self.rewards(), values, samples)
         assert isinstance(s.variant, Pointwise)
         weights = replace(self.weights(s.variant.signal, "train"), clamp=s.clamp)
-        return LoggedResponses(weights, s.sampling, logps, s.weight_loss)
+        return LoggedResponses(weights, s.sampling, s.weight_loss)
 
     @cached_property
     def about(self) -> dict[str, Any]:

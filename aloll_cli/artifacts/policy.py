@@ -12,7 +12,7 @@ from aloll_cli.artifacts.chat_counts import chat_counts
 from aloll_cli.artifacts.examples import unused_template
 from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed
 from aloll_cli.artifacts.selectors import CheckpointSelector
-from aloll_cli.artifacts.training_data import BatchOptions, TrainingData
+from aloll_cli.artifacts.training_data import TrainingData
 from aloll_cli.errors import UserError
 from aloll_cli.models.adapters import Adapter, attach, merged
 from aloll_cli.models.base import Head, Numbers
@@ -23,6 +23,7 @@ from aloll_cli.schema import identity, name_of
 from aloll_cli.store.marker import TRACKING, refuse_links
 from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.training.optimizers import Adamw
+from aloll_cli.training.sampling import Draws
 from aloll_cli.variants.base import Reduction, Variant
 
 if TYPE_CHECKING:
@@ -47,11 +48,16 @@ class TrainingRecipe:
     def identity(self) -> dict[str, Any]:
         return {name: identity(value) for name, value in vars(self).items()}
 
+    @property
+    def draws(self) -> Draws:
+        """How units of data are drawn."""
+        return Draws(batch_size=self.batch_size, seed=self.seed, updates=self.updates, epochs=self.epochs)
+
 
 class TrainedPolicy(PolicySource):
     """A policy trained with one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
 
-    version = 3  # dropout is drawn by row
+    version = 3  # dropout is drawn by row; AdamW is fused
 
     def __init__(
         self,
@@ -110,7 +116,7 @@ class TrainedPolicy(PolicySource):
     def make(self, job: Job) -> None:
         from aloll_cli.models.dropout import draws_attention
         from aloll_cli.models.logprobs import ResponseLogps
-        from aloll_cli.training.loop import Trainer, updates_for
+        from aloll_cli.training.loop import Trainer
 
         for line in chat_counts(job.path(self.examples), "train").warnings("train"):
             job.log.warn(line)  # again, for the examples may have been built by another run
@@ -118,7 +124,6 @@ class TrainedPolicy(PolicySource):
         tokenizer = self.examples.tokenizer.load(job)
         if unused := unused_template(job.path(self.examples), tokenizer, self.examples.task.chat):
             job.log.say(f"  {unused}")
-        batches = BatchOptions(training.batch_size, training.seed)
         numbers = Numbers(self.model.dtype, training.adapter is None, job.runtime.attn)
         model = self.start.load(job, numbers.in_full)
         logps = self.data.inputs().get("reference_logps")
@@ -128,8 +133,8 @@ class TrainedPolicy(PolicySource):
         job.log.say(f"  {trainable_parameters(model)}")
         if not training.variant.needs_behaviour and draws_attention(model):
             self._drop_by_row(model, job)
-        source = self.data.open(job, batches, tokenizer, model)
-        steps = updates_for(training.updates, training.epochs, source.kept_units, training.batch_size)
+        source = self.data.open(job, training.draws, tokenizer, model)
+        steps = training.draws.steps(source.kept_units)
         if warning := training.optimizer.doubt(steps):
             job.log.warn(warning)
         Trainer(
@@ -175,7 +180,7 @@ class TrainedPolicy(PolicySource):
 class TrainedReference(TrainedPolicy):
     """π_ref, fine-tuned with NLL and selected by likelihood."""
 
-    version = 2  # likelihoods need no random numbers, so version 2 of TrainedPolicy was the same here
+    version = 2  # as version 3 of TrainedPolicy; likelihoods need no random numbers, so its version 2 was the same here
 
 
 def trainable_parameters(model: PreTrainedModel) -> str:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.artifacts.rewards import ScoredBy
-from aloll_cli.artifacts.training_data import BatchOptions, TrainingData
+from aloll_cli.artifacts.training_data import TrainingData
 from aloll_cli.models.adapters import has_adapter
 from aloll_cli.models.base import Head
 from aloll_cli.models.decoding import Generation, Sample
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.text.examples import ExampleTable
+from aloll_cli.training.sampling import Draws
 from aloll_cli.variants.base import Online
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class OnlineResponses(TrainingData):
     def identity(self) -> dict[str, Any]:
         return {"unit": "rollout"} | self.scored_by.identity()
 
-    def open(self, job: Job, batches: BatchOptions, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
+    def open(self, job: Job, draws: Draws, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         import numpy as np
 
         from aloll_cli.artifacts.values import load_values
@@ -49,15 +50,15 @@ class OnlineResponses(TrainingData):
         prompts = self._train(job).groups[0]
         values = load_values(job.path(self.values), "train") if self.values else np.zeros(len(prompts))
         by_prompt = np.bincount(prompts, values) / np.bincount(prompts)  # values=group differ within a prompt
-        plain = Sample(samples=1, seed=batches.seed, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
+        plain = Sample(samples=1, seed=draws.seed, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
         return Rollouts(
             responder=open_responder(job, self.examples, "train", tokenizer, plain, self.scored_by),
             variant=self.variant,
             values=by_prompt,
             reference=self._reference(job, model),
-            batch_size=batches.batch_size,
+            batch_size=draws.batch_size,
             pad=int(tokenizer.pad_token_id),
-            seed=batches.seed,
+            seed=draws.seed,
         )
 
     def _reference(self, job: Job, model: PreTrainedModel) -> ReferenceOf:

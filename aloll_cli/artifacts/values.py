@@ -14,7 +14,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job, Store
-from aloll_cli.store.tables import read_blocks, write_blocks
+from aloll_cli.store.tables import Rows, open_blocks, read_blocks, write_blocks
 from aloll_cli.tasks.base import shown
 from aloll_cli.text.examples import ExampleTable, prompt_codes
 from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
@@ -150,7 +150,10 @@ class _Prompts:
         return whole
 
     def keep(self, split: str) -> None:
-        """Compute and keep the states of all prompts of a split; every process computes its share."""
+        """Compute and keep the states of all prompts of a split; every process computes its share.
+
+        They are mapped from a file, so that memory holds only those in use where it is short.
+        """
         import numpy as np
         import pyarrow as pa
         import torch
@@ -162,10 +165,18 @@ class _Prompts:
 
         prompts = len(self._examples(split).groups[1])
         write_blocks(self._job, f"states/{split}", prompts, f"hidden states of {split} prompts", compute)
-        table = read_blocks(self._job.directory / "states" / split)
-        lengths = table.column("tokens").to_pylist()
-        rows = zip(table.column("states"), lengths, strict=True)
-        self._kept[split] = [torch.tensor(row.values.to_numpy()).view(tokens, -1) for row, tokens in rows]
+        folder = self._job.directory / "states"
+        lengths = read_blocks(folder / split, ["tokens"]).column("tokens").to_numpy()
+        stored = open_blocks(folder / split, ["states"])
+        assert isinstance(stored, Rows)
+        width = len(stored.slice(0, 1).column("states")[0]) // int(lengths[0])
+        mapped = np.memmap(folder / f"{split}-{self._job.world.rank}", np.float32, "w+", shape=(int(lengths.sum()), width))
+        place = 0
+        for block in stored.batches():
+            states = block.column("states").combine_chunks().flatten().to_numpy().reshape(-1, width)
+            mapped[place : place + len(states)] = states
+            place += len(states)
+        self._kept[split] = list(torch.from_numpy(mapped).split(lengths.tolist()))
 
     @lru_cache(maxsize=3)  # noqa: B019  the object lives as long as one build
     def _examples(self, split: str) -> ExampleTable:

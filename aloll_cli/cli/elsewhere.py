@@ -62,6 +62,8 @@ ELSEWHERE = {
     "attn=flash_attention_2": "use_flash_attention use_flash_attention_2 flash_attn",
     "gradient_checkpointing={}": "use_gradient_checkpointing activation_checkpointing grad_checkpointing",
     "processes={}": "num_processes nproc_per_node n_gpus num_gpus gpus devices world_size",
+    "device=cpu": "no_cuda use_cpu cpu",
+    "device=cuda": "gpu cuda use_cuda use_gpu",
     "threads={}": "num_threads num_workers dataloader_num_workers workers",
     "seed={}": "random_seed random_state data_seed",
     "verbosity=verbose": "log_level verbose debug logging_level",
@@ -85,6 +87,8 @@ OFF = {  # the same where their value switches something off
     "attn=sdpa": "use_flash_attention use_flash_attention_2 flash_attn",
     "threads=null": "num_threads num_workers dataloader_num_workers workers",
     "verbosity=quiet": "verbose debug",
+    "device=cpu": "gpu cuda use_cuda use_gpu",
+    "device=auto": "no_cuda use_cpu cpu",
     "seed=0": "random_seed random_state data_seed",
 }
 NOTHING = ("false", "no", "none", "null", "off", "0", "0.0")
@@ -92,7 +96,6 @@ INSTEAD = {  # what has an option elsewhere, and needs none here
     "The same command continues where it was stopped.": "resume resume_from_checkpoint continue restart",
     "aloll plan shows what would be built.": "dry_run dryrun simulate",
     "Nothing is overwritten: what differs is built beside what exists.": "f force overwrite overwrite_output_dir no_cache",
-    "A GPU is used where there is one; CUDA_VISIBLE_DEVICES= hides it.": "device gpu cuda use_cuda no_cuda use_cpu cpu",
     "Less memory: adapter=lora, model.quantization=nf4, gradient_checkpointing=true": "deepspeed fsdp zero zero_stage",
     "For options in FOLDER/experiment/NAME.yaml: --config-dir FOLDER experiment=NAME": "config config_file config_path",
     "aloll --version": "version",

@@ -83,7 +83,9 @@ class Pretrained(Model):
 
         options = self._hub_options() | place.options | self._quantized(place)
         with loading(self.path, "a causal language model"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, use_safetensors=True, **options)
+            loader: Any = AutoModelForCausalLM
+            model, found = loader.from_pretrained(self.path, use_safetensors=True, output_loading_info=True, **options)
+        check_complete(found["missing_keys"], self.path)
         if self.quantization is None and getattr(model, "is_quantized", False):
             raise UserError(
                 f"{self.path} is stored quantized, which cannot be trained.",
@@ -114,8 +116,30 @@ class Pretrained(Model):
             merged(self.initial(self.tokenizer([]), 0, place), folder)
 
     def doubt(self) -> str | None:
-        if self.adapter is None:
+        return None if self.adapter is None else self._doubt_of_base() or self._doubt_of_tokenizer()
+
+    def _doubt_of_tokenizer(self) -> str | None:
+        """A warning if an adapter comes with another tokenizer or chat template than the base model's, which is used."""
+        from transformers import AutoTokenizer
+
+        assert self.adapter is not None
+        folder = adapter_folder(self.adapter, self.adapter_revision)
+        if not (folder / "tokenizer_config.json").exists():
             return None
+        try:
+            with loading(self.adapter, "an adapter"):
+                other = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        except UserError:  # it is not used anyway
+            return None
+        own = self.tokenizer([])
+        if own.chat_template == other.chat_template and own.get_vocab() == other.get_vocab():
+            return None
+        what = "tokenizer" if own.get_vocab() != other.get_vocab() else "chat template"
+        return f"{self.adapter} comes with another {what} than model.path={self.path}, whose {what} is used"
+
+    def _doubt_of_base(self) -> str | None:
+        """A warning if an adapter may be one of another base model."""
+        assert self.adapter is not None
         try:
             base = base_of(adapter_folder(self.adapter, self.adapter_revision))
         except UserError:  # peft can save an adapter without the name of its base
@@ -144,6 +168,17 @@ class Pretrained(Model):
 
     def _hub_options(self) -> dict[str, Any]:
         return revision_options(self.path, self.revision) | {"trust_remote_code": self.trust_remote_code}
+
+
+def check_complete(missing: Iterable[str], name: str) -> None:
+    """Raises UserError for weights that a model needs and its files lack: transformers would draw them at random."""
+    if lacks := sorted(missing):
+        shown = f"{', '.join(lacks[:3])}{', …' if len(lacks) > 3 else ''}"
+        raise UserError(
+            f"{name} has no weights for {len(lacks):,} of its parts ({shown}), which would be random.",
+            "It must be a complete causal language model, as written by save_pretrained: copy all its files, or convert a model "
+            "without a language-model head first.",
+        )
 
 
 def check_embedding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

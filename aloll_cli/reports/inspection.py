@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 BINS = 10  # of a histogram
 SHOWN = 3  # examples, or more if there are more kinds of them
-CHOICE = ("subsets", "min_reward", "max_reward", "responses", "truncated", "noise")  # options that select the examples
+# options that select the examples
+CHOICE = ("subsets", "min_reward", "max_reward", "responses", "limit", "limit_eval", "truncated", "noise")
 UNCUT = 2**31 - 1
 KINDS = ("prompt_cut", "response_cut", "apart", "typed")  # columns that mark what a user should see an example of
 
@@ -109,6 +110,7 @@ def _chats(examples: Path, split: str) -> dict[str, Any]:
     counts = chat_counts(examples, split)
     return {
         "turns_cut": counts.turns_cut, "system_cut": counts.system_cut, "apart": counts.apart, "typed": counts.typed,
+        "altered": counts.altered,
         "rejected": len(counts.rejected), "why": counts.rejected[0]["why"] if counts.rejected else None,
     }  # fmt: skip
 

@@ -139,7 +139,7 @@ def _chats(splits: dict[str, dict[str, Any]]) -> None:
     """Print what the chat template did, if it did anything that a user should know."""
     headings = {
         "turns_cut": "lost turns", "system_cut": "lost the system turn", "apart": "tokenized apart",
-        "typed": "control tokens typed as text", "rejected": "rejected",
+        "altered": "altered", "typed": "control tokens typed as text", "rejected": "rejected",
     }  # fmt: skip
     there = [name for name in headings if any(of[name] for of in splits.values())]
     if there:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aloll_cli.rewards.variation import Stored
 
 FOLDS = 5
+MIN_ROWS = 3  # texts that an n-gram must occur in
 BLOCKS = ("prompt", "response")
 
 
@@ -115,7 +116,11 @@ class Fitted(Reward):
                 f"reward=fitted has nothing to learn: the stored rewards of {len(rows)} responses are {spread(targets)}.",
                 "Name another column (task.columns.reward=COLUMN), or choose a reward that needs none: reward=vader",
             )
-        vectorizers = {block: self._vectorizer().fit([getattr(row, block) for row in rows]) for block in BLOCKS}
+        fitted = {block: self._fitted_to([getattr(row, block) for row in rows]) for block in BLOCKS}
+        vectorizers = {block: vectorizer for block, vectorizer in fitted.items() if vectorizer is not None}
+        if not vectorizers:
+            what = f"reward=fitted: no {self.features.name} occur in {MIN_ROWS} of the {len(rows)} prompts, nor of the responses."
+            raise UserError(what, "reward.features=characters, or choose another reward: reward=length")
         features = hstack([v.transform([getattr(row, b) for row in rows]) for b, v in vectorizers.items()]).tocsr()
         models = []
         for fold in range(FOLDS + 1):  # the last model is fitted on all folds
@@ -150,11 +155,20 @@ class Fitted(Reward):
             return LogisticRegression(C=1 / self.alpha, max_iter=1000)
         return Ridge(alpha=self.alpha, solver="sparse_cg", tol=1e-6)
 
+    def _fitted_to(self, texts: Sequence[str]) -> TfidfVectorizer | None:
+        """A vectorizer that knows the features of N texts; None if there are none, as of emoji, which are no words."""
+        try:
+            return self._vectorizer().fit(texts)
+        except ValueError:  # from scikit-learn: an empty vocabulary
+            return None
+
     def _vectorizer(self) -> TfidfVectorizer:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         analyzer, ngrams = self.features.value
-        return TfidfVectorizer(analyzer=analyzer, ngram_range=ngrams, min_df=3, sublinear_tf=True, max_features=self.max_features)
+        return TfidfVectorizer(
+            analyzer=analyzer, ngram_range=ngrams, min_df=MIN_ROWS, sublinear_tf=True, max_features=self.max_features
+        )
 
 
 class _FittedScorer(Scorer):

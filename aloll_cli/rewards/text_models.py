@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.runtime.device import uses_gpu
 from aloll_cli.schema import COUNT, OPERATIONAL
 from aloll_cli.store.hub import content_of, expanded, loading, revision_options
 from aloll_cli.text.packing import by_tokens
@@ -78,7 +79,7 @@ class TextModel(Reward):
                 f"{self.path} has no weights for {type(model).__name__}: {', '.join(sorted(found['missing_keys'])[:3])}.",
                 f"Choose {what} that was trained as one.",
             )
-        return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        return model.to("cuda" if uses_gpu() else "cpu").eval()
 
     def limit(self, *limits: int | None) -> int:
         """The maximal input length, in tokens: the minimum of max_tokens and the limits of model and tokenizer."""

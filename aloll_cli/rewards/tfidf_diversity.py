@@ -46,8 +46,13 @@ class TfidfDiversity(Reward):
         try:
             vectorizer = self.vectorizer().fit([row.response for row in train])
         except ValueError:  # from scikit-learn: empty vocabulary
+            hint = (
+                "reward.min_rows=1"
+                if self.min_rows > 1
+                else "Words have two letters or more: choose another reward: reward=length"
+            )
             raise UserError(
-                f"no word occurs in reward.min_rows={self.min_rows} of the {len(train)} training responses.", "reward.min_rows=1"
+                f"no word occurs in reward.min_rows={self.min_rows} of the {len(train)} training responses.", hint
             ) from None
         save_file({"idf": np.asarray(vectorizer.idf_)}, directory / "model.safetensors")
         vocabulary = {term: int(index) for term, index in vectorizer.vocabulary_.items()}

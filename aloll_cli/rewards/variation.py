@@ -18,6 +18,7 @@ EDGE = 1e-3  # a reward in (0, 1) that is so close to an end is saturated
 SATURATED = 0.1  # share of saturated rewards from which on a warning is due
 ONE_VALUE = 0.95  # share of one and the same reward from which on a warning is due
 NARROW = 0.01  # share of the declared range below which a warning is due
+TAILS = 1e-3  # share of their range that the middle 90% of rewards span, below which a warning of outliers is due
 
 
 def varies(rewards: FloatArray) -> bool:
@@ -51,6 +52,12 @@ def weakness(rewards: FloatArray, bounds: tuple[float, float]) -> str | None:
     share = counts.max() / len(rewards)
     if share >= ONE_VALUE:
         return f"hardly vary: {share:.1%} of them are {values[counts.argmax()]:.6g}"
+    middle = float(np.subtract(*np.percentile(rewards, [95, 5])))
+    if middle < TAILS * np.ptp(rewards):
+        return (
+            f"are decided by a few outliers: 90% of them span {middle:.3g}, and all of them {np.ptp(rewards):.3g} "
+            f"({spread(rewards)})"
+        )
     width = bounds[1] - bounds[0]
     if np.isfinite(width) and np.ptp(rewards) < NARROW * width:
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from aloll_cli.runtime.device import Device
 from aloll_cli.runtime.tracking import Tracking
 from aloll_cli.schema import COUNT, OPERATIONAL, numbers
 
@@ -44,6 +45,7 @@ class Runtime:
     """Options that change results by rounding at most."""
 
     processes: int = field(metadata=OPERATIONAL | numbers("[1, 1024]"))
+    device: Device = field(metadata=OPERATIONAL)
     threads: int | None = field(metadata=OPERATIONAL | numbers("[1, 4096]"))
     micro_batch_size: int = field(metadata=OPERATIONAL | COUNT)
     gradient_checkpointing: bool = field(metadata=OPERATIONAL)

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
+from aloll_cli.runtime.device import uses_gpu
 from aloll_cli.user_code import plugin_errors
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class World(ABC):
         """The device of this process."""
         import torch
 
-        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        return torch.device("cuda", torch.cuda.current_device()) if uses_gpu() else torch.device("cpu")
 
     @abstractmethod
     def wait(self) -> None:
@@ -93,7 +94,7 @@ class Distributed(World):
         from accelerate import PartialState
 
         # one process may wait for another command's lock, or build something alone, for longer than torch's default timeout
-        self._state = PartialState(cpu=not _has_gpu(), timeout=timedelta(days=7))
+        self._state = PartialState(cpu=not uses_gpu(), timeout=timedelta(days=7))
         self.rank, self.size = self._state.process_index, self._state.num_processes
 
     def wait(self) -> None:
@@ -124,9 +125,3 @@ def part() -> None:
 
         if distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

@@ -136,7 +136,6 @@ CHECKS = {
     "examples": _DATA,
     "rewards": _SCORED,
     "reference": (*_DATA, check_reference),
-    "reference_logps": (*_DATA, check_reference),
     "values": (*_SCORED, check_reference, check_values),
     "policy": (*_SCORED, check_reference, check_policy),
     "metrics": (*_SCORED, check_reference, check_policy, check_metrics),

@@ -44,13 +44,13 @@ LINE = {
         makes=("rewards",),
     ),
     "precompute-values": Stage(
-        "generate π_ref's samples, compute V(x) and the reference log-probs",
+        "generate π_ref's samples and compute V(x)",
         groups=("values", "generation"),
-        makes=("values", "reference_logps"),
+        makes=("values",),
         after=("train-reference", "score-rewards"),
     ),
     "train": Stage(
-        "train a policy with one variant (loss)",
+        "train a policy with one variant (loss); store the reference log-probs that it needs",
         groups=("variant", "sampling", "optimizer", "adapter", "generation"),
         options=(
             "seed", "updates", "epochs", "batch_size", "weight_loss", "clamp", "reduction",
@@ -116,7 +116,7 @@ STAGES = LINE | BESIDE
 # of these none changes a result by more than rounding; only stages that build artifacts read the second line's
 EVERYWHERE = ("output_dir", "plugins", "verbosity")
 BUILDING = (
-    "upstream", "busy", "processes", "threads", "micro_batch_size", "gradient_checkpointing", "deterministic", "attn",
+    "upstream", "busy", "processes", "device", "threads", "micro_batch_size", "gradient_checkpointing", "deterministic", "attn",
     "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints", "max_hours",
 )  # fmt: skip
 RUNNING = (*EVERYWHERE, *BUILDING)

@@ -22,6 +22,7 @@ OPTIONS = {
     "tokenizer": {"vocab_size": "model.vocab_size", "": "tokenizer "},
     "base-model": {"seed": "reference.seed"},
     "reference": {"adapter": "adapter", "": "reference."},
+    "reference-logps": {"draws.": "", "feed.": ""},
     "policy": {"feed.": "", "judge.prompts": "eval_prompts", "judge.reward": "reward", "judge.generation": "generation"},
 }
 DERIVED = ("feed.unit",)  # set by the variant alone

@@ -1,4 +1,4 @@
-"""Compute V(x) and the reference log-probs."""
+"""Compute V(x)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,5 @@ from aloll_cli.store.store import Store
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Build the values V(x) of the training prompts and ln π_ref of every token of the training responses."""
-    line = Pipeline(settings)
-    store.ensure(line.values)
-    store.ensure(line.reference_logps)
+    """Build the values V(x) of the training prompts."""
+    store.ensure(Pipeline(settings).values)

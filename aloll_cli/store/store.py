@@ -148,7 +148,7 @@ class Store:
 
         Args:
             artifact: what to build.
-            wanted: whether the stage asked for it itself, and not as an input, which ``upstream=require`` refuses to build.
+            wanted: whether the stage asked for it, or for what it makes itself on the way; ``upstream=require`` builds no more.
 
         Raises:
             UserError: an artifact is damaged, missing under ``upstream=require``, or locked under ``busy=refuse``.
@@ -168,7 +168,7 @@ class Store:
             # inputs of inputs, too: building may read them, and damaged files must not be used
             planned = upstream(artifact)
             for needed in planned:
-                self.ensure(needed, wanted=False)
+                self.ensure(needed, wanted and needed.stage == artifact.stage)
                 for user in (*planned, artifact):
                     if needed.fingerprint in user.input_fingerprints and not self.path(user).exists():
                         user.check_input(needed, self)

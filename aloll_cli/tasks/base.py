@@ -175,6 +175,8 @@ class Task(ABC):
     min_reward: float | None = field(metadata=EXAMPLES | numbers("(-inf, inf)"))
     max_reward: float | None = field(metadata=EXAMPLES | numbers("(-inf, inf)"))
     responses: Responses = field(metadata=EXAMPLES)
+    limit: int | None = field(metadata=EXAMPLES | COUNT)
+    limit_eval: int | None = field(metadata=EXAMPLES | COUNT)
     noise: float = field(metadata=EXAMPLES | numbers("[0, 1)", 0.25))
     noise_seed: int = field(metadata=EXAMPLES | SEED)
     max_prompt_tokens: int = field(metadata=EXAMPLES | COUNT)

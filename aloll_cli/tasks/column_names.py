@@ -75,6 +75,8 @@ class Columns:
             return f'Add the response as the last assistant turn, or as the column "{name}"'
         if len(row) == 1 and (sign := next((sign for sign in ";\t|" if sign in next(iter(row))), None)):
             return f"Separate columns by commas, not by {sign!r}"
+        if all(isinstance(value, list) and value and isinstance(value[0], dict) for value in row.values()):
+            return f"If the rows are the list in {' or '.join(map(quoted, row))}, write only that list to a file of its own"
         if meaning == "response" and (chat := self.likely(row, "messages")) is not None:
             return f"Name the turns: task.columns.messages={quoted(chat)}"
         if meaning != "response" or self.prompt in row:
@@ -93,7 +95,9 @@ def _are_turns(value: Any) -> bool:
 
 def listed(columns: Iterable[Any]) -> str:
     """The names of columns for people, at most 200 characters."""
-    names = "".join(c if c.isprintable() else repr(c)[1:-1] for c in ", ".join(map(str, columns))) or "none"
+    names = (
+        "".join(c if c.isprintable() else repr(c)[1:-1] for c in ", ".join(str(column) or '""' for column in columns)) or "none"
+    )
     return names if len(names) <= 200 else names[:199] + "…"
 
 

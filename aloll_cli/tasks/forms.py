@@ -11,17 +11,24 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aloll_cli.tasks.base import BadRow, expected, text_field
-from aloll_cli.tasks.column_names import listed
-from aloll_cli.tasks.turns import openai, said
+from aloll_cli.tasks.asked import (
+    CONVERSATIONS,
+    OF_CONVERSATION,
+    OF_INSTRUCTION,
+    asked,
+    conversation,
+    instruction,
+    prompt_of,
+    with_system,
+)
+from aloll_cli.tasks.base import BadRow, expected
+from aloll_cli.tasks.turns import answered, decoded, openai
 
 if TYPE_CHECKING:
     from aloll_cli.tasks.column_names import Columns
 
 Row = dict[str, Any]
 
-CONVERSATIONS = ("conversations", "conversation")  # columns of ShareGPT's turns
-_OF_CONVERSATION = (*CONVERSATIONS, "system")
 SCORES = (  # of a pair, the preferred response first
     ("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("reward_chosen", "reward_rejected"),
     ("chosen_reward", "rejected_reward"), ("rating_chosen", "rating_rejected"), ("chosen_rating", "rejected_rating"),
@@ -46,6 +53,10 @@ class Form(ABC):
         """What a row is read as, for people."""
         return self.what
 
+    def sources(self, row: Row, names: Columns) -> Row:
+        """The columns of a row that those of task=local are read from where they have other names, for messages."""
+        return {}
+
 
 class Conversations(Form):
     """ShareGPT: ``{"conversations": [{"from": "human", "value": "Hi!"}, {"from": "gpt", "value": "Hello."}]}``
@@ -60,15 +71,18 @@ class Conversations(Form):
         return any(row.get(column) is not None for column in self.columns)
 
     def read(self, row: Row, names: Columns) -> Row:
-        return _without(row, names, *_OF_CONVERSATION) | _conversation(row, names)
+        return _without(row, names, *OF_CONVERSATION) | conversation(row, names)
+
+    def sources(self, row: Row, names: Columns) -> Row:
+        return {names.messages: next(name for name in CONVERSATIONS if row.get(name) is not None)}
 
 
 class Pair(Form):
     """A preference: ``{"prompt": "Hi!", "chosen": "Hello.", "rejected": "What?"}``
 
     The prompt is a text or turns; the responses are texts, turns of the assistant, or whole chats that share all turns but the
-    last: ``{"chosen": [turns], "rejected": [turns]}``. The preferred response has reward 1 and the other one 0, unless the row
-    has scores of both, such as score_chosen.
+    last: ``{"chosen": [turns], "rejected": [turns]}``. A column ``system`` is the first turn.
+    The preferred response has reward 1 and the other one 0, unless the row has scores of both, such as score_chosen.
     """
 
     columns = ("chosen", "rejected")
@@ -76,9 +90,10 @@ class Pair(Form):
     def read(self, row: Row, names: Columns) -> Row:
         sides = {name: openai(row[name], name) for name in self.columns}
         chats = _are_whole_chats(sides)
-        prompt = {names.messages: _shared(sides), names.prompt: None} if chats else _prompt(row, names)
+        shared: Row = {names.messages: _shared(sides), names.prompt: None} if chats else {}
+        prompt, asking = (with_system(shared, row, names), ("system",)) if chats else prompt_of(row, names)
         responses = [_said(side[-1:] if chats else side, name, len(side)) for name, side in sides.items()]
-        read = (*self.columns, *_scores(row, names), *(_OF_CONVERSATION if not chats and names.messages in prompt else ()))
+        read = (*self.columns, *_scores(row, names), *asking)
         return _without(row, names, *read) | prompt | {names.response: responses} | _rewards(row, names)
 
     def told(self, row: Row, names: Columns) -> str:
@@ -107,22 +122,30 @@ class Completion(Form):
     def read(self, row: Row, names: Columns) -> Row:
         rated = {names.rewards[0]: row["label"]} if _is_rated(row, names) else {}
         response = {names.response: _said(openai(row["completion"], "completion"), "completion")}
-        return _without(row, names, "completion", *(["label"] if rated else [])) | _prompt(row, names) | response | rated
+        prompt, asking = prompt_of(row, names)
+        return _without(row, names, "completion", *asking, *(["label"] if rated else [])) | prompt | response | rated
+
+    def sources(self, row: Row, names: Columns) -> Row:
+        return {names.response: "completion"} | ({names.rewards[0]: "label"} if _is_rated(row, names) else {})
 
     def told(self, row: Row, names: Columns) -> str:
         return f"{self.what} with label as reward" if _is_rated(row, names) else self.what
 
 
 class Instruction(Form):
-    """Alpaca: ``{"instruction": "Translate to French.", "input": "Hello.", "output": "Bonjour."}``; the input may be empty."""
+    """Alpaca: ``{"instruction": "Translate to French.", "input": "Hello.", "output": "Bonjour."}``; the input may be empty.
+
+    Where there is a column ``system`` or ``history``, with [question, answer] of earlier turns, it is a chat.
+    """
 
     what = "Alpaca (instruction, input and output)"
     columns = ("instruction", "output")
 
     def read(self, row: Row, names: Columns) -> Row:
-        asked = [text_field(row, name) for name in ("instruction", "input") if row.get(name) or name == "instruction"]
-        read = {names.prompt: "\n\n".join(asked), names.response: row["output"]}
-        return _without(row, names, "instruction", "input", "output") | read
+        return _without(row, names, "output", *OF_INSTRUCTION) | instruction(row, names) | {names.response: row["output"]}
+
+    def sources(self, row: Row, names: Columns) -> Row:
+        return {names.response: "output"}
 
 
 FORMS: tuple[Form, ...] = (Pair(), PreferredOutput(), Conversations(), Completion(), Instruction())
@@ -138,7 +161,15 @@ def standard(row: Row, names: Columns) -> tuple[Row, Form | None]:
     form = _form_of(row, names)
     if form is not None:
         return form.read(row, names), form
-    return (row | _asked(row[names.prompt], names) if isinstance(row.get(names.prompt), list) else row), None
+    if isinstance(row.get(names.prompt), list):
+        row = row | asked(row[names.prompt], names)
+    if row.get(names.messages) is not None and isinstance(row[names.messages], list):
+        row = (
+            _without(row, names, "system")
+            | with_system({names.messages: row[names.messages]}, row, names)
+            | {names.prompt: row.get(names.prompt)}
+        )
+    return row, None
 
 
 def _form_of(row: Row, names: Columns) -> Form | None:
@@ -147,6 +178,8 @@ def _form_of(row: Row, names: Columns) -> Form | None:
     response = row.get(names.response)
     if response is not None and isinstance(found, Pair):
         _refuse_half_a_pair(row, names, found)
+    if response is None and found is None:
+        _refuse_one_side(row)
     own = response is not None or (row.get(names.messages) is not None and not isinstance(found, Pair))
     return None if own else found
 
@@ -167,35 +200,20 @@ def _refuse_half_a_pair(row: Row, names: Columns, pair: Pair) -> None:
         )
 
 
+def _refuse_one_side(row: Row) -> None:
+    """Raises BadRow where one response of a pair is null."""
+    for pair in (Pair.columns, PreferredOutput.columns):
+        if {*pair} <= row.keys() and any(row[column] is not None for column in pair):
+            name = next(column for column in pair if row[column] is None)
+            raise BadRow(expected("text or turns, as in the other response of the pair", None, name))
+
+
 def _with_turns(row: Row, names: Columns) -> Row:
-    """The row with turns of OpenAI's form in the columns of prompts and chats."""
+    """The row with turns of OpenAI's form in the columns of prompts and chats, also where they are stored as JSON text."""
+    row = row | {name: decoded(row[name], name, must=True) for name in (names.messages, *CONVERSATIONS) if name in row}
+    texts = (names.prompt, names.response, *(column for form in FORMS for column in form.columns if column not in CONVERSATIONS))
+    row = row | {name: decoded(row[name], name, must=False) for name in texts if name in row}
     return row | {name: openai(row[name], name) for name in (names.prompt, names.messages, *CONVERSATIONS) if name in row}
-
-
-def _prompt(row: Row, names: Columns) -> Row:
-    """The columns of a row's prompt: a text or turns. Raises BadRow if there is none."""
-    if row.get(names.prompt) is not None:
-        return _asked(row[names.prompt], names)
-    if row.get(names.messages) is not None:
-        return {}
-    if any(row.get(name) is not None for name in CONVERSATIONS):
-        return _conversation(row, names)
-    hint = f"Name it: {names.override(row, 'prompt')}. For the rows of HH-RLHF: task=hha"
-    raise BadRow(f"field \"{names.prompt}\" is missing; the row has the fields '{listed(row)}'", hint)
-
-
-def _conversation(row: Row, names: Columns) -> Row:
-    """The column of a chat, from those of ShareGPT."""
-    name = next(name for name in CONVERSATIONS if row.get(name) is not None)
-    turns, system = row[name], row.get("system")
-    if not isinstance(turns, list):
-        raise BadRow(expected("a list of turns", turns, name))
-    return {names.messages: [{"role": "system", "content": system}, *turns] if system else turns}
-
-
-def _asked(prompt: Any, names: Columns) -> Row:
-    """The column of a prompt: turns, or text."""
-    return {names.messages: prompt, names.prompt: None} if isinstance(prompt, list) else {names.prompt: prompt}
 
 
 def _said(value: Any, name: str, place: int = 1) -> Any:
@@ -205,7 +223,7 @@ def _said(value: Any, name: str, place: int = 1) -> Any:
         return turns
     if len(turns) != 1 or not isinstance(turns[0], dict) or turns[0].get("role") != "assistant":
         raise BadRow(expected("text, or one turn of the assistant", value, name))
-    return said(turns[0], place, name)
+    return answered(turns[0], place, name)
 
 
 def _are_whole_chats(sides: Mapping[str, Any]) -> bool:

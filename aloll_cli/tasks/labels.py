@@ -11,6 +11,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow, number
 
 BOOLEANS = {"true": 1.0, "false": 0.0}
+MISSING = ("nan", "none", "null", "n/a", "na", "nil", "inf", "-inf", "infinity", "-infinity")  # no label, in small letters
 
 
 def labels_of(given: Any) -> dict[str, float]:
@@ -50,7 +51,7 @@ def worth(value: Any, name: str, labels: Mapping[str, float]) -> float | None:
     try:
         return number(value, name)
     except BadRow as error:
-        if not isinstance(value, str) or not text:
+        if not isinstance(value, str) or not text or text.lower() in MISSING:
             raise
         known = f" or one of {', '.join(labels)}" if labels else ""
         if any(map(str.isdigit, text)):

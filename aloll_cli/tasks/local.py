@@ -8,6 +8,7 @@ Other public forms: tasks/forms.py
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,7 +25,7 @@ from aloll_cli.tasks.forms import FORMS, standard
 from aloll_cli.tasks.labels import labels_of, worth
 from aloll_cli.tasks.seam import Seam, between, script_has_spaces
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, Source
-from aloll_cli.tasks.turns import chat_parts, said
+from aloll_cli.tasks.turns import answered, chat_parts
 
 SCRIPT_ROWS = 1000  # of each split, from which the script of the data is told
 OPTIONAL = ("messages", "reward")  # columns that may be missing, unless the user has named them
@@ -49,7 +50,7 @@ class SplitShares:
 class Local(Task):
     """Your own data: a prompt to continue or a chat, a response, and optionally a reward."""
 
-    version: ClassVar[int] = 3  # the characters at the seam tell their script first; more public forms
+    version: ClassVar[int] = 4  # a column system is the first turn; turns marked as not to be trained are left out
 
     hub: str | None = field(metadata=OPERATIONAL)  # type: ignore[misc]  # the recipe holds the resolved revision
     columns: Columns
@@ -84,12 +85,22 @@ class Local(Task):
 
     def how_to_fill(self, split: str) -> str:
         if self.columns.split is None:
-            return super().how_to_fill(split)
+            more = "task.split_shares.validation=0.2 task.split_shares.test=0.2"
+            return f"{super().how_to_fill(split)} Larger shares: {more}"
         names = ", ".join(name for name, meant in SPLIT_NAMES.items() if meant == split)
         return f'Mark its rows in the column "{self.columns.split}": {names}.'
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
-        row, _ = standard(row, self.columns)
+        read, form = standard(row, self.columns)
+        try:
+            return self._records(read)
+        except BadRow as error:  # names columns of task=local, and not those that people wrote
+            sources = form.sources(row, self.columns) if form else {}
+            told = re.sub(r'field "(\w+)"', lambda found: f'field "{sources.get(found[1], found[1])}"', str(error))
+            raise BadRow(told, error.hint) from None
+
+    def _records(self, row: dict[str, Any]) -> Sequence[Record]:
+        """The responses of a row with the columns of task=local."""
         row = self._with_response(row)
         messages = self._value(row, self.columns.messages, "messages")
         responses = self._responses(row)
@@ -126,8 +137,14 @@ class Local(Task):
             return row
         last = messages[-1]
         if not isinstance(last, dict) or last.get("role") != "assistant":
-            return row
-        return row | {self.columns.messages: messages[:-1], name: said(last, len(messages), self.columns.messages)}
+            chat_parts(messages, self.columns.messages)  # raises for the turn that may be why there is no response
+            if name in row:
+                return row
+            raise BadRow(
+                f'field "{self.columns.messages}" ends with a turn of the user, and there is no "{name}"',
+                f"{self.columns.where(row, name, 'response')}, or leave such rows out: task.on_bad_row=skip",
+            )
+        return row | {self.columns.messages: messages[:-1], name: answered(last, len(messages), self.columns.messages)}
 
     @cached_property
     def is_spaced(self) -> bool:

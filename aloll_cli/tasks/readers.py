@@ -10,13 +10,21 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 COMPRESSED = ("", ".gz", ".zst")
 SUFFIXES = (*(f".{kind}{packed}" for kind in ("jsonl", "json", "csv") for packed in COMPRESSED), ".parquet")
-ONE_PER_LINE = 'Correct that line: each line must be one JSON object, such as {"prompt": …, "response": …}'
+ONE_PER_LINE = 'Correct that line: each line must be one JSON object, such as {"prompt": …, "response": …}, or the file one array'
+
+MAGIC = {  # what files of other kinds start with, their kind and the end of their name
+    b"\x1f\x8b": ("gzip", "it must end in .gz"), b"\x28\xb5\x2f\xfd": ("Zstandard", "it must end in .zst"),
+    b"PAR1": ("Parquet", "it must end in .parquet"),
+}  # fmt: skip
 
 Rows = Iterator[tuple[str, dict[str, Any]]]  # the place of each row, for messages, and the row
 
@@ -56,12 +64,23 @@ def _parquet_rows(file: Path) -> Rows:
         table = ParquetFile(file)
         if twice := _repeated(table.schema_arrow.names):
             raise UserError(f'{file}: there are two columns "{twice}".', "Give every column its own name.")
-        batches = (batch.to_pylist(maps_as_pydicts="strict") for batch in table.iter_batches(batch_size=1000))
+        batches = (_without_dates(batch).to_pylist(maps_as_pydicts="strict") for batch in table.iter_batches(batch_size=1000))
         for number, row in enumerate((row for batch in batches for row in batch), start=1):
             yield f"{file}, row {number}", row
-    except (ValueError, OSError, KeyError) as error:  # includes Arrow's errors; a KeyError: a map with a key twice
+    except (ValueError, OSError, KeyError, OverflowError) as error:  # includes Arrow's errors; a KeyError: a map with a key twice
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{file}: not a valid Parquet file: {reason[:160]}.", "Write the file again.") from None
+
+
+def _without_dates(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with points in time as numbers: Python knows neither all years nor all time zones, and no column is a date."""
+    import pyarrow as pa
+
+    is_date = [pa.types.is_timestamp(field.type) for field in batch.schema]
+    if not any(is_date):
+        return batch
+    columns = [column.cast(pa.int64()) if date else column for column, date in zip(batch.columns, is_date, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _json_lines(file: Path) -> Rows:
@@ -81,7 +100,7 @@ def _json_rows(file: Path) -> Rows:
         return
     with _opened(file) as stream:
         try:
-            rows = json.loads(stream.read().decode("utf-8-sig"))
+            rows = json.loads(stream.read().decode("utf-8-sig"), object_pairs_hook=_unique)
         except UnicodeDecodeError:
             raise _not_utf8(file) from None
         except json.JSONDecodeError as error:
@@ -102,9 +121,9 @@ READERS = {"jsonl": _json_lines, "json": _json_rows, "csv": _csv_rows, "parquet"
 def _object(line: bytes, place: str, first: bool) -> dict[str, Any]:
     try:
         # some programs start UTF-8 files with a byte order mark
-        row = json.loads(line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"))
+        row = json.loads(line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"), object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
-        raise UserError(f"{place}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.") from None
+        raise _undecodable(place, error.start, line if first else b"") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{place}: not valid JSON: {error.msg} at column {error.colno}.", ONE_PER_LINE) from None
     except (RecursionError, ValueError) as error:
@@ -112,6 +131,13 @@ def _object(line: bytes, place: str, first: bool) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise UserError(f"{place}: expected a JSON object, got {type(row).__name__}.", ONE_PER_LINE)
     return row
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for a key that occurs twice, of which Python would keep the last in silence."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(f'an object has the key "{_repeated([key for key, _ in pairs])}" twice')
+    return found
 
 
 @contextmanager
@@ -149,5 +175,13 @@ def _not_utf8(file: Path) -> UserError:
             try:
                 line.decode()
             except UnicodeDecodeError as error:
-                return UserError(f"{file}, line {number}: byte {error.start} is not UTF-8.", "Save the file as UTF-8.")
+                return _undecodable(f"{file}, line {number}", error.start, line if number == 1 else b"")
     return UserError(f"{file} is not UTF-8.", "Save the file as UTF-8.")
+
+
+def _undecodable(place: str, byte: int, start: bytes) -> UserError:
+    """The error for a byte that is not UTF-8, by what the file starts with: some files have the name of another kind."""
+    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+    if kind is not None:
+        return UserError(f"{place}: the file is not text: it is a {kind[0]} file.", f"Rename it: {kind[1]}")
+    return UserError(f"{place}: byte {byte} is not UTF-8.", "Save the file as UTF-8.")

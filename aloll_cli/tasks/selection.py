@@ -78,6 +78,24 @@ def chosen_rows(raw: pa.Table, responses: Responses) -> IntArray:
     return np.sort(order[np.unique(groups[order], return_index=True)[1]])
 
 
+def limited(groups: list[str], most: int) -> IntArray:
+    """Indices of the responses to as many prompts as have ``most`` responses in all, in order; to one prompt at least.
+
+    Which prompts these are is decided by a hash of each, so that the order of the data does not matter.
+
+    Args:
+        groups: (N,) identities of the prompts.
+        most: responses.
+    """
+    import numpy as np
+
+    names, group, counts = np.unique(np.array(groups), return_inverse=True, return_counts=True)
+    order = np.argsort([hashlib.sha256(f"limit {name}".encode()).hexdigest() for name in names])
+    fits = np.cumsum(counts[order]) <= most
+    fits[0] = True
+    return np.flatnonzero(np.isin(group, order[fits]))
+
+
 def numbered(column: pa.ChunkedArray) -> IntArray:
     """(N,) the index of each text among the distinct texts, in order of appearance."""
     import numpy as np

@@ -14,6 +14,7 @@ from typing import Any
 from aloll_cli.errors import UserError
 from aloll_cli.files import sha256
 from aloll_cli.store.hub import resolved_revision
+from aloll_cli.tasks.column_names import listed
 from aloll_cli.tasks.readers import SUFFIXES, rows_of
 
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
@@ -34,6 +35,10 @@ class Source(ABC):
     @abstractmethod
     def place(self, split: str) -> str:
         """Where the rows of a split are, for error messages."""
+
+    def describe(self) -> list[str]:
+        """Lines on what of the source is not read."""
+        return []
 
     @abstractmethod
     def content(self) -> dict[str, str]:
@@ -101,6 +106,12 @@ class LocalSource(Source):
 
     def splits(self) -> tuple[str, ...]:
         return tuple(self.files)
+
+    def describe(self) -> list[str]:
+        root, read = Path(self.path).expanduser(), {file for files in self.files.values() for file in files}
+        there = root.iterdir() if root.is_dir() else ()
+        unread = sorted(file.name for file in there if file.name.endswith(SUFFIXES) and file not in read)
+        return [f"files that are not read: {listed(unread)} (splits are called {', '.join(SPLIT_NAMES)})"] if unread else []
 
     def content(self) -> dict[str, str]:
         return {split: "+".join(map(sha256, files)) for split, files in self.files.items()}

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from aloll_cli.tasks.base import BadRow, Part, expected, shown, unicode
+from aloll_cli.tasks.base import BadRow, Dropped, Part, expected, shown, unicode
 
 TAGS = {"system": "System:\n", "user": "User:\n", "assistant": "Assistant:\n"}  # for plain text, without a chat template
 ALIASES = {"developer": "system"}  # OpenAI's later name
-SPEAKERS = {  # of ShareGPT and its kin
+SPEAKERS = {  # of ShareGPT and its kin, in small letters
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant", "model": "assistant",
-    "bot": "assistant", "bing": "assistant", "bard": "assistant", "system": "system",
+    "bot": "assistant", "bing": "assistant", "bard": "assistant", "ai": "assistant", "prompter": "user", "system": "system",
+    "developer": "system", "ipython": "tool",
     "function_call": "tool", "tool_call": "tool", "observation": "tool", "function": "tool", "tool": "tool",
 }  # fmt: skip
 TOOLS = ("tool", "function")
 TEXTS = ("text", "input_text", "output_text")  # types of parts of a turn's content
+CONTENT = ("content", "value", "text")  # keys of what a turn says
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # keys of what was thought before it was said
+KEPT = ("weight", "train", "tool_calls", "function_call", *THOUGHTS)  # further keys that mean something
 NO_TOOLS = "Turns of tools are not read: leave such rows out with task.on_bad_row=skip, or write what they say into the turns."
 
 
@@ -51,12 +56,66 @@ def openai(turns: Any, name: str) -> Any:
 
 
 def _openai(turn: Any, place: int, name: str) -> Any:
-    if not isinstance(turn, dict) or turn.get("from") is None or turn.get("role") is not None:
+    if not isinstance(turn, dict):
         return turn
-    if (speaker := str(turn["from"]).lower()) not in SPEAKERS:
+    key = next((key for key in ("role", "from") if turn.get(key) is not None), None)
+    if key is None or (key == "role" and turn["role"] in list(TAGS) and "content" in turn):
+        return turn
+    speaker = str(turn[key]).strip().lower()
+    if key == "from" and speaker not in SPEAKERS:
         known = ", ".join(speaker for speaker, role in SPEAKERS.items() if role != "tool")
         raise BadRow(f'field "{name}", turn {place}: expected "from" to be one of {known}, got {shown(turn["from"])}')
-    return {"role": SPEAKERS[speaker], "content": turn.get("value")}
+    content = next((turn[key] for key in CONTENT if turn.get(key) is not None), None)
+    role = speaker if speaker in TOOLS else SPEAKERS.get(speaker, turn[key])
+    return {"role": role, "content": content} | {key: turn[key] for key in KEPT if turn.get(key) is not None}
+
+
+def decoded(value: Any, name: str, must: bool) -> Any:
+    """Turns that are stored as JSON text, as in CSV; any other value as it is.
+
+    Args:
+        value: of the column.
+        name: of the column.
+        must: whether the column holds turns only; blank text counts as none.
+
+    Raises:
+        BadRow: the text is no JSON although the column must hold turns, or looks like Python's way to print them.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    try:
+        found = json.loads(text) if text.startswith("[") else None
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, list) and found and all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in found):
+        return found
+    printed = text.startswith(("[{'role'", "[{'from'", "[{'content'", "[{'value'"))
+    if printed or (must and text):
+        what = "what Python prints of turns" if printed else shown(value)
+        raise BadRow(
+            f'field "{name}": expected a list of turns, got {what}',
+            "Write the column with json.dumps, or the rows as .jsonl or .parquet. Otherwise: task.on_bad_row=skip",
+        )
+    return None if must else value
+
+
+def answered(message: Any, place: int, name: str) -> str:
+    """The text of the turn that is learned.
+
+    Raises:
+        BadRow: it is no text, or has thoughts beside it, which would be lost.
+        Dropped: the row says that it is not to be learned.
+    """
+    if message.get("weight") in (0, 0.0) or message.get("train") is False:
+        raise Dropped("their last turn is marked as not to be trained")
+    if thoughts := next((key for key in THOUGHTS if message.get(key)), None):
+        raise BadRow(
+            f'field "{name}", turn {place}: has thoughts in "{thoughts}", which is not read',
+            "Write them into the content as the chat template does (<think>…</think>), or drop the field to learn the answer "
+            "without them; or leave such rows out: task.on_bad_row=skip",
+        )
+    return said(message, place, name)
 
 
 def said(message: Any, place: int, name: str) -> str:

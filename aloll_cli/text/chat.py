@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow
 from aloll_cli.text.control import ControlTokens
-from aloll_cli.text.encoded import Around, EncodedResponse, Limits, Prompt, Rendered, RenderedText, Turns
+from aloll_cli.text.encoded import Around, EncodedResponse, Hides, Limits, Prompt, Rendered, RenderedText, Turns
 from aloll_cli.text.prompts import PartDict
+from aloll_cli.text.rendering import Rendering
 from aloll_cli.text.template import Template, mark, marked
 from aloll_cli.text.tokens import Pieces, RenderedTokens
 
@@ -82,7 +83,7 @@ class ChatEncoder:
         self._template, self._pieces = Template(tokenizer, thinking), Pieces(tokenizer)
         self._frame = frame_of(self._template, tokenizer)
         self._control = ControlTokens(tokenizer, [] if self._frame.end is None else [self._frame.end])
-        self._tokens = RenderedTokens(tokenizer, self._control)
+        self._tokens, self._rendering = RenderedTokens(tokenizer, self._control), Rendering(self._template, self._control)
         self._end = int(tokenizer.eos_token_id) if self._frame.end is None else self._control.ids[self._frame.end]
         self._added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
         # an opening may contain the end token, too
@@ -124,24 +125,14 @@ class ChatEncoder:
 
     def _encoded(self, chats: Sequence[Turns]) -> list[Prompt | BadRow]:
         """Prompts of any length."""
-        texts = self._rendered(chats, [False] * len(chats), opened=True)
+        texts = self._rendering.texts(chats, [Hides.nothing] * len(chats), opened=True)
         return [
             text if isinstance(text, BadRow)
             else Prompt(
-                ids, 0, self._end, chat=Rendered(turns, text), typed=text.hides, around=self._around
+                ids, 0, self._end, chat=Rendered(turns, text), typed=bool(text.hides), around=self._around
             )
             for turns, text, ids in zip(chats, texts, self._ids(texts), strict=True)
         ]  # fmt: skip
-
-    def _rendered(self, chats: Sequence[Turns], hides: Sequence[bool], opened: bool) -> list[RenderedText | BadRow]:
-        """The text of each chat; names of control tokens are hidden where there are any, and where ``hides`` says so."""
-        hides = [by or any(self._control.typed(text) for _, text in turns) for turns, by in zip(chats, hides, strict=True)]
-        given = [
-            tuple((role, self._control.hidden(text)) for role, text in turns) if by else turns
-            for turns, by in zip(chats, hides, strict=True)
-        ]
-        texts = self._template.render(given, opened)
-        return [text if isinstance(text, BadRow) else RenderedText(text, by) for text, by in zip(texts, hides, strict=True)]
 
     def _ids(self, texts: Sequence[RenderedText | BadRow]) -> list[list[int]]:
         """Token ids of chats; none of those that the template rejects."""
@@ -205,7 +196,7 @@ class ChatEncoder:
         """Encode the responses to chats: truncated on the right, or complete with the end token; or why they are rejected."""
         chats = [prompt.chat for prompt in prompts if prompt.chat is not None]
         texts = [_without_space(text) if chat.replaces_space else text for text, chat in zip(texts, chats, strict=True)]
-        whole = self._rendered(
+        whole = self._rendering.texts(
             [(*chat.turns, ("assistant", text)) for text, chat in zip(texts, chats, strict=True)],
             [chat.text.hides for chat in chats],
             opened=False,
@@ -218,9 +209,13 @@ class ChatEncoder:
     def _response(self, text: str, prompt: Prompt, whole: RenderedText, ids: list[int]) -> EncodedResponse:
         """The response in a rendered chat, given the chat's tokens."""
         assert prompt.chat is not None
-        apart = ids[: len(prompt.ids)] != prompt.ids
-        begins = whole.text.startswith(prompt.chat.text.text)
-        rest = RenderedText(self._up_to_the_end(whole.text.removeprefix(prompt.chat.text.text)), whole.hides)
+        apart, asked = ids[: len(prompt.ids)] != prompt.ids, prompt.chat.text
+        if whole.hides > asked.hides:  # the response brings what is hidden
+            (same,) = self._rendering.texts([prompt.chat.turns], [whole.hides], opened=True)
+            asked = same if isinstance(same, RenderedText) else asked
+        begins = whole.text.startswith(asked.text)
+        rest = RenderedText(self._up_to_the_end(whole.text.removeprefix(asked.text)), whole.hides)
+        altered = (begins or not apart) and not _holds(self._tokens.shown(whole), text)
         if not apart:
             ids = self._before_the_end(ids[len(prompt.ids) :])
         elif begins:
@@ -234,8 +229,8 @@ class ChatEncoder:
         if cut := max(len(ids) - self._limits.response, 0):
             kept = ids[: self._limits.response]
             said = self._around.removed(str(self._tokenizer.decode(kept, skip_special_tokens=True)), ended=False)
-            return EncodedResponse(kept, said, cut, apart, typed)
-        return EncodedResponse([*ids, self._end], text, 0, apart, typed)
+            return EncodedResponse(kept, said, cut, apart, typed, altered)
+        return EncodedResponse([*ids, self._end], text, 0, apart, typed, altered)
 
     def _continued(self, prompt: str, text: str) -> str:
         """A response without a tag that the prompt has opened already, such as ``<think>``."""
@@ -253,6 +248,11 @@ class ChatEncoder:
         """The same of token ids."""
         ends = [place for place, token in enumerate(ids) if token == self._end and self._frame.end is not None]
         return ids[: ends[self._ends_before]] if len(ends) > self._ends_before else ids
+
+
+def _holds(whole: str, text: str) -> bool:
+    """Whether a text contains another one, white space apart."""
+    return text.strip() in whole or "".join(text.split()) in "".join(whole.split())
 
 
 def _without_header(parts: Sequence[PartDict]) -> list[PartDict]:

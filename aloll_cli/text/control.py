@@ -30,8 +30,10 @@ class ControlTokens:
         self._eats_left = {name for name in names if tokens[added[name]].lstrip}
         self._eats_right = {name for name in names if tokens[added[name]].rstrip}
         self.name = re.compile(f"({'|'.join(map(re.escape, names))})") if names else re.compile("((?!))")
-        self._codes = {name: chr(FIRST + place) for place, name in enumerate(names)}
-        self._names = {code: name for name, code in self._codes.items()}
+        ends = sorted({end for name in names for end in (name[0], name[-1])})
+        self._codes = {text: chr(FIRST + place) for place, text in enumerate(dict.fromkeys([*names, *ends]))}
+        self._names = {code: text for text, code in self._codes.items()}
+        self._ends = {ord(end): self._codes[end] for end in ends}
         self._private = re.compile(f"[{chr(FIRST)}-{chr(LAST)}{ESCAPE}]")
         self._hidden = re.compile(f"{ESCAPE}(.)|([{chr(FIRST)}-{chr(LAST)}])", re.DOTALL)
 
@@ -39,9 +41,15 @@ class ControlTokens:
         """Whether a text contains the name of a control token."""
         return self.name.search(text) is not None
 
-    def hidden(self, text: str) -> str:
-        """The text with a private-use character in place of each name of a control token."""
-        return self.name.sub(lambda found: self._codes[found[0]], self._private.sub(rf"{ESCAPE}\g<0>", text))
+    def hidden(self, text: str, ends: bool) -> str:
+        """The text with a private-use character in place of each name of a control token.
+
+        Args:
+            text: what somebody said.
+            ends: whether also in place of each character that a name begins or ends with.
+        """
+        text = self.name.sub(lambda found: self._codes[found[0]], self._private.sub(rf"{ESCAPE}\g<0>", text))
+        return text.translate(self._ends) if ends else text
 
     def shown(self, text: str) -> str:
         """The text that was hidden."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple
 
 Turns = tuple[tuple[str, str], ...]  # role and text of each turn of a chat
@@ -37,17 +38,25 @@ class Around(NamedTuple):
         return said.removesuffix(self.closing) if ended else said
 
 
+class Hides(IntEnum):
+    """What of a chat was hidden from its template, so that no text becomes a control token (``ControlTokens.hidden``)."""
+
+    nothing = 0
+    names = 1  # names of control tokens that people typed
+    ends = 2  # also every character that such a name begins or ends with
+
+
 @dataclass(frozen=True)
 class RenderedText:
     """The text of a chat as its template writes it.
 
     Attributes:
         text: with the control tokens that the template wrote.
-        hides: whether the names of control tokens that people typed are hidden in it (``ControlTokens.hidden``).
+        hides: what is hidden in it.
     """
 
     text: str
-    hides: bool
+    hides: Hides
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ class EncodedResponse:
         cut: how many tokens were cut off.
         apart: whether it was tokenized apart from its prompt, because the rendered chat does not begin with the prompt's tokens.
         typed: whether its text contains the name of a control token, which stays text.
+        altered: whether the chat template left out or changed some of its text, white space apart.
     """
 
     ids: list[int]
@@ -110,6 +120,7 @@ class EncodedResponse:
     cut: int
     apart: bool = False
     typed: bool = False
+    altered: bool = False
 
     @property
     def truncated(self) -> bool:

@@ -18,8 +18,8 @@ class Plain:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: int) -> None:
         self._eos, self._limit = int(tokenizer.eos_token_id), limit
-        opening = tokenizer("", add_special_tokens=True)["input_ids"]
-        self._bos = [tokenizer.bos_token_id] if tokenizer.bos_token_id in opening and tokenizer.bos_token_id != self._eos else []
+        opening = list(tokenizer("x", add_special_tokens=True)["input_ids"][:1])
+        self._bos = opening if opening == [tokenizer.bos_token_id] else []  # may be EOS, as OPT's
 
     def texts(self, parts: Sequence[PartDict]) -> list[str]:
         """The texts to tokenize, without control tokens."""

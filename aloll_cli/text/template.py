@@ -38,7 +38,7 @@ class Template:
             what = "task.chat=without_thinking: the model's chat template has no option enable_thinking."
             raise UserError(what, "task.chat=template")
         self._is_checked = False
-        self._accepted: set[tuple[tuple[str, ...], bool]] = set()
+        self._accepted: dict[tuple[tuple[str, ...], bool], str] = {}
 
     @cached_property
     def source(self) -> str:
@@ -85,7 +85,11 @@ class Template:
             if (count := text.count(mark(turn))) != 1:
                 what = "repeats" if count else "omits"
                 raise BadRow(f"the model's chat template {what} turn {turn + 1}, by the {role}, of {listed(roles)}", SKIP)
-        self._accepted.add((roles, opened))
+        self._accepted[roles, opened] = text
+
+    def around(self, roles: tuple[str, ...], opened: bool) -> str:
+        """The text of a chat of such turns that was rendered before, with a mark in place of what they say."""
+        return self._accepted[roles, opened]
 
     def _text(self, turns: Turns, opened: bool) -> str:
         from jinja2 import TemplateError

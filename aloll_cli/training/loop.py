@@ -18,6 +18,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import save_policy
+from aloll_cli.runtime.device import uses_gpu
 from aloll_cli.training.batches import no_masks, padded, row_masks, token_batch
 from aloll_cli.training.checkpoints import load_state, save_state
 from aloll_cli.training.contracts import checked_loss, checked_metrics
@@ -70,7 +71,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end, from the last checkpoint if there is one."""
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.accelerator = Accelerator(cpu=not uses_gpu())
         optimizer = self.optimizer_options.build(self.module.parameters())
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
         self.progress = Progress(self.job.directory, self.job.runtime.keep_checkpoints, self.select_best, self.job.log)
@@ -172,8 +173,12 @@ class Trainer:
 
     def _check_finite(self, figures: dict[str, Any]) -> None:
         if not math.isfinite(figures["loss"]) or not math.isfinite(figures["grad_norm"]):
+            what = f"step {figures['update']}: the loss is {figures['loss']} and the gradient norm {figures['grad_norm']}"
+            if figures["update"] == 1:
+                hint = "Look for NaN and infinite numbers in the model's weights, or set model.dtype=float32."
+                raise UserError(f"{what}, before any weight was changed.", hint)
             raise UserError(
-                f"step {figures['update']}: the loss is {figures['loss']} and the gradient norm {figures['grad_norm']}.",
+                f"{what}.",
                 "Try a smaller optimizer.lr" + (", or clip importance ratios: variant.clip=0.9" if self._is_unclipped else "."),
             )
         if figures.get("ratio", 1.0) > BLOWN_UP and not self._has_warned:
@@ -265,11 +270,3 @@ def _figures(name: str, record: dict[str, Any]) -> Figures:
     """The figures of a record as trackers call them, such as ``metrics/loss``."""
     figures = {key: value for key, value in record.items() if isinstance(value, int | float)}
     return {f"{name.removesuffix('.jsonl')}/{key}": value for key, value in figures.items()}
-
-
-def updates_for(updates: int | None, epochs: float | None, kept_units: int, batch_size: int) -> int:
-    """The number of training steps: as given, or so many epochs over the units used."""
-    if updates is not None:
-        return updates
-    assert epochs is not None
-    return max(1, math.ceil(epochs * kept_units / batch_size))

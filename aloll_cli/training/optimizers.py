@@ -49,7 +49,7 @@ class Adamw:
         import torch
 
         if not self.eight_bit and not self.paged:
-            return torch.optim.AdamW(trained, **options)
+            return torch.optim.AdamW(trained, fused=True, **options)  # one pass over the weights, on a CPU too
 
         from bitsandbytes.optim.adamw import AdamW
 

@@ -84,6 +84,10 @@ class RolloutLogps:
     logps: Float32Array
     offsets: IntArray
 
+    @property
+    def rows(self) -> IntArray:
+        return np.arange(len(self.offsets) - 1)
+
     def row(self, index: int) -> Float32Array:
         return self.logps[self.offsets[index] : self.offsets[index + 1]]
 

@@ -6,9 +6,10 @@ steps there would overlap. Rows are found by binary search in float64 cumulative
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,6 +55,33 @@ class All(Sampling):
 
     def frequencies(self, weights: FloatArray) -> FloatArray:
         return np.ones_like(weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """How many units a run draws, and with which random numbers.
+
+    Attributes:
+        batch_size: units per step.
+        seed: of the sampling.
+        updates: training steps; None for so many epochs.
+        epochs: passes over the units that are used; None for so many steps.
+    """
+
+    batch_size: int
+    seed: int
+    updates: int | None
+    epochs: float | None
+
+    def identity(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def steps(self, kept_units: int) -> int:
+        """The number of training steps, where ``kept_units`` are used."""
+        if self.updates is not None:
+            return self.updates
+        assert self.epochs is not None
+        return max(1, math.ceil(self.epochs * kept_units / self.batch_size))
 
 
 class BatchSampler:

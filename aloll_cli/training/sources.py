@@ -37,6 +37,10 @@ class Responses(Tokens, Protocol):
 class Logps(Protocol):
     """Log-probs of responses by row."""
 
+    @property
+    def rows(self) -> IntArray:
+        """(M,) the rows that have some, ascending."""
+
     def row(self, index: int) -> Float32Array:
         """(T,) log-probs of a response's tokens."""
 

@@ -19,9 +19,9 @@ TOLERANCE = {True: 1e-4, False: 0.01}
 
 
 def distance(module: ResponseLogps, rows: Rows, behaviour: Logps, pad: int, batch_tokens: int) -> float:
-    """The median |ln ρ| / √T of the first rows: ρ is the ratio of T tokens under the policy, without dropout, and as stored."""
+    """The median |ln ρ| / √T of the first stored rows; ρ is the ratio of T tokens, without dropout, to theirs."""
     module.set_to_train(dropout=False)
-    chosen = range(min(ROWS, len(rows.responses)))
+    chosen = behaviour.rows[:ROWS].tolist()
     logps = batch_logps(module, rows.responses, chosen, pad, batch_tokens)
     differences = [row - behaviour.row(i) for i, row in zip(chosen, logps, strict=True)]
     return float(np.median([abs(row.sum()) / math.sqrt(len(row)) for row in differences]))

@@ -1,0 +1,199 @@
+"""Logged responses as training data: single ones, or groups of them; and the artifacts that each needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aloll_cli.artifacts.examples import Examples
+from aloll_cli.artifacts.response_weights import ResponseWeights, check_varies
+from aloll_cli.artifacts.rewards import Rewards, load_rewards
+from aloll_cli.artifacts.training_data import Loaded, LoggedData
+from aloll_cli.errors import UserError
+from aloll_cli.schema import identity
+from aloll_cli.store.store import Artifact, Job, Store
+from aloll_cli.store.tables import read_blocks
+from aloll_cli.text.examples import ExampleTable
+from aloll_cli.training.sampling import Sampling
+from aloll_cli.variants.base import Logged, Regression
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import BoolArray, FloatArray, IntArray
+    from aloll_cli.artifacts.as_seen import Pairs
+    from aloll_cli.artifacts.values import ValuesArtifact
+
+
+MAX_GROUP = 256  # responses per prompt, for methods that compare them with each other
+
+
+class LoggedResponses(LoggedData):
+    """Logged responses, sampled by weight."""
+
+    def __init__(self, weights: ResponseWeights, sampling: Sampling, weight_loss: bool = True) -> None:
+        """Without ``weight_loss`` the weights only affect sampling, and all responses of non-zero weight have loss weight 1."""
+        super().__init__(weights.examples)
+        self.weights, self.sampling, self.weight_loss = weights, sampling, weight_loss
+
+    def signals(self) -> dict[str, Artifact]:
+        return self.weights.inputs()
+
+    def drawing(self) -> dict[str, Any]:
+        return {"unit": "response", "sampling": identity(self.sampling), "clamp": self.weights.clamp}
+
+    def identity(self) -> dict[str, Any]:
+        return self.drawing() | {"weight_loss": self.weight_loss}
+
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        rewards = self.weights.rewards
+        if rewards is not None and needed.fingerprint == rewards.fingerprint:
+            self.weights.check_rewards(load_rewards(store.path(rewards)))
+
+    def warning(self, loaded: Loaded) -> str | None:
+        return self.weights.check_rewards(loaded.rewards) if self.weights.rewards is not None else None
+
+    def load(self, job: Job) -> Loaded:
+        examples = self._train(job)
+        rewards, weights = self.weights.load(job)
+        kept = weights != 0  # weights are negative only if clamp=false
+        which = "positive weight" if self.weights.clamp else "non-zero advantage"
+        if not kept.any():
+            raise UserError(f"no response has a {which}, so there is no training data.", self.weights.signal.remedy)
+        told = [f"{which}: {kept.sum():,} of {len(examples):,} responses ({kept.mean():.1%})"]
+        if self.examples.task.noise:
+            told.append(f"noise: {noise_shares(examples.noise, weights)}")
+        return Loaded(
+            examples=examples,
+            weights=weights if self.weight_loss else kept.astype(weights.dtype),
+            rewards=rewards,
+            frequencies=self.sampling.frequencies(weights),
+            kept_units=int(kept.sum()),
+            units=None,
+            told=tuple(told),
+        )
+
+
+class EveryResponse(LoggedData):
+    """All logged responses, sampled equally often, with the targets of a regression."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        variant: Regression,
+        rewards: Rewards,
+        values: ValuesArtifact | None,
+        samples: Rewards | None,
+    ) -> None:
+        """``samples`` are rewards of the samples of π_ref for each training prompt."""
+        super().__init__(examples)
+        self.variant, self.rewards, self.values, self.samples = variant, rewards, values, samples
+
+    def signals(self) -> dict[str, Artifact]:
+        named = {"values": self.values, "samples": self.samples}
+        return {"rewards": self.rewards} | {role: artifact for role, artifact in named.items() if artifact}
+
+    def drawing(self) -> dict[str, Any]:
+        return {"unit": "response", "sampling": "all"}
+
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        if needed.fingerprint == self.rewards.fingerprint:
+            check_varies(load_rewards(store.path(self.rewards)), "train")
+
+    def load(self, job: Job) -> Loaded:
+        import numpy as np
+
+        from aloll_cli.artifacts.values import load_values
+        from aloll_cli.rewards.variation import varies
+        from aloll_cli.training.contracts import checked_targets
+
+        examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
+        prompts = examples.groups[0]
+        values = load_values(job.path(self.values), "train") if self.values else None
+        samples = load_rewards(job.path(self.samples)).reshape(prompts.max() + 1, -1)[prompts] if self.samples else None
+        targets = checked_targets(self.variant, Logged(rewards, values, samples))
+        if not varies(targets):
+            what = f"all responses have the same target, {targets[0]:g}, so there is nothing to learn."
+            raise UserError(what, "Choose another reward or values, or supervised fine-tuning: variant=nll")
+        low, middle, high = np.percentile(targets, [5, 50, 95])
+        told = [f"targets of {len(examples):,} responses: 5th/50th/95th percentile {low:.3f}/{middle:.3f}/{high:.3f}"]
+        if self.examples.task.noise:
+            told.append(f"noise: {examples.noise.mean():.1%} of all responses")
+        return Loaded(
+            examples=examples,
+            weights=targets,
+            rewards=rewards,
+            frequencies=np.ones(len(examples)),
+            kept_units=len(examples),
+            units=None,
+            told=tuple(told),
+        )
+
+
+class RankedGroups(LoggedData):
+    """Groups of all logged responses to a prompt, ranked by reward, for prompts with two that differ in reward and in tokens."""
+
+    def __init__(self, examples: Examples, rewards: Rewards) -> None:
+        super().__init__(examples)
+        self.rewards = rewards
+
+    def signals(self) -> dict[str, Artifact]:
+        return {"rewards": self.rewards}
+
+    def drawing(self) -> dict[str, Any]:
+        return {"unit": "group"}
+
+    def check_input(self, needed: Artifact, store: Store) -> None:
+        if needed.fingerprint == self.rewards.fingerprint:
+            self._ranked(store)
+
+    def load(self, job: Job) -> Loaded:
+        import numpy as np
+
+        (members, offsets, used), pairs = self._ranked(job.store)
+        examples = self._train(job)
+        return Loaded(
+            examples=examples,
+            weights=np.ones(len(examples)),
+            rewards=load_rewards(job.path(self.rewards)),
+            frequencies=used.astype(np.float64),  # all equally often
+            kept_units=int(used.sum()),
+            units=(members, offsets),
+            told=(f"prompts with responses to compare: {used.sum():,} of {len(used):,} ({used.mean():.1%})", pairs.told),
+        )
+
+    def _ranked(self, store: Store) -> tuple[tuple[IntArray, IntArray, BoolArray], Pairs]:
+        """The responses ranked by prompt (training/sources.py), and how many pairs they make. Raises UserError without any."""
+        import numpy as np
+
+        from aloll_cli.artifacts.as_seen import column_hashes, count_pairs
+        from aloll_cli.training.sources import ranked
+
+        folder = store.path(self.examples) / "train"
+        groups, texts = ExampleTable(folder).groups[0], column_hashes(folder, "response_ids")
+        rewards = load_rewards(store.path(self.rewards)).astype(np.float32)
+        found, pairs = ranked(groups, rewards, texts), count_pairs(groups, rewards, texts)
+        _, offsets, used = found
+        if not used.any():
+            cut = read_blocks(folder, ["truncated"]).column("truncated").to_numpy()
+            more = "Set task.responses=all, or choose"
+            if pairs.same:
+                more = (
+                    f"Raise task.max_response_tokens={self.examples.task.max_response_tokens}, or choose"
+                    if cut.any()
+                    else "Choose"
+                )
+            raise UserError(
+                f"no prompt has two responses that can be compared: {pairs.told}.",
+                f"{more} a method that needs no comparisons: variant=seq",
+            )
+        largest = int(np.diff(offsets)[used].max())
+        if largest > MAX_GROUP:
+            raise UserError(
+                f"a prompt has {largest} responses; methods that compare the responses to a prompt take {MAX_GROUP} at most.",
+                "Choose a method that needs no comparisons: variant=seq",
+            )
+        return found, pairs
+
+
+def noise_shares(noise: BoolArray, weights: FloatArray) -> str:
+    """The share of noise in all responses, in those of weight 0, and in the others, as text."""
+    parts = {"all responses": noise, "the unused ones": noise[weights == 0], "the used ones": noise[weights != 0]}
+    return ", ".join(f"{part.mean():.1%} of {what}" for what, part in parts.items() if len(part))

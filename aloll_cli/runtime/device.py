@@ -1,0 +1,41 @@
+"""The kind of device that a command computes on."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from aloll_cli.errors import UserError
+
+
+class Device(Enum):
+    """What computes."""
+
+    auto = "a GPU where PyTorch finds one, else the CPU"
+    cuda = "a GPU; an error where PyTorch finds none"
+    cpu = "the CPU"
+
+
+_chosen = Device.auto
+
+
+def choose(device: Device) -> None:
+    """Set the device of this command, from ``device=``."""
+    global _chosen
+    _chosen = device
+
+
+def uses_gpu() -> bool:
+    """Whether this command computes on a GPU.
+
+    Raises:
+        UserError: ``device=cuda``, and PyTorch finds no GPU.
+    """
+    import torch
+
+    if _chosen is Device.cpu:
+        return False
+    if _chosen is Device.cuda and not torch.cuda.is_available():
+        built = "this PyTorch was built without CUDA" if torch.version.cuda is None else "PyTorch finds no GPU that it can use"
+        hint = "device=auto, or PyTorch for your CUDA version: https://pytorch.org/get-started/locally"
+        raise UserError(f"device=cuda: {built} (torch {torch.__version__}).", hint)
+    return torch.cuda.is_available()
