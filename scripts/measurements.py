@@ -27,7 +27,7 @@ from aloll_cli.comparison.runs import ROLES, Run, load_run
 from aloll_cli.metrics.crossed import Estimate, difference, holm
 
 FOLDER = Path(__file__).parent / "measurements"
-BASELINE = "nll"
+BASELINES = ("nll", "seq values=head")  # the first one that was measured is what the others are compared with
 FIGURES = {  # by column: their keys in metrics.json
     "words": "length", "unique": "different", "eos": "ended", "kl": "kl_per_token", "distinct": "distinct_1_matched",
 }  # fmt: skip
@@ -39,7 +39,8 @@ class Measured:
     """One run of a variant, or the reference.
 
     Attributes:
-        variant, lr, seed: which run; lr and seed are "" for the reference.
+        variant, lr, seed: which run; the variant with its values where these differ; lr and seed are "" for the
+            reference.
         figures: its figures by the names in FIGURES, and ``validation``, its score on validation prompts.
         rewards: (G,) reward of the response to each prompt, by role (``reward``, ``test_reward``).
     """
@@ -59,15 +60,21 @@ def collect(name: str, folders: Sequence[Path]) -> Path:
     prompts = runs[0].prompts
     FOLDER.mkdir(exist_ok=True)
     file = FOLDER / f"{name}.csv"
-    order = sorted(runs, key=lambda run: (run.variant, run.options["optimizer.lr"], run.seed))
+    several = len({run.options.get("values.name") for run in runs if run.variant != BASELINES[0]}) > 1
+    order = sorted(runs, key=lambda run: (_label(run, several), run.options["optimizer.lr"], run.seed))
     with file.open("w", newline="") as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(["variant", "lr", "seed", "role", "validation", *FIGURES, *(f"p{i}" for i in range(len(prompts)))])
         rows.writerows(_rows([REFERENCE, "", "", ""], order[0], prompts, "reference"))
         for run in order:
-            about = [run.variant, f"{run.options['optimizer.lr']:g}", run.seed, f"{run.validation:.5f}"]
+            about = [_label(run, several), f"{run.options['optimizer.lr']:g}", run.seed, f"{run.validation:.5f}"]
             rows.writerows(_rows(about, run, prompts, "policy"))
     return file
+
+
+def _label(run: Run, several: bool) -> str:
+    """The variant, with its values if runs with others are in the file, too."""
+    return f"{run.variant} values={run.options['values.name']}" if several else run.variant
 
 
 def _rows(about: Sequence[Any], run: Run, prompts: Sequence[str], side: str) -> list[list[Any]]:
@@ -100,7 +107,7 @@ def measured(name: str) -> list[Measured]:
 
 
 def table(name: str, lr: Mapping[str, str] | None = None) -> str:
-    """The Markdown table of all variants, by mean gain: intervals over prompts and seeds, p-values against nll by Holm.
+    """The Markdown table of all variants, by mean gain: intervals over prompts and seeds, p-values against the baseline by Holm.
 
     Args:
         name: of the CSV file.
@@ -110,13 +117,14 @@ def table(name: str, lr: Mapping[str, str] | None = None) -> str:
     methods = {variant: _chosen([run for run in runs if run.variant == variant], (lr or {}).get(variant)) for variant in
                dict.fromkeys(run.variant for run in runs)}  # fmt: skip
     gains = {variant: _gain(found, reference, "reward") for variant, found in methods.items()}
-    others = [variant for variant in methods if variant != BASELINE]
-    against = {variant: _difference(methods[variant], methods[BASELINE]) for variant in others} if BASELINE in methods else {}
+    baseline = next((name for name in BASELINES if name in methods), None)
+    others = [variant for variant in methods if variant != baseline]
+    against = {variant: _difference(methods[variant], methods[baseline]) for variant in others} if baseline else {}
     tested = [variant for variant in against if len(methods[variant]) >= ENOUGH_SEEDS]
     p_values = dict(zip(tested, holm([against[variant].p_value for variant in tested]), strict=True))
     has_held_out = "test_reward" in reference.rewards
     heads = [
-        "variant", "lr", "seeds", "gain [95%]", "by seed", f"difference to {BASELINE} [95%]", "p (Holm)",
+        "variant", "lr", "seeds", "gain [95%]", "by seed", f"difference to {baseline} [95%]", "p (Holm)",
         *(["held-out gain [95%]"] if has_held_out else []), "words", "distinct-1, share", "unique responses", "KL per token",
     ]  # fmt: skip
     lines = [heads, ["---"] * len(heads)]

@@ -186,7 +186,10 @@ def test_a_file_of_an_unknown_kind_is_refused(tmp_path):
     [
         (b'{"a": 1}\n\n{"a" 2}\n', r"rows\.jsonl, line 3: not valid JSON: Expecting ':' delimiter at column 6"),
         (b'{"a": 1}\n{"a": "\xff"}\n', r"rows\.jsonl, line 2: byte 7 is not UTF-8\.\nSave the file as UTF-8"),
-        (gzip.compress(b'{"a": 1}\n'), r"rows\.jsonl, line 1: the file is not text: it is a gzip file\.\nRename it: .* \.gz"),
+        (
+            gzip.compress(b'{"a": 1}\n', mtime=0),
+            r"rows\.jsonl, line 1: the file is not text: it is a gzip file\.\nRename it: .* \.gz",
+        ),
         (b"(\xb5/\xfd\x04", r"it is a Zstandard file\.\nRename it: it must end in \.zst"),
         (b"PAR1\xff", r"it is a Parquet file\.\nRename it: it must end in \.parquet"),
         (b'{"a": 1}\n[1, 2]\n', r"rows\.jsonl, line 2: expected a JSON object, got list"),

@@ -37,7 +37,7 @@ class Examples(Artifact):
     """
 
     kind, stage = "examples", "score-rewards"
-    version = 4  # chats are tokenized as a whole; their system turn is cut last
+    version = 5  # control tokens that a template makes of text stay text; what it alters is counted
     resumes = False
 
     def __init__(self, task: Task, data: Data, tokenizer: Tokenizer) -> None:
