@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 LIMIT = 12.0  # seconds from SIGTERM to SIGKILL; batch queues and container hosts allow 15 to 30
 PARENT = "ALOLL_PARENT"  # environment variable: the process that started a worker
-BUSY, IDLE = b"b", b"i"  # what the watchdog is told besides the numbers of signals
+BUSY, IDLE, END = b"b", b"i", b"e"  # what the watchdog is told besides the numbers of signals
 SIGKILL_SAID = "did not stop in time and was ended; finished work is kept: repeat the command to continue."
 
 # stdin is a pipe from the watched process, closed when that has ended
@@ -35,7 +35,7 @@ while True:
             pass
         break
     said = os.read(0, 1)
-    if not said:
+    if said in (b"", b"e"):
         break
     if said in (b"b", b"i"):
         busy = said == b"b"
@@ -66,8 +66,9 @@ def watched(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _pipe = None
         signal.set_wakeup_fd(before)
+        _tell(END)  # in a fork of this process the pipe may stay open
+        _pipe = None
         os.close(writing)
         dog.wait()
 

@@ -68,6 +68,12 @@ def test_a_process_that_stops_in_time_is_left_alone_and_a_checkpoint_is_written_
         assert (code, said.splitlines()[-1]) == (0, "ended by itself")
 
 
+def test_a_fork_that_lives_on_does_not_hold_up_the_end():
+    code, seconds, said = ended("\n    if not os.fork():\n        os.close(1); os.close(2); time.sleep(8); os._exit(0)")
+    assert (code, said) == (0, "ended by itself\n")
+    assert seconds < 4
+
+
 def test_a_child_ends_with_its_parent_by_whatever_signal():
     child = "import time; from aloll_cli.watchdog import end_with_parent; end_with_parent(); print('ready', flush=True)"
     command = [sys.executable, "-c", f"{child}; time.sleep(60)"]
