@@ -598,14 +598,14 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
     "tabs": ([{"prompt\tresponse": "Q\tA"}], [], r"Separate columns by commas, not by '\\t', or leave"),
     "a chat without an answer": (
         [{"messages": [{"role": "user", "content": "Q"}]}], [],
-        r'field "response" is missing; .*\nAdd the response as the last assistant turn, or as the column "response"',
+        r'field "messages" ends with a turn of the user, and there is no "response"\.\nAdd the response as the last assistant turn, or as the column "response"',
     ),
     "a chat that the assistant ends, and an answer": (
         [{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}], "response": "A"}], [],
         r'field "messages" ends with a turn of the assistant; expected a turn of the user, and the response in "response"',
     ),
     "a speaker that is unknown": (
-        [{"messages": [{"role": "human", "content": "Q"}], "response": "A"}], [], r"""turn 1: expected "role" to be one of system, user, assistant, got 'human'""",
+        [{"messages": [{"role": "wizard", "content": "Q"}], "response": "A"}], [], r"""turn 1: expected "role" to be one of system, user, assistant, got 'wizard'""",
     ),
     "content in pieces": (
         [{"messages": [{"role": "user", "content": [{"type": "text"}]}], "response": "A"}], [], r"""turn 1: expected the "text" of a part to be text, got None""",
