@@ -384,7 +384,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("command", "message"), COMMANDS, ids=[command[:60] for command, _ in COMMANDS])
+# every third one is left to the slow tests, because each takes a sixth of a second
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [pytest.param(*case, id=case[0][:60], marks=[] if place % 3 else [pytest.mark.slow]) for place, case in enumerate(COMMANDS)],
+)
 def test_a_mistake_on_the_command_line(light, folder: Path, command: str, message: str):
     said = light(folder, command.split(" "))
     assert re.search(message, said), said
