@@ -178,6 +178,7 @@ def test_four_processes_at_once_make_each_artifact_once(undisturbed: Path, tmp_p
     assert {name for name in shared if found[name] != expected[name]} == set()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_with_a_lock_does_not_hold_up_the_others(tmp_path: Path):
     options = ["train-reference", *SMALL, "reference.updates=60"]
     doomed = fork(tmp_path, *options, die_at=r"/reference/.*/\.update-0000045\.tmp$")

@@ -164,6 +164,6 @@ def test_likelihoods_by_prompt_worked_by_hand_and_equal_in_two_processes(pairs):
     expected = (weights * sums).reshape(PROMPTS, 2).sum(axis=1) * PROMPTS / tokens
     np.testing.assert_allclose(record["scores"], expected, rtol=1e-5)
     assert np.mean(record["scores"]) == pytest.approx(record["score"])
-    # each process has a model of its own
-    for shared in in_two(lambda world: evaluator.evaluate(ResponseLogps(llama().eval()), 1, world)):
+    own = [ResponseLogps(llama().eval()) for _ in range(2)]  # built here: threads would share the seed of their weights
+    for shared in in_two(lambda world: evaluator.evaluate(own[world.rank], 1, world)):
         np.testing.assert_allclose(shared["scores"], record["scores"], rtol=1e-5)

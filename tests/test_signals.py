@@ -177,7 +177,8 @@ def test_inspect_counts_what_the_model_cannot_tell_apart_and_ratings_that_confli
     assert found["splits"]["test"]["conflicting_ratings"] == 1
     assert found["splits"]["test"]["duplicates"] == 2
     told = "3 of validation in train, 3 of test in train, 3 of test in validation"
-    assert re.search(rf"warning: prompts that the model sees alike in two splits.*: {told}; task\.max_prompt_tokens=16", err)
+    expected = rf"warning: prompts that the model sees alike in two splits.* task\.max_prompt_tokens=16,.*: {told}$"
+    assert re.search(expected, err, re.M)
     inspect.run(composed(*options), store(tmp_path / "out"))
     page = capsys.readouterr().out
     assert f"as the model sees them, after the cut: {told}" in page

@@ -237,6 +237,7 @@ def test_class_module_and_yaml_carry_one_name(group):
         "seam",
         "splits",
         "column_names",
+        "asked",
         "labels",
         "regression",
         "variation",

@@ -68,8 +68,8 @@ def written(folder, chats=0):
     [
         (0, "template", UNUSED.format("the prompts")),
         (2, "template", UNUSED.format("8 of 10 training prompts")),
-        (0, "wrap", None),
-        (0, "plain", None),
+        pytest.param(0, "wrap", None, marks=pytest.mark.slow),
+        pytest.param(0, "plain", None, marks=pytest.mark.slow),
     ],
 )
 def test_inspect_says_that_the_template_is_not_used_unless_something_was_said(chats, chat, told, tmp_path, capsys):

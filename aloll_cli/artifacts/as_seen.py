@@ -51,7 +51,7 @@ def shared_prompts(examples: Path) -> dict[str, dict[str, int]]:
     found = {split: prompt_hashes(examples / split) for split in SPLITS}
     shared: dict[str, dict[str, int]] = {split: {} for split in SPLITS[1:]}
     for earlier, later in combinations(SPLITS, 2):
-        shared[later][earlier] = int(np.isin(found[later], found[earlier]).sum())
+        shared[later][earlier] = int(np.isin(found[later], found[earlier], kind="sort").sum())
     return shared
 
 

@@ -243,7 +243,7 @@ class _Writer:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kept = ~np.isin(self.groups, groups)
+        kept = ~np.isin(self.groups, groups, kind="sort")
         start = 0
         with pq.ParquetWriter(self._temporary, _schema(), compression="zstd") as writer:
             for batch in Rows([self._file]).batches():

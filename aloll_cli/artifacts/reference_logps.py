@@ -76,8 +76,7 @@ class DrawnLogps(Artifact):
         return self.every.identity() | {"feed": self.data.drawing(), "draws": self.draws.identity()}
 
     def inputs(self) -> dict[str, Artifact]:
-        signals = {role: artifact for role, artifact in self.data.signals().items() if role != "examples"}
-        return signals | self.every.inputs()
+        return self.data.signals() | self.every.inputs()
 
     def check_input(self, needed: Artifact, store: Store) -> None:
         self.data.check_input(needed, store)

@@ -163,7 +163,7 @@ def standard(row: Row, names: Columns) -> tuple[Row, Form | None]:
         return form.read(row, names), form
     if isinstance(row.get(names.prompt), list):
         row = row | asked(row[names.prompt], names)
-    if row.get(names.messages) is not None and isinstance(row[names.messages], list):
+    if isinstance(row.get(names.messages), list):
         row = (
             _without(row, names, "system")
             | with_system({names.messages: row[names.messages]}, row, names)
