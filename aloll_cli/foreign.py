@@ -14,9 +14,12 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DEEPEST = 100  # levels of nested values; a recipe has about thirty
 LARGEST = 64_000_000  # bytes of a JSON file
@@ -67,6 +70,29 @@ def read_bytes(file: Path, largest: int) -> bytes:
 def json_of(file: Path, largest: int = LARGEST) -> Any:
     """A JSON file's value. Raises Unreadable or OSError."""
     return parsed(read_bytes(file, largest))
+
+
+def tensors_of(file: Path, *names: str) -> dict[str, NDArray[Any]]:
+    """The tensors of an artifact's safetensors file.
+
+    Args:
+        file: where.
+        names: of tensors that must be there.
+
+    Raises:
+        UserError: it is damaged, or has no such tensor.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    with damaged(file):
+        try:
+            found: dict[str, NDArray[Any]] = load_file(file)
+        except SafetensorError as error:
+            raise Unreadable(f"is not in the safetensors format: {error}") from None
+        if missing := set(names) - found.keys():
+            raise Unreadable(f"has no tensor {min(missing)}")
+    return found
 
 
 def json_lines_of(file: Path) -> list[Any]:

@@ -1,9 +1,10 @@
 """Crafted folders of results through the commands that read outputs/: no traceback, nothing outside touched, none slow.
 
-python scripts/hostile_folders.py FOLDER [--count 300] [--seed 0]
+python scripts/hostile_folders.py FOLDER [--count 300] [--inputs 40] [--seed 0]
 
 FOLDER holds a finished run's outputs/, or that is made first. Each crafted folder is a copy of its evaluation in which one file
 was replaced, or a folder or a link with a hostile name. Manifests are written anew: only the shape of the files is wrong.
+After that `evaluate` is run with single files of its inputs replaced, policy and rewards among them.
 """
 
 from __future__ import annotations
@@ -92,6 +93,41 @@ def craft(root: Path, number: int, draw: random.Random, outside: Path) -> None:
         write_manifest(place)
 
 
+def craft_input(root: Path, draw: random.Random) -> str:
+    """Replace one file of what an evaluation is built from, of which a part is missing; returns its name."""
+    for kind in draw.choice((["metrics"], ["metrics", "generations"], ["metrics", "generations", "rewards", "answer-logps"])):
+        shutil.rmtree(root / kind)
+    files = [path for path in root.rglob("*") if path.is_file() and path.parts[len(root.parts)] not in (".locks", "report")]
+    file = draw.choice([path for path in files if path.name not in ("manifest.json", "log.txt")])
+    if file.suffix == ".json" and draw.random() < 0.6:
+        file.write_text(json.dumps(bent(json.loads(file.read_text()), draw)))
+    elif file.suffix == ".parquet" and draw.random() < 0.5:
+        shutil.copy(draw.choice(sorted(root.rglob("*.parquet"))), file.with_name(f".{file.name}"))
+        file.with_name(f".{file.name}").replace(file)
+    elif draw.random() < 0.3:
+        content = file.read_bytes()
+        file.write_bytes(content[: draw.randrange(len(content) + 1)])
+    else:
+        file.write_bytes(draw.choice([*BYTES, *(text.encode("utf-8", "surrogatepass") for text in TEXTS)]))
+    write_manifest(root.joinpath(*file.parts[len(root.parts) :][:2]))
+    return str(file.relative_to(root))
+
+
+def faults_of(words: list[str], folder: Path, aloll: list[str], outside: Path) -> tuple[str, list[str], str]:
+    """Run a command there; returns a line about it, what is wrong with it, and what it said."""
+    before, start = sums(outside), time.monotonic()
+    done = subprocess.run([*aloll, *words, *OPTIONS], cwd=folder, capture_output=True, check=False)
+    seconds, said = time.monotonic() - start, (done.stdout + done.stderr).decode("utf-8", "replace")
+    strange = {path.name for path in folder.iterdir()} - {"outputs", "outside"}
+    found = {
+        "traceback": "Traceback" in said, "escape": "\x1b" in said, "slow": seconds > SLOW,
+        "exit code": done.returncode not in (0, 2), "outside": bool(strange) or sums(outside) != before,
+    }  # fmt: skip
+    faults = [name for name, is_wrong in found.items() if is_wrong]
+    line = f"{' '.join(words)}: exit {done.returncode} after {seconds:.1f} s {', '.join(faults) or 'ok'}"
+    return line, faults, said
+
+
 def sums(folder: Path) -> dict[str, str]:
     """Checksums of all files, and where links lead."""
     found = {}
@@ -108,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--inputs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
@@ -119,24 +156,29 @@ def main() -> None:
     (outside / "keep-0123456789ab").mkdir(parents=True, exist_ok=True)
     (outside / "keep-0123456789ab" / "precious").write_text("precious")
     draw = random.Random(arguments.seed)
+    whole = folder / "outputs"
+    copy = folder.with_name(f"{folder.name}-whole")
+    shutil.rmtree(copy, ignore_errors=True)
+    whole.rename(copy)
+    shutil.copytree(copy, whole)
     for number in range(arguments.count):
-        craft(folder / "outputs" / "reviews", number, draw, outside)
-    before, wrong = sums(outside), 0
+        craft(whole / "reviews", number, draw, outside)
+    wrong = 0
     for words in COMMANDS:
-        start = time.monotonic()
-        done = subprocess.run([*aloll, *words, *OPTIONS], cwd=folder, capture_output=True, check=False)
-        seconds, said = time.monotonic() - start, (done.stdout + done.stderr).decode("utf-8", "replace")
-        strange = {path.name for path in folder.iterdir()} - {"outputs", "outside"}
-        found = {
-            "traceback": "Traceback" in said, "escape": "\x1b" in said, "slow": seconds > SLOW,
-            "exit code": done.returncode not in (0, 2), "outside": bool(strange) or sums(outside) != before,
-        }  # fmt: skip
-        faults = [name for name, is_wrong in found.items() if is_wrong]
+        line, faults, said = faults_of(words, folder, aloll, outside)
         wrong += bool(faults)
-        sys.stdout.write(f"{' '.join(words)}: exit {done.returncode} after {seconds:.1f} s {', '.join(faults) or 'ok'}\n")
-        if faults:
-            sys.stdout.write(said[-3000:] + "\n")
-    sys.stdout.write(f"{arguments.count} folders, {len(COMMANDS)} commands: {wrong} wrong\n")
+        sys.stdout.write(f"{line}\n" + f"{said[-3000:]}\n" * bool(faults))
+    for _ in range(arguments.inputs):
+        shutil.rmtree(whole)
+        shutil.copytree(copy, whole)
+        name = craft_input(whole / "reviews", draw)
+        line, faults, said = faults_of(["evaluate"], folder, aloll, outside)
+        wrong += bool(faults)
+        sys.stdout.write(f"{name}: {line}\n" + f"{said[-3000:]}\n" * bool(faults))
+        sys.stdout.flush()
+    shutil.rmtree(whole)
+    copy.rename(whole)
+    sys.stdout.write(f"{arguments.count} folders, {len(COMMANDS)} commands, {arguments.inputs} inputs: {wrong} wrong\n")
     sys.exit(bool(wrong))
 
 

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aloll_cli.errors import NoStoredReward, UserError
+from aloll_cli.foreign import Unreadable, checked_json, damaged, dict_of, integer, tensors_of
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import stored_reward
+from aloll_cli.rewards.tfidf import restored
 from aloll_cli.rewards.variation import saturation_warning, spread, varies
 from aloll_cli.schema import COUNT, numbers
 
@@ -171,20 +173,31 @@ class Fitted(Reward):
         )
 
 
+def _vocabularies(value: Any, where: str) -> None:
+    dict_of(dict_of(integer))(value, where)
+    if not value or not value.keys() <= set(BLOCKS):
+        raise Unreadable(f"has features of {', '.join(value) or 'nothing'}")
+
+
 class _FittedScorer(Scorer):
     """Cross-fitted: a prompt used in fitting is scored by the model without its fold, any other by the full model."""
 
     def __init__(self, reward: Fitted, state: Path) -> None:
-        from safetensors.numpy import load_file
-
-        tensors = load_file(state / "model.safetensors")
+        vocabularies = checked_json(state / "vocabulary.json", _vocabularies)
+        idf = {block: f"idf_{block}" for block in vocabularies}
+        file = state / "model.safetensors"
+        tensors = tensors_of(file, "coefficients", "intercepts", "fitted_groups", *idf.values())
         self._coefficients, self._intercepts = tensors["coefficients"], tensors["intercepts"]
         self._groups = set(tensors["fitted_groups"].tolist())
-        self._vectorizers: dict[str, Any] = {}
-        for block, vocabulary in json.loads((state / "vocabulary.json").read_text()).items():
-            vectorizer = reward._vectorizer().set_params(vocabulary=vocabulary)
-            vectorizer.idf_ = tensors[f"idf_{block}"]
-            self._vectorizers[block] = vectorizer
+        with damaged(state / "vocabulary.json"):
+            self._vectorizers = {
+                block: restored(reward._vectorizer(), vocabulary, tensors[idf[block]])
+                for block, vocabulary in vocabularies.items()
+            }
+        shape = (FOLDS + 1, sum(map(len, vocabularies.values())))
+        if self._coefficients.shape != shape or self._intercepts.shape != shape[:1]:
+            with damaged(file):
+                raise Unreadable(f"has coefficients of shape {self._coefficients.shape} instead of {shape}")
 
     def score(self, rows: Sequence[Row]) -> FloatArray:
         import numpy as np

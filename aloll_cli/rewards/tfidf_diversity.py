@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
+from aloll_cli.foreign import anything, checked_json, damaged, tensors_of
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.rewards.tfidf import restored
 from aloll_cli.schema import COUNT
 
 if TYPE_CHECKING:
@@ -72,11 +74,10 @@ class TfidfDiversity(Reward):
 
 class _TfidfDiversityScorer(Scorer):
     def __init__(self, reward: TfidfDiversity, state: Path) -> None:
-        from safetensors.numpy import load_file
-
-        vocabulary = json.loads((state / "vocabulary.json").read_text())
-        self._vectorizer = reward.vectorizer().set_params(vocabulary=vocabulary)
-        self._vectorizer.idf_ = load_file(state / "model.safetensors")["idf"]
+        idf = tensors_of(state / "model.safetensors", "idf")["idf"]
+        vocabulary = checked_json(state / "vocabulary.json", anything)
+        with damaged(state / "vocabulary.json"):
+            self._vectorizer = restored(reward.vectorizer(), vocabulary, idf)
         self._words = self._vectorizer.build_analyzer()
 
     def score(self, rows: Sequence[Row]) -> FloatArray:
