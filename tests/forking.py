@@ -87,7 +87,7 @@ class Worker:
             os.setsid()
             os.environ.clear()
             os.environ.update(env)
-            sys.argv = words[2:]
+            sys.argv = words[words.index("-m") + 1 :]
             os._exit(code_of(worker.main))
 
     def poll(self) -> int | None:

@@ -240,6 +240,7 @@ def test_class_module_and_yaml_carry_one_name(group):
         "asked",
         "labels",
         "regression",
+        "tfidf",
         "variation",
     }
     assert modules

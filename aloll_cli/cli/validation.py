@@ -86,7 +86,7 @@ def _mark_environment(node: Any, value: Any) -> None:
         return
     keys: list[Any] = list(node)
     for key in keys:
-        found = value[key] if isinstance(value, dict) else getattr(value, str(key))
+        found = value.get(key) if isinstance(value, dict) else getattr(value, str(key))  # a class may have changed a key
         raw = node._get_node(key)
         if not OmegaConf.is_interpolation(node, key):
             _mark_environment(raw, found)
