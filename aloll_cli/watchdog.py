@@ -2,7 +2,8 @@
 
 Python runs a signal's handler between two of its own instructions: not while a library holds the interpreter, and a handler
 that only asks to stop does not end a loop in a template or a download. So a second, tiny process is told of the signal by the C
-part of the handler (``signal.set_wakeup_fd``) and kills this one if it is still there after LIMIT seconds.
+part of the handler (``signal.set_wakeup_fd``) and kills this one, with the processes that it started, if it is still there
+after LIMIT seconds. What tells the operating system to ignore SIGTERM (SIG_IGN) is ended by SIGKILL only.
 """
 
 from __future__ import annotations
@@ -24,13 +25,29 @@ SIGKILL_SAID = "did not stop in time and was ended; finished work is kept: repea
 CODE = """
 import os, select, sys, time
 deadline, busy, asked = None, False, False
+
+def descendants(of):
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else []):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as stream:
+                parents[int(name)] = int(stream.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            pass
+    found = [of]
+    for process in found:
+        found += [child for child, parent in parents.items() if parent == process and child != os.getpid()]
+    return found[1:]
+
 while True:
     left = None if deadline is None or busy else max(0.0, deadline - time.monotonic())
     if not select.select([0], [], [], left)[0]:
         try:
             os.kill(int(sys.argv[1]), 0)
             os.write(2, sys.argv[4].encode())
-            os.kill(int(sys.argv[1]), 9)
+            below = descendants(int(sys.argv[1]))
+            for process in [int(sys.argv[1]), *below]:
+                os.kill(process, 9)
         except OSError:
             pass
         break

@@ -4,7 +4,8 @@
     python scripts/deaf_places.py --only sweep
 
 Each place is a real command: a reward function that is stuck in a library or swallows exceptions, a template that loops, a
-download that never comes, and so on. SIGTERM is sent when it is there; batch queues and container hosts allow 15 seconds then.
+download that never comes, and so on (not one that tells the system to ignore SIGTERM). SIGTERM is sent when it is there; batch
+queues and container hosts allow 15 seconds then.
 Ends with exit code 1 where a command or one of its processes lives longer.
 """
 
@@ -47,7 +48,6 @@ STUCK = {  # the body of a reward function, by name
     "thread": "t = threading.Thread(target=time.sleep, args=(9999,)); t.start(); t.join()",
     "thread_pool": "from concurrent.futures import ThreadPoolExecutor as T; T().submit(time.sleep, 9999).result()",
     "interpreter_held": "import ctypes; ctypes.PyDLL(None).sleep(9999)",
-    "signal_ignored": "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(9999)",
     "signal_blocked": "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); time.sleep(9999)",
     "matrix_product": "import torch; [torch.randn(6000, 6000) @ torch.randn(6000, 6000) for _ in range(999)]",
     "decomposition": "import numpy; numpy.linalg.svd(numpy.random.rand(9000, 9000))",
@@ -114,7 +114,6 @@ def places(root: Path) -> dict[str, Place]:
     found["plugin"] = plugin(root / "plugin")
     found["yaml"] = configuration(root / "yaml")
     found["download"] = download(root / "download")
-    found["fifo_of_data"] = fifo(root / "fifo_of_data")
     return found
 
 
@@ -132,8 +131,10 @@ def template(folder: Path) -> Place:
         vocab_size=2, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, eos_token_id=1
     )
     transformers.LlamaForCausalLM(config).save_pretrained(folder / "model")
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]
-    (folder / "chats.jsonl").write_text("\n".join(json.dumps({"messages": turns, "reward": i % 2}) for i in range(50)))
+    with (folder / "chats.jsonl").open("w") as stream:
+        for i in range(500):
+            turns = [{"role": "user", "content": f"a {i}"}, {"role": "assistant", "content": "a"}]
+            stream.write(json.dumps({"messages": turns, "reward": i % 2}) + "\n")
     words = ["inspect", "task=local", f"task.path={folder / 'chats.jsonl'}", "model=pretrained", f"model.path={folder / 'model'}"]
     return Place([*words, "threads=1"], after=12)
 
@@ -164,13 +165,6 @@ def download(folder: Path) -> Place:
     hub = {"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}", "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "home")}
     words = ["train-reference", "model=pretrained", "model.path=nobody/nothing", "reference=pretrained", "threads=1"]
     return Place(words, after=10, environment=hub)
-
-
-def fifo(folder: Path) -> Place:
-    """Data from a pipe that nobody writes to."""
-    folder.mkdir()
-    os.mkfifo(folder / "rows.jsonl")
-    return Place(["inspect", "task=local", "task.path=rows.jsonl", "threads=1"], after=8)
 
 
 _open: list[socket.socket] = []

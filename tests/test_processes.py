@@ -35,6 +35,7 @@ print("ended by itself", flush=True)
 DEAF = {  # what is being done when SIGTERM comes
     "a library that holds the interpreter": "re.match(r'(a*)*b', 'a' * 40)",
     "a loop that asks for nothing": "\n    while True: time.sleep(0.01)",
+    "a process that it started": "\n    import subprocess; subprocess.run(['sleep', '60'])",  # it holds the pipe of what is said
     "an exception that is swallowed": "\n    while True:\n        try: time.sleep(1)\n        except BaseException: pass",
 }
 

@@ -69,7 +69,7 @@ def run_workers(command: Command, settings: Any) -> None:
             signal.signal(number, handler)
     if code == TIME_IS_UP:
         raise Interrupted(0, "max_hours reached")
-    if received and code in (0, 128 + received[0], -received[0]):
+    if received and code in (0, 128 + received[0], -received[0], -signal.SIGKILL):  # the last by its watchdog
         raise Interrupted.by(received[0])
     if code < 0:
         raise _killed(-code, workers, command)
