@@ -79,6 +79,17 @@ def strangers(place: Path, outside: Path) -> None:
     os.mkfifo(place / "task" / "kind" / "k-bbbbbbbbbbbb")
     (place / "task" / "kind" / "k-cccccccccccc").mkdir()
     os.mkfifo(place / "task" / "kind" / "k-cccccccccccc" / "recipe.json")
+    names = ("-rf", "$(id)", "a\nb", "\x1b[31m", "x" * 200, " ", "*", "..x", "[x]", "\u202egnp")
+    recipes = (None, "{", "null", json.dumps(own), json.dumps(own | {"kind": "../.."}), "[" * 999)
+    for number in range(50):
+        kind = place / ("task" if number % 2 else "other") / ("kind" if number % 3 else "values")
+        folder = kind / f"{names[number % 10]}-{number:012x}{'.partial' if number % 7 == 0 else ''}"
+        folder.mkdir(parents=True)
+        (folder / "precious").write_text("precious")
+        if number % 5 == 0:
+            (folder / "manifest.json").symlink_to(outside / "k-0123456789ab" / "precious")
+        if recipe := recipes[number % 6]:
+            (folder / "recipe.json").write_text(recipe)
 
 
 @pytest.mark.parametrize("marked", [True, False])
