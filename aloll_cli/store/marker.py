@@ -28,8 +28,8 @@ def mark(output_dir: Path) -> None:
         if not is_marked(output_dir):
             output_dir.mkdir(parents=True, exist_ok=True)
             if not any(output_dir.iterdir()):
-                write_text(output_dir / TAG, TAG_TEXT)
-            write_text(output_dir / MARK, TEXT)
+                write_text(output_dir / TAG, TAG_TEXT, durably=True)
+            write_text(output_dir / MARK, TEXT, durably=True)
 
 
 def is_marked(output_dir: Path) -> bool:
