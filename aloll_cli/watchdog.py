@@ -24,6 +24,7 @@ SIGKILL_SAID = "did not stop in time and was ended; finished work is kept: repea
 # stdin is a pipe from the watched process, closed when that has ended
 CODE = """
 import os, select, sys, time
+os.chdir("/")  # whatever was the current folder can be unmounted
 deadline, busy, asked = None, False, False
 
 def descendants(of):

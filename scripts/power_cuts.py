@@ -56,7 +56,12 @@ def mounted(image: Path, at: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        run("umount", at)
+        for _ in range(100):  # a process that was killed may be about to end
+            if run("umount", at, check=False).returncode == 0:
+                break
+            time.sleep(0.1)
+        else:
+            sys.exit(f"{at} cannot be unmounted")
 
 
 def shut_down(at: Path) -> None:
