@@ -137,6 +137,10 @@ class Model(ABC):
     def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
         """The initial model; the seed matters only for random initialization."""
 
+    @abstractmethod
+    def empty(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """The model without weights, for its sizes; nothing but its configuration is read."""
+
     @property
     def has_adapter(self) -> bool:
         """Whether it comes with an adapter (``model.adapter``)."""

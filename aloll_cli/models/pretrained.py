@@ -99,6 +99,16 @@ class Pretrained(Model):
                 part.support_avx512bf16_for_cpu = False
         return with_plain_decoding(model, tokenizer)
 
+    def empty(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        with loading(self.path, "a causal language model"):
+            config = AutoConfig.from_pretrained(self.path, **self._hub_options())
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=self.trust_remote_code)
+        return model
+
     @property
     def has_adapter(self) -> bool:
         return self.adapter is not None

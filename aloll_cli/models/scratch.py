@@ -96,3 +96,10 @@ class Scratch(Model):
             model = LlamaForCausalLM(config)
         nn.Module.to(model, place.options["dtype"])
         return model
+
+    def empty(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        import torch
+
+        meta = torch.device("meta")
+        with meta:
+            return self.initial(tokenizer, 0, Placement(meta, self.dtype, None))

@@ -58,6 +58,7 @@ class Settings(Runtime):
     merge: bool = field(metadata=OPERATIONAL)
     ask: bool = field(metadata=OPERATIONAL)
     repair: bool = field(metadata=OPERATIONAL)
+    estimate: bool = field(metadata=OPERATIONAL)
     format: Format = field(metadata=OPERATIONAL)
     output_dir: str = field(metadata=OPERATIONAL)
     plugins: list[str] = field(metadata=OPERATIONAL)  # the code of their entries is part of every recipe that uses it

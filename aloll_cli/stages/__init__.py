@@ -88,7 +88,8 @@ BESIDE = {
         after=("score-rewards",),
     ),
     "plan": Stage(
-        "show what would be built, and which options differ from existing artifacts",
+        "show what would be built, which options differ from existing artifacts, and how long it takes",
+        options=("estimate",),
         makes=("metrics",),
         after=(*_TRAINED, "evaluate"),
     ),

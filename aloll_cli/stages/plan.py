@@ -33,6 +33,15 @@ Differences = dict[str, tuple[Any, Any]]  # option: old value, new value
 
 
 def run(settings: Settings, store: Store) -> None:
+    """Print what would be built and, with ``estimate=true``, how long that takes."""
+    _print_plan(settings, store)
+    if settings.estimate:
+        from aloll_cli.reports.estimate import show_estimate
+
+        show_estimate(Pipeline(settings), store)
+
+
+def _print_plan(settings: Settings, store: Store) -> None:
     """Print one line per artifact up to the metrics, in build order: cached, to build, or to resume.
 
     An option that differs from the most similar existing artifact is printed once, with both values, below the first artifact
