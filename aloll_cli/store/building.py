@@ -42,6 +42,8 @@ def certify(partial: Path) -> Sums:
             raise UserError(f"{partial / name} was changed while the rest was built.", "Repeat the command: it is built again.")
     for name in journal.remove():
         del sums[name]
+    if (partial / "log.txt").exists():  # no manifest lists it
+        sync(partial / "log.txt")
     write_manifest(partial, sums)
     return sums
 
