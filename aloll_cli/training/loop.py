@@ -69,11 +69,13 @@ class Trainer:
     track: Callable[[list[tuple[int, Figures]]], Send]  # opens a tracker, with what was recorded before the run was resumed
     _has_warned: bool = False
 
-    def run(self) -> None:
-        """Train to the end, from the last checkpoint if there is one."""
+    def __post_init__(self) -> None:
         self.accelerator = Accelerator(cpu=not uses_gpu())
         optimizer = self.optimizer_options.build(self.module.parameters())
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
+
+    def run(self) -> None:
+        """Train to the end, from the last checkpoint if there is one."""
         self.progress = Progress(self.job.directory, self.job.runtime.keep_checkpoints, self.select_best, self.job.log)
         done = self._resume()
         self.send = self.track(self._recorded() if self.job.world.is_main else [])
@@ -82,7 +84,7 @@ class Trainer:
                 self._check_start()
                 self._evaluate(0)
             for update in range(done, self.updates):
-                figures = self._update(update)
+                figures = self.step(update)
                 self._record(METRICS, figures)
                 done = update + 1
                 evaluated = done % self.eval_every == 0 or done == self.updates
@@ -96,8 +98,8 @@ class Trainer:
         if self.job.world.is_main:
             self._finish()
 
-    def _update(self, update: int) -> dict[str, Any]:
-        """One training step; every process computes the gradients of its share of the units."""
+    def step(self, update: int) -> dict[str, Any]:
+        """One training step; every process computes the gradients of its share of the units. Returns its figures."""
         start = time.perf_counter()
         prepared = self._prepare(update)
         # seeds what a plugin's loss may draw; a model draws the masks of dropout, each from a seed of its own
