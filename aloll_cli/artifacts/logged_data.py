@@ -130,6 +130,8 @@ class EveryResponse(LoggedData):
 class RankedGroups(LoggedData):
     """Groups of all logged responses to a prompt, ranked by reward, for prompts with two that differ in reward and in tokens."""
 
+    shares_prompts = True
+
     def __init__(self, examples: Examples, rewards: Rewards) -> None:
         super().__init__(examples)
         self.rewards = rewards

@@ -57,7 +57,7 @@ class TrainingRecipe:
 class TrainedPolicy(PolicySource):
     """A policy trained with one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
 
-    version = 3  # dropout is drawn by row; AdamW is fused
+    version = 4  # responses to one prompt share it; before, dropout by row and fused AdamW
 
     def __init__(
         self,
@@ -137,10 +137,13 @@ class TrainedPolicy(PolicySource):
         steps = training.draws.steps(source.kept_units)
         if warning := training.optimizer.doubt(steps):
             job.log.warn(warning)
+        module = ResponseLogps(model, self.model.head is Head.chunked, job.runtime.gradient_checkpointing)
+        if self.data.shares_prompts and not module.may_share(job.world.device):
+            job.log.say(f"  each response is computed with a prompt of its own: {module.separate_because}")
         Trainer(
             job=job,
             label=self.name,
-            module=ResponseLogps(model, self.model.head is Head.chunked, job.runtime.gradient_checkpointing),
+            module=module,
             numbers=numbers,
             is_exact=self.model.is_exact,
             stored_logps=job.path(logps) if logps else None,
@@ -180,7 +183,7 @@ class TrainedPolicy(PolicySource):
 class TrainedReference(TrainedPolicy):
     """π_ref, fine-tuned with NLL and selected by likelihood."""
 
-    version = 2  # as version 3 of TrainedPolicy; likelihoods need no random numbers, so its version 2 was the same here
+    version = 3  # as version 4 of TrainedPolicy; likelihoods need no random numbers, so its version 2 was the same here
 
 
 def trainable_parameters(model: PreTrainedModel) -> str:

@@ -25,7 +25,7 @@ class ReferenceLogps(Artifact):
     """One row per training response: id, row, logps (list<float32>, one per token of response_ids)."""
 
     kind, stage = "reference-logps", "train"
-    version = 2  # rows are numbered
+    version = 3  # rows are numbered; responses to one prompt share it
 
     def __init__(self, reference: PolicySource, examples: Examples, numbers: Numbers) -> None:
         """Log-probs in the ``numbers`` that the policy is trained in."""
@@ -67,6 +67,7 @@ class DrawnLogps(Artifact):
     """
 
     kind, stage = "reference-logps", "train"
+    version = 2  # as version 3 of the table of all rows
 
     def __init__(self, every: ReferenceLogps, data: LoggedData, draws: Draws) -> None:
         self.every, self.data, self.draws = every, data, draws

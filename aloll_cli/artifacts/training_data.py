@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.store.store import Artifact, Job, Store
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 
 class TrainingData(ABC):
-    """The training data of a policy."""
+    """The training data of a policy.
+
+    Attributes:
+        shares_prompts: whether its units are several responses to one prompt.
+    """
+
+    shares_prompts: ClassVar[bool] = False
 
     def __init__(self, examples: Examples) -> None:
         self.examples = examples

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +13,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aloll_cli.errors import UserError
 from aloll_cli.models.dropout import RowDropout
+from aloll_cli.models.layout import Layout, separate, shared, why_separate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHUNK = 128  # positions per chunk of the chunked head
+SAME = 1e-4  # by which log-probs of shared and of separate rows may differ in the trial
 NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # options that make logits non-linear or scale them
 
 
@@ -26,8 +27,8 @@ class ResponseLogps(nn.Module):
     """Per-token log-probs of responses under a causal language model.
 
     A row is prompt, response, padding. Causal attention never reaches padding on the right, so it needs no mask, and the rows and
-    padding beside a row hardly change its rounding, which matters in 16 bits. Logits are computed for response positions only, in
-    the precision of the model, and normalized in fp32.
+    padding beside a row hardly change its rounding, which matters in 16 bits. In 32 bits, responses to the same prompt share it
+    (layout.py). Logits are computed for tokens of responses only, in the precision of the model, and normalized in fp32.
     """
 
     def __init__(self, model: PreTrainedModel, chunked: bool = False, recompute: bool = False) -> None:
@@ -41,6 +42,8 @@ class ResponseLogps(nn.Module):
         super().__init__()
         self.model = model
         self.dropout: RowDropout | None = None
+        self.separate_because = why_separate(model)  # None: a prompt is computed once for all responses to it
+        self._tried = False
         self._chunked, self._recompute = chunked, recompute
         if chunked:
             self._probe()
@@ -75,20 +78,57 @@ class ResponseLogps(nn.Module):
         Returns:
             (B, T) fp32, ≤ 0, exactly 0 at padding.
         """
-        ids, before = joined(prompt_ids, prompt_mask, response_ids, response_mask)
         with nullcontext() if self.dropout is None else self.dropout.in_forward():
-            return self._logps(ids, before, response_ids).masked_fill(response_mask == 0, 0.0)
+            return self._logps(prompt_ids, prompt_mask, response_ids, response_mask)
 
-    def _logps(self, ids: Tensor, before: Tensor, response_ids: Tensor) -> Tensor:
-        """(B, L) tokens, (B, T) the positions before those of the responses, and (B, T) these → (B, T) log-probs."""
+    def _logps(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> Tensor:
+        batch = (prompt_ids, prompt_mask, response_ids, response_mask)
+        if self.dropout is not None:  # an adapter of the head drops by row, too
+            return self._of(separate(*batch, by_row=True)).masked_fill(response_mask == 0, 0.0)
+        layout = (shared(*batch) if self.may_share(prompt_ids.device) else None) or separate(*batch, by_row=False)
+        logps = torch.zeros(response_ids.shape, device=response_ids.device)
+        return logps.index_put((response_mask == 1,), self._of(layout)[0])
+
+    def _of(self, layout: Layout) -> Tensor:
+        """Log-probs of a layout's targets, in their shape."""
         if self._chunked:
-            states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-            return self._chunked_logps(at(before, states), response_ids)
-        with only(before, self.model.get_output_embeddings()):
-            logits = self.model(input_ids=ids, use_cache=False).logits
-        if logits.shape[1] != before.shape[1]:  # of a model that does not call its head as a module
-            logits = at(before, logits)
-        return token_logps(logits, response_ids)
+            return self._chunked_logps(
+                layout.at_places(self.model.base_model(**layout.options, use_cache=False)[0]), layout.targets
+            )
+        with layout.head_at_places(self.model.get_output_embeddings()):
+            logits = self.model(**layout.options, use_cache=False).logits
+        if logits.shape[:2] != layout.places.shape:  # of a model that does not call its head as a module
+            logits = layout.at_places(logits)
+        return token_logps(logits, layout.targets)
+
+    def may_share(self, device: torch.device) -> bool:
+        """Whether a prompt is computed once for all responses to it; after a trial, when this is first asked."""
+        if torch.is_autocast_enabled(device.type):
+            return False
+        if self.separate_because is None and not self._tried:
+            self._tried = True
+            self.separate_because = self._try_sharing()
+        return self.separate_because is None
+
+    @torch.no_grad()
+    def _try_sharing(self) -> str | None:
+        """Why log-probs of rows that share a prompt would be others; None if they are the same."""
+        model: Any = self.model
+        ids = torch.arange(1, 46, device=model.device).view(3, 15) % model.get_input_embeddings().num_embeddings
+        prompts, responses = ids[[0, 0, 1], :12], ids[:, 12:]
+        batch = (prompts, torch.ones_like(prompts), responses, torch.ones_like(responses))
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            layout = shared(*batch)
+            assert layout is not None
+            apart = self._of(separate(*batch, by_row=False))
+            differs = not torch.allclose(self._of(layout), apart, atol=SAME, rtol=SAME)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            return f"{type(self.model).__name__} takes no mask of this kind ({' '.join(str(error).split())[:100]})"
+        finally:
+            self.model.train(was_training)
+        return f"{type(self.model).__name__} computes other numbers then" if differs else None
 
     def _chunked_logps(self, states: Tensor, targets: Tensor) -> Tensor:
         """(B, T, H) states before (B, T) tokens → (B, T) log-probs; logits are computed again in the backward pass."""
@@ -122,38 +162,6 @@ class ResponseLogps(nn.Module):
         tolerance = 1e-4 if self.model.dtype == torch.float32 else 2e-2
         if not torch.allclose(chunked, full, atol=tolerance, rtol=tolerance):
             raise refusal
-
-
-def joined(prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, L) tokens of prompt, response and then padding; (B, T) the position before each token of the response."""
-    prompts, responses = prompt_mask.sum(dim=1, keepdim=True), response_mask.sum(dim=1, keepdim=True)
-    length = int((prompts + responses).max())
-    both = torch.cat([prompt_ids, response_ids], dim=1)
-    begins = prompt_mask.shape[1] - prompts
-    ids = both.gather(1, (begins + torch.arange(length, device=both.device)).clamp(max=both.shape[1] - 1))
-    before = prompts - 1 + torch.arange(response_ids.shape[1], device=both.device)
-    return ids, before.clamp(max=length - 1)
-
-
-def at(positions: Tensor, states: Tensor) -> Tensor:
-    """(B, L, H) → (B, T, H) at (B, T) positions."""
-    return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
-
-
-@contextmanager
-def only(positions: Tensor, head: nn.Module | None) -> Iterator[None]:
-    """Within this context a head computes logits of (B, T) positions only; whatever the model does to logits is still done."""
-
-    def chosen(module: nn.Module, arguments: Any) -> Any:
-        states, *others = arguments  # token ids where head and embeddings are the same module
-        return (at(positions, states) if states.is_floating_point() else states, *others)
-
-    handle = head.register_forward_pre_hook(chosen) if head is not None else None
-    try:
-        yield
-    finally:
-        if handle is not None:
-            handle.remove()
 
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
