@@ -83,9 +83,12 @@ class ResponseLogps(nn.Module):
 
     def _logps(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> Tensor:
         batch = (prompt_ids, prompt_mask, response_ids, response_mask)
-        if self.dropout is not None:  # an adapter of the head drops by row, too
+        if (
+            self.dropout is not None and type(self.model.get_output_embeddings()) is not nn.Linear
+        ):  # an adapter there drops by row
             return self._of(separate(*batch, by_row=True)).masked_fill(response_mask == 0, 0.0)
-        layout = (shared(*batch) if self.may_share(prompt_ids.device) else None) or separate(*batch, by_row=False)
+        may_share = self.dropout is None and self.may_share(prompt_ids.device)
+        layout = (shared(*batch) if may_share else None) or separate(*batch, by_row=False)
         logps = torch.zeros(response_ids.shape, device=response_ids.device)
         return logps.index_put((response_mask == 1,), self._of(layout)[0])
 
