@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -46,7 +47,7 @@ def write_text(file: Path, text: str, durably: bool = False) -> None:
     temporary = file.with_name(f".{file.name}.tmp")
     temporary.unlink(missing_ok=True)  # of a killed process
     with temporary.open("xb") as stream:
-        stream.write(text.encode("utf-8"))
+        stream.write(text.encode("utf-8", "backslashreplace"))  # lone surrogates, of names that are no UTF-8
     if durably:
         sync(temporary)
     os.replace(temporary, file)
@@ -56,7 +57,10 @@ def write_text(file: Path, text: str, durably: bool = False) -> None:
 
 def open_to_append(file: Path) -> TextIO:
     """Open a text file for appending. Raises OSError (ELOOP) where a symbolic link stands in its place."""
-    return open(file, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
+    return open(
+        file, "a", encoding="utf-8", errors="backslashreplace",
+        opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666),
+    )  # fmt: skip
 
 
 def sync(path: Path) -> None:
@@ -100,7 +104,10 @@ def read_json_lines(file: Path) -> list[Any]:
 
 # errors that mean "disk full", and those that mean "writing is not possible here"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO}
+FORBIDDEN = {
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENXIO,
+    errno.ENAMETOOLONG, errno.EIO,
+}  # fmt: skip
 
 
 def storage_trouble(error: Exception, place: Path | None = None) -> str | None:
@@ -158,3 +165,12 @@ def of_the_system(error: OSError) -> UserError:
         raise error
     what = f"{error.filename or 'a file'} cannot be read or written: {(error.strerror or str(error)).lower()}."
     return UserError(what, "Look at its permissions and at the room on its disk, then repeat the command.")
+
+
+def of_a_user(error: RuntimeError, words: Sequence[str]) -> UserError:
+    """What to say of ``~nosuchuser/`` in one of some words, which pathlib cannot expand. Raises any other error again."""
+    if "home directory" not in str(error):
+        raise error
+    word = next((word for word in words if "~" in word), "a path with ~")
+    hint = "Write the folder in full, or begin it with ~/ for your own home."
+    return UserError(f"{word}: there is no such user on this machine.", hint)

@@ -7,7 +7,6 @@ Folders of results are passed on, so what is read back may be torn, edited or ho
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import stat
@@ -26,6 +25,8 @@ LARGEST = 64_000_000  # bytes of a JSON file
 LARGEST_RECORDS = 1_000_000_000  # bytes of a JSON Lines file
 LARGEST_RECIPE = 8_000_000  # bytes
 LARGEST_YAML = 1_000_000  # bytes
+LONGEST_PATH, LONGEST_NAME = 4096, 255  # characters, bytes
+GREATEST = 1e100  # of numbers, so that sums and ratios of them are numbers
 NAME = re.compile(r"\w[\w.+@-]{0,199}")  # of files and folders, without separators
 
 Check = Callable[[Any, str], None]  # (value, where it stands); raises Unreadable
@@ -140,7 +141,7 @@ def yaml_of(text: str) -> Any:
 
 def number(value: Any, where: str) -> None:
     """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300 or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= GREATEST:
         raise Unreadable(f"{where} is {_brief(value)}, not a number")
 
 
@@ -154,6 +155,14 @@ def text(value: Any, where: str) -> None:
     """A string."""
     if not isinstance(value, str):
         raise Unreadable(f"{where} is {_brief(value)}, not text")
+
+
+def inner_path(value: Any, where: str) -> None:
+    """The path of a file below some folder."""
+    is_path = isinstance(value, str) and 0 < len(value) <= LONGEST_PATH and not re.search("[\0\ud800-\udfff]", value)
+    parts = value.split("/") if is_path else [""]
+    if any(part in ("", ".", "..") or len(part.encode()) > LONGEST_NAME for part in parts):
+        raise Unreadable(f"{where} is {_brief(value)}, not the path of a file")
 
 
 def name(value: Any, where: str) -> None:

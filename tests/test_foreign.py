@@ -14,13 +14,15 @@ from running import SMALL, quick
 from tiny import composed
 
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.comparison.shape import configuration_of
+from aloll_cli.comparison.shape import configuration_of, metrics_of, steps_of
 from aloll_cli.errors import UserError
 from aloll_cli.foreign import Unreadable, integer, json_of, name, number, recipe_of, yaml_of
 from aloll_cli.models.saving import load_policy, load_tokenizer
+from aloll_cli.runtime.terminal import Log
 from aloll_cli.schema import as_written, identity, plain
 from aloll_cli.settings.plugins import read_settings, write_settings
-from aloll_cli.store.manifest import write_manifest
+from aloll_cli.store.journal import Journal
+from aloll_cli.store.manifest import listed_in, write_manifest
 from aloll_cli.store.tables import open_blocks, read_blocks
 from aloll_cli.visible import on_terminal
 
@@ -191,3 +193,76 @@ def test_text_from_the_environment_stays_as_it_was_written(tmp_path, monkeypatch
     again = read_settings(tmp_path / "config.yaml")
     assert again == settings
     assert as_written(plain(again)) == as_written(plain(settings))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        '{"files": {"data": {"bytes": Infinity, "sha256": "0"}}}', '{"files": {"a\\u0000b": {"bytes": 1, "sha256": "0"}}}',
+        '{"files": {"a\\ud800b": {"bytes": 1, "sha256": "0"}}}', '{"files": {"/etc/passwd": {"bytes": 1, "sha256": "0"}}}',
+        json.dumps({"files": {"x" * 5000: {"bytes": 1, "sha256": "0"}}}), "fifo", "/dev/zero",
+    ],
+)  # fmt: skip
+def test_a_manifest_of_another_shape_is_no_manifest(tmp_path, manifest):
+    folder = tmp_path / "outputs" / "task" / "kind" / "x-0123456789ab"
+    folder.mkdir(parents=True)
+    file = folder / "manifest.json"
+    if manifest == "fifo":
+        os.mkfifo(file)
+    elif manifest.startswith("/"):
+        file.symlink_to(manifest)
+    else:
+        file.write_text(manifest)
+    assert listed_in(folder) is None
+    quick(tmp_path, "ls")
+    quick(tmp_path, "verify")
+
+
+def test_a_journal_of_others_is_read_within_bounds(tmp_path):
+    good = json.dumps({"file": "logps/part-00000.parquet", "bytes": 3, "sha256": "0"})
+    bad = [{"file": "a", "bytes": float("inf"), "sha256": "0"}, {"file": "../a", "bytes": 1, "sha256": "0"}, [], {"file": "a"}]
+    (tmp_path / ".sums-0.jsonl").write_text("\n".join([good, *map(json.dumps, bad), "[" * 9999, "{"]))
+    os.mkfifo(tmp_path / ".sums-1.jsonl")
+    (tmp_path / ".sums-2.jsonl").mkdir()
+    assert Journal(tmp_path, 0).noted() == {"logps/part-00000.parquet": {(3, "0")}}
+
+
+MEAN = {"mean": 0.5, "ci95": None}
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("policy.bleu", {"a": MEAN}), ("policy.extra", MEAN), ("proxy_skill", {"reward": {"held_out_rows": 3}}),
+        ("proxy_skill", {"x": {"held_out_rows": 3, "pairs": 0}}),
+        ("proxy_skill", {"reward": {"held_out_rows": 3, "accuracy": None}}),
+        ("advantage_weighted_log_likelihood", {"policy": 1, "reference": 1, "gain": None}), ("policy.distinct_1_matched", 1e300),
+        ("by", {"s": {"n": 3, "policy": {"reward": MEAN}, "reference": {}, "gain": None, "held_out_gain": None}}),
+    ],
+)  # fmt: skip
+def test_metrics_that_no_evaluation_writes_are_damage(undisturbed, tmp_path, where, value):
+    (source,) = undisturbed.glob("reviews/metrics/*")
+    metrics = json.loads((source / "metrics.json").read_text())
+    side, _, key = where.rpartition(".")
+    (metrics[side] if side else metrics)[key] = value
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(Unreadable):
+        metrics_of(tmp_path)
+
+
+def test_curves_leave_out_what_overflowed_and_refuse_costs_that_are_no_numbers(tmp_path):
+    rows = [
+        {"update": 1, "loss": 0.5, "ratio": float("inf"), "seconds": 0.1},
+        {"update": 2, "loss": float("nan"), "seconds": 0.1},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert steps_of(tmp_path) == [{"update": 1, "loss": 0.5, "seconds": 0.1}, {"update": 2, "seconds": 0.1}]
+    for key, value in (("seconds", float("nan")), ("tokens", 10**400), ("loss", "x")):
+        (tmp_path / "metrics.jsonl").write_text(json.dumps({"update": 1, key: value}))
+        with pytest.raises(Unreadable):
+            steps_of(tmp_path)
+
+
+def test_a_name_that_is_no_utf8_reaches_the_log_as_escapes(tmp_path):
+    Log(tmp_path / "log.txt", muted=True).say("file x\udcff.jsonl")
+    assert "file x\\udcff.jsonl" in (tmp_path / "log.txt").read_text()

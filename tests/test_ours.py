@@ -178,11 +178,16 @@ def test_verify_names_all_damage_at_once_and_removes_it_with_what_was_built_from
     ):  # fmt: skip
         assert line.replace(f"{tmp_path}/", "") in out
     assert "5 artifacts, " in said
-    assert ": 3 damaged.\nRemove 5 artifacts (" in said
+    assert ": 3 damaged.\nRemove 4 artifacts (" in said  # the one with a file of somebody else stays
     assert "): aloll verify repair=true" in said
     assert data.exists()
+    _, said = quick(tmp_path, "verify", "repair=true", code=2)
+    assert "holds files that aloll did not write" in said
+    assert not any(folder.exists() for folder in (data, values, policy, torn))
+    assert (other / "more").exists()
+    (other / "more").unlink()
     quick(tmp_path, "verify", "repair=true")
-    assert not any(folder.exists() for folder in (data, values, policy, other, torn))
+    assert not other.exists()
     _, said = quick(tmp_path, "verify")
     assert "0 artifacts, 0 B: none damaged" in said
 
@@ -223,3 +228,71 @@ def test_an_export_that_fails_leaves_nothing(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             fail(tmp_path / name)
     assert everything(tmp_path) == {"empty": "/"}
+
+
+def test_damage_in_one_task_or_in_an_unfinished_copy_dooms_nothing_else(tmp_path):
+    mark(tmp_path / "outputs")
+    made = {}
+    for task in ("one", "two"):
+        data, recipe = written(tmp_path / "outputs" / task, "data")
+        made[task] = data, written(tmp_path / "outputs" / task, "values", data=recipe)[0]
+    (made["one"][0] / "data").write_text("DATA" * 10)
+    torn = made["two"][0].with_name(f"{made['two'][0].name}.partial")
+    torn.mkdir()
+    (torn / "recipe.json").write_text("")
+    quick(tmp_path, "verify", "repair=true")
+    assert [path.exists() for path in (*made["one"], *made["two"], torn)] == [False, False, True, True, False]
+
+
+def test_files_of_a_user_in_an_artifact_are_kept_and_named(tmp_path):
+    mark(tmp_path / "outputs")
+    ours, _ = written(tmp_path / "outputs" / "task", "values")
+    (ours / "my notes.txt").write_text("precious")
+    _, said = quick(tmp_path, "clean", "ask=false")
+    assert (ours / "my notes.txt").read_text() == "precious"
+    assert f"not ours, kept: outputs/task/values/{ours.name}/my notes.txt" in said
+
+
+@pytest.mark.parametrize("place", [".locks", ".locks/presence"])
+def test_clean_writes_nothing_through_links_of_locks(tmp_path, place):
+    mark(tmp_path / "outputs")
+    ours, _ = written(tmp_path / "outputs" / "task", "values")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    at = tmp_path / "outputs" / "task" / place
+    at.parent.mkdir(exist_ok=True)
+    at.symlink_to(outside if place == ".locks" else outside / "new")
+    _, said = quick(tmp_path, "clean", "ask=false", code=2)
+    assert "is a symbolic link" in said
+    assert ours.exists()
+    assert not any(outside.iterdir())
+
+
+def test_an_unfinished_artifact_with_a_hard_link_and_names_that_are_taken_are_refused(tmp_path):
+    (tmp_path / "bashrc").write_text("precious")
+    at = tmp_path / "out" / "task" / Note().folder
+    partial = at.with_name(f"{at.name}.partial")
+    partial.mkdir(parents=True)
+    os.link(tmp_path / "bashrc", partial / "log.txt")
+    with pytest.raises(UserError, match="is a hard link"):
+        store(tmp_path / "out" / "task").ensure(Note())
+    shutil.rmtree(partial)
+    partial.write_text("precious")
+    with pytest.raises(UserError, match="is a file, where an artifact's folder belongs"):
+        store(tmp_path / "out" / "task").ensure(Note())
+    partial.unlink()
+    at.mkdir()
+    (at / "photo.jpg").write_text("precious")
+    with pytest.raises(UserError, match="has the name of an artifact, and neither its recipe"):
+        store(tmp_path / "out" / "task").ensure(Note())
+    assert (at / "photo.jpg").read_text() == (tmp_path / "bashrc").read_text() == "precious"
+
+
+def test_hidden_files_of_the_system_are_no_damage_and_hidden_links_are(tmp_path):
+    mark(tmp_path / "outputs")
+    ours, _ = written(tmp_path / "outputs" / "task", "values")
+    (ours / ".DS_Store").write_text("")
+    assert "none damaged" in quick(tmp_path, "verify")[1]
+    (ours / ".x").symlink_to("/")
+    out, _ = quick(tmp_path, "verify", code=2)
+    assert ".x is not in its manifest" in out

@@ -14,7 +14,7 @@ from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.files import write_json
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
-from aloll_cli.store.tables import Rows
+from aloll_cli.store.tables import Rows, read_file
 from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, OnBadRow, Record, Task, plain_prompt, shown
 from aloll_cli.tasks.source import Source
 from aloll_cli.user_code import MEND, of_plugin
@@ -263,9 +263,7 @@ class _Writer:
 
 def load_data(directory: Path, split: str, columns: list[str] | None = None) -> pa.Table:
     """The raw responses of a split: columns id, group, position, parts, response, stored, subset; or some of them."""
-    import pyarrow.parquet as pq
-
-    return pq.read_table(directory / f"{split}.parquet", columns=columns)
+    return read_file(directory / f"{split}.parquet", columns)
 
 
 def open_data(directory: Path, split: str, columns: list[str] | None = None) -> Rows:

@@ -18,7 +18,7 @@ from aloll_cli.cli.flags import FLAGS
 from aloll_cli.cli.layout import entry
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
-from aloll_cli.files import check_current_folder, of_the_system
+from aloll_cli.files import check_current_folder, of_a_user, of_the_system
 from aloll_cli.stages import BESIDE, LINE, STAGES, Stage, command_of
 from aloll_cli.stopping import Interrupted, interruptible
 from aloll_cli.visible import on_terminal
@@ -42,7 +42,6 @@ Flags of every stage:
   aloll --version
 """
 COMPLETION = "usage: aloll completion bash|zsh|fish\n\nprints a script that completes stages, flags, options and choices\n"
-HOME_HINT = "Write the folder in full, or begin it with ~/ for your own home."
 HELP = ("-h", "--help", "help", "-help")
 ELSEWHERE = {  # what other tools call a stage
     "sft": "train-reference", "finetune": "train", "fit": "train", "values": "precompute-values", "test": "evaluate",
@@ -54,6 +53,8 @@ ELSEWHERE = {  # what other tools call a stage
 
 def main() -> None:
     """The console script. Exit code 2 for the user's mistakes, 130 and 143 for Ctrl-C and SIGTERM."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115  it lives as long as the process
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell: aloll ls >&-
@@ -95,10 +96,7 @@ def run_command(arguments: list[str]) -> int:
         sys.stderr.write(error.told(f"aloll {stage}: ") + "\n")
         return 2
     except RuntimeError as error:
-        if "home directory" not in str(error):  # of pathlib, for ~nosuchuser/
-            raise
-        word = next((word for word in arguments if "~" in word), "a path with ~")
-        sys.stderr.write(on_terminal(f"aloll {stage}: {word}: there is no such user on this machine.\n{HOME_HINT}\n"))
+        sys.stderr.write(of_a_user(error, arguments).told(f"aloll {stage}: ") + "\n")
         return 2
     except BrokenPipeError:
         if not _reader_is_gone():

@@ -22,7 +22,7 @@ from aloll_cli.cli.validation import build, register
 from aloll_cli.command import Command
 from aloll_cli.comparison.grouping import chosen_keys
 from aloll_cli.errors import UserError
-from aloll_cli.files import of_the_system
+from aloll_cli.files import of_a_user, of_the_system
 from aloll_cli.runtime.terminal import Log
 from aloll_cli.schema import flatten, plain
 from aloll_cli.settings.groups import GROUPS
@@ -54,10 +54,14 @@ class _Task:
         words = shlex.join(word for word in HydraConfig.get().overrides.task if word not in self.command.arguments)
         try:
             return run_stage(self.command, checked(self.command.stage, cfg), more_follow=True)
-        except (UserError, WorkersFailed, OSError) as error:
+        except (UserError, WorkersFailed, OSError, RuntimeError) as error:
             if not self.goes_on:
                 raise
-            found = of_the_system(error) if isinstance(error, OSError) else error
+            found: Exception = error
+            if isinstance(error, OSError):
+                found = of_the_system(error)
+            elif isinstance(error, RuntimeError):
+                found = of_a_user(error, [*self.command.arguments, words])
             if isinstance(found, UserError):
                 sys.stderr.write(found.told(f"aloll {self.command.stage} ({words}): ") + "\n")
             return Failed(words)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aloll_cli.foreign import (
+    GREATEST,
     Unreadable,
     anything,
     damaged,
@@ -36,11 +37,26 @@ MEAN = record({"mean": number, "ci95": optional(_bounds)})
 
 
 def _figure(value: Any, where: str) -> None:
-    """A number, a mean with its interval, several of them by name, or null."""
-    if isinstance(value, dict):
-        (MEAN if "mean" in value else dict_of(MEAN))(value, where)
-    else:
-        optional(number)(value, where)
+    """A number, a mean with its interval, or null."""
+    (MEAN if isinstance(value, dict) else optional(number))(value, where)
+
+
+def _skill(value: Any, where: str) -> None:
+    """How well a reward that was fitted predicts: labels, or pairs."""
+    record({"held_out_rows": integer}, others=optional(number))(value, where)
+    needed = ("accuracy", "share_of_1") if "accuracy" in value else ("pairs", *(["pair_accuracy"] if value.get("pairs") else []))
+    for key in needed:
+        if key not in value:
+            raise Unreadable(f"{where} has no {key}")
+    for key, item in value.items():
+        number(item, f"{where}.{key}")
+
+
+def _skills(value: Any, where: str) -> None:
+    dict_of(_skill)(value, where)
+    for key in value:
+        if key.partition(".")[0] not in ("reward", "test_reward"):
+            raise Unreadable(f"{where}.{key} is of no reward")
 
 
 SIDE = record({"length": MEAN, "different": number, "distinct_1_matched": number}, {"components": dict_of(MEAN)}, others=_figure)
@@ -48,14 +64,13 @@ REWARDS = record({}, others=_figure)  # of one side, in a subset
 GAINS = {"gain": optional(MEAN), "held_out_gain": optional(MEAN)}
 AT_EQUAL_LENGTH = record({"mean": number, "ci95": optional(_bounds), "length_difference": number, "slope": number})
 LOGGED = record({"perplexity": MEAN}, {"nats_per_token": MEAN})
-LIKELIHOODS = record({"policy": number, "reference": number, "gain": optional(MEAN)})
-SKILL = record({"held_out_rows": integer}, others=optional(number))
+LIKELIHOODS = record({"policy": number, "reference": number, "gain": MEAN})
 
 METRICS = record(
     {
         "task": name, "variant": name, "seed": optional(integer), "split": name, "reward": text, "test_reward": optional(text),
         "n": integer, "words": record({"tokenizer": text, "unit": text, "option": text, "letters": dict_of(number)}),
-        "policy": SIDE, "reference": SIDE, "proxy_skill": optional(dict_of(SKILL)), **GAINS,
+        "policy": SIDE, "reference": SIDE, "proxy_skill": optional(_skills), **GAINS,
     },
     {
         "samples": integer, "references": text, "gain_why": text, "held_out_gain_why": text, "rouge_why": text,
@@ -97,13 +112,23 @@ def metrics_of(folder: Path) -> dict[str, Any]:
     for role, gain in (("gain", "gain_why"), ("held_out_gain", "held_out_gain_why")):
         if metrics[role] is None and gain not in metrics:
             raise Unreadable(f"has neither {role} nor {gain}")
-    if {**metrics["policy"].get("components", {})}.keys() != {**metrics["reference"].get("components", {})}.keys():
-        raise Unreadable("has different components of the reward for policy and reference")
-    missing = (metrics.get("component_gains") or {}).keys() - metrics["policy"].get("components", {}).keys()
-    roles = [role for role in ("reward", "test_reward") if (role in metrics["policy"]) != (role in metrics["reference"])]
-    if missing or roles:
-        raise Unreadable(f"has no {', '.join([*missing, *roles])} for one of the sides")
+    _check_sides(metrics["policy"], metrics["reference"], "")
+    for subset, found in (metrics.get("by") or {}).items():
+        _check_sides(found["policy"], found["reference"], f"by.{subset}")
+    _check_sides(metrics["policy"].get("components", {}), metrics["reference"].get("components", {}), "components")
+    if missing := (metrics.get("component_gains") or {}).keys() - metrics["policy"].get("components", {}).keys():
+        raise Unreadable(f"has no {', '.join(missing)} for one of the sides")
     return metrics
+
+
+def _check_sides(policy: dict[str, Any], reference: dict[str, Any], where: str) -> None:
+    """Both sides have the same figures, of the same kinds."""
+    for key in policy.keys() | reference.keys():
+        if type(policy.get(key)) is not type(reference.get(key)) and not {type(policy.get(key)), type(reference.get(key))} <= {
+            int,
+            float,
+        }:
+            raise Unreadable(f"{where}{'.' if where else ''}{key} differs in kind between policy and reference")
 
 
 def responses_of(folder: Path) -> list[dict[str, Any]]:
@@ -124,9 +149,12 @@ def steps_of(policy: Path) -> list[dict[str, Any]]:
     for place, row in enumerate(rows):
         STEP(row, f"line {place + 1}")
         for key, value in row.items():
-            if not isinstance(value, int | float):
+            if not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > GREATEST):
                 raise Unreadable(f"line {place + 1}: {key} is not a number")
-    return rows
+        for key in {"seconds", "tokens", "samples", "sampled_tokens", "kept"} & row.keys():
+            number(row[key], f"line {place + 1}: {key}")
+    # a ratio may have overflowed, which a figure of it cannot show
+    return [{key: value for key, value in row.items() if abs(value) <= GREATEST} for row in rows]
 
 
 def evaluations_of(policy: Path) -> list[dict[str, Any]]:

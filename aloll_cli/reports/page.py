@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,8 +232,16 @@ def _draw_estimate(axes: Axes, place: int, estimate: dict[str, Any], colour: str
         axes.plot(estimate["by_seed"], beneath, "o", color=colour, markersize=3.5, fillstyle="none", linewidth=0)
 
 
+def _use_own_style() -> None:
+    """Keep matplotlib from reading a matplotlibrc in the current folder, which may be anybody's."""
+    spec = find_spec("matplotlib")
+    if spec is not None and spec.submodule_search_locations:
+        os.environ.setdefault("MATPLOTLIBRC", str(Path(spec.submodule_search_locations[0], "mpl-data", "matplotlibrc")))
+
+
 def _svg(draw: Callable[[Figure], None], inches: tuple[float, float], told: str) -> Markup:
     """An inline SVG with transparent background that fills its container; ``told`` is the text for screen readers."""
+    _use_own_style()
     import matplotlib as mpl
     from markupsafe import Markup
     from matplotlib.figure import Figure

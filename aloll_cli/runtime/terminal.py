@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.segment import Segment
 from rich.table import Column
 
+from aloll_cli.files import open_to_append
 from aloll_cli.runtime.options import Verbosity
 from aloll_cli.visible import on_terminal
 
@@ -88,7 +89,7 @@ class Log:
 
     def _write(self, line: str) -> None:
         if self._file is not None:
-            with self._file.open("a") as stream:
+            with open_to_append(self._file) as stream:
                 stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from aloll_cli.runtime.terminal import notes, results
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.inventory import State, entries, size, strangers, table, unused
+from aloll_cli.store.manifest import strays
 from aloll_cli.store.marker import MARK, is_marked
 from aloll_cli.store.removal import removed
 from aloll_cli.store.store import Store
@@ -30,8 +31,11 @@ def run(settings: Settings, store: Store) -> None:
         return
     output_dir = Path(settings.output_dir).expanduser()
     found = entries(output_dir)
-    _list_others(store, [*(e.path for e in found if e.state is State.foreign), *strangers(output_dir, found)])
     doomed = unused(found)
+    kept = {entry.path: strays(entry.path) for entry in doomed}
+    doomed = [entry for entry in doomed if not kept[entry.path]]
+    foreign = [entry.path for entry in found if entry.state is State.foreign]
+    _list_others(store, [*foreign, *strangers(output_dir, found), *(path for paths in kept.values() for path in paths)])
     for line in table(doomed, found):
         results.print(line, markup=False)
     for empty in _empty_folders(output_dir / ".sweeps"):

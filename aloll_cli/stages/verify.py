@@ -9,10 +9,12 @@ from aloll_cli.runtime.terminal import results
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.inventory import Entry, State, entries, is_torn, size, users
 from aloll_cli.store.journal import Journal, is_as_noted
-from aloll_cli.store.manifest import MANIFEST, Damage, damages
+from aloll_cli.store.manifest import Damage, damages, strays
 from aloll_cli.store.marker import MARK, is_marked
+from aloll_cli.store.places import PARTIAL
 from aloll_cli.store.removal import removed
 from aloll_cli.store.store import Store
+from aloll_cli.training.progress import damage_of_checkpoint
 from aloll_cli.visible import one_line
 
 
@@ -40,7 +42,11 @@ def run(settings: Settings, store: Store) -> None:
         if wrong and (entry.path.suffix != ".partial" or entry.inputs is None):
             broken.append(entry)
     said = f"{len(found)} artifacts, {size(checked)}: {len(broken) or 'none'} damaged"
-    doomed = [entry for entry in _with_users(broken, found) if entry.inputs is not None or is_torn(entry.path)]
+    doomed = [
+        entry
+        for entry in _with_users(broken, found)
+        if (entry.inputs is not None or is_torn(entry.path)) and not strays(entry.path)
+    ]
     for entry in doomed:
         if entry not in broken:
             results.print(one_line(f"{entry.path}: was built from a damaged artifact"), markup=False)
@@ -59,7 +65,8 @@ def run(settings: Settings, store: Store) -> None:
     left = [entry for entry in broken if entry not in doomed]
     if left:
         names = ", ".join(one_line(str(entry.path)) for entry in left)
-        raise UserError(f"{names}: not removed, for no recipe says that aloll wrote it.", "Look at it, and remove it by hand.")
+        what = f"{names}: not removed, for it has no recipe of aloll, or holds files that aloll did not write."
+        raise UserError(what, "Look at it, and remove it by hand.")
 
 
 def _wrong(entry: Entry) -> list[str]:
@@ -75,19 +82,21 @@ def _unfinished(partial: Path) -> list[Damage]:
     blocks = Journal(partial, rank=0).noted().items()
     torn = [name for name, noted in blocks if (partial / name).exists() and not is_as_noted(partial / name, noted)]
     checkpoints = [
-        Damage(f"{folder.parent.relative_to(partial)}: {damage.what}")
-        for folder in partial.glob(f"checkpoints/update-*/{MANIFEST}")
-        for damage in damages(folder.parent, trusting=False)
+        Damage(f"{folder.relative_to(partial)}: {damage}")
+        for folder in sorted(partial.glob("checkpoints/update-*"))
+        if (damage := damage_of_checkpoint(partial, folder)) is not None
     ]
     return [Damage(f"{name} was changed (its checksum differs)") for name in sorted(torn)] + checkpoints
 
 
 def _with_users(broken: list[Entry], found: list[Entry]) -> list[Entry]:
     """Some artifacts, and those that were built from them, directly or not."""
-    using, left, chosen = users(found), list(broken), dict.fromkeys(entry.path for entry in broken)
+    using, chosen = users(found), dict.fromkeys(entry.path for entry in broken)
+    left = [entry for entry in broken if entry.path.suffix != PARTIAL]  # from an unfinished one nothing was built
     while left:
-        for user in using[left.pop().fingerprint]:
-            if user.path not in chosen:
+        entry = left.pop()
+        for user in using[entry.fingerprint]:
+            if user.path not in chosen and user.root == entry.root:
                 chosen[user.path] = None
                 left.append(user)
     return [entry for entry in found if entry.path in chosen]

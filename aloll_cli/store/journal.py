@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from aloll_cli.files import open_to_append, sha256
+from aloll_cli.foreign import LARGEST, Unreadable, inner_path, integer, parsed, read_bytes, record, text
 
 FILES = ".sums-*.jsonl"
+ENTRY = record({"file": inner_path, "bytes": integer, "sha256": text})
 
 
 class Journal:
@@ -37,12 +40,12 @@ class Journal:
         """Sizes and checksums that any process noted, by relative path; a file may have been written more than once."""
         found: dict[str, set[tuple[int, str]]] = {}
         for file in self._directory.glob(FILES):
-            for line in file.read_bytes().splitlines():
-                try:
-                    entry = json.loads(line)
-                    found.setdefault(str(entry["file"]), set()).add((int(entry["bytes"]), str(entry["sha256"])))
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    continue  # torn by a kill, or damaged: what it is about counts as not there
+            with suppress(OSError, Unreadable):
+                for line in read_bytes(file, LARGEST).splitlines():
+                    with suppress(Unreadable):  # torn by a kill, or damaged: what it is about counts as not there
+                        entry = parsed(line)
+                        ENTRY(entry, "")
+                        found.setdefault(entry["file"], set()).add((entry["bytes"], entry["sha256"]))
         return found
 
     def remove(self) -> set[str]:

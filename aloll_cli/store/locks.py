@@ -90,7 +90,11 @@ class Presence:
 @contextmanager
 def alone_in(root: Path) -> Iterator[None]:
     """An exclusive lock on a task's folder. Raises UserError if another process uses it."""
-    with _open_presence(root) as stream:
+    try:
+        stream = _open_presence(root)
+    except OSError as error:
+        raise _not_writable(error, root) from None
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -102,7 +106,8 @@ def alone_in(root: Path) -> Iterator[None]:
 
 def _open_presence(root: Path) -> IO[bytes]:
     _folder(root).mkdir(parents=True, exist_ok=True)
-    return (_folder(root) / "presence").open("ab")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    return open(os.open(_folder(root) / "presence", flags, 0o666), "ab")
 
 
 def _can_lock(folder: Path) -> bool:

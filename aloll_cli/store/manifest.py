@@ -7,17 +7,21 @@ it was checked with, which ``outputs/<task>/.locks/<artifact>.checked`` holds. `
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from aloll_cli.files import read_json, sha256, sync, sync_folders, write_json, write_text
+from aloll_cli.files import sha256, sync, sync_folders, write_json, write_text
+from aloll_cli.foreign import Unreadable, dict_of, inner_path, integer, json_of, record, text
 
 MANIFEST = "manifest.json"
 NOT_LISTED = (MANIFEST, "log.txt")
+OF_THE_SYSTEM = re.compile(r"\.DS_Store|\.directory|\.nfs[0-9a-f]+|\._.*")  # files that file managers and NFS leave in any folder
+ENTRY = record({"bytes": integer, "sha256": text})
 RACY = 2.0  # seconds: a file that was written so shortly before it was checked may change again without a sign
 
 Sums = dict[str, dict[str, Any]]  # by relative path: {"bytes": …, "sha256": …}
@@ -106,22 +110,29 @@ def damages(directory: Path, contents: bool = True, trusting: bool = True) -> It
             if not _is_racy(now):
                 checked[name] = now
     for file in files_of(directory):
-        if str(file.relative_to(directory)) not in listed and not file.name.startswith("."):  # hidden files of the system
+        if str(file.relative_to(directory)) not in listed and (file.is_symlink() or not OF_THE_SYSTEM.fullmatch(file.name)):
             is_whole = False
             yield Damage(f"{file.relative_to(directory)} is not in its manifest", file)
     if is_whole and is_new:
         _write_record(record, checked)
 
 
+def strays(directory: Path) -> list[Path]:
+    """Files and links in a complete artifact that its manifest does not list; none where it has no readable manifest."""
+    listed = listed_in(directory)
+    return [] if listed is None else [file for file in files_of(directory) if str(file.relative_to(directory)) not in listed]
+
+
 def listed_in(directory: Path, key: str = "files") -> dict[str, tuple[int, str]] | None:
     """Sizes and checksums in a folder's manifest, by relative path; None if it cannot be read."""
     try:
-        entries = read_json(directory / MANIFEST)[key].items()
-        found = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        content = json_of(directory / MANIFEST)
+        record({key: dict_of(ENTRY)})(content, "")
+        for name in content[key]:
+            inner_path(name, "a name")
+    except (OSError, Unreadable):
         return None
-    is_inside = all(not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts for name in found)
-    return found if is_inside else None
+    return {name: (entry["bytes"], entry["sha256"]) for name, entry in content[key].items()}
 
 
 def _damage_of_file(directory: Path, name: str, size: int, checksum: str | None) -> Damage | None:
@@ -156,8 +167,8 @@ def _record_of(directory: Path) -> Path:
 
 def _read_record(record: Path) -> dict[str, Any]:
     try:
-        found = read_json(record)
-    except (OSError, ValueError, RecursionError):
+        found = json_of(record)
+    except (OSError, Unreadable):
         return {}
     return found if isinstance(found, dict) else {}
 

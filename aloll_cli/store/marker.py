@@ -39,10 +39,15 @@ def is_marked(output_dir: Path) -> bool:
 
 
 def refuse_links(*places: Path, within: Path | None = None) -> None:
-    """Raises UserError if one of some places is a symbolic link, or anything inside the folder ``within``."""
+    """Raises UserError if one of some places is a link, symbolic or hard, or anything inside the folder ``within``."""
     inside = [] if within is None else [Path(at, name) for at, folders, files in os.walk(within) for name in (*folders, *files)]
     for path in (*places, *([within] if within else []), *inside):
         if path.is_symlink():
             what = f"{path} is a symbolic link; below output_dir nothing is written through one."
             hint = f"Remove it: {shlex.join(['rm', str(path)])}; output_dir itself may be a link to another disk."
             raise UserError(what, hint)
+        if path in inside and not path.is_dir() and path.exists() and path.stat().st_nlink > 1:
+            what = f"{path} is a hard link: what is written there would change another file, too."
+            raise UserError(
+                what, f"Replace it by a copy: {shlex.join(['cp', '--remove-destination', f'{path}', f'{path}.copy'])}"
+            )

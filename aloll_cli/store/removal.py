@@ -10,7 +10,9 @@ from pathlib import Path
 from aloll_cli.errors import UserError
 from aloll_cli.stopping import Stopper
 from aloll_cli.store.inventory import REMOVED, Entry, has_own_recipe
+from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import alone_in
+from aloll_cli.store.marker import refuse_links
 
 
 def removed(doomed: list[Entry], still: Callable[[], set[Path]], stopper: Stopper) -> Iterator[Entry]:
@@ -25,6 +27,7 @@ def removed(doomed: list[Entry], still: Callable[[], set[Path]], stopper: Stoppe
         UserError: another command is using the folder of one of the tasks.
     """
     for root in dict.fromkeys(entry.root for entry in doomed):
+        refuse_links(root, root / LOCKS, within=root / LOCKS)
         with alone_in(root):
             for kind in {entry.path.parent for entry in doomed if entry.root == root}:
                 _finish_removals(kind)

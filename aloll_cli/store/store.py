@@ -27,6 +27,7 @@ from aloll_cli.runtime.world import World
 from aloll_cli.schema import fingerprint
 from aloll_cli.stopping import Stopper
 from aloll_cli.store.building import begin, certify, finish, reopen, tidy
+from aloll_cli.store.inventory import has_own_recipe, is_torn
 from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import UNFINISHED, damage_of
@@ -241,7 +242,14 @@ class Store:
     def _prepare(self, directory: Path, partial: Path) -> None:
         """Make an artifact without a readable manifest an interrupted build; nothing is written through links."""
         refuse_links(self.root, directory.parent, directory)
+        for path in (directory, partial):
+            if path.exists() and not path.is_dir():
+                hint = f"Move it elsewhere: {shlex.join(['mv', str(path), 'elsewhere'])}"
+                raise UserError(f"{path} is a file, where an artifact's folder belongs.", hint)
         if directory.exists():
+            if not _is_ours(directory):
+                what = f"{directory} has the name of an artifact, and neither its recipe nor its manifest."
+                raise UserError(what, f"Move it elsewhere: {shlex.join(['mv', str(directory), 'elsewhere'])}")
             self.log.warn(f"{directory} is unfinished: {UNFINISHED.what}")
             reopen(directory, partial)
         refuse_links(within=partial)
@@ -278,6 +286,12 @@ def upstream(artifact: Artifact) -> list[Artifact]:
     for needed in artifact.inputs().values():
         found |= {before.fingerprint: before for before in upstream(needed)} | {needed.fingerprint: needed}
     return list(found.values())
+
+
+def _is_ours(directory: Path) -> bool:
+    """Whether a folder with the name of an artifact was written as one, or is empty."""
+    digits = directory.name.rpartition("-")[2]
+    return has_own_recipe(directory, digits) or is_torn(directory) or not any(directory.iterdir())
 
 
 def _peak_memory() -> int:

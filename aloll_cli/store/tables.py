@@ -116,7 +116,7 @@ def read_blocks(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a folder of blocks, with its rows in order; all columns, or those named."""
     import pyarrow as pa
 
-    table = pa.concat_tables([_read(part, columns) for part in _parts(folder)])
+    table = pa.concat_tables([read_file(part, columns) for part in _parts(folder)])
     if "place" in table.column_names:
         table = table.sort_by("place").drop_columns("place")
     return table.combine_chunks()
@@ -190,7 +190,8 @@ class Rows:
             return pq.ParquetFile(file).read_row_group(group, columns=self._columns, use_threads=False)
 
 
-def _read(file: Path, columns: Sequence[str] | None) -> pa.Table:
+def read_file(file: Path, columns: Sequence[str] | None) -> pa.Table:
+    """One Parquet file of an artifact: all columns, or those named and the rows' places. Raises UserError if it is damaged."""
     import pyarrow.parquet as pq
 
     with _reading(file):

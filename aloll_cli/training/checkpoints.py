@@ -79,7 +79,7 @@ def load_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Opt
         for place, tensor in load_file(folder / "optimizer.safetensors").items():
             name, _, key = place.rpartition("/")
             optimizer.state[weights[name]][key] = _placed(tensor, weights[name], optimizer)
-    except (SafetensorError, LookupError, TypeError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         hint = f"Remove it, and repeat the command: {shlex.join(['rm', '-r', str(folder)])}"
         raise UserError(f"{folder} is no checkpoint of this model: {error}.", hint) from None
 

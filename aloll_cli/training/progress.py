@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.files import open_to_append, read_json_lines, sha256, sync, sync_folders
+from aloll_cli.foreign import damaged, integer, list_of, number, record
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import Sums, damage_of, files_of, listed_in, sums_of, write_manifest
 from aloll_cli.training.checkpoints import folders, keep_folders, write_folder
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 CANDIDATES, POLICY = "candidates", "policy"
+
+SCORED = record({"update": integer, "score": number})  # of an evaluation
 
 Write = Callable[[Path], object]  # writes files into a folder
 
@@ -59,7 +62,10 @@ class Progress:
 
     def evaluations(self) -> list[dict[str, Any]]:
         """The records of all evaluations so far."""
-        return self.records(EVALUATIONS)
+        found = self.records(EVALUATIONS)
+        with damaged(self.directory / EVALUATIONS):
+            list_of(SCORED)(found, "the record")
+        return found
 
     def checkpoint(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
@@ -79,7 +85,7 @@ class Progress:
         """The step of the last checkpoint that is whole, with all that belongs to it; 0 if there is none."""
         found = folders(self._checkpoints)
         for step in sorted(found, reverse=True):
-            damage = self._damage_of(found[step])
+            damage = damage_of_checkpoint(self.directory, found[step])
             if damage is None:
                 return step
             self.log.warn(f"the checkpoint of step {step} is passed over: {damage}")
@@ -123,28 +129,6 @@ class Progress:
             beside[file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
         write_manifest(folder, beside=beside | self._candidate)
 
-    def _damage_of(self, checkpoint: Path) -> str | None:
-        """What is wrong with a checkpoint, or with what it needs beside it."""
-        if damage := damage_of(checkpoint, trusting=False):
-            return damage.what
-        beside = listed_in(checkpoint, "beside")
-        if beside is None:
-            return "its manifest.json cannot be read"
-        candidate = {name: entry for name, entry in beside.items() if name.startswith(CANDIDATES)}
-        folder = self.directory / ("/".join(next(iter(candidate)).split("/")[:2]) if candidate else POLICY)
-        if self._policy.exists():  # the candidate was selected in the end
-            folder = self._policy
-        for name, (size, checksum) in beside.items():
-            file = folder / _within(name) if name in candidate else self.directory / name
-            if file.is_symlink() or not file.is_file():
-                return f"{file.relative_to(self.directory)} is missing"
-            length = None if name in candidate else size  # what was appended to a record later does not belong to it
-            if file.stat().st_size < size or sha256(file, length) != checksum:
-                return f"{file.relative_to(self.directory)} was changed (its checksum differs)"
-        there = [str(file.relative_to(folder)) for file in files_of(folder)] if folder.exists() else []
-        stray = next((name for name in there if name not in map(_within, candidate)), None)
-        return None if stray is None else f"{folder.name}/{stray} was not written by training"
-
     def _prune(self) -> None:
         """Keep the last checkpoints, and the candidate for ``policy/`` that resuming from each of them needs."""
         kept = sorted(folders(self._checkpoints))[-self.keep :]
@@ -163,6 +147,29 @@ class Progress:
     @property
     def _policy(self) -> Path:
         return self.directory / POLICY
+
+
+def damage_of_checkpoint(directory: Path, checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint of a run, or with what it needs beside it in the run's directory; None if it is whole."""
+    if damage := damage_of(checkpoint, trusting=False):
+        return damage.what
+    policy, beside = directory / POLICY, listed_in(checkpoint, "beside")
+    if beside is None:
+        return "its manifest.json cannot be read"
+    candidate = {name: entry for name, entry in beside.items() if name.startswith(f"{CANDIDATES}/") and name.count("/") > 1}
+    folder = directory / ("/".join(next(iter(candidate)).split("/")[:2]) if candidate else POLICY)
+    if policy.exists():  # the candidate was selected in the end
+        folder = policy
+    for name, (size, checksum) in beside.items():
+        file = folder / _within(name) if name in candidate else directory / name
+        if file.is_symlink() or not file.is_file():
+            return f"{file.relative_to(directory)} is missing"
+        length = None if name in candidate else size  # what was appended to a record later does not belong to it
+        if file.stat().st_size < size or sha256(file, length) != checksum:
+            return f"{file.relative_to(directory)} was changed (its checksum differs)"
+    there = [str(file.relative_to(folder)) for file in files_of(folder)] if folder.exists() else []
+    stray = next((name for name in there if name not in map(_within, candidate)), None)
+    return None if stray is None else f"{folder.name}/{stray} was not written by training"
 
 
 def _within(name: str) -> str:
