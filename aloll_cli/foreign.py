@@ -96,13 +96,24 @@ def tensors_of(file: Path, *names: str) -> dict[str, NDArray[Any]]:
     return found
 
 
-def json_lines_of(file: Path) -> list[Any]:
-    """The values of a JSON Lines file; an empty list if there is no such file. Raises Unreadable or OSError."""
+def json_lines_of(file: Path, check: Check) -> list[Any]:
+    """The values of a JSON Lines file, each checked as it is read; an empty list if there is no such file.
+
+    Raises:
+        Unreadable: a line has another shape.
+        OSError: the file cannot be read.
+    """
     try:
         content = read_bytes(file, LARGEST_RECORDS)
     except FileNotFoundError:
         return []
-    return [parsed(line) for line in content.split(b"\n") if line]
+    found = []
+    for place, line in enumerate(content.split(b"\n"), start=1):
+        if line:
+            value = parsed(line)
+            check(value, f"line {place}")
+            found.append(value)
+    return found
 
 
 def parsed(text: bytes) -> Any:

@@ -133,9 +133,8 @@ def _check_sides(policy: dict[str, Any], reference: dict[str, Any], where: str) 
 
 def responses_of(folder: Path) -> list[dict[str, Any]]:
     """Content of answers.jsonl: at least one row, all with the same rewards. Raises Unreadable or OSError."""
-    rows = json_lines_of(folder / "answers.jsonl")
+    rows = json_lines_of(folder / "answers.jsonl", ROW)
     for place, row in enumerate(rows):
-        ROW(row, f"line {place + 1}")
         if row["policy"].keys() != rows[0]["policy"].keys() or row["reference"].keys() != rows[0]["reference"].keys():
             raise Unreadable(f"line {place + 1} has other rewards than the first")
     if not rows:
@@ -145,9 +144,8 @@ def responses_of(folder: Path) -> list[dict[str, Any]]:
 
 def steps_of(policy: Path) -> list[dict[str, Any]]:
     """Content of a policy's metrics.jsonl; empty if there is none. Raises Unreadable or OSError."""
-    rows = json_lines_of(policy / "metrics.jsonl")
+    rows = json_lines_of(policy / "metrics.jsonl", STEP)
     for place, row in enumerate(rows):
-        STEP(row, f"line {place + 1}")
         for key, value in row.items():
             if not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > GREATEST):
                 raise Unreadable(f"line {place + 1}: {key} is not a number")
@@ -159,10 +157,7 @@ def steps_of(policy: Path) -> list[dict[str, Any]]:
 
 def evaluations_of(policy: Path) -> list[dict[str, Any]]:
     """Content of a policy's evaluations.jsonl; empty if there is none. Raises Unreadable or OSError."""
-    rows = json_lines_of(policy / "evaluations.jsonl")
-    for place, row in enumerate(rows):
-        EVALUATION(row, f"line {place + 1}")
-    return rows
+    return json_lines_of(policy / "evaluations.jsonl", EVALUATION)
 
 
 def made_from(folder: Path) -> dict[str, Any]:
