@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aloll_cli.files import write_text
-from aloll_cli.foreign import damaged, dict_of, json_lines_of, list_of, text
+from aloll_cli.foreign import damaged, dict_of, json_lines_of, text
 from aloll_cli.store.tables import read_blocks
 
 COLUMNS = ("apart", "typed", "turns_cut", "system_cut")
@@ -79,9 +79,7 @@ def _noted(examples: Path, kind: str, split: str) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     for file in sorted((examples / kind).glob(f"{split}-*.jsonl")):
         with damaged(file):
-            found = json_lines_of(file)
-            list_of(dict_of(text))(found, "the file")
-            rows += found
+            rows += json_lines_of(file, dict_of(text))
     return rows
 
 
