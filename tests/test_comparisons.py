@@ -155,7 +155,7 @@ def test_what_cannot_change_a_result_makes_no_baseline_nearer(tmp_path):
 
 
 def test_best_of_refuses_values_that_weight_the_likelihood_differently(tmp_path):
-    likelihood = {"advantage_weighted_log_likelihood": {"policy": -1.0, "reference": -2.0, "gain": None}}
+    likelihood = {"advantage_weighted_log_likelihood": {"policy": -1.0, "reference": -2.0, "gain": {"mean": 1.0, "ci95": None}}}
     runs = [evaluated(tmp_path, "seq", 1, options={"values": {"name": name}}, metrics=likelihood) for name in ("data", "group")]
     with pytest.raises(UserError, match=r"best_of: seq-s1-test-\w+ and seq-s1-test-\w+ differ in their prompts or rewards\."):
         compared(runs, best_of=["values"])

@@ -33,6 +33,7 @@ OPERATIONAL = {
     "to": "to=elsewhere",
     "ask": "ask=false",
     "repair": "repair=true",
+    "estimate": "estimate=true",
     "format": "format=json",
     "verbosity": "verbosity=quiet",
     "model.head": "model.head=chunked",

@@ -185,6 +185,12 @@ def has_own_recipe(folder: Path, digits: str) -> bool:
     return _recipe(folder / "recipe.json", digits) is not None
 
 
+def is_ours(directory: Path) -> bool:
+    """Whether a folder with the name of an artifact was written as one, or is empty."""
+    digits = directory.name.rpartition("-")[2]
+    return has_own_recipe(directory, digits) or is_torn(directory) or not any(directory.iterdir())
+
+
 def is_torn(folder: Path) -> bool:
     """Whether an artifact is ours, although its recipe is not that of its name: what a power cut or a flipped bit leaves.
 

@@ -27,7 +27,7 @@ from aloll_cli.runtime.world import World
 from aloll_cli.schema import fingerprint
 from aloll_cli.stopping import Stopper
 from aloll_cli.store.building import begin, certify, finish, reopen, tidy
-from aloll_cli.store.inventory import has_own_recipe, is_torn
+from aloll_cli.store.inventory import is_ours
 from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import UNFINISHED, damage_of
@@ -244,12 +244,11 @@ class Store:
         refuse_links(self.root, directory.parent, directory)
         for path in (directory, partial):
             if path.exists() and not path.is_dir():
-                hint = f"Move it elsewhere: {shlex.join(['mv', str(path), 'elsewhere'])}"
-                raise UserError(f"{path} is a file, where an artifact's folder belongs.", hint)
+                raise UserError(f"{path} is a file, where an artifact's folder belongs.", _elsewhere(path))
         if directory.exists():
-            if not _is_ours(directory):
+            if not is_ours(directory):
                 what = f"{directory} has the name of an artifact, and neither its recipe nor its manifest."
-                raise UserError(what, f"Move it elsewhere: {shlex.join(['mv', str(directory), 'elsewhere'])}")
+                raise UserError(what, _elsewhere(directory))
             self.log.warn(f"{directory} is unfinished: {UNFINISHED.what}")
             reopen(directory, partial)
         refuse_links(within=partial)
@@ -288,10 +287,8 @@ def upstream(artifact: Artifact) -> list[Artifact]:
     return list(found.values())
 
 
-def _is_ours(directory: Path) -> bool:
-    """Whether a folder with the name of an artifact was written as one, or is empty."""
-    digits = directory.name.rpartition("-")[2]
-    return has_own_recipe(directory, digits) or is_torn(directory) or not any(directory.iterdir())
+def _elsewhere(path: Path) -> str:
+    return f"Move it elsewhere: {shlex.join(['mv', str(path), 'elsewhere'])}"
 
 
 def _peak_memory() -> int:
