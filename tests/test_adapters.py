@@ -151,13 +151,13 @@ ONLINE = (*LORA, *TRAINED, "variant=ppo", "variant.rollout_size=8", "variant.epo
 )
 def test_one_model_is_in_memory_while_a_policy_trains(folder, options, tmp_path, monkeypatch, overrides):
     counted = []
-    update = Trainer._update
+    update = Trainer.step
 
     def counting(self, number):
         counted.append(sum(isinstance(thing, LlamaForCausalLM) for thing in gc.get_objects()))
         return update(self, number)
 
-    monkeypatch.setattr(Trainer, "_update", counting)
+    monkeypatch.setattr(Trainer, "step", counting)
     gc.collect()
     others = sum(isinstance(thing, LlamaForCausalLM) for thing in gc.get_objects())
     settings = composed(*options, *overrides)
@@ -289,7 +289,7 @@ def test_layers_are_computed_again_although_dropout_is_off(options, tmp_path, mo
 
     gpt2(dropout=0.5).save_pretrained(tmp_path / "gpt2")
     tokenizer().save_pretrained(tmp_path / "gpt2")
-    calls, modes, forward, update = [], [], GPT2MLP.forward, Trainer._update
+    calls, modes, forward, update = [], [], GPT2MLP.forward, Trainer.step
 
     def counted(self, states):
         calls.append(self.dropout.training)
@@ -302,7 +302,7 @@ def test_layers_are_computed_again_although_dropout_is_off(options, tmp_path, mo
         return figures
 
     monkeypatch.setattr(GPT2MLP, "forward", counted)
-    monkeypatch.setattr(Trainer, "_update", marked)
+    monkeypatch.setattr(Trainer, "step", marked)
     for again in ("false", "true"):
         settings = composed(*options, f"model.path={tmp_path / 'gpt2'}", f"gradient_checkpointing={again}", "batch_size=3")
         opened(tmp_path / again, settings.runtime).ensure(Pipeline(settings).policy)
