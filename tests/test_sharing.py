@@ -26,7 +26,7 @@ def batch() -> TokenBatch:
 
 def results(model, separately: bool, chunked: bool = False):
     """Log-probs, gradients of a sum of them, and the shape of what the model has computed."""
-    module, seen = ResponseLogps(model, chunked=chunked), []
+    module, seen = ResponseLogps(model, chunked=chunked, shares=True), []
     module.separate_because = APART if separately else module.separate_because
     weights = torch.linspace(-1, 2, batch().response_ids.numel()).view_as(batch().response_ids)
     module(*vars(batch()).values())  # the trial is over
@@ -58,7 +58,7 @@ def test_every_architecture_shares_prompts_or_says_why_not(make):
     torch.manual_seed(0)
     model = make().eval()
     with torch.no_grad():
-        module, apart = ResponseLogps(model), ResponseLogps(model)
+        module, apart = ResponseLogps(model, shares=True), ResponseLogps(model)
         apart.separate_because = APART
         assert_close(batch().logps(module), batch().logps(apart), atol=2e-5, rtol=1e-5)
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or []) - {"full_attention"}
@@ -74,11 +74,11 @@ def test_models_whose_states_or_positions_pass_from_one_response_to_the_next_com
     for model in (bloom, mamba, opt):
         model.eval()
         with torch.no_grad():
-            module, apart = ResponseLogps(model), ResponseLogps(model)
+            module, apart = ResponseLogps(model, shares=True), ResponseLogps(model)
             apart.separate_because = APART
             assert_close(batch().logps(module), batch().logps(apart), atol=2e-5, rtol=1e-5)
     for model in (bloom, mamba):
-        module = ResponseLogps(model)
+        module = ResponseLogps(model, shares=True)
         assert not module.may_share(torch.device("cpu"))
         assert type(model).__name__ in module.separate_because
 
@@ -89,7 +89,7 @@ def test_rows_stay_separate_where_that_costs_as_much_and_in_16_bits():
     assert shared(ids, ones, ids, ones) is None  # two prompts
     assert shared(ids[[0, 0, 1]][:, :2], ones[[0, 0, 1]][:, :2], ids[[0, 1, 1]], ones[[0, 1, 1]]) is None  # short prompts
     assert shared(ids[[0, 0]], ones, ids[:, :4], ones[:, :4]) is not None
-    assert "16 bits" in ResponseLogps(llama().to(torch.bfloat16)).separate_because
-    module = ResponseLogps(llama())
+    assert "16 bits" in ResponseLogps(llama().to(torch.bfloat16), shares=True).separate_because
+    module = ResponseLogps(llama(), shares=True)
     with torch.autocast("cpu", torch.bfloat16):
         assert not module.may_share(torch.device("cpu"))

@@ -24,7 +24,7 @@ class GenerationLogps(Artifact):
     """
 
     kind, stage = "answer-logps", "evaluate"
-    version = 2  # responses to one prompt share it
+    version = 2  # logits of real tokens alone
 
     def __init__(self, policy: PolicySource, tokenizer: Tokenizer, generations: Generations) -> None:
         """Log-probs of ``generations`` under ``policy``, whose tokenizer is ``tokenizer``."""

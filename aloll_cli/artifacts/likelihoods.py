@@ -21,7 +21,7 @@ class Likelihoods(Artifact):
     """One row per logged response: id, logp (summed over tokens), tokens."""
 
     kind, stage = "likelihoods", "evaluate"
-    version = 2  # responses to one prompt share it
+    version = 2  # logits of real tokens alone
 
     def __init__(self, policy: PolicySource, examples: Examples, split: str) -> None:
         self.policy, self.examples, self.split = policy, examples, split

@@ -57,7 +57,9 @@ class TrainingRecipe:
 class TrainedPolicy(PolicySource):
     """A policy trained with one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
 
-    version = 4  # responses to one prompt share it; before, dropout by row and fused AdamW
+    version = (
+        4  # the responses of a group share their prompt, logits of real tokens alone; before, dropout by row and fused AdamW
+    )
 
     def __init__(
         self,
@@ -137,8 +139,9 @@ class TrainedPolicy(PolicySource):
         steps = training.draws.steps(source.kept_units)
         if warning := training.optimizer.doubt(steps):
             job.log.warn(warning)
-        module = ResponseLogps(model, self.model.head is Head.chunked, job.runtime.gradient_checkpointing)
-        if self.data.shares_prompts and not module.may_share(job.world.device):
+        chunked, shares = self.model.head is Head.chunked, self.data.shares_prompts
+        module = ResponseLogps(model, chunked, job.runtime.gradient_checkpointing, shares)
+        if shares and not module.may_share(job.world.device):
             job.log.say(f"  each response is computed with a prompt of its own: {module.separate_because}")
         Trainer(
             job=job,

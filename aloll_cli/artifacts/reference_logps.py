@@ -25,7 +25,7 @@ class ReferenceLogps(Artifact):
     """One row per training response: id, row, logps (list<float32>, one per token of response_ids)."""
 
     kind, stage = "reference-logps", "train"
-    version = 3  # rows are numbered; responses to one prompt share it
+    version = 3  # rows are numbered; logits of real tokens alone
 
     def __init__(self, reference: PolicySource, examples: Examples, numbers: Numbers) -> None:
         """Log-probs in the ``numbers`` that the policy is trained in."""

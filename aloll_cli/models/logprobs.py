@@ -27,22 +27,24 @@ class ResponseLogps(nn.Module):
     """Per-token log-probs of responses under a causal language model.
 
     A row is prompt, response, padding. Causal attention never reaches padding on the right, so it needs no mask, and the rows and
-    padding beside a row hardly change its rounding, which matters in 16 bits. In 32 bits, responses to the same prompt share it
+    padding beside a row hardly change its rounding, which matters in 16 bits. In 32 bits, responses to a prompt may share it
     (layout.py). Logits are computed for tokens of responses only, in the precision of the model, and normalized in fp32.
     """
 
-    def __init__(self, model: PreTrainedModel, chunked: bool = False, recompute: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, chunked: bool = False, recompute: bool = False, shares: bool = False) -> None:
         """Wrap a model.
 
         Args:
             model: a causal language model.
             chunked: compute logits of a few positions at a time. Raises UserError unless the head is plainly linear.
+            shares: compute a prompt once for all responses to it, where the model can. Rounding then depends on the rows beside
+                one, which may change what a policy samples.
             recompute: gradient checkpointing: recompute layers in the backward pass instead of storing activations.
         """
         super().__init__()
         self.model = model
         self.dropout: RowDropout | None = None
-        self.separate_because = why_separate(model)  # None: a prompt is computed once for all responses to it
+        self.separate_because = why_separate(model) if shares else "nothing asked for it"  # None: a prompt is computed once
         self._tried = False
         self._chunked, self._recompute = chunked, recompute
         if chunked:
