@@ -20,14 +20,10 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+from torture import SMALL
+
 from aloll_cli.store.manifest import write_manifest
 
-OPTIONS = (
-    "model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=64", "model.vocab_size=400",
-    "updates=12", "eval_every=4", "eval_prompts=8", "checkpoint_every=3", "batch_size=8",
-    "reference.updates=12", "reference.eval_every=4", "reference.batch_size=8",
-    "task.max_prompt_tokens=24", "task.max_response_tokens=12", "values.epochs=2", "resamples=100", "threads=1",
-)  # fmt: skip
 COMMANDS = (
     ["ls"], ["plan", "variant=nll"], ["compare", "runs=[outputs/reviews/metrics/*]"], ["compare"],
     ["report", "runs=[outputs/reviews/metrics/*]"], ["evaluate"], ["verify"], ["clean", "ask=false"],
@@ -116,7 +112,7 @@ def craft_input(root: Path, draw: random.Random) -> str:
 def faults_of(words: list[str], folder: Path, aloll: list[str], outside: Path) -> tuple[str, list[str], str]:
     """Run a command there; returns a line about it, what is wrong with it, and what it said."""
     before, start = sums(outside), time.monotonic()
-    done = subprocess.run([*aloll, *words, *OPTIONS], cwd=folder, capture_output=True, check=False)
+    done = subprocess.run([*aloll, *words, *SMALL], cwd=folder, capture_output=True, check=False)
     seconds, said = time.monotonic() - start, (done.stdout + done.stderr).decode("utf-8", "replace")
     strange = {path.name for path in folder.iterdir()} - {"outputs", "outside"}
     found = {
@@ -151,7 +147,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     aloll = [sys.executable, "-c", "from aloll_cli.cli.main import main; main()"]
     if not (folder / "outputs").exists():
-        subprocess.run([*aloll, "run", *OPTIONS], cwd=folder, check=True, capture_output=True)
+        subprocess.run([*aloll, "run", *SMALL], cwd=folder, check=True, capture_output=True)
     outside = folder / "outside"
     (outside / "keep-0123456789ab").mkdir(parents=True, exist_ok=True)
     (outside / "keep-0123456789ab" / "precious").write_text("precious")

@@ -26,15 +26,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from torture import contents, start
+from torture import SMALL, contents, start
 
 SHAPES = ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4), (2, 2))  # processes of a command, commands at once
-SMALL = (
-    "model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=64", "model.vocab_size=400",
-    "updates=24", "eval_every=6", "eval_prompts=8", "checkpoint_every=3", "batch_size=8",
-    "reference.updates=12", "reference.eval_every=4", "reference.batch_size=8",
-    "task.max_prompt_tokens=24", "task.max_response_tokens=12", "values.epochs=2", "resamples=100", "threads=1",
-)  # fmt: skip
 NO_RESULTS = ("log.txt",)
 
 

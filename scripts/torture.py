@@ -39,6 +39,12 @@ EMBEDDED = (
     "updates=60", "eval_every=15", "eval_prompts=32", "checkpoint_every=10", "reference.updates=60", "reference.eval_every=15",
     "values.epochs=3", "resamples=1000", "threads=1",
 )  # fmt: skip
+SMALL = (
+    "model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=64", "model.vocab_size=400",
+    "updates=12", "eval_every=4", "eval_prompts=8", "checkpoint_every=3", "batch_size=8",
+    "reference.updates=12", "reference.eval_every=4", "reference.batch_size=8",
+    "task.max_prompt_tokens=24", "task.max_response_tokens=12", "values.epochs=2", "resamples=100", "threads=1",
+)  # fmt: skip
 # stages that have begun where the one is there, and ended where the other is
 AFTER = {
     "evaluate": ("outputs/*/generations/*-test-*/manifest.json", "outputs/*/metrics/*/manifest.json"),

@@ -9,32 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from running import SMALL, quick
-from tiny import job, store
+from tiny import Note, job, store
 from torture import contents
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import sha256, sync_tree
 from aloll_cli.store.building import certify
 from aloll_cli.store.manifest import UNFINISHED, damage_of, remember, sums_of, write_manifest
-from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.training.progress import EVALUATIONS, METRICS, Progress
-
-
-class Note(Artifact):
-    """An artifact with a file in a folder."""
-
-    kind, name, stage = "notes", "one", "run"
-
-    def identity(self):
-        return {}
-
-    def inputs(self):
-        return {}
-
-    def make(self, job: Job):
-        (job.directory / "in").mkdir(exist_ok=True)
-        (job.directory / "in" / "text").write_text("precious")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from running import SMALL, quick
-from tiny import store
+from tiny import Note, store
 
 from aloll_cli.errors import UserError
 from aloll_cli.schema import fingerprint
@@ -15,22 +15,6 @@ from aloll_cli.stages.export import _fresh
 from aloll_cli.store.building import certify
 from aloll_cli.store.inventory import State, entries
 from aloll_cli.store.marker import MARK, TAG, mark
-from aloll_cli.store.store import Artifact, Job
-
-
-class Note(Artifact):
-    """An artifact of one file."""
-
-    kind, name, stage = "notes", "one", "run"
-
-    def identity(self):
-        return {}
-
-    def inputs(self):
-        return {}
-
-    def make(self, job: Job):
-        (job.directory / "text").write_text("kept")
 
 
 def written(root: Path, kind: str, *, partial: bool = False, **inputs: dict) -> tuple[Path, dict]:

@@ -34,7 +34,7 @@ from aloll_cli.runtime.world import Alone, World
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
 from aloll_cli.stopping import Stopper
-from aloll_cli.store.store import Job, Store
+from aloll_cli.store.store import Artifact, Job, Store
 
 torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
 
@@ -110,6 +110,22 @@ def store(root: Path) -> Store:
 def opened(root: Path, runtime: Runtime) -> Store:
     """A store that nobody asks to stop."""
     return Store(root, runtime, Alone(), Stopper(None), Command("run"), {})
+
+
+class Note(Artifact):
+    """An artifact with a file in a folder."""
+
+    kind, name, stage = "notes", "one", "run"
+
+    def identity(self):
+        return {}
+
+    def inputs(self):
+        return {}
+
+    def make(self, job: Job):
+        (job.directory / "in").mkdir(exist_ok=True)
+        (job.directory / "in" / "text").write_text("precious")
 
 
 def job(root: Path) -> Job:

@@ -57,9 +57,7 @@ class TrainingRecipe:
 class TrainedPolicy(PolicySource):
     """A policy trained with one variant: ``policy/``, checkpoints/, metrics.jsonl, evaluations.jsonl."""
 
-    version = (
-        4  # the responses of a group share their prompt, logits of real tokens alone; before, dropout by row and fused AdamW
-    )
+    version = 4  # a group's responses share their prompt; logits of real tokens alone
 
     def __init__(
         self,

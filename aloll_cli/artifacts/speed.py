@@ -48,7 +48,8 @@ class Shape:
     def of(cls, model: PreTrainedModel) -> Shape:
         """Those of a model, with or without weights."""
         parts: Any = model
-        embedding, head = parts.get_input_embeddings().weight, parts.get_output_embeddings().weight
+        embedding, output = parts.get_input_embeddings().weight, parts.get_output_embeddings()
+        head = embedding if output is None else output.weight
         total = model.num_parameters()
         outside = embedding.numel() + (0 if head is embedding else head.numel())
         return cls(body=total - outside, head=head.numel(), total=total)
@@ -119,8 +120,7 @@ def timed(line: Pipeline, sizes: Sizes, store: Store) -> Speed:
     module.eval()
     with torch.inference_mode(), line.numbers.computing(device):
         scored = _median(lambda: module(*whole))
-        # the last token alone has logits
-        read = _median(lambda: model(input_ids=ids[:, :prompt], use_cache=False, logits_to_keep=1))
+        read = _median(lambda: model.base_model(input_ids=ids[:, :prompt], use_cache=False))
     generation = settings.generation
     count = max(1, min(MOST_ROWS, settings.scoring_batch_tokens // (prompt + sizes.limit) // generation.sequences))
     first, more = (_generating(model, tokenizer, ids[:count, :prompt], generation, tokens) for tokens in TOKENS)

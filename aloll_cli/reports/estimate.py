@@ -60,7 +60,11 @@ def warn_if_long(line: Pipeline, last: Artifact, store: Store) -> None:
 def _warn(line: Pipeline, last: Artifact, store: Store) -> None:
     from aloll_cli.artifacts.speed import rough
 
-    seconds = rough(line, last, store) / store.world.size
+    try:
+        seconds = rough(line, last, store) / store.world.size
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # a model that has no weightless form; only a hint
+        store.log.detail(f"how long this takes cannot be told from the model's configuration: {error}")
+        return
     if seconds > LONG:
         store.log.warn(
             f"this will take very roughly {_clock(seconds)} on the CPU. Parts and seconds: {store.command.but('plan')} "
