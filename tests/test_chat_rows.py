@@ -144,6 +144,7 @@ def test_a_row_that_the_template_rejects_is_named_with_file_and_line(data, gemma
         examples(settings_of(data, gemma), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_rejected_rows_can_be_skipped_and_are_counted(data, gemma, tmp_path, capsys):
     settings = settings_of(data, gemma, "task.on_bad_row=skip", "format=json")
     line, folder = examples(settings, tmp_path / "out")
@@ -184,6 +185,7 @@ def test_a_split_of_rejected_rows_alone_says_why(data, gemma, tmp_path):
         examples(settings_of(data, gemma, "task.on_bad_row=skip"), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_inspect_tells_typed_control_tokens_cut_turns_and_what_is_tokenized_apart(tmp_path, capsys):
     thinks = "{% if add_generation_prompt %}{{ '<start_of_turn>assistant\n<eos>' }}{% endif %}"  # the whole chat has no <eos>
     model = saved(tmp_path / "model", gemma_tokenizer(CHATML + thinks))

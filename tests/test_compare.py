@@ -97,6 +97,7 @@ def test_of_runs_on_different_prompts_those_of_the_majority_remain(aloll):
     assert "left out 1, because the rewards, split or prompts differ: kl-s1-test-" in err
 
 
+@pytest.mark.slow
 def test_patterns_are_expanded_and_interrupted_evaluations_are_no_runs(aloll):
     first = write("nll")
     shutil.copytree(write("seq"), first.with_name("seq-s9-test-0123456789ab.partial"))
@@ -116,6 +117,7 @@ def test_runs_may_be_compared_with_a_folder_that_is_not_among_them(aloll):
     assert cells(out, "vs kl") == {"seq": "+0.250 [0.250, 0.250]", "kl": "-"}
 
 
+@pytest.mark.slow
 def test_the_choice_of_an_option_is_shown_with_its_scores(aloll):
     for lr, score in ((0.1, 0.3), (0.2, 0.4)):
         write("nll", 1, 0.5, lr, scores=(0.0, 0.5 - lr))

@@ -86,6 +86,7 @@ def test_a_model_is_as_large_without_weights_as_with_them(tmp_path):
     assert Shape.of(saved.empty(tokenizer())) == Shape.of(llama())
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_is_left_and_the_count_is_what_runs_record(tmp_path: Path):
     out, _ = quick(tmp_path, "plan", *SMALL, "estimate=true")
     lines = {line.split()[0].rpartition("-")[0]: line for line in out.splitlines() if "FLOP" in line and "/" in line.split()[0]}
@@ -99,6 +100,7 @@ def test_the_plan_says_what_is_left_and_the_count_is_what_runs_record(tmp_path: 
     assert "FLOP" not in quick(tmp_path, "plan", *SMALL, "estimate=true")[0]
 
 
+@pytest.mark.slow
 def test_a_run_of_more_than_an_hour_is_said_at_once_on_a_cpu(tmp_path: Path):
     _, said = quick(tmp_path, "train", *SMALL, before="import aloll_cli.reports.estimate as e; e.LONG = 0; ")
     assert "warning: this will take very roughly 0 s on the CPU. Parts and seconds: aloll plan " in said

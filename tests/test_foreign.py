@@ -79,6 +79,7 @@ def test_the_checks_say_where_a_value_is_wrong():
     name("seq-s1+x@2", "variant")
 
 
+@pytest.mark.slow
 def test_damaged_evaluations_are_left_out_and_the_others_are_compared(tmp_path):
     root = tmp_path / "outputs" / "reviews"
     good = [write_run(root, variant) for variant in ("seq", "nll")]

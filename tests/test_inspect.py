@@ -28,6 +28,7 @@ def told(capsys, tmp_path, *overrides):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_figures_are_those_counted_by_hand(capsys, tmp_path, rows):
     found = json.loads(told(capsys, tmp_path, f"task.path={rows}", *SMALL, "format=json"))
     train = found["splits"]["train"]

@@ -53,6 +53,7 @@ def test_each_killed_in_the_middle_ends_with_the_same_bits(method: str, undistur
         assert found[name] == expected[name], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "said"),
     [

@@ -160,6 +160,7 @@ def test_weights_and_transforms_change_the_sum_alone():
     assert fingerprints(before)["mood"] == Pipeline(composed()).rewards().fingerprint
 
 
+@pytest.mark.slow
 def test_scores_of_parts_are_kept_as_they_are_and_scales_come_from_the_raw_train_split(tmp_path):
     folder = reviews(tmp_path / "rows")
     options = [f"task.path={folder}", "model.vocab_size=400", *TWO, "reward.parts.mood.weight=3"]

@@ -211,6 +211,7 @@ def test_a_reader_that_goes_away_or_a_closed_stdout_ends_a_command_in_silence(en
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_hydra_has_a_help_of_its_own(tmp_path: Path):
     out, _ = run(tmp_path, "train", "--hydra-help")
     assert "== Flags ==" in out

@@ -135,7 +135,7 @@ def test_the_output_folder_itself_may_be_a_link(tmp_path):
     (tmp_path / "scratch").mkdir()
     (tmp_path / "outputs").symlink_to("scratch")
     folder = store(tmp_path / "outputs" / "task").ensure(Note())
-    assert (folder / "text").read_text() == "kept"
+    assert (folder / "in" / "text").read_text() == "precious"
     assert (tmp_path / "scratch" / MARK).is_file()
 
 
@@ -176,6 +176,7 @@ def test_verify_names_all_damage_at_once_and_removes_it_with_what_was_built_from
     assert "0 artifacts, 0 B: none damaged" in said
 
 
+@pytest.mark.slow
 def test_export_goes_through_a_folder_of_its_own_and_refuses_places_that_are_taken(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "outputs")
     (tmp_path / ".model.tmp").mkdir()

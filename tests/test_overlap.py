@@ -107,6 +107,7 @@ def test_bleu_is_that_of_sacrebleus_command_line(tmp_path, pairs, tokenizer):
     assert expected > 3
 
 
+@pytest.mark.slow
 def test_rouge_is_that_of_rouge_scores_command_line_with_its_stemmer(tmp_path):
     expected = rouge_score(tmp_path, ENGLISH, "--use_stemmer")
     assert rouges(against(ENGLISH).rouge()) == pytest.approx(expected, abs=1e-6)  # the file has six decimals

@@ -290,6 +290,7 @@ def test_what_would_hide_or_be_hidden_is_refused(tmp_path, mine):
     assert 'an option cannot be named "version"' in refused(tmp_path, "plugins=[mine]")
 
 
+@pytest.mark.slow
 def test_an_abstract_base_is_a_helper_and_the_home_folder_has_a_short_name(tmp_path, mine):
     (mine / "variant" / "softened.py").write_text(
         "from aloll_cli.variants.base import Pointwise\n\n\nclass Softened(Pointwise):\n    pass\n"
@@ -298,6 +299,7 @@ def test_an_abstract_base_is_a_helper_and_the_home_folder_has_a_short_name(tmp_p
     run(tmp_path, "ls", "plugins=~/mine", HOME=str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mine", "it's mine", "a, b [c]"])
 def test_python_and_the_command_line_take_one_folder_or_several_by_any_name(tmp_path, mine, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

@@ -194,6 +194,7 @@ def test_a_rollout_is_drawn_every_so_many_updates_and_starts_from_ratios_of_one(
     assert "reference policy: a second model in memory" in log
 
 
+@pytest.mark.slow
 def test_the_mean_advantage_of_each_pass_over_a_rollout_is_zero(trained):
     records, _ = trained()
     means = [(records[i]["advantage"] + records[i + 1]["advantage"]) / 2 for i in range(0, UPDATES, 2)]

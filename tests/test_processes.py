@@ -133,6 +133,7 @@ def test_a_worker_that_was_killed_is_said_with_its_signal_and_how_to_go_on():
     assert "A library crashed. Continue" in str(_killed(signal.SIGSEGV, [Ended(-11)], Command("run", ())))
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_said_at_once_and_the_others_run(tmp_path):
     (tmp_path / "good.jsonl").write_text("".join(json.dumps({"prompt": f"p{i}", "response": "b"}) + "\n" for i in range(40)))
     (tmp_path / "bad.jsonl").write_text('{"prompt": 1}\n')

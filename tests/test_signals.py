@@ -121,6 +121,7 @@ def test_rewards_whose_squares_overflow_are_refused_by_name():
         check_scores(unbounded, np.array([0.0, -5e30]), str)
 
 
+@pytest.mark.slow
 def test_rewards_that_do_not_vary_are_refused_before_the_reference_is_trained(tmp_path):
     given = rows(tmp_path / "rows", [0.5, 0.5 + 1e-9] * 3)
     told = r"rewards of the 6 train responses do not vary beyond rounding \(all 0\.5 to within 1e-09\)(?s:.*)variant=nll$"

@@ -59,6 +59,7 @@ def test_training_starts_with_every_ratio_at_one_although_the_model_has_dropout(
     assert first["clip_fraction"] == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["seq", "alol"])
 def test_ratios_move_with_the_policy_and_the_stored_reference_does_not(trained, variant):
     later = logged(trained, f"variant={variant}")[1:]
