@@ -334,6 +334,7 @@ def test_what_is_loaded_is_what_was_saved_to_the_last_bit(line, overrides):
         assert not torch.equal(weight, weight.bfloat16().float())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["another name", "another size"])
 def test_an_adapter_that_does_not_fit_is_refused(options, folder, tmp_path, trouble):
     shutil.copytree(folder / "adapter", tmp_path / "other")

@@ -96,6 +96,7 @@ def test_a_run_in_16_bits_starts_with_ratios_of_one(trained, overrides, head):
     assert figures["kl"] == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(), LORA], ids=["all weights", "lora"])
 def test_stored_log_probs_are_those_of_the_initial_policy_in_16_bits(trained, overrides):
     line, store = trained(HALF, *overrides, "model.head=full", folder="full")

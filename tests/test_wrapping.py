@@ -63,6 +63,7 @@ def written(folder, chats=0):
         write_rows(folder / f"{split}.jsonl", plain + [{"messages": messages, "response": "Mix."} for messages in turns])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chats", "chat", "told"),
     [
