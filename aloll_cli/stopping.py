@@ -31,14 +31,21 @@ class Interrupted(BaseException):
 TIME_IS_UP = 75  # exit code of a worker that stopped at max_hours
 STARTED = time.monotonic()  # of this process: max_hours includes start-up and all stages
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Linux tells a worker of its parent's death once for each of the parent's threads, and a batch queue may tell a job and its
+# step: SIGTERM again within so many seconds is the same request
+SAME = 1.0
 
 
 class Stopper:
-    """Handles SIGINT and SIGTERM while it is entered: the first asks to stop, the second stops immediately."""
+    """Handles SIGINT and SIGTERM while it is entered: the first asks to stop, the second stops immediately.
+
+    SIGTERM that comes several times within SAME seconds counts once.
+    """
 
     def __init__(self, max_hours: float | None) -> None:
         self._deadline = None if max_hours is None else STARTED + 3600 * max_hours
         self._signal: int | None = None
+        self._at = 0.0  # when it came
 
     def __enter__(self) -> Stopper:
         self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
@@ -50,8 +57,10 @@ class Stopper:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
+            if number == self._signal == signal.SIGTERM and time.monotonic() < self._at + SAME:
+                return
             raise Interrupted.by(number)
-        self._signal = number
+        self._signal, self._at = number, time.monotonic()
         if os.environ.get("RANK", "0") == "0":
             # not through a console, which the signal may have interrupted in the middle of a line
             os.write(2, b"\nstopping at the next safe point; a second Ctrl-C or signal stops immediately\n")

@@ -20,6 +20,7 @@ from aloll_cli.cli.launching import _killed
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.files import of_the_machine
+from aloll_cli.stopping import Interrupted, Stopper
 from aloll_cli.store.locks import ArtifactLock, alone_in
 
 WATCHED = """
@@ -97,6 +98,46 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_parent_of_many_threads_is_one_request_to_stop_and_a_later_signal_another(monkeypatch):
+    child = """if True:
+        import time
+        from aloll_cli.stopping import Stopper
+        from aloll_cli.watchdog import end_with_parent
+        with Stopper(None) as stopper:
+            end_with_parent()
+            print("ready", flush=True)
+            while not stopper.requested:
+                time.sleep(0.001)
+            time.sleep(0.5)  # Linux sends one signal for each thread of the parent
+            print("stopped in order", flush=True)
+    """
+    parent = f"""if True:
+        import subprocess, sys, threading, time
+        for _ in range(20):
+            threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+        subprocess.Popen([sys.executable, "-c", {child!r}])
+        time.sleep(100)
+    """
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    assert process.stdout.readline() == "stopped in order\n"
+    process.wait()
+    with Stopper(None) as stopper:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopper.requested
+        later = time.monotonic() + 1.1
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+    with Stopper(None) as stopper:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopper.requested
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.slow
