@@ -20,7 +20,7 @@ from aloll_cli.foreign import Unreadable, integer, json_of, name, number, recipe
 from aloll_cli.models.saving import load_policy, load_tokenizer
 from aloll_cli.runtime.terminal import Log
 from aloll_cli.schema import as_written, identity, plain
-from aloll_cli.settings.plugins import read_settings, write_settings
+from aloll_cli.settings.plugins import settings_as_text, settings_from_text
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import listed_in, write_manifest
 from aloll_cli.store.tables import open_blocks, read_blocks
@@ -151,16 +151,17 @@ def test_code_in_an_artifact_runs_only_where_the_user_said_so(undisturbed, tmp_p
 
 
 def test_workers_do_not_import_from_the_current_folder(tmp_path):
-    from aloll_cli.cli.launching import _start
+    from aloll_cli.cli.launching import _handed_over, _start
     from aloll_cli.command import Command
 
     for module in ("random", "torch", "sitecustomize", "aloll_cli"):
         (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'PWN')!r}, 'w')")
-    (tmp_path / "config.yaml").write_text("plugins: 3")
+    settings = composed("processes=2", "plugins=[nowhere]")
     before = Path.cwd()
     os.chdir(tmp_path)
     try:
-        _start(0, Command("plan", ()), str(tmp_path / "config.yaml"), composed("processes=2"), 1).wait()
+        with _handed_over(settings) as descriptors:
+            assert _start(0, Command("plan", ()), descriptors, settings, 1).wait() == 2  # there is no such folder
     finally:
         os.chdir(before)
     assert not (tmp_path / "PWN").exists()
@@ -190,8 +191,7 @@ def test_text_from_the_environment_stays_as_it_was_written(tmp_path, monkeypatch
     assert as_written(plain(settings))["task"]["columns"]["response"] == "${oc.env:MY_COLUMN}"
     assert "a-secret" not in json.dumps(identity(settings.task))
     assert f"sha256:{sha256(b'a-secret').hexdigest()}" in json.dumps(identity(settings.task))
-    write_settings(settings, tmp_path / "config.yaml")
-    again = read_settings(tmp_path / "config.yaml")
+    again = settings_from_text(settings_as_text(settings))
     assert again == settings
     assert as_written(plain(again)) == as_written(plain(settings))
 
