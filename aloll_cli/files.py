@@ -103,9 +103,11 @@ def is_deepest(path: Path, root: Path) -> bool:
 
 def remove_tree(root: Path) -> None:
     """Remove a folder with all that it holds, of any depth; symbolic links in it are removed, not followed."""
-    while deepest := [path for path in below(root) if is_deepest(path, root)]:
-        for path in deepest:  # shutil.rmtree is recursive before Python 3.13, and holds each folder open
-            path.rename(root / f".{uuid4().hex}")
+    left = [root]
+    while left:  # shutil.rmtree is recursive before Python 3.13, and holds each folder open
+        top = left.pop()
+        for deepest in [path for path in below(top) if is_deepest(path, top)]:
+            left.append(deepest.rename(root / f".{uuid4().hex}"))
     shutil.rmtree(root)
 
 
