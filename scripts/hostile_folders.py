@@ -8,8 +8,9 @@ bent, folders, links and special files with hostile names, and in every second o
 policy and rewards among them, while the evaluation itself is missing. Manifests are written anew: only the shape of the files is
 wrong. Whatever a command opens for writing, renames or removes must lie in outputs/.
 
-The commands are forks of this process, which has loaded the libraries; those of every thirtieth folder are started as a user
-starts them. FOLDER keeps the finished run, what was done (the script goes on there) and folders that something was wrong with.
+The commands are forks of this process, which has loaded the libraries and composed the options; those of every thirtieth folder
+are started as a user starts them. FOLDER keeps the finished run, what was done (the script goes on there) and folders that
+something was wrong with.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from typing import Any
 import forking
 from torture import SMALL
 
+from aloll_cli.cli import composition
+from aloll_cli.cli.jobs import run_stage
+from aloll_cli.command import Command
 from aloll_cli.store.manifest import write_manifest
 
 COMMANDS = (
@@ -45,8 +49,8 @@ TEXTS = (
     json.dumps({"prompt": 3}) + "\n", "a: b: c", "\ud83d",
 )  # fmt: skip
 BYTES = (b"PAR1" + b"\xff" * 99 + b"PAR1", b"\xff" * 8 + b"{}", (10**15).to_bytes(8, "little") + b"{", b"\x80\x04.")
-SLOW = 10.0  # seconds
-KILLED = 60.0  # seconds
+SLOW = 10.0  # seconds of processors
+KILLED = 300.0  # seconds by the clock, on a machine that may be busy with other things
 REAL = 30  # one folder of so many is not forked
 # notes whatever is written, renamed or removed outside of outputs/
 AUDIT = """if True:
@@ -96,8 +100,8 @@ def bent(value: object, draw: random.Random) -> object:
     return value
 
 
-def craft(root: Path, number: int, draw: random.Random, outside: Path) -> str:
-    """One hostile folder; returns what it is."""
+def craft(root: Path, number: int, draw: random.Random, outside: Path, source: Path) -> str:
+    """One hostile folder, made of a finished evaluation or of nothing; returns what it is."""
     kind = draw.choice(["name", "link", "text", "json", "bytes", "text", "json", "special", "deep"])
     if kind == "name":
         place = root.parent / f"{number}{draw.choice(NAMES)}" / draw.choice(NAMES[2:]) / f"{draw.choice(NAMES)}-{number:012x}"
@@ -109,7 +113,6 @@ def craft(root: Path, number: int, draw: random.Random, outside: Path) -> str:
         place.parent.mkdir(exist_ok=True)
         place.symlink_to(draw.choice([outside, Path("nowhere"), Path("/"), place.parent, place]))
         return kind
-    source = next(path for path in sorted(root.rglob("seq-*-test-*")) if path.parent.name == "metrics")
     place = root / "metrics" / f"bad{number}-s1-test-{number:012x}"
     shutil.copytree(source, place)
     file = place / draw.choice(["metrics.json", "recipe.json", "config.yaml", "answers.jsonl", "manifest.json"])
@@ -145,12 +148,14 @@ def craft_input(root: Path, draw: random.Random) -> str:
     """Replace one file of what an evaluation is built from, of which a part is missing; returns its name."""
     for kind in draw.choice((["metrics"], ["metrics", "generations"], ["metrics", "generations", "rewards", "answer-logps"])):
         shutil.rmtree(root / kind)
-    files = [path for path in root.rglob("*") if path.is_file() and path.parts[len(root.parts)] not in (".locks", "report")]
+    files = [
+        path for path in sorted(root.rglob("*")) if path.is_file() and path.parts[len(root.parts)] not in (".locks", "report")
+    ]
     file = draw.choice([path for path in files if path.name not in ("manifest.json", "log.txt")])
     if file.suffix == ".json" and draw.random() < 0.6:
         file.write_text(json.dumps(bent(json.loads(file.read_text()), draw)))
     elif file.suffix == ".parquet" and draw.random() < 0.5:
-        shutil.copy(draw.choice(sorted(root.rglob("*.parquet"))), file.with_name(f".{file.name}"))
+        shutil.copy(draw.choice([path for path in files if path.suffix == ".parquet"]), file.with_name(f".{file.name}"))
         file.with_name(f".{file.name}").replace(file)
     elif draw.random() < 0.3:
         content = file.read_bytes()
@@ -162,10 +167,10 @@ def craft_input(root: Path, draw: random.Random) -> str:
 
 
 def run(words: list[str], folder: Path, real: bool) -> tuple[int | None, float, str]:
-    """Run a command there; returns its exit code, None where it was killed, its seconds, and what it said."""
+    """Run a command there; returns its exit code, None where it was killed, its seconds of processors, and what it said."""
     said = folder.parent / "said"
     said.unlink(missing_ok=True)
-    begun = time.monotonic()
+    begun = busy()
     command: Any
     if real:
         code = f"{AUDIT}\nfrom aloll_cli.cli.main import main; main()"
@@ -180,18 +185,36 @@ def run(words: list[str], folder: Path, real: bool) -> tuple[int | None, float, 
     except subprocess.TimeoutExpired:
         os.killpg(command.pid, signal.SIGKILL)
         command.wait()
-        return None, time.monotonic() - begun, said.read_text(errors="replace")
-    return command.returncode, time.monotonic() - begun, said.read_text(errors="replace")
+        return None, busy() - begun, said.read_text(errors="replace")
+    return command.returncode, busy() - begun, said.read_text(errors="replace")
+
+
+def busy() -> float:
+    """Seconds of processors that commands took which have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def compose_once() -> None:
+    """Let forks use options that are composed here: what lies in outputs/ has no part in them."""
+    composed = {(words[0], *words[1:], *SMALL): composition.settings_of([*words[1:], *SMALL]) for words in COMMANDS}
+
+    def enter(command: Command) -> int:
+        run_stage(command, composed[command.stage, *command.arguments])
+        return 0
+
+    composition.enter_hydra = enter
 
 
 def faults_of(words: list[str], folder: Path, outside: Path, real: bool) -> tuple[float, list[str], str]:
-    """Run a command there; returns its seconds, what is wrong with it, and what it said."""
+    """Run a command there; returns its seconds of processors, what is wrong, and what it said."""
     before, touched = sums(outside), folder.parent / "touched"
     touched.write_bytes(b"")
     code, seconds, said = run([*words, *SMALL], folder, real)
     strange = {path.name for path in folder.iterdir()} - {"outputs", "outside"}
     found = {
-        "traceback": "Traceback" in said, "escape": "\x1b" in said, "slow": seconds > SLOW, "exit code": code not in (0, 2),
+        "traceback": "Traceback" in said, "escape": "\x1b" in said, "slow": seconds > SLOW, "hangs": code is None,
+        "exit code": code not in (0, 2, None),
         "outside": bool(strange) or sums(outside) != before, "touched": bool(touched.read_bytes()),
     }  # fmt: skip
     return seconds, [name for name, is_wrong in found.items() if is_wrong], said + touched.read_text(errors="replace")[-1000:]
@@ -217,9 +240,9 @@ def torment(root: Path, number: int, seed: int) -> dict[str, Any]:
     (outside / "keep-0123456789ab").mkdir(parents=True)
     (outside / "keep-0123456789ab" / "precious").write_text("precious")
     shutil.copytree(root / "whole" / "outputs", outputs, symlinks=True)
-    crafted = [craft(outputs / "reviews", n, draw, outside) for n in range(draw.randint(1, 5))]
-    if number % 2:
-        crafted.append(craft_input(outputs / "reviews", draw))
+    (source,) = (root / "whole" / "outputs" / "reviews" / "metrics").iterdir()
+    crafted = [craft_input(outputs / "reviews", draw)] if number % 2 else []
+    crafted += [craft(outputs / "reviews", n, draw, outside, source) for n in range(draw.randint(1, 5))]
     real = number % REAL == REAL - 1
     wrong, times = [], {}
     for words in COMMANDS:
@@ -248,6 +271,7 @@ def main() -> None:
         if code := forking.Command(root / "whole", ["run", *SMALL], root / "whole.log", root / "whole.log").wait():
             sys.exit(f"exit code {code}, see {root / 'whole.log'}")
         (root / "whole" / "done").touch()
+    compose_once()
     file = root / "done.jsonl"
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     numbers = range(len(done), arguments.count) if arguments.only is None else [arguments.only]
