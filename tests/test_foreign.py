@@ -13,7 +13,9 @@ from evaluated import write_run
 from running import SMALL, quick
 from tiny import composed
 
+from aloll_cli.artifacts.data import load_data, open_data
 from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.artifacts.values import load_values
 from aloll_cli.comparison.shape import configuration_of, metrics_of, steps_of
 from aloll_cli.errors import UserError
 from aloll_cli.foreign import Unreadable, integer, json_of, name, number, recipe_of, yaml_of
@@ -24,6 +26,7 @@ from aloll_cli.settings.plugins import settings_as_text, settings_from_text
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import listed_in, write_manifest
 from aloll_cli.store.tables import open_blocks, read_blocks
+from aloll_cli.text.examples import ExampleTable
 from aloll_cli.visible import on_terminal
 
 ESCAPE = "\x1b]0;PWN\x07\x1b[31m"
@@ -125,8 +128,14 @@ def test_a_table_that_is_none_is_refused_by_name(tmp_path):
             with pytest.raises(UserError, match=r"part-00000\.parquet (is no Parquet file of ours|cannot be read)"):
                 read(tmp_path, ["id"])
     pq.write_table(pa.table({"other": [1]}), part)
-    with pytest.raises(UserError, match="has no column id"):
-        read_blocks(tmp_path, ["id"])
+    (tmp_path / "test.parquet").write_bytes(part.read_bytes())
+    for wrong in (
+        lambda: read_blocks(tmp_path, ["id"]), lambda: open_blocks(tmp_path, ["id"]),
+        lambda: ExampleTable(tmp_path).ids, lambda: load_values(tmp_path.parent, tmp_path.name),
+        lambda: load_data(tmp_path, "test"), lambda: open_data(tmp_path, "test"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=r"\.parquet has no column \w+"):
+            wrong()
 
 
 def test_code_in_an_artifact_runs_only_where_the_user_said_so(undisturbed, tmp_path, monkeypatch):
