@@ -2,17 +2,24 @@
 
 import json
 import random
+import re
 import shutil
+import signal
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from running import SMALL, quick
+from safetensors.torch import load_file
 from scipy.special import expit
 from scipy.stats import spearmanr
 from test_durable import flip
-from tiny import composed, store, tokenizer, write_rows
+from tiny import composed, gpt2, llama, opened, store, tokenizer, write_rows
 from torch.testing import assert_close
+from torture import contents
+from transformers import RobertaConfig, RobertaForMaskedLM, T5Config, T5EncoderModel
 
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.finetuned_reward import FinetunedReward, Ratings
@@ -211,7 +218,7 @@ REFUSED = {
     "the same rating everywhere": (rated(80, lambda i, k: 4.0), "regression", "has nothing to learn: .* responses are all 4"),
     "few prompts": (rated(20, lambda i, k: k), "regression", r"has too few prompts to fit on: \d+, of 20 at least"),
     "no pairs": (rated(80, lambda i, k: i % 5), "pairs", r"has nothing to compare: of \d+ prompts none has two responses"),
-    "few pairs": (rated(80, lambda i, k: k * (i == 3)), "pairs", "has too few prompts to choose a checkpoint by: of 1 with"),
+    "few pairs": (rated(80, lambda i, k: k * (i < 6)), "pairs", r"has too few prompts to choose a checkpoint by: of \d with"),
     "ratings as labels": (rated(80, lambda i, k: k / 2), "labels", r"labels expected a stored label of 0 or 1, got 0\.5"),
     "one label": (rated(80, lambda i, k: 1.0), "labels", "has nothing to learn"),
 }
@@ -225,7 +232,9 @@ def test_ratings_that_cannot_be_learned_from_are_refused(rows, objective, why):
 
 
 def test_data_without_ratings_is_refused_and_its_columns_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"(?s)no response of the train split has a stored reward.*Columns of the data: prompt, res"):
+    with pytest.raises(
+        UserError, match=r"(?s)no response of the train split has a stored reward.*Columns of the data: prompt, res"
+    ):
         store(tmp_path / "out").ensure(artifact(written(tmp_path, rate=None)))
 
 
@@ -245,3 +254,134 @@ def test_what_matters_is_in_the_recipe_and_where_a_model_lies_is_not(file):
     found = {artifact(file, f"reward.{option}").fingerprint for option in changed}
     assert len(found | {first.fingerprint}) == len(changed) + 1
     assert artifact(file, "reward.batch_tokens=99", "micro_batch_size=3").fingerprint == first.fingerprint
+
+
+def read_as(rows: list[Row], **special) -> list[list[int]]:
+    words = deepcopy(tokenizer())
+    for name, value in special.items():
+        setattr(words, name, value)
+    return Reader(words, 60, 60).read(rows)[0]
+
+
+def test_an_encoder_reads_a_separator_behind_prompt_and_response():
+    ids = lambda text: tokenizer()(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+    (found,) = read_as([row("Mix flour.", "Bake?")], cls_token="<s>", sep_token="</s>")
+    assert found == [1, *ids("Bake?"), 2, *ids("Mix flour."), 2]
+
+
+TEMPLATE = (
+    "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+)
+
+
+def test_a_chat_model_reads_its_template_with_what_the_response_continues():
+    words = deepcopy(tokenizer())
+    words.chat_template = TEMPLATE
+    turns = [{"role": role, "content": text} for role, text in (("system", "Be kind."), ("user", "Bake?"), ("assistant", "Mix"))]
+    chat = Row("a", "0" * 16, "whole", " flour.", None, turns)
+    plain = Row(
+        "b", "0" * 16, "Bake?", "Mix flour.", None, [{"role": "user", "content": "Ba"}, {"role": "user", "content": "ke?"}]
+    )
+    found, _ = Reader(words, 60, 60).read([chat, plain])
+    said = [{"role": "assistant", "content": "Mix flour."}]
+    for ids, asked in zip(found, (turns[:2], [{"role": "user", "content": "Bake?"}]), strict=True):
+        assert words.decode(ids) == words.decode(words.apply_chat_template([*asked, *said], tokenize=True, return_dict=False))
+
+
+def saved(folder: Path, model, **special) -> Path:
+    words = deepcopy(tokenizer())
+    for name, value in special.items():
+        setattr(words, name, value)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def encoder() -> RobertaForMaskedLM:
+    """A random encoder with dropout, of states and of attention weights."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    return RobertaForMaskedLM(RobertaConfig(vocab_size=320, max_position_embeddings=140, pad_token_id=0, **sizes))
+
+
+SHORT = ["reward.epochs=0.5", "reward.optimizer.lr=1e-3", "reward.max_prompt_tokens=16", "reward.max_response_tokens=32"]
+
+
+def finetuned(file: Path, folder: Path, out: Path, *options: str, runtime: tuple[str, ...] = ()) -> tuple[FinetunedReward, Path]:
+    settings = composed(
+        "task=local", f"task.path={file}", "reward=finetuned_pretrained", f"reward.body.path={folder}", *SHORT, *options
+    )
+    reward = FinetunedReward(settings.reward, Data(settings.task))
+    return reward, opened(out, composed(*runtime).runtime).ensure(reward)
+
+
+@pytest.mark.parametrize("recompute", ["false", pytest.param("true", marks=pytest.mark.slow)])
+def test_an_encoder_is_trained_with_dropout_whatever_the_micro_batches_are(file, tmp_path, recompute):
+    folder = saved(tmp_path / "encoder", encoder(), cls_token="<s>", sep_token="</s>", bos_token=None, eos_token=None)
+    reward, whole = finetuned(file, folder, tmp_path / "whole")
+    runtime = ("micro_batch_size=5", f"gradient_checkpointing={recompute}")
+    _, parts = finetuned(file, folder, tmp_path / "parts", runtime=runtime)
+    weights = [load_file(place / "model" / "model.safetensors") for place in (whole, parts)]
+    assert_close(*weights, atol=2e-5, rtol=1e-4)
+    start = encoder().state_dict()
+    assert max((weight - start[name]).abs().max() for name, weight in weights[0].items() if name in start) > 1e-3
+    scores = reward.reward.scorer(whole).score(new_rows())
+    assert np.ptp(scores) > 1e-3
+
+
+@pytest.mark.parametrize("model", [llama, pytest.param(gpt2, marks=pytest.mark.slow)])
+def test_an_adapter_and_a_head_are_trained_on_a_language_model_and_saved_alone(file, tmp_path, model):
+    folder = saved(tmp_path / "base", model())
+    options = ("+adapter@reward.adapter=lora", "reward.body.dtype=bfloat16", "reward.optimizer.lr=3e-2", "reward.epochs=2")
+    reward, place = finetuned(file, folder, tmp_path / "out", *options)
+    kept = {path.name for path in (place / "model").iterdir()}
+    assert {"adapter_model.safetensors", "head.safetensors"} <= kept
+    assert "model.safetensors" not in kept
+    assert json.loads((place / "skill.json").read_text())["rank_correlation"] > 0.4
+    moved = saved(tmp_path / "moved", model())
+    assert finetuned(file, moved, tmp_path / "out", *options)[0].fingerprint == reward.fingerprint
+    assert min(load_file(place / "model" / "adapter_model.safetensors").values(), key=lambda w: w.abs().max()).abs().max() > 0
+    flip(place / "model" / "head.safetensors", 0.01)
+    with pytest.raises(UserError, match=r"head\.safetensors is not in the safetensors format"):
+        reward.reward.scorer(place)
+
+
+def test_a_model_without_a_head_for_texts_is_refused(file, tmp_path):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 320, "d_model": 16, "d_ff": 16, "d_kv": 8, "num_layers": 1, "num_heads": 2}
+    folder = saved(tmp_path / "other", T5EncoderModel(T5Config(**sizes)))
+    with pytest.raises(UserError, match=r"has no weights for \d+ of its parts|cannot be loaded"):
+        finetuned(file, folder, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_line_with_a_neural_reward_is_killed_and_goes_on(tmp_path):
+    written(tmp_path, prompts=240)
+    command = ["run", "task=local", "task.path=rows.jsonl", *SMALL, *TINY]
+    for pattern in (r"/fitted-reward/.*/\.update-0000003\.tmp/\.optimizer\.json", r"/fitted-reward/.*/candidates/update-\d+$"):
+        quick(tmp_path, *command, die_at=pattern, code=-signal.SIGKILL)
+    _, said = quick(tmp_path, *command)
+    assert "resumed after step" in said
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(tmp_path / "rows.jsonl", other)
+    quick(other, *command)
+    found, expected = contents(tmp_path / "outputs"), contents(other / "outputs")
+    assert found == expected
+    assert sum(name.endswith("model/model.safetensors") for name in found) == 2  # the reward, and its counterpart
+    (metrics,) = (json.loads(text) for name, text in found.items() if re.search(r"/metrics/.*/metrics\.json$", name))
+    assert metrics["proxy_skill"]["test_reward"]["rank_correlation"] > 0.8
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_reward(tmp_path):
+    written(tmp_path, prompts=120)
+    losses = []
+    for count in (1, 2):
+        out = f"output_dir=out{count}"
+        quick(tmp_path, "score-rewards", "task=local", "task.path=rows.jsonl", *TINY, "threads=1", f"processes={count}", out)
+        (records,) = tmp_path.glob(f"out{count}/local/fitted-reward/*/metrics.jsonl")
+        losses.append([json.loads(line)["loss"] for line in records.read_text().splitlines()])
+    assert len(losses[0]) > 15
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -114,8 +114,9 @@ class RewardTrainer:
             group["lr"] = lr
         total, micro = 0.0, packed(mine, self.job.runtime.micro_batch_size)
         for number, chosen in enumerate(micro):
-            with nullcontext() if number == len(micro) - 1 else self.accelerator.no_sync(self.wrapped):
-                losses = self._losses(chosen, f"{self.seed} {step}")
+            last = number == len(micro) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped), self._masks(chosen, step):
+                losses = self._losses(chosen, self.wrapped)
                 # the mean is over all units of the step; DDP averages over processes
                 self.accelerator.backward(losses.sum() / len(units) * world.size)
             total += float(losses.detach().sum())
@@ -130,19 +131,21 @@ class RewardTrainer:
         seconds = round(time.perf_counter() - start, 4)
         return {"update": step + 1, "loss": loss, "lr": lr, "grad_norm": float(norm), "tokens": tokens, "seconds": seconds}
 
-    def _losses(self, units: list[IntArray], dropout: str | None = None) -> Tensor:
-        """(U,) losses of some units; with dropout by row, where a key of the step is given."""
+    def _losses(self, units: list[IntArray], module: Any) -> Tensor:
+        """(U,) losses of some units; ``module`` is ours, wrapped or not."""
         device, chosen = self.accelerator.device, np.concatenate(units)
         rows = [self.texts.ids[i] for i in chosen]
-        ids, mask = right_padded(rows, self.padding([row.tolist() for row in rows]), device)
-        masks = (
-            RowDropout(self.module, [f"{dropout} {i}" for i in chosen], [len(row) for row in rows]) if dropout else nullcontext()
-        )
-        with masks, self.numbers.computing(device):
-            scores = self.wrapped(ids, mask)
+        with self.numbers.computing(device):
+            scores = module(*right_padded(rows, self.padding([row.tolist() for row in rows]), device))
         targets = torch.tensor(self.texts.targets[chosen], dtype=torch.float32, device=device)
         unit = torch.tensor(np.repeat(np.arange(len(units)), [len(one) for one in units]), device=device)
         return self.objective.losses(scores, targets, unit)
+
+    def _masks(self, units: list[IntArray], step: int) -> RowDropout:
+        """The dropout of a micro-batch."""
+        chosen = np.concatenate(units)
+        keys = [f"{self.seed} {step} {i}" for i in chosen]
+        return RowDropout(self.module, keys, [len(self.texts.ids[i]) for i in chosen])
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
@@ -150,7 +153,7 @@ class RewardTrainer:
         self.module.eval()
         world, total = self.job.world, 0.0
         for units in packed(self.texts.held_out[world.rank :: world.size], self.job.runtime.micro_batch_size):
-            total += float(self._losses(units).sum())
+            total += float(self._losses(units, self.module).sum())
         return world.sum(total) / len(self.texts.held_out)
 
     @property
