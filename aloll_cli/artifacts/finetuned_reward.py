@@ -58,23 +58,21 @@ class Ratings:
     def of(cls, reward: Finetuned, train: Sequence[Row]) -> Ratings:
         """Raises UserError where there is too little to learn from."""
         rows = reward.prompts.of(train)
-        prompts, stored = len({row.group for row in rows}), ratings(rows)
-        if prompts < FEWEST:
-            what = f"reward=finetuned has too few prompts to fit on: {prompts}, of {FEWEST} at least."
-            raise UserError(what, "reward.prompts=all, or more data")
+        stored = ratings(rows)
         reward.fitted_to.check(rows, stored)
         units = reward.fitted_to.units(rows, stored)
-        is_held_out = [share(rows[unit[0]].group, 1) < HELD_OUT for unit in units]
-        parts = [[unit for unit, held in zip(units, is_held_out, strict=True) if held is wanted] for wanted in (False, True)]
-        if not all(parts):
-            what = f"reward=finetuned has too few prompts to choose a checkpoint by: of {len(units)} with something to learn none"
-            raise UserError(f"{what} is left for that.", "reward.prompts=all, or more data")
+        prompts = sorted({rows[unit[0]].group for unit in units}, key=lambda group: share(group, 1))
+        if len(prompts) < FEWEST:
+            what = f"reward=finetuned has too few prompts to learn from: {len(prompts)}, and needs {FEWEST}."
+            raise UserError(what, "reward.prompts=all, or more data")
+        chosen = set(prompts[: round(HELD_OUT * len(prompts))])
+        parts = [[unit for unit in units if (rows[unit[0]].group in chosen) is wanted] for wanted in (False, True)]
         check_variation(stored[np.concatenate(parts[0])], "reward=finetuned")
         return cls(rows, stored, *parts)
 
 
 class FinetunedReward(Artifact):
-    """``model/``, scale.json, checkpoints/, metrics.jsonl, evaluations.jsonl; its quality on the validation split (skill.json)."""
+    """``model/``, scale.json, checkpoints/, metrics.jsonl, evaluations.jsonl; quality on the validation split (skill.json)."""
 
     kind, stage = "fitted-reward", "score-rewards"
 
