@@ -90,8 +90,9 @@ def row(text: str, prompt: str = "Day 0:", stored: float | None = None, number: 
 
 
 def new_rows(count: int = 200) -> list[Row]:
+    """Other responses, with the space before them that a task adds."""
     rng = random.Random(1)
-    return [row(" ".join(rng.choice(WORDS) for _ in range(4)), f"Day {i}:") for i in range(count)]
+    return [row("".join(f" {rng.choice(WORDS)}" for _ in range(4)), f"Day {i}:") for i in range(count)]
 
 
 def test_the_losses_of_each_objective_worked_by_hand():
