@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
@@ -105,3 +107,13 @@ def check_context(model: PreTrainedModel, examples: Examples) -> None:
     needed = examples.task.max_prompt_tokens + examples.task.max_response_tokens + 1
     if context is not None and needed > context:
         raise UserError(*too_long(needed, context, examples.task.max_response_tokens))
+
+
+def trainable_parameters(model: PreTrainedModel) -> str:
+    """``trainable parameters: 8,704 of 31,840 (27.3%)``."""
+    weights: Iterable[Any] = model.parameters()
+    # quant_state holds the original shape of a quantized weight
+    sizes = [(math.prod((getattr(p, "quant_state", None) or p).shape), p.requires_grad) for p in weights]
+    trainable, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+    share = f"{trainable:,} of {total:,} ({trainable / total:.1%})" if trainable < total else f"{total:,} (100%)"
+    return f"trainable parameters: {share}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aloll_cli.models.adapters import Given, Lora
 from aloll_cli.models.decoding import Beam, Greedy, Sample
+from aloll_cli.models.optimizers import Adamw
 from aloll_cli.models.pretrained import Pretrained
 from aloll_cli.models.scratch import Scratch
 from aloll_cli.rewards.base import Reward
@@ -11,7 +12,6 @@ from aloll_cli.runtime.tracking import Off, Tensorboard, Trackio, Wandb
 from aloll_cli.schema import discover
 from aloll_cli.settings.reference import AsLoaded, Trained
 from aloll_cli.tasks.base import Task
-from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import All, Priority, Uniform
 from aloll_cli.values.base import Values
 from aloll_cli.variants.base import Variant

@@ -8,13 +8,13 @@ from typing import Any
 from aloll_cli.models.adapters import Adapter
 from aloll_cli.models.base import Model
 from aloll_cli.models.decoding import Generation
+from aloll_cli.models.optimizers import Adamw
 from aloll_cli.rewards.base import Reward
 from aloll_cli.runtime.options import Runtime
 from aloll_cli.schema import COUNT, OPERATIONAL, SEED
 from aloll_cli.settings.choices import Format, References, Select, Split, Words
 from aloll_cli.settings.reference import EPOCHS, Reference
 from aloll_cli.tasks.base import Task
-from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import Sampling
 from aloll_cli.values.base import Values
 from aloll_cli.values.group import Group
