@@ -4,8 +4,9 @@
     python scripts/judge_with_server.py rewards OUT           # aloll run with reward=http and reward=llm, each to its end
     python scripts/judge_with_server.py real OUT MODEL [PYTHON]   # transformers serve with a folder of a chat model
 
-OUT is a folder for artifacts. PYTHON runs the server and needs pip install 'transformers[serving]'; this Python runs aloll and
-needs pip install 'aloll[judge]'. Every server listens on this machine alone and is stopped at the end.
+OUT is a folder for artifacts; an evaluated run that lies in it is judged, else a small one is trained. PYTHON runs the server
+and needs pip install 'transformers[serving]'; this Python runs aloll and needs pip install 'aloll[judge]'. Every server listens
+on this machine alone and is stopped at the end.
 """
 
 from __future__ import annotations
@@ -61,8 +62,16 @@ def aloll(out: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def judge_options(url: str, *options: str) -> list[str]:
+def run_in(out: Path) -> str:
+    """An evaluated run in a folder; one is trained and evaluated where there is none."""
+    if not list((out / "reviews" / "metrics").glob("*/metrics.json")):
+        aloll(out, "evaluate", *SMALL)
+    return str(next((out / "reviews" / "metrics").glob("*/metrics.json")).parent)
+
+
+def judge_options(out: Path, url: str, *options: str) -> list[str]:
     own = [
+        f"runs=[{run_in(out)}]",
         "judge=llm",
         f"judge.url={url}",
         "judge.model=tester",
@@ -70,7 +79,7 @@ def judge_options(url: str, *options: str) -> list[str]:
         f"judge.concurrency={CONCURRENCY}",
         "format=json",
     ]
-    return ["judge", *SMALL, *own, *options]
+    return ["judge", "resamples=1000", *own, *options]
 
 
 def replies_kept(out: Path) -> int:
@@ -80,14 +89,16 @@ def replies_kept(out: Path) -> int:
 
 def killed(out: Path, server: Scripted, after: int, *options: str) -> int:
     """Judge until so many replies are kept, then kill -9; returns how many replies were sent and are not kept."""
-    process = subprocess.Popen(command(out, *judge_options(server.url, *options)), env=environment(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(out, *judge_options(out, server.url, *options)), env=environment(), stdout=subprocess.DEVNULL
+    )
     while replies_kept(out) < after:
         if process.poll() is not None:
             raise SystemExit(f"the command ended before {after} replies")
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(1.5)  # the server's own threads end
+    time.sleep(3)  # the server's own threads end
     return sent_by(server) - replies_kept(out)
 
 
@@ -106,18 +117,17 @@ def fair(request: str) -> Act:
 
 def troublesome(request: str, count: int) -> Act:
     """The same behind trouble: 429, 503, half a JSON, a broken connection, a stall; each request gets through later."""
-    trouble = [Act("status"), Act("status", code=503), Act("half"), Act("drop"), Act("stall", seconds=2.5), Act("raw", "[1]")]
+    trouble = [Act("status"), Act("status", code=503), Act("half"), Act("drop"), Act("stall", seconds=7), Act("raw", "[1]")]
     place = len(request) % 11
     return trouble[place] if count == 0 and place < len(trouble) else Act(**{**vars(fair(request)), "seconds": 0.02})
 
 
 def judge_scripted(out: Path) -> None:
-    aloll(out, "evaluate", *SMALL)
-    options = (f"judge.prompts={PAIRS}", "judge.timeout=1")
+    options = (f"judge.prompts={PAIRS}", "judge.timeout=5")
     with Scripted(troublesome, echo_key=True) as server:
         first = killed(out, server, 90, *options)
         lost = [first, killed(out, server, 260, *options) - first]  # what the first kill lost was sent again by then
-        found = json.loads(aloll(out, *judge_options(server.url, *options)))
+        found = json.loads(aloll(out, *judge_options(out, server.url, *options)))
         times = Counter(key for key, kind, sent in server.log if kind == "say" and sent)
         trouble = Counter(kind for _, kind, _ in server.log)
         twice = sum(count - 1 for count in times.values())
@@ -127,7 +137,7 @@ def judge_scripted(out: Path) -> None:
         assert len(times) == found["ballots"] == 2 * (PAIRS - found["identical"])
         assert twice == sum(lost) <= 2 * CONCURRENCY
         before = len(server.log)
-        again = json.loads(aloll(out, *judge_options(server.url, *options, "resamples=999")))
+        again = json.loads(aloll(out, *judge_options(out, server.url, *options, "resamples=999")))
         assert len(server.log) == before, "a reply that is kept was asked for again"
         assert again["cost"] == found["cost"]
     say(f"malformed: {found['malformed']} of {found['ballots']} ({found['malformed_why']}), left out {found['left_out']} pairs")
@@ -136,7 +146,7 @@ def judge_scripted(out: Path) -> None:
 
     ten = "judge.prompts=20"
     with Scripted(lambda request, count: Act(text='{"helpful": "A", "safe": "A"}')) as server:
-        always = json.loads(aloll(out, *judge_options(server.url, ten, "judge.revision=always-A")))
+        always = json.loads(aloll(out, *judge_options(out, server.url, ten, "judge.revision=always-A")))
     of = always["questions"]["helpful"]
     say(f"always A: win rate {of['win_rate']['mean']}, position bias {of['position']['bias']}, consistent {of['consistent']}")
     assert (of["win_rate"]["mean"], of["position"]["bias"], of["consistent"]) == (0.5, 1.0, 0.0)
@@ -207,7 +217,8 @@ def serving(python: str, model: str) -> Iterator[str]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    line = [str(Path(python).with_name("transformers")), "serve", model, "--host", "127.0.0.1", "--port", str(port)]
+    line = [python, "-c", "from transformers.cli.transformers import main; main()", "serve", model]
+    line += ["--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(line, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         for _ in range(600):
@@ -231,15 +242,14 @@ def serving(python: str, model: str) -> Iterator[str]:
 
 
 def judge_really(out: Path, model: str, python: str) -> None:
-    aloll(out, "evaluate", *SMALL)
     options = [f"judge.model={model}", "judge.prompts=10", "judge.max_tokens=24", "judge.concurrency=2", "judge.timeout=300"]
     with serving(python, model) as url:
         start = time.monotonic()
-        found = json.loads(aloll(out, *judge_options(url, *options)))
+        found = json.loads(aloll(out, *judge_options(out, url, *options)))
         say(f"{found['by']}: {found['ballots']} replies in {time.monotonic() - start:.0f} s")
         say(f"malformed: {found['malformed_why']}; cost: {found['cost']}")
         start = time.monotonic()
-        again = json.loads(aloll(out, *judge_options(url, *options, "resamples=999")))
+        again = json.loads(aloll(out, *judge_options(out, url, *options, "resamples=999")))
         say(f"the same again: {time.monotonic() - start:.0f} s, nothing asked")
         assert again["cost"] == found["cost"]
         rubric = 'reward.rubric="Score how good the review reads."'
@@ -254,7 +264,7 @@ def judge_really(out: Path, model: str, python: str) -> None:
         said = aloll(out, "score-rewards", "task.limit=12", "task.limit_eval=4", "threads=1", *own, "reward.concurrency=2")
         say(said)
     for question, of in found["questions"].items():
-        say(question, of)
+        say(f"{question}: {of}")
     secret_is_nowhere(out)
 
 

@@ -2,7 +2,8 @@
 
     pip install playwright && python scripts/vote_in_browser.py OUT [CHROMIUM]
 
-OUT is a folder for artifacts and browser profiles. CHROMIUM is the browser's program (/usr/bin/chromium). No network is needed.
+OUT is a folder for artifacts and browser profiles; an evaluated run that lies in it is judged,
+else a small one is trained. CHROMIUM is the browser's program (/usr/bin/chromium). No network is needed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def say(line: str) -> None:
 
 
 def aloll(out: Path, *arguments: str) -> str:
-    line = [sys.executable, "-m", "aloll_cli", "judge", *SMALL, f"judge.prompts={PAIRS}", *arguments, f"output_dir={out}"]
+    evaluated = sorted((out / "reviews" / "metrics").glob("*/metrics.json"))
+    of = [f"runs=[{evaluated[0].parent}]"] if evaluated else SMALL
+    line = [sys.executable, "-m", "aloll_cli", "judge", *of, f"judge.prompts={PAIRS}", *arguments, f"output_dir={out}"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.run(line, env=environment, text=True, stdout=subprocess.PIPE, check=True).stdout
 
@@ -151,24 +154,27 @@ def main() -> None:
         assert outside == []
         assert person.complaints == []
     found = json.loads(aloll(out, f"votes=[{files[0]},{files[1]}]", "format=json"))
-    ann, bob = (person.chosen for person in people)
+    first = _first_side(out, found)
+    winners = [
+        {key: text if text in LABELS else "first" if text.strip() == first[key[0].strip()] else "second" for key, text in chosen}
+        for chosen in (person.chosen.items() for person in people)
+    ]
+    ann, bob = winners
     alpha = alpha_by_hand(list(ann.values()), [bob[key] for key in ann])
-    shares = _shares(out, found, [*ann.items(), *bob.items()])
+    scores = {"first": 1.0, "second": 0.0, "equal": 0.5, "neither": 0.5}
+    rate = sum(scores[winner] for one in winners for winner in one.values()) / (2 * PAIRS)
+    rate = (rate * PAIRS + 0.5 * found["identical"]) / (PAIRS + found["identical"])
     of = found["questions"]["helpful"]
-    say(f"win rate {of['win_rate']}, by hand {shares:.6f}; position {of['position']}")
+    say(f"win rate {of['win_rate']}, by hand {rate:.6f}; position {of['position']}")
     say(f"alpha {of['agreement']}, by hand {alpha:.6f}")
-    assert abs(of["win_rate"]["mean"] - (shares * PAIRS + 0.5 * found["identical"]) / (PAIRS + found["identical"])) < 1e-9
+    assert abs(of["win_rate"]["mean"] - rate) < 1e-9
     assert abs(of["agreement"]["alpha"] - alpha) < 1e-9
 
 
-def _shares(out: Path, found: dict[str, Any], chosen: list[tuple[tuple[str, frozenset[str]], str]]) -> float:
-    """How often the first side's text was chosen, equal and neither as ½, from the evaluation's own responses."""
+def _first_side(out: Path, found: dict[str, Any]) -> dict[str, str]:
+    """By prompt, the first side's response, from the evaluation itself."""
     lines = (out / "reviews" / "metrics" / found["sides"][0]["run"] / "answers.jsonl").read_text().splitlines()
-    first = {row["prompt"].strip(): row["policy"]["response"].strip() for row in map(json.loads, lines)}
-    scores = [
-        0.5 if text in ("equal", "neither") else float(text.strip() == first[prompt.strip()]) for (prompt, _), text in chosen
-    ]
-    return sum(scores) / len(scores)
+    return {row["prompt"].strip(): row["policy"]["response"].strip() for row in map(json.loads, lines)}
 
 
 if __name__ == "__main__":
