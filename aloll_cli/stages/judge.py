@@ -39,9 +39,10 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
     judge = settings.judge
     if settings.votes and not judge.by_votes:
         raise UserError("votes= are of people.", f"{store.command.but('judge', 'judge')} judge=human")
-    runs = _runs(settings, store)
+    folder = None if settings.runs else store.ensure(Pipeline(settings).metrics)
     if not store.world.is_main:
         return None
+    runs = [load_run(folder)] if folder else named("runs", settings.runs, store.log.warn)
     both, every = sides(runs)
     pairs = chosen(every, judge.prompts)
     store = _beside(runs[0], settings, store)
@@ -60,13 +61,6 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
             results.print(Text(line))
         results.print(Text(f"judgement: {folder / 'judgement.json'}"))
     return judgement
-
-
-def _runs(settings: Settings, store: Store) -> list[Run]:
-    if settings.runs:
-        return named("runs", settings.runs, store.log.warn) if store.world.is_main else []
-    folder = store.ensure(Pipeline(settings).metrics)
-    return [load_run(folder)] if store.world.is_main else []
 
 
 def _beside(run: Run, settings: Settings, store: Store) -> Store:
