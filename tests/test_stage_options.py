@@ -37,7 +37,7 @@ CHANGES = {  # of every option that is part of a recipe
     "references": "references=all", "words": "words=zh", "resamples": "resamples=50", "policy": "policy={folder}/model",
 }  # fmt: skip
 MAKING = [name for name in LINE if name not in ("report", "run")]
-BESIDE = {"report", "compare", "inspect", "ls", "clean", "export"}
+BESIDE = {"report", "compare", "judge", "inspect", "ls", "clean", "export"}
 
 
 @pytest.fixture(scope="module")

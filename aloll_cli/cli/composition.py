@@ -157,8 +157,8 @@ class Composer:
 
     def parsed(self, overrides: list[str], multirun: bool) -> list[str]:
         """Overrides as Hydra takes them, each checked by itself."""
-        # the second reward is chosen from the same group as the first
-        overrides = [re.sub(r"^(\+*)test_reward=", r"\1reward@test_reward=", override) for override in overrides]
+        # the second reward, and that of a judge, are chosen from the same group as the first
+        overrides = [re.sub(r"^(\+*)(test_reward|judge\.reward)=", r"\1reward@\2=", override) for override in overrides]
         found = parsed(self.hydra, self.stage, self._with_parts(overrides), multirun)
         return [str(override.input_line) for override in found]
 

@@ -156,7 +156,7 @@ def load_run(folder: Path) -> Run:
         "data": generated["examples"]["inputs"]["data"],
     }  # fmt: skip
     root = folder.parent.parent
-    policy = _folder(root, generated["policy"])
+    policy = folder_of(root, generated["policy"])
     with damaged(folder / "answers.jsonl"):
         responses = responses_of(folder)
     with damaged(folder / "config.yaml"):
@@ -174,11 +174,11 @@ def load_run(folder: Path) -> Run:
         score=generated["policy"]["identity"].get("judge", {}).get("by", "reward"),
         keeps_best=generated["policy"]["identity"].get("select_best", True),
         yaml=yaml,
-        made_of={"metrics": folder.name} | {role: _folder(root, recipe).name for role, recipe in made_of.items()},
+        made_of={"metrics": folder.name} | {role: folder_of(root, recipe).name for role, recipe in made_of.items()},
     )
 
 
-def _folder(root: Path, recipe: dict[str, Any]) -> Path:
+def folder_of(root: Path, recipe: dict[str, Any]) -> Path:
     """The folder of the artifact with this recipe, whether it exists or not."""
     kind, digits = str(recipe["kind"]), fingerprint(recipe)
     return next((root / kind).glob(f"*-{digits}"), root / kind / f"{kind}-{digits}")

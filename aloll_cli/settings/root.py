@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from aloll_cli.judging.base import Judge
+from aloll_cli.judging.rubric import Rubric
 from aloll_cli.models.adapters import Adapter
 from aloll_cli.models.base import Model
 from aloll_cli.models.decoding import Generation
@@ -51,6 +53,9 @@ class Settings(Runtime):
     words: Words
     resamples: int = field(metadata=COUNT)
     policy: str | None
+    judge: Judge = field(metadata=OPERATIONAL)  # of the recipes of judgements alone
+    rubric: Rubric = field(metadata=OPERATIONAL)
+    votes: list[str] = field(metadata=OPERATIONAL)
     runs: list[str] = field(metadata=OPERATIONAL)
     against: str | None = field(metadata=OPERATIONAL)
     best_of: Any = field(metadata=OPERATIONAL)  # the name of an option, or a list of names

@@ -80,6 +80,13 @@ BESIDE = {
         options=("runs", "against", "best_of", "format"),
         after=(*_TRAINED, "evaluate"),
     ),
+    "judge": Stage(
+        "let people, a chat model or a reward say which of two responses is better: policy and reference, or two runs",
+        groups=("judge", "rubric"),
+        options=("runs", "votes", "format"),
+        makes=("metrics",),
+        after=(*_TRAINED, "evaluate"),
+    ),
     "inspect": Stage(
         "show what the model will see: examples, lengths, truncation, duplicates, rewards",
         groups=("task",),
