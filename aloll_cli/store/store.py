@@ -282,8 +282,14 @@ class Store:
 def upstream(artifact: Artifact) -> list[Artifact]:
     """Every artifact that one is built from, directly or not, each once and after its own inputs."""
     found: dict[str, Artifact] = {}
-    for needed in artifact.inputs().values():
-        found |= {before.fingerprint: before for before in upstream(needed)} | {needed.fingerprint: needed}
+
+    def visit(user: Artifact) -> None:
+        for needed in user.inputs().values():
+            if needed.fingerprint not in found:  # or every way to it would be gone again
+                visit(needed)
+                found[needed.fingerprint] = needed
+
+    visit(artifact)
     return list(found.values())
 
 

@@ -1,0 +1,200 @@
+"""``aloll generate`` and ``aloll chat``: a policy tried on prompts of a split or of one's own."""
+
+import io
+import json
+import signal
+import sys
+
+import pytest
+from chats import qwen3
+from tiny import composed, outspoken, reviews, write_rows
+
+from aloll_cli import UserError, compose, run
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.artifacts.speaker import Speaker
+from aloll_cli.cli.quoting import literal, with_quotes
+from aloll_cli.runtime.terminal import results
+from aloll_cli.stages import chat
+from aloll_cli.stages.chat import Cut
+from aloll_cli.tasks.hha import SYSTEM
+from aloll_cli.tasks.typed import conversation
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tried")
+    reviews(folder / "rows", train=4)
+    outspoken(folder / "model", seed=0)
+    outspoken(folder / "other", seed=1)
+    qwen3(folder / "chat")
+    return folder
+
+
+@pytest.fixture
+def settings(place, monkeypatch):
+    """The settings of a command in a folder with models, which trains nothing."""
+    monkeypatch.chdir(place)
+
+    def of(*overrides, model="model"):
+        return compose(
+            "model=pretrained", f"model.path={model}", "reference=pretrained", "task.path=rows", "threads=1",
+            "task.max_response_tokens=6", "task.max_prompt_tokens=48", "verbosity=quiet", *overrides,
+        )  # fmt: skip
+
+    return of
+
+
+def rows_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_prompts_of_ones_own_get_scored_responses_which_depend_on_nothing_else(settings):
+    prompts = ["We went, and", "it's (not) [bad] ${here}"]
+    several = run("generate", settings("policy=model", f"prompt={literal(prompts)}", "samples=2"))
+    assert [row["prompt"] for row in several] == [prompts[0]] * 2 + [prompts[1]] * 2
+    assert several[0]["response"] != several[1]["response"]
+    assert all(0 <= row["reward"] <= 1 for row in several)
+    (alone,) = run("generate", settings("policy=model", f"prompt={prompts[1]}", "score=false"))
+    assert alone == {"prompt": prompts[1], "response": several[2]["response"], "ended": several[2]["ended"]}
+    (longer,) = run("generate", settings("policy=model", f"prompt={prompts[1]}", "max_tokens=12"))
+    assert longer["response"].startswith(alone["response"])
+    assert len(longer["response"].split()) == 12
+
+
+def test_the_first_prompts_of_a_split_get_the_responses_that_evaluate_compares_and_task_local_reads_them_back(settings, place):
+    whole = run("generate", settings("policy=reference", "split=train", "samples=2", "to=rows.jsonl"))
+    first = run("generate", settings("policy=reference", "split=train", "samples=2", "first=3"))
+    assert len(whole) == 8
+    assert first == whole[:6]
+    line = Pipeline(settings("policy=reference", "generation.samples=2"))
+    generations = line.side(line.reference, line.examples).generations
+    assert generations.generation == settings("generation.samples=2").generation
+    task = composed("task=local", f"task.path={place}/rows.jsonl", "task.seam=none").task
+    read = [record for _, row in task.source().rows("all") for record in task.records(row)]
+    assert [(r.prompt, r.response, r.reward) for r in read] == [(r["prompt"], r["response"], r["reward"]) for r in whole]
+    with pytest.raises(UserError, match=r"to=rows\.jsonl exists, and is not overwritten"):
+        run("generate", settings("policy=reference", "to=rows.jsonl"))
+
+
+def test_the_reference_stands_beside_the_policy(settings, capsys):
+    found = run("generate", settings("policy=other", "side_by_side=true", "first=2", "verbosity=normal"))
+    assert [row["side"] for row in found] == ["policy", "reference"] * 2
+    assert found[0]["prompt"] == found[1]["prompt"] != found[2]["prompt"]
+    assert found[0]["response"] != found[1]["response"]
+    said = capsys.readouterr().out
+    assert said.count("prompt  ") == 2
+    assert f"mean reward (vader) of 2 responses: policy {(found[0]['reward'] + found[2]['reward']) / 2:.3f}, reference" in said
+
+
+def test_rows_of_chats_hold_their_turns_and_files_and_stdin_give_prompts(settings, place, monkeypatch):
+    chats = [{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi!"}]}, {"prompt": "Once"}]
+    write_rows(place / "asked.txt", chats)
+    found = run("generate", settings("policy=chat", "prompts=asked.txt", "score=false"))
+    assert found[0]["messages"] == chats[0]["messages"]
+    assert found[1]["prompt"] == "Once"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Once\n\nTwice, perhaps\n")))
+    lines = run("generate", settings("policy=chat", "prompts=-", "score=false"))
+    assert [row["prompt"] for row in lines] == ["Once", "Twice, perhaps"]
+    assert lines[0] == found[1]
+    wrapped = run("generate", settings("policy=chat", "prompt=Once", "task.chat=wrap", "score=false"))
+    assert wrapped[0]["response"] != lines[0]["response"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["prompt=a", "prompts=b"], r"prompt= and prompts= are both set"),
+        (["prompt="], r"prompt= is empty"),
+        (["prompts=nowhere.txt"], r"there is no such file"),
+        (["prompt=a", "generation=greedy", "samples=2"], r"generation=greedy gives one response per prompt"),
+        (["to=rows.txt"], r"files that end in \.jsonl"),
+        (["to=no/rows.jsonl"], r"there is no folder no"),
+        (["policy=reference", "side_by_side=true"], r"both are the reference"),
+        (["policy=nowhere", "prompt=a"], r"there is no such folder"),
+        (["policy=model", "prompt=a", "max_tokens=500"], r"the model reads 128 tokens at most"),
+        (["prompt=a", "upstream=require"], r"is missing, and upstream=require does not build it"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(settings, words, said):
+    with pytest.raises(UserError, match=said):
+        run("generate", settings(*words))
+
+
+def test_prompts_are_taken_as_they_are_typed():
+    for text in [
+        "Hi, you",
+        "it's",
+        'say "no"',
+        "a\\",
+        "${x} \\${y}",
+        "[1] is a note",
+        "{x}",
+        "a=b",
+        "two\nlines",
+        " lead",
+        "null?",
+    ]:
+        assert compose(f"prompt={text}").prompt == text
+    assert compose("prompt=['a, b','c']").prompt == ["a, b", "c"]
+    assert compose("prompt=[a b,c]").prompt == ["a b", "c"]
+    assert compose("prompt=null").prompt is None
+    assert with_quotes(["seed=1", "plugins=mine"]) == ["seed=1", "plugins=['mine']"]
+
+
+def test_a_dialogue_of_hha_has_its_own_tags():
+    task = composed("task=hha").task
+    parts = conversation([{"role": "user", "content": "Hi!"}], task)
+    assert [(part.role, part.text) for part in parts] == [("system", SYSTEM), ("user", "Hi!"), ("assistant", "")]
+    assert "".join(part.prefix + part.text for part in parts) == f"{SYSTEM}\n### Human: Hi! ### Assistant:"
+    assert tuple(task.asked("Hi!")) == tuple(parts)
+
+
+def talk(monkeypatch, settings, *lines):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+    out = io.StringIO()
+    monkeypatch.setattr(results, "file", out)
+    run("chat", settings)
+    return out.getvalue().splitlines()
+
+
+def test_a_chat_goes_on_until_it_is_reset_and_repeats_itself(settings, monkeypatch):
+    asked = []
+    respond = Speaker.respond
+
+    def noted(self, questions, generation):
+        asked.append(questions[0].turns)
+        return respond(self, questions, generation)
+
+    monkeypatch.setattr(Speaker, "respond", noted)
+    of_chat = settings("policy=chat", "generation=greedy", "verbosity=normal")
+    talk(monkeypatch, of_chat, "Hi!", "And?", "/reset", "Hi!", "/help", "/quit", "not read")
+    assert [[turn["role"] for turn in turns] for turns in asked] == [
+        ["user", "assistant"], ["user", "assistant", "user", "assistant"], ["user", "assistant"],
+    ]  # fmt: skip
+    assert asked[0] == asked[2]
+    assert asked[1][0]["content"] == "Hi!"
+    first = talk(monkeypatch, settings("policy=chat", "side_by_side=true", "verbosity=normal", model="chat"), "Hi!")
+    assert first[0] == "policy:"
+    assert first.index("reference:") > 0
+
+
+def test_ctrl_c_stops_a_response_and_not_the_chat(settings, monkeypatch):
+    respond, count = Speaker.respond, []
+
+    def interrupted(self, questions, generation):
+        count.append(1)
+        if len(count) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return respond(self, questions, generation)
+
+    monkeypatch.setattr(Speaker, "respond", interrupted)
+    lines = talk(monkeypatch, settings("policy=chat", "verbosity=normal"), "Hi!", "Again!")
+    assert len(count) == 2
+    assert lines
+    assert issubclass(Cut, Exception)
+    assert chat.COMMANDS.startswith("/reset")
+
+
+def test_a_model_without_a_format_for_chats_is_refused(settings):
+    with pytest.raises(UserError, match=r"the tokenizer of the policy has no chat template, and prompts of task=reviews are no"):
+        run("chat", settings("policy=model"))
