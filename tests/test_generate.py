@@ -1,19 +1,21 @@
 """``aloll generate`` and ``aloll chat``: a policy tried on prompts of a split or of one's own."""
 
 import io
-import json
 import signal
 import sys
+from dataclasses import replace
 
 import pytest
 from chats import qwen3
 from tiny import composed, outspoken, reviews, write_rows
 
 from aloll_cli import UserError, compose, run
-from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.speaker import Speaker
 from aloll_cli.cli.quoting import literal, with_quotes
+from aloll_cli.models.decoding import Greedy
+from aloll_cli.runtime.options import Upstream
 from aloll_cli.runtime.terminal import results
+from aloll_cli.settings.choices import Split
 from aloll_cli.stages import chat
 from aloll_cli.stages.chat import Cut
 from aloll_cli.tasks.hha import SYSTEM
@@ -35,49 +37,42 @@ def settings(place, monkeypatch):
     """The settings of a command in a folder with models, which trains nothing."""
     monkeypatch.chdir(place)
 
-    def of(*overrides, model="model"):
-        return compose(
-            "model=pretrained", f"model.path={model}", "reference=pretrained", "task.path=rows", "threads=1",
-            "task.max_response_tokens=6", "task.max_prompt_tokens=48", "verbosity=quiet", *overrides,
+    def of(*words, model="model", **options):
+        base = composed(
+            "model=pretrained", f"model.path={place / model}", "reference=pretrained", f"task.path={place / 'rows'}", "threads=1",
+            "task.max_response_tokens=6", "task.max_prompt_tokens=48", *words,
         )  # fmt: skip
+        return replace(base, **options)
 
     return of
 
 
-def rows_of(text):
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def test_prompts_of_ones_own_get_scored_responses_which_depend_on_nothing_else(settings):
     prompts = ["We went, and", "it's (not) [bad] ${here}"]
-    several = run("generate", settings("policy=model", f"prompt={literal(prompts)}", "samples=2"))
+    several = run("generate", settings(policy="model", prompt=prompts, samples=2))
     assert [row["prompt"] for row in several] == [prompts[0]] * 2 + [prompts[1]] * 2
     assert several[0]["response"] != several[1]["response"]
     assert all(0 <= row["reward"] <= 1 for row in several)
-    (alone,) = run("generate", settings("policy=model", f"prompt={prompts[1]}", "score=false"))
+    (alone,) = run("generate", settings(policy="model", prompt=prompts[1], score=False))
     assert alone == {"prompt": prompts[1], "response": several[2]["response"], "ended": several[2]["ended"]}
-    (longer,) = run("generate", settings("policy=model", f"prompt={prompts[1]}", "max_tokens=12"))
+    (longer,) = run("generate", settings(policy="model", prompt=prompts[1], max_tokens=12))
     assert longer["response"].startswith(alone["response"])
-    assert len(longer["response"].split()) == 12
 
 
-def test_the_first_prompts_of_a_split_get_the_responses_that_evaluate_compares_and_task_local_reads_them_back(settings, place):
-    whole = run("generate", settings("policy=reference", "split=train", "samples=2", "to=rows.jsonl"))
-    first = run("generate", settings("policy=reference", "split=train", "samples=2", "first=3"))
+def test_the_first_prompts_of_a_split_get_the_responses_of_its_artifact_and_task_local_reads_them_back(settings, place):
+    whole = run("generate", settings(policy="reference", split=Split.train, samples=2, to="rows.jsonl"))
     assert len(whole) == 8
-    assert first == whole[:6]
-    line = Pipeline(settings("policy=reference", "generation.samples=2"))
-    generations = line.side(line.reference, line.examples).generations
-    assert generations.generation == settings("generation.samples=2").generation
-    task = composed("task=local", f"task.path={place}/rows.jsonl", "task.seam=none").task
+    assert run("generate", settings(policy="reference", split=Split.train, samples=2, first=3)) == whole[:6]
+    assert len(list(place.glob("outputs/reviews/generations/*"))) == 1
+    task = replace(composed("task=local", "task.path=x.jsonl", "task.seam=none").task, path=str(place / "rows.jsonl"))
     read = [record for _, row in task.source().rows("all") for record in task.records(row)]
     assert [(r.prompt, r.response, r.reward) for r in read] == [(r["prompt"], r["response"], r["reward"]) for r in whole]
     with pytest.raises(UserError, match=r"to=rows\.jsonl exists, and is not overwritten"):
-        run("generate", settings("policy=reference", "to=rows.jsonl"))
+        run("generate", settings(policy="reference", to="rows.jsonl"))
 
 
 def test_the_reference_stands_beside_the_policy(settings, capsys):
-    found = run("generate", settings("policy=other", "side_by_side=true", "first=2", "verbosity=normal"))
+    found = run("generate", settings(policy="other", side_by_side=True, first=2))
     assert [row["side"] for row in found] == ["policy", "reference"] * 2
     assert found[0]["prompt"] == found[1]["prompt"] != found[2]["prompt"]
     assert found[0]["response"] != found[1]["response"]
@@ -89,56 +84,47 @@ def test_the_reference_stands_beside_the_policy(settings, capsys):
 def test_rows_of_chats_hold_their_turns_and_files_and_stdin_give_prompts(settings, place, monkeypatch):
     chats = [{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi!"}]}, {"prompt": "Once"}]
     write_rows(place / "asked.txt", chats)
-    found = run("generate", settings("policy=chat", "prompts=asked.txt", "score=false"))
+    found = run("generate", settings(policy="chat", prompts="asked.txt", score=False))
     assert found[0]["messages"] == chats[0]["messages"]
     assert found[1]["prompt"] == "Once"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Once\n\nTwice, perhaps\n")))
-    lines = run("generate", settings("policy=chat", "prompts=-", "score=false"))
+    lines = run("generate", settings(policy="chat", prompts="-", score=False))
     assert [row["prompt"] for row in lines] == ["Once", "Twice, perhaps"]
     assert lines[0] == found[1]
-    wrapped = run("generate", settings("policy=chat", "prompt=Once", "task.chat=wrap", "score=false"))
+    wrapped = run("generate", settings("task.chat=wrap", policy="chat", prompt="Once", score=False))
     assert wrapped[0]["response"] != lines[0]["response"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "said"),
     [
-        (["prompt=a", "prompts=b"], r"prompt= and prompts= are both set"),
-        (["prompt="], r"prompt= is empty"),
-        (["prompts=nowhere.txt"], r"there is no such file"),
-        (["prompt=a", "generation=greedy", "samples=2"], r"generation=greedy gives one response per prompt"),
-        (["to=rows.txt"], r"files that end in \.jsonl"),
-        (["to=no/rows.jsonl"], r"there is no folder no"),
-        (["policy=reference", "side_by_side=true"], r"both are the reference"),
-        (["policy=nowhere", "prompt=a"], r"there is no such folder"),
-        (["policy=model", "prompt=a", "max_tokens=500"], r"the model reads 128 tokens at most"),
-        (["prompt=a", "upstream=require"], r"is missing, and upstream=require does not build it"),
+        ({"prompt": "a", "prompts": "b"}, r"prompt= and prompts= are both set"),
+        ({"prompt": ""}, r"prompt= is empty"),
+        ({"prompts": "nowhere.txt"}, r"there is no such file"),
+        (
+            {"prompt": "a", "generation": Greedy(repetition_penalty=1.0), "samples": 2},
+            r"greedy gives one response",
+        ),
+        ({"to": "rows.txt"}, r"files that end in \.jsonl"),
+        ({"to": "no/rows.jsonl"}, r"there is no folder no"),
+        ({"policy": "reference", "side_by_side": True}, r"both are the reference"),
+        ({"policy": "nowhere", "prompt": "a"}, r"there is no such folder"),
+        ({"policy": "model", "prompt": "a", "max_tokens": 500}, r"the model reads 128 tokens at most"),
+        ({"prompt": "a", "upstream": Upstream.require}, r"is missing, and upstream=require does not build it"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_name(settings, words, said):
+def test_what_cannot_be_done_is_refused_by_name(settings, options, said):
     with pytest.raises(UserError, match=said):
-        run("generate", settings(*words))
+        run("generate", settings(**options))
 
 
 def test_prompts_are_taken_as_they_are_typed():
-    for text in [
-        "Hi, you",
-        "it's",
-        'say "no"',
-        "a\\",
-        "${x} \\${y}",
-        "[1] is a note",
-        "{x}",
-        "a=b",
-        "two\nlines",
-        " lead",
-        "null?",
-    ]:
-        assert compose(f"prompt={text}").prompt == text
-    assert compose("prompt=['a, b','c']").prompt == ["a, b", "c"]
-    assert compose("prompt=[a b,c]").prompt == ["a b", "c"]
-    assert compose("prompt=null").prompt is None
-    assert with_quotes(["seed=1", "plugins=mine"]) == ["seed=1", "plugins=['mine']"]
+    texts = ["Hi, you", "it's", 'say "no"', "a\\", "${x} \\${y}", "[1] is a note", "{x}", "a=b", "two\nlines", " lead"]
+    assert [with_quotes([f"prompt={text}"]) for text in texts] == [[f"prompt={literal(text)}"] for text in texts]
+    assert compose(f"prompt={literal(texts)}").prompt == texts
+    assert with_quotes(["prompt=['a, b','c']", "prompt=null"]) == ["prompt=['a, b','c']", "prompt=null"]
+    lists = {"prompt=[a b,c]": "prompt=['a b','c']", "plugins=mine": "plugins=['mine']", "where=[a=b]": "where=['a=b']"}
+    assert with_quotes([*lists]) == [*lists.values()]
 
 
 def test_a_dialogue_of_hha_has_its_own_tags():
@@ -166,14 +152,14 @@ def test_a_chat_goes_on_until_it_is_reset_and_repeats_itself(settings, monkeypat
         return respond(self, questions, generation)
 
     monkeypatch.setattr(Speaker, "respond", noted)
-    of_chat = settings("policy=chat", "generation=greedy", "verbosity=normal")
+    of_chat = settings("generation=greedy", policy="chat")
     talk(monkeypatch, of_chat, "Hi!", "And?", "/reset", "Hi!", "/help", "/quit", "not read")
     assert [[turn["role"] for turn in turns] for turns in asked] == [
         ["user", "assistant"], ["user", "assistant", "user", "assistant"], ["user", "assistant"],
     ]  # fmt: skip
     assert asked[0] == asked[2]
     assert asked[1][0]["content"] == "Hi!"
-    first = talk(monkeypatch, settings("policy=chat", "side_by_side=true", "verbosity=normal", model="chat"), "Hi!")
+    first = talk(monkeypatch, settings(policy="chat", side_by_side=True, model="chat"), "Hi!")
     assert first[0] == "policy:"
     assert first.index("reference:") > 0
 
@@ -188,7 +174,7 @@ def test_ctrl_c_stops_a_response_and_not_the_chat(settings, monkeypatch):
         return respond(self, questions, generation)
 
     monkeypatch.setattr(Speaker, "respond", interrupted)
-    lines = talk(monkeypatch, settings("policy=chat", "verbosity=normal"), "Hi!", "Again!")
+    lines = talk(monkeypatch, settings(policy="chat"), "Hi!", "Again!")
     assert len(count) == 2
     assert lines
     assert issubclass(Cut, Exception)
@@ -197,4 +183,4 @@ def test_ctrl_c_stops_a_response_and_not_the_chat(settings, monkeypatch):
 
 def test_a_model_without_a_format_for_chats_is_refused(settings):
     with pytest.raises(UserError, match=r"the tokenizer of the policy has no chat template, and prompts of task=reviews are no"):
-        run("chat", settings("policy=model"))
+        run("chat", settings(policy="model"))

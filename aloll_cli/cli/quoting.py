@@ -67,6 +67,7 @@ def literal(value: Any, interpolates: bool = False) -> str:
         return f"[{','.join(literal(item, interpolates) for item in value)}]"
     if not isinstance(value, str):
         return repr(value)
-    text = value if interpolates and "${oc.env:" in value else value.replace("${", "\\${")
+    is_meant = interpolates and "${oc.env:" in value
+    text = value if is_meant else re.sub(r"(\\*)(\$\{)", lambda found: found[1] * 2 + "\\" + found[2], value)
     # backslashes count for themselves, but where a quote follows
     return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text) + "'"
