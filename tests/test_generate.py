@@ -86,13 +86,14 @@ def test_rows_of_chats_hold_their_turns_and_files_and_stdin_give_prompts(setting
     write_rows(place / "asked.txt", chats)
     found = run("generate", settings(policy="chat", prompts="asked.txt", score=False))
     assert found[0]["messages"] == chats[0]["messages"]
-    assert found[1]["prompt"] == "Once"
+    assert found[1]["messages"] == [{"role": "user", "content": "Once"}]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Once\n\nTwice, perhaps\n")))
     lines = run("generate", settings(policy="chat", prompts="-", score=False))
-    assert [row["prompt"] for row in lines] == ["Once", "Twice, perhaps"]
+    assert [row["messages"][0]["content"] for row in lines] == ["Once", "Twice, perhaps"]
     assert lines[0] == found[1]
-    wrapped = run("generate", settings("task.chat=wrap", policy="chat", prompt="Once", score=False))
-    assert wrapped[0]["response"] != lines[0]["response"]
+    (plain,) = run("generate", settings("task.chat=plain", policy="chat", prompt="Once", score=False))
+    assert plain["prompt"] == "Once"
+    assert plain["response"] != lines[0]["response"]
 
 
 @pytest.mark.parametrize(

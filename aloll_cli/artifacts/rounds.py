@@ -93,7 +93,11 @@ class Pool(Examples):
                 told = " and ".join(f"{len(part):,} of round {number}" for number, part in enumerate(own, start=1))
                 job.log.say(f"  train: {len(table):,} logged responses, {told}")
                 table = pa.concat_tables([table, *own])
-            write_blocks(job, split, len(table), f"pool {split}", lambda a, b, t=table: t.slice(a, b - a), block=ENCODED)
+
+            def rows(start: int, stop: int, table: pa.Table = table) -> pa.Table:
+                return table.slice(start, stop - start)
+
+            write_blocks(job, split, len(table), f"pool {split}", rows, block=ENCODED)
 
 
 def _as_examples(logged: pa.Table, responses: pa.Table, number: int) -> pa.Table:

@@ -116,10 +116,17 @@ class Speaker:
             raise self._too_long(1)
         return Encoder(self.tokenizer, room, self.max_tokens, self._task.chat)
 
-    def questions(self, prompts: Sequence[Sequence[Part]]) -> list[Question]:
-        """Prompts as the model reads them. Raises UserError for one that its chat template rejects."""
+    def questions(self, prompts: Sequence[Sequence[Part]], wraps: bool = False) -> list[Question]:
+        """Prompts as the model reads them; with ``wraps`` a text becomes a turn of the user, if it has a chat template.
+
+        Raises:
+            UserError: the chat template rejects a prompt.
+        """
+        from aloll_cli.text.wrapping import wrapped
+
         found = []
         parts = [[vars(part) for part in prompt] for prompt in prompts]
+        parts = [list(wrapped(prompt)) for prompt in parts] if wraps and self.uses_template else parts
         for number, (prompt, encoded) in enumerate(zip(parts, self._encoder.prompts(parts), strict=True), start=1):
             if isinstance(encoded, BadRow):
                 raise UserError(f"prompt {number}: {encoded}.", "Set task.chat=plain, or change the prompt.")

@@ -42,11 +42,20 @@ class Generated:
     ended: bool
     reward: float | None
 
+    @property
+    def chat(self) -> list[Turn]:
+        """The turns before the response; none of a text, and of a last turn that has begun."""
+        is_chat = bool(self.turns) and self.turns[-1]["role"] == "assistant" and not self.turns[-1]["content"]
+        return list(self.turns[:-1]) if is_chat else []
+
+    @property
+    def shown(self) -> str:
+        """The prompt as people see it: of a single turn what it says."""
+        return self.chat[0]["content"] if len(self.chat) == 1 else self.prompt
+
     def row(self, beside: bool) -> dict[str, Any]:
         """As a row of task=local; ``beside``: with the side that responds."""
-        # a last turn that has begun is no turn of a chat that task=local could read
-        is_chat = bool(self.turns) and self.turns[-1]["role"] == "assistant" and not self.turns[-1]["content"]
-        prompt: dict[str, Any] = {"messages": list(self.turns[:-1])} if is_chat else {"prompt": self.prompt}
+        prompt: dict[str, Any] = {"messages": self.chat} if self.chat else {"prompt": self.prompt}
         reward = {} if self.reward is None else {"reward": self.reward}
         return prompt | {"response": self.response} | reward | {"ended": self.ended} | ({"side": self.side} if beside else {})
 
@@ -64,7 +73,7 @@ def show_generated(found: Sequence[Generated], reward: str) -> None:
         found: the responses; those to a prompt one after another.
         reward: its name.
     """
-    for prompt, responses in groupby(found, key=lambda one: one.prompt):
+    for prompt, responses in groupby(found, key=lambda one: one.shown):
         say("")
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_row(line("prompt"), line(""), prose(ending(visible(prompt.strip()), PROMPT_SHOWN)), style="dim")

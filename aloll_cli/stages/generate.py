@@ -21,7 +21,7 @@ from aloll_cli.runtime.terminal import results
 from aloll_cli.schema import name_of
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
-from aloll_cli.tasks.base import Part, Task
+from aloll_cli.tasks.base import Chat, Part, Task
 from aloll_cli.tasks.typed import asked_in
 
 SHOWN = 8  # prompts of a split
@@ -52,10 +52,12 @@ def run(settings: Settings, store: Store) -> list[dict[str, Any]] | None:
         own=own,
         first=SHOWN if settings.first is None and to is None and own is None else settings.first,
         generation=sampled(settings.generation, settings.samples),
+        wraps=settings.policy not in (None, "reference") and settings.task.chat is Chat.template,
         max_tokens=settings.max_tokens,
         scored_by=line.scored_by if settings.score and settings.reward.scores_text else None,
     )
-    sides = {"policy": line.tried(settings.policy)} | ({"reference": line.tried("reference")} if settings.side_by_side else {})
+    sides = {"reference" if settings.policy == "reference" else "policy": line.tried(settings.policy)}
+    sides |= {"reference": line.tried("reference")} if settings.side_by_side else {}
     found = [asked.responses(side, *of, store) for side, of in sides.items()]
     if not store.world.is_main:
         return None
@@ -85,6 +87,7 @@ class _Asked:
         own: the user's own prompts instead; None for those of the split.
         first: how many of them; None for all.
         generation: the decoding.
+        wraps: whether the user's texts become turns of the user: for a model that may have been trained on anything.
         max_tokens: limit on the tokens of a response; None for the task's.
         scored_by: the reward; None to leave it out.
     """
@@ -94,6 +97,7 @@ class _Asked:
     own: list[Sequence[Part]] | None
     first: int | None
     generation: Generation
+    wraps: bool
     max_tokens: int | None
     scored_by: ScoredBy | None
 
@@ -105,7 +109,7 @@ class _Asked:
         if self.own is None:
             questions = questions_of(store.ensure(examples, wanted=False), self.split, self.first)
         else:
-            questions = speaker.questions(self.own[: self.first])
+            questions = speaker.questions(self.own[: self.first], self.wraps)
             _say_how_read(speaker, questions, store)
         each = [question for question in questions for _ in range(self.generation.samples_per_prompt)]
         responses = speaker.respond(questions, self.generation)
@@ -140,7 +144,9 @@ def _own(prompt: Any, prompts: str | None, task: Task) -> list[Sequence[Part]] |
 
 def _say_how_read(speaker: Speaker, questions: list[Question], store: Store) -> None:
     """What a user should know about how the model reads the prompts."""
-    if speaker.tokenizer.chat_template is not None and not all(question.templated for question in questions):
+    if all(question.templated for question in questions):
+        store.log.say("the model's chat template is used; task.chat=plain turns it off")
+    elif speaker.tokenizer.chat_template is not None:
         store.log.say("the model's chat template is not used, as the prompts have no turns: task.chat=wrap makes each a turn")
     if cut := sum(question.cut > 0 for question in questions):
         store.log.warn(f"{cut:,} of {len(questions):,} prompts were cut to fit the model's context")
