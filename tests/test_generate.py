@@ -19,7 +19,7 @@ from aloll_cli.settings.choices import Split
 from aloll_cli.stages import chat
 from aloll_cli.stages.chat import Cut
 from aloll_cli.tasks.hha import SYSTEM
-from aloll_cli.tasks.typed import conversation
+from aloll_cli.text.typed import conversation
 
 
 @pytest.fixture(scope="module")

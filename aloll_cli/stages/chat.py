@@ -18,7 +18,7 @@ from aloll_cli.schema import name_of
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
 from aloll_cli.tasks.base import Task, Turn
-from aloll_cli.tasks.typed import conversation
+from aloll_cli.text.typed import conversation
 from aloll_cli.visible import visible
 
 ASKED = "> "

@@ -22,7 +22,7 @@ from aloll_cli.schema import name_of
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
 from aloll_cli.tasks.base import Chat, Part, Task
-from aloll_cli.tasks.typed import asked_in
+from aloll_cli.text.typed import asked_in
 
 SHOWN = 8  # prompts of a split
 STDOUT = "-"
