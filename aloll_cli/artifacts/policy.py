@@ -93,6 +93,9 @@ class TrainedPolicy(PolicySource):
         attach(model, str(folder))
         return placed(model, job)
 
+    def loaded_from(self) -> list[Artifact]:
+        return [] if self.training.adapter is None else [*self.start.loaded_from(), self.start]
+
     def load_base(self, job: Job) -> PreTrainedModel:
         return self.load(job) if self.training.adapter is None else self.start.load_base(job)
 

@@ -94,6 +94,7 @@ def check_policy(settings: Settings) -> None:
     variant.check(reward.range, settings.batch_size)
     check_weighting(variant, settings.sampling, settings.clamp, settings.weight_loss, settings.reduction)
     check_samples(settings)
+    check_rounds(settings)
     if isinstance(variant, Online) and not reward.scores_text:
         raise UserError(
             f"variant={name_of(variant)} needs rewards of new text; reward={name_of(reward)} has stored ones only.",
@@ -117,6 +118,20 @@ def check_samples(settings: Settings) -> None:
             f"variant={name_of(variant)} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
             "A reward that scores text, such as reward=fitted, or variant=dro",
         )
+
+
+def check_rounds(settings: Settings) -> None:
+    """Raises UserError where later rounds could not learn from the policy's own responses."""
+    if settings.rounds == 1:
+        return
+    if not settings.reward.scores_text:
+        raise UserError(
+            f"rounds={settings.rounds} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
+            "rounds=1, or a reward that scores text, such as reward=fitted",
+        )
+    if isinstance(settings.variant, Online):
+        what = f"rounds={settings.rounds}: variant={name_of(settings.variant)} generates its own responses in every step."
+        raise UserError(what, "rounds=1, or a variant that learns from logged responses, such as variant=seq")
 
 
 def check_metrics(settings: Settings) -> None:
