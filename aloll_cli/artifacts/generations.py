@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource, check_context
-from aloll_cli.models.decoding import Generation
-from aloll_cli.schema import identity
+from aloll_cli.models.decoding import Generation, decoding_identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.text.examples import ExampleTable
@@ -36,7 +35,7 @@ class Generations(Artifact):
         self.name = f"{policy.name}-{split}"
 
     def identity(self) -> dict[str, Any]:
-        return {"split": self.split, "generation": identity(self.generation)}
+        return {"split": self.split} | decoding_identity(self.generation)
 
     def inputs(self) -> dict[str, Artifact]:
         return {"policy": self.policy, "examples": self.examples}

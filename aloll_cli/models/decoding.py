@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from aloll_cli.schema import COUNT, SEED, numbers
+from aloll_cli.schema import COUNT, SEED, identity, numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,3 +89,9 @@ class Sample(Generation):
 
         warpers = [TemperatureLogitsWarper(self.temperature), InverseCdf(self.seed, stream, ids, self.top_p)]
         return LogitsProcessorList([*super().processors(ids, stream, padding), *warpers])
+
+
+def decoding_identity(generation: Generation) -> dict[str, Any]:
+    """The part of a recipe that says how responses are generated; samples and beams share the prefill of their prompt."""
+    is_shared = generation.samples_per_prompt * generation.sequences > 1
+    return {"generation": identity(generation)} | ({"prefill": "shared"} if is_shared else {})
