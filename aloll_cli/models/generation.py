@@ -124,13 +124,13 @@ def respond(
             pad_token_id=tokenizer.pad_token_id,
         )
         for i, new in zip(chosen, output[:, input_ids.shape[1] :].tolist(), strict=True):
-            responses[int(i)] = _response(new, tokenizer, ends, stop, around[i])
+            responses[int(i)] = response_of(new, tokenizer, ends, stop, around[i])
         advance(len(chosen))
     return [responses[i] for i in range(len(prompts))]
 
 
-def _response(new: list[int], tokenizer: PreTrainedTokenizerBase, ends: list[int], stop: list[str], around: Around) -> Response:
-    """The response in a row of new tokens, which may end with padding."""
+def response_of(new: list[int], tokenizer: PreTrainedTokenizerBase, ends: list[int], stop: list[str], around: Around) -> Response:
+    """The response in a row of new tokens, which may end with padding; ``ends``: the tokens that end a response."""
     tokens = new[: next((i for i, token in enumerate(new) if token in ends), len(new))]
 
     def text_of(count: int, ended: bool = False) -> str:
