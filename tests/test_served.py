@@ -2,6 +2,7 @@
 
 import json
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tiny import composed, llama, outspoken, reviews, store, tokenizer
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
+from aloll_cli.models import served as models
 from aloll_cli.models import server as servers
 from aloll_cli.models.base import Dtype, Placement
 from aloll_cli.models.decoding import Greedy, Sample, Servers
@@ -31,8 +33,9 @@ def prompts():
 
 
 @pytest.fixture(autouse=True)
-def no_waits(monkeypatch):
+def quick(monkeypatch):
     monkeypatch.setattr(servers, "LONGEST_WAIT", 0.0)
+    monkeypatch.setattr(models, "LENGTH", 8)
 
 
 def found(model, url, local=None, name=NAME):
@@ -175,24 +178,24 @@ def test_responses_of_other_tokens_than_their_text_s_own_are_counted():
         assert policy.retokenized == 4
 
 
-def test_options_of_servers_are_checked_and_change_no_recipe_but_that_there_is_one(tmp_path):
-    with pytest.raises(UserError, match="generation.server=localhost:8000 is no address"):
-        composed("generation.server=localhost:8000")
+def test_options_of_servers_are_checked_and_change_no_recipe_but_that_there_is_one():
+    with pytest.raises(UserError, match=r"generation\.server=localhost:8000 is no address"):
+        replace(GREEDY, server="localhost:8000")
     with pytest.raises(UserError, match="a repetition penalty"):
-        composed("generation.server=http://a", "generation.repetition_penalty=1.2")
+        Sample(samples=1, seed=1, top_p=1.0, temperature=1.0, repetition_penalty=1.2, server="http://a")
+    settings = composed("generation.server=[http://b,http://c]", "generation.server_requests=2")
+    assert settings.generation.servers == Servers(["http://b", "http://c"], None, 2)
     lines = [
-        Pipeline(composed(*given))
-        for given in (
-            (),
-            ("generation.server=http://a",),
-            ("generation.server=[http://b,http://c]", "generation.server_requests=2"),
-        )
+        Pipeline(replace(settings, generation=replace(settings.generation, server=server)))
+        for server in (None, "http://a", settings.generation.server)
     ]
     without, one, two = (line.side(line.reference, line.examples).generations.fingerprint for line in lines)
     assert one == two != without
     assert lines[0].selector.identity() == lines[1].selector.identity()
+    assert [line.samples.servers is None for line in lines] == [True, False, False]
 
 
+@pytest.mark.slow
 def test_a_split_is_answered_by_a_server_block_by_block_and_says_so(tmp_path):
     folder = outspoken(tmp_path / "model")
     line = Pipeline(
