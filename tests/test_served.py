@@ -178,21 +178,15 @@ def test_responses_of_other_tokens_than_their_text_s_own_are_counted():
         assert policy.retokenized == 4
 
 
-def test_options_of_servers_are_checked_and_change_no_recipe_but_that_there_is_one():
+def test_options_of_servers_are_checked_and_reach_samples_and_evaluations():
     with pytest.raises(UserError, match=r"generation\.server=localhost:8000 is no address"):
         replace(GREEDY, server="localhost:8000")
     with pytest.raises(UserError, match="a repetition penalty"):
         Sample(samples=1, seed=1, top_p=1.0, temperature=1.0, repetition_penalty=1.2, server="http://a")
     settings = composed("generation.server=[http://b,http://c]", "generation.server_requests=2")
     assert settings.generation.servers == Servers(["http://b", "http://c"], None, 2)
-    lines = [
-        Pipeline(replace(settings, generation=replace(settings.generation, server=server)))
-        for server in (None, "http://a", settings.generation.server)
-    ]
-    without, one, two = (line.side(line.reference, line.examples).generations.fingerprint for line in lines)
-    assert one == two != without
-    assert lines[0].selector.identity() == lines[1].selector.identity()
-    assert [line.samples.servers is None for line in lines] == [True, False, False]
+    line = Pipeline(settings)
+    assert line.samples.servers == line.side(line.reference, line.examples).generations.servers == settings.generation.servers
 
 
 @pytest.mark.slow
