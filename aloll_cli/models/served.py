@@ -215,7 +215,8 @@ def served(
             tried.append(f"{url} {name}, asked by {'token ids' if by_ids else 'text'}: {found}")
     raise UserError(
         f"generation.server: no server holds this policy, {', '.join(addresses)}. " + "; ".join(tried),
-        "Serve its folder, or leave generation.server out. generation.server_model=NAME says how it is called there.",
+        "Serve it, and run the same command with generation.server=[URL,URL]: what is finished is kept. "
+        "generation.server_model=NAME says how it is called there.",
     )
 
 
