@@ -81,7 +81,8 @@ class Pipeline:
         values = self.settings.baseline
         if values.sampled_on is None:
             return None
-        return Generations(self.reference, self.examples, values.sampled_on, values.sampling(self.settings.generation))
+        generation = self.settings.generation
+        return Generations(self.reference, self.examples, values.sampled_on, values.sampling(generation), generation.servers)
 
     @property
     def numbers(self) -> Numbers:
@@ -198,7 +199,7 @@ class Pipeline:
     def side(self, policy: PolicySource, examples: Examples) -> Side:
         """The responses of a policy, with rewards and log-probs."""
         s = self.settings
-        generations = Generations(policy, examples, s.split.name, s.generation)
+        generations = Generations(policy, examples, s.split.name, s.generation, s.generation.servers)
         by_role = {"reward": self.scored_by if s.reward.scores_text else None, "test_reward": self.test_scored_by}
         rewards = {role: by.rewards(generations, "responses") for role, by in by_role.items() if by}
         likelihoods = Likelihoods(policy, examples, s.split.name)

@@ -10,8 +10,7 @@ from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.response_weights import ResponseWeights
 from aloll_cli.artifacts.rewards import ScoredBy
 from aloll_cli.artifacts.rollout_data import open_responder
-from aloll_cli.models.decoding import Generation
-from aloll_cli.schema import identity
+from aloll_cli.models.decoding import Generation, decoding_identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.text.examples import ExampleTable
 
@@ -72,7 +71,7 @@ class SelectByReward(CheckpointSelector):
         return self.scored_by.inputs()
 
     def identity(self) -> dict[str, Any]:
-        return self.scored_by.identity() | {"generation": identity(self.generation), "prompts": self.prompts}
+        return self.scored_by.identity() | decoding_identity(self.generation) | {"prompts": self.prompts}
 
     def open(self, job: Job, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> Evaluator:
         from aloll_cli.metrics.words import by_script, letter_shares
