@@ -15,9 +15,9 @@ SAMPLED = ["values.samples=2"]
 METHODS = {"dpo": [], "ppo": ROLLOUT}
 MORE = {
     "dpo_ref_free": [], "pro": [], "ipo": [], "rebel": [], "infonca": [], "nca": [], "awr": [], "topr": [], "dro": [],
-    "a_star": SAMPLED, "qrpo": SAMPLED, "rloo": GROUPED, "grpo": GROUPED,
+    "kto": ["micro_batch_size=3"], "a_star": SAMPLED, "qrpo": SAMPLED, "rloo": GROUPED, "grpo": GROUPED,
 }  # fmt: skip
-TWICE = ("nca", "dro", "qrpo", "grpo")  # one of each kind
+TWICE = ("nca", "dro", "qrpo", "kto", "grpo")  # one of each kind; kto reads the whole step, over micro-batches and processes
 
 
 def of_policies(folder: Path):

@@ -12,6 +12,7 @@ from aloll_cli.variants.a_star import AStar
 from aloll_cli.variants.awr import Awr
 from aloll_cli.variants.base import Batch, Logged
 from aloll_cli.variants.dro import Dro
+from aloll_cli.variants.kto import Kto
 from aloll_cli.variants.qrpo import Qrpo
 from aloll_cli.variants.topr import Topr
 
@@ -21,8 +22,9 @@ BEHAVIOUR = [[-2.0, -2.0], [-1.0, 0.0]]
 MASK = [[1, 1], [1, 0]]
 
 
-def batch(weights):
+def batch(weights, mismatched=None):
     return Batch(
+        mismatched_log_ratios=None if mismatched is None else torch.tensor(mismatched),
         logps=torch.tensor(LOGPS, requires_grad=True),
         behaviour_logps=torch.tensor(BEHAVIOUR),
         weights=torch.tensor(weights),
@@ -125,6 +127,36 @@ def test_the_targets_of_qrpo_are_quantiles_among_the_references_own_rewards():
     logged = Logged(np.array([2.0, 0.0, 9.0]), None, np.array([[1, 2, 3, 4], [1, 2, 3, 4], [5, 6, 7, 8]]))
     np.testing.assert_array_equal(Qrpo(beta=0.1).targets(logged), [0.5, 0.0, 1.0])
     assert Qrpo(beta=0.003).log_partition == pytest.approx(log(0.003) + 1 / 0.003)  # e^{1/β} alone would overflow
+
+
+KTO = Kto(beta=0.5, desirable_weight=2.0, undesirable_weight=3.0, threshold=None)
+
+
+def sigmoid(z):
+    return 1 / (1 + exp(-z))
+
+
+def test_kto_worked_by_hand():
+    # h = 1, −2 and z = ½ (3 − 2) = ½: desirable 2 (1 − σ(½ · ½)), undesirable 3 (1 − σ(½ (½ + 2)))
+    loss, gradient = loss_and_gradient(KTO, batch([1.0, -1.0], mismatched=[3.0, -2.0]))
+    assert_close(loss, torch.tensor([2 * sigmoid(-0.25), 3 * sigmoid(-1.25)]))
+    slopes = [-2 * 0.5 * sigmoid(0.25) * sigmoid(-0.25), 3 * 0.5 * sigmoid(1.25) * sigmoid(-1.25)]
+    assert_close(gradient, torch.tensor([[slopes[0]] * 2, [slopes[1], 0.0]]))
+
+
+def test_kto_takes_no_negative_distance():
+    loss, _ = loss_and_gradient(KTO, batch([1.0, -1.0], mismatched=[-3.0, -2.0]))
+    assert_close(loss, torch.tensor([2 * sigmoid(-0.5), 3 * sigmoid(-1.0)]))
+    assert_close(KTO.metrics(batch([1.0, -1.0], mismatched=[3.0, 1.0]))["z"], torch.tensor([2.0, 2.0]))
+
+
+def test_desirable_is_what_is_no_worse_than_its_value_or_reaches_a_threshold():
+    logged = Logged(np.array([0.0, 0.5, 1.0]), np.array([0.1, 0.5, 1.1]), None)
+    np.testing.assert_array_equal(KTO.targets(logged), [-1, 1, -1])
+    labels = Kto(beta=0.1, desirable_weight=1.0, undesirable_weight=1.0, threshold=0.5)
+    np.testing.assert_array_equal(labels.targets(Logged(logged.rewards, None, None)), [-1, 1, 1])
+    assert KTO.needs_values
+    assert not labels.needs_values
 
 
 def test_the_soft_value_lies_between_the_mean_and_the_maximum():

@@ -20,6 +20,7 @@ from aloll_cli.artifacts.generations import Generations
 from aloll_cli.artifacts.likelihoods import Likelihoods
 from aloll_cli.artifacts.logged_data import EveryResponse, LoggedResponses, RankedGroups
 from aloll_cli.artifacts.metrics import Metrics, Side
+from aloll_cli.artifacts.mismatched_logps import MismatchedLogps
 from aloll_cli.artifacts.mixed_rewards import scored_by
 from aloll_cli.artifacts.policy import TrainedPolicy, TrainedReference, TrainingRecipe
 from aloll_cli.artifacts.policy_source import LoadedPolicy, PolicySource
@@ -147,6 +148,8 @@ class Pipeline:
         data = self.logged_data
         if s.variant.needs_behaviour:
             data.reference_logps = DrawnLogps(self.every_reference_logps, data, self.training.draws)
+        if isinstance(s.variant, Regression) and s.variant.needs_mismatched:
+            data.mismatched_logps = MismatchedLogps(self.every_reference_logps, data, self.training.draws)
         return data
 
     @property

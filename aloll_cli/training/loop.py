@@ -151,7 +151,7 @@ class Trainer:
     def _loss(self, units: list[IntArray], mean_length: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """(U,) losses of some units, and metrics per unit or per response."""
         device = self.accelerator.device
-        rows, chosen = self.source.rows, np.concatenate(units)
+        rows, chosen, apart = self.source.rows, np.concatenate(units), self.source.mismatched_log_ratios
         tokens = token_batch(rows.responses, chosen.tolist(), int(self.tokenizer.pad_token_id), device)
         batch = Batch(
             logps=tokens.logps(self.wrapped),
@@ -162,6 +162,7 @@ class Trainer:
             mask=tokens.response_mask,
             reference_logps=padded([rows.reference.row(i) for i in chosen], device) if rows.reference else None,
             text=torch.tensor(same_texts([rows.responses.response_ids(i).tobytes() for i in chosen]), device=device),
+            mismatched_log_ratios=None if apart is None else torch.tensor(apart, dtype=torch.float32, device=device),
         )
         loss = checked_loss(self.variant, batch, len(units))
         if self.reduction is Reduction.mean:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import BoolArray, Float32Array, FloatArray, IntArray
     from aloll_cli.models.logprobs import ResponseLogps
     from aloll_cli.runtime.world import World
+    from aloll_cli.training.mismatched import Mismatched
     from aloll_cli.training.sampling import BatchSampler
 
 
@@ -86,6 +87,7 @@ class Source(ABC):
     rows: Rows
     kept_units: int
     kept: float | None
+    mismatched_log_ratios: FloatArray | None = None  # of the current step (training/mismatched.py); None if not needed
 
     @property
     def stored(self) -> Rows | None:
@@ -115,6 +117,7 @@ class LoggedUnits(Source):
         members: (M,) rows, ordered by unit.
         offsets: (U + 1,) where each unit begins in ``members``.
         sampler: samples the units of a step.
+        mismatched: the rows' prompts with responses to other prompts; None if not needed.
     """
 
     rows: Rows
@@ -123,10 +126,17 @@ class LoggedUnits(Source):
     members: IntArray
     offsets: IntArray
     sampler: BatchSampler
+    mismatched: Mismatched | None = None
 
     @property
     def stored(self) -> Rows:
         return self.rows
+
+    def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
+        """Compute the log-ratios of the step's mismatched pairs before any loss, for a loss reads all of them."""
+        if self.mismatched is not None:
+            self.mismatched_log_ratios = self.mismatched.log_ratios(update, module, world)
+        return {}
 
     def units(self, update: int) -> list[IntArray]:
         return [self.members[self.offsets[i] : self.offsets[i + 1]] for i in self.sampler.rows(update)]

@@ -62,6 +62,8 @@ class Batch:
         mask: (B, T) 1 at real tokens, 0 at padding.
         reference_logps: (B, T) log-probs of rollouts under π_ref, 0 at padding; None if the variant does not need them.
         text: (B,) equal for responses of the same tokens; None: all differ.
+        mismatched_log_ratios: (M,) h = ln π_θ(y_j | x_i) − ln π_ref(y_j | x_i), detached, of all M prompts x_i of the step, each
+            with a response y_j to another prompt; None if the variant does not need them.
     """
 
     logps: Tensor
@@ -72,6 +74,7 @@ class Batch:
     mask: Tensor
     reference_logps: Tensor | None = None
     text: Tensor | None = None
+    mismatched_log_ratios: Tensor | None = None
 
     @property
     def log_ratio(self) -> Tensor:
@@ -190,6 +193,11 @@ class Regression(Variant):
     @property
     def needs_samples(self) -> bool:
         """Whether it uses rewards of samples of π_ref for each training prompt (``values=monte_carlo``)."""
+        return False
+
+    @property
+    def needs_mismatched(self) -> bool:
+        """Whether it uses ``batch.mismatched_log_ratios``: one more forward pass per step."""
         return False
 
     def targets(self, logged: Logged) -> FloatArray:
