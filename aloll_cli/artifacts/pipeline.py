@@ -36,7 +36,6 @@ from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
 from aloll_cli.models.pretrained import saved
 from aloll_cli.schema import name_of
-from aloll_cli.settings.choices import Select
 from aloll_cli.settings.reference import Trained
 from aloll_cli.settings.root import Settings
 from aloll_cli.training.sampling import All
@@ -120,7 +119,7 @@ class Pipeline:
         """What the best checkpoint of a run is selected by."""
         s = self.settings
         if s.reward.scores_text:
-            return SelectByReward(self.scored_by, s.generation, s.eval_prompts)
+            return SelectByReward(self.scored_by, s.generation, s.eval_prompts, s.select)
         return SelectByLikelihood(self.weights(Signal.advantage, "validation"))
 
     @cached_property
@@ -134,8 +133,8 @@ class Pipeline:
         s = self.settings
         return TrainingRecipe(
             variant=s.variant, optimizer=s.optimizer, adapter=s.adapter, seed=s.seed, updates=s.updates,
-            epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select is Select.best,
-            reduction=s.reduction,
+            epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select.keeps_best,
+            reduction=s.reduction, early_stop=s.early_stop,
         )  # fmt: skip
 
     @cached_property

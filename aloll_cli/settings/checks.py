@@ -94,6 +94,7 @@ def check_policy(settings: Settings) -> None:
     variant.check(reward.range, settings.batch_size)
     check_weighting(variant, settings.sampling, settings.clamp, settings.weight_loss, settings.reduction)
     check_samples(settings)
+    check_select(settings)
     if isinstance(variant, Online) and not reward.scores_text:
         raise UserError(
             f"variant={name_of(variant)} needs rewards of new text; reward={name_of(reward)} has stored ones only.",
@@ -116,6 +117,18 @@ def check_samples(settings: Settings) -> None:
         raise UserError(
             f"variant={name_of(variant)} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
             "A reward that scores text, such as reward=fitted, or variant=dro",
+        )
+
+
+def check_select(settings: Settings) -> None:
+    """Raises UserError where checkpoints are to be compared by figures of responses, and no reward scores these."""
+    given = settings.select.given
+    if given and not settings.reward.scores_text:
+        names = ", ".join(f"select.{name}" for name in given)
+        reward = f"reward={name_of(settings.reward)}"
+        raise UserError(
+            f"{names}: checkpoints are compared by responses of the policy, which {reward} cannot score.",
+            "select=best alone, or a reward that scores text, such as reward=fitted",
         )
 
 

@@ -13,6 +13,7 @@ from aloll_cli.settings.reference import AsLoaded, Trained
 from aloll_cli.tasks.base import Task
 from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import All, Priority, Uniform
+from aloll_cli.training.selection import Best, Last
 from aloll_cli.values.base import Values
 from aloll_cli.variants.base import Variant
 
@@ -27,5 +28,6 @@ GROUPS: dict[str, dict[str, type]] = {
     "sampling": {"priority": Priority, "uniform": Uniform, "all": All},
     "optimizer": {"adamw": Adamw},
     "generation": {"greedy": Greedy, "beam": Beam, "sample": Sample},
+    "select": {"best": Best, "last": Last},
     "tracking": {"off": Off, "wandb": Wandb, "tensorboard": Tensorboard, "trackio": Trackio},
 }

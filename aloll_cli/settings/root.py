@@ -11,11 +11,12 @@ from aloll_cli.models.decoding import Generation
 from aloll_cli.rewards.base import Reward
 from aloll_cli.runtime.options import Runtime
 from aloll_cli.schema import COUNT, OPERATIONAL, SEED
-from aloll_cli.settings.choices import Format, References, Select, Split, Words
+from aloll_cli.settings.choices import Format, References, Split, Words
 from aloll_cli.settings.reference import EPOCHS, Reference
 from aloll_cli.tasks.base import Task
 from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import Sampling
+from aloll_cli.training.selection import Select
 from aloll_cli.values.base import Values
 from aloll_cli.values.group import Group
 from aloll_cli.variants.base import Groupwise, Reduction, Variant
@@ -45,6 +46,7 @@ class Settings(Runtime):
     batch_size: int = field(metadata=COUNT)
     eval_every: int = field(metadata=COUNT)
     eval_prompts: int = field(metadata=COUNT)
+    early_stop: int | None = field(metadata=COUNT)
     select: Select
     split: Split
     references: References

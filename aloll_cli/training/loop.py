@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from aloll_cli.training.batches import no_masks, padded, row_masks, token_batch
 from aloll_cli.training.checkpoints import load_state, save_state
 from aloll_cli.training.contracts import checked_loss, checked_metrics
 from aloll_cli.training.progress import EVALUATIONS, METRICS, Progress
-from aloll_cli.training.selection import conclusion
+from aloll_cli.training.selection import STOPPED_EARLY, conclusion, early_stop_sentence, stops_early
 from aloll_cli.training.sources import Source, packed, same_texts
 from aloll_cli.training.start import check_distance, distance
 from aloll_cli.variants.base import Batch, Reduction, Variant
@@ -64,6 +65,7 @@ class Trainer:
     updates: int
     eval_every: int
     select_best: bool
+    early_stop: int | None
     seed: int
     evaluator: Evaluator
     track: Callable[[list[tuple[int, Figures]]], Send]  # opens a tracker, with what was recorded before the run was resumed
@@ -83,17 +85,19 @@ class Trainer:
             if done == 0:
                 self._check_start()
                 self._evaluate(0)
-            for update in range(done, self.updates):
-                figures = self.step(update)
+            over = self._is_over(done)
+            while not over:
+                figures = self.step(done)
                 self._record(METRICS, figures)
-                done = update + 1
+                done += 1
                 evaluated = done % self.eval_every == 0 or done == self.updates
                 score = self._evaluate(done) if evaluated else {}
+                over = evaluated and self._is_over(done)
                 meter.advance(1, loss=figures["loss"], **score)
                 stop = self.job.world.decide(lambda: self.job.stopper.requested)
-                if stop or done % self.job.runtime.checkpoint_every == 0 or done == self.updates:
+                if stop or over or done % self.job.runtime.checkpoint_every == 0:
                     self._checkpoint(done)
-                if stop and done < self.updates:
+                if stop and not over:
                     raise self.job.stopper.interruption()
         if self.job.world.is_main:
             self._finish()
@@ -139,6 +143,12 @@ class Trainer:
         logged |= prepared | {"tokens": int(rows.lengths[drawn].sum())}
         self._check_finite(logged)
         return logged | {"seconds": round(time.perf_counter() - start, 4)}
+
+    def _is_over(self, done: int) -> bool:
+        """Whether training ends after a step, in every process."""
+        if self.early_stop is None:
+            return done == self.updates
+        return self.job.world.decide(partial(self.progress.is_over, done, self.updates))
 
     def _prepare(self, update: int) -> dict[str, float]:
         self.module.eval()
@@ -214,12 +224,15 @@ class Trainer:
             record = {"update": update, **self.evaluator.evaluate(self.module, self.seed, self.job.world)}
         if not self.job.world.is_main:
             return {}
+        if self.early_stop and update < self.updates and stops_early([*self.progress.evaluations(), record], self.early_stop):
+            record[STOPPED_EARLY] = {"after": update, "of": self.updates, "patience": self.early_stop}
         self._record(EVALUATIONS, record)
         score = f"validation {self.evaluator.label} {record['score']:.4f}"
         self.job.log.say(f"  step {update:5d}  {score}  {self.evaluator.describe(record)}".rstrip())
         if warning := self.evaluator.collapse(self.progress.evaluations()[0], record):
             self.job.log.warn(f"step {update}: {warning}")
-        self.progress.save_candidate(update, self._save_policy)
+        if update or self.evaluator.may_refuse:
+            self.progress.save_candidate(update, self._save_policy)
         return {self.evaluator.label: record["score"]}
 
     def _checkpoint(self, update: int) -> None:
@@ -250,6 +263,8 @@ class Trainer:
 
     def _finish(self) -> None:
         self.progress.finish()
+        if found := self.progress.evaluations()[-1].get(STOPPED_EARLY):
+            self.job.log.say(f"  {early_stop_sentence(found)}")
         line, warning = conclusion(self.progress.evaluations(), self.select_best, self.updates, self.evaluator.label)
         self.job.log.say(f"  {line}")
         if warning:
