@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray, IntArray
     from aloll_cli.artifacts.mismatched_logps import MismatchedLogps
     from aloll_cli.artifacts.reference_logps import DrawnLogps
+    from aloll_cli.training.joint_values import JointValues
     from aloll_cli.training.mismatched import Mismatched
     from aloll_cli.training.sampling import BatchSampler
     from aloll_cli.training.sources import Source
@@ -144,7 +145,14 @@ class LoggedData(TrainingData):
         table = LogpTable(job.path(self.reference_logps)) if self.reference_logps else None
         rows = Rows(loaded.examples, loaded.weights, loaded.rewards, table)
         units, kept = loaded.units or one_by_one(len(loaded.examples)), loaded.kept_units / len(loaded.frequencies)
-        return LoggedUnits(rows, loaded.kept_units, kept, *units, loaded.sampler(draws), self._mismatched(job, loaded, tokenizer))
+        mismatched, values = self._mismatched(job, loaded, tokenizer), self.joint_values(job, loaded, draws, tokenizer, model)
+        return LoggedUnits(rows, loaded.kept_units, kept, *units, loaded.sampler(draws), mismatched, values)
+
+    def joint_values(
+        self, job: Job, loaded: Loaded, draws: Draws, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+    ) -> JointValues | None:
+        """V(x), if it is learned together with the policy."""
+        return None
 
     def _mismatched(self, job: Job, loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> Mismatched | None:
         """The rows' prompts with responses to other prompts, if the variant needs them."""

@@ -136,11 +136,12 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), math.inf if max_norm is None else max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        learned = self.source.learn(self.job.world)
         every = self.job.world.gather([sums, counts])
         means = {name: sum(part[0][name] for part in every) / sum(part[1][name] for part in every) for name in sums}
         logged = {"update": update + 1, **means, "lr": lr, "grad_norm": float(norm)}
         logged |= {} if self.source.kept is None else {"kept": self.source.kept}
-        logged |= prepared | {"tokens": int(rows.lengths[drawn].sum())}
+        logged |= prepared | learned | {"tokens": int(rows.lengths[drawn].sum())}
         self._check_finite(logged)
         return logged | {"seconds": round(time.perf_counter() - start, 4)}
 
@@ -175,6 +176,7 @@ class Trainer:
             mismatched_log_ratios=None if apart is None else torch.tensor(apart, dtype=torch.float32, device=device),
         )
         loss = checked_loss(self.variant, batch, len(units))
+        self.source.observe(chosen, batch)
         if self.reduction is Reduction.mean:
             loss = loss * mean_length / batch.mask.sum(dim=-1)
         figures = {"loss": loss.detach(), **checked_metrics(self.variant, batch, len(units))}
