@@ -174,5 +174,6 @@ def _evaluation(selector: Any, sizes: Sizes) -> Work:
     """One evaluation during training."""
     if isinstance(selector, SelectByReward):
         prompts = min(selector.prompts, sizes.prompts["validation"])
-        return Work(generated=prompts * selector.generation.samples_per_prompt)
+        responses = prompts * selector.generation.samples_per_prompt
+        return Work(generated=responses, scored=2 * responses * selector.select.needs_kl)  # under the policy and the reference
     return Work(scored=sizes.responses["validation"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Kto(Regression):
-    """KTO (Ethayarajh et al. 2024, arXiv 2402.01306, equation 8) on single responses that are desirable or not.
+    """KTO (Ethayarajh et al. 2024, arXiv 2402.01306) on single responses that are desirable or not.
 
     The loss is λ_D (1 − σ(β (h − z))) of a desirable response, λ_U (1 − σ(β (z − h))) of another, with h = ln π − ln π_ref. z
     estimates KL(π ‖ π_ref), without gradient: the mean h of the whole step's prompts with responses to other prompts, at least 0.
