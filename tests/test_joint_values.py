@@ -1,5 +1,7 @@
 """V(x) that is learned together with the policy: what it starts from, its steps, and its state."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,13 @@ from tiny import composed, in_two
 
 from aloll_cli.errors import UserError
 from aloll_cli.runtime.world import Alone
-from aloll_cli.settings.checks import check
+from aloll_cli.settings.checks import check_joint
 from aloll_cli.training.joint_values import JointValues
+from aloll_cli.variants.a_star import AStar
 from aloll_cli.variants.base import Batch
+from aloll_cli.variants.dpo import Dpo
 from aloll_cli.variants.dro import Dro
+from aloll_cli.variants.seq import Seq
 
 PROMPTS = np.array([0, 1, 1, 2])
 TARGETS = np.array([1.0, -1.0, 0.5, 0.0])
@@ -74,8 +79,9 @@ def test_every_process_learns_from_all_responses():
 
 
 def test_a_method_that_cannot_learn_v_refuses_such_values():
-    for options in (("variant=seq",), ("variant=a_star",), ("variant=dro", "variant.per_token=true")):
+    settings = composed("variant=dro", "values=joint")
+    check_joint(settings)
+    check_joint(replace(settings, variant=Dpo(beta=0.1)))  # reads no values
+    for variant in (Seq(clip=0.9), AStar(beta=0.1), Dro(tau=1.0, per_token=True)):
         with pytest.raises(UserError, match="values=joint is learned together with the policy, which variant="):
-            check(composed(*options, "values=joint"), ["policy"])
-    check(composed("variant=dro", "values=joint"), ["policy"])
-    check(composed("variant=dpo", "values=joint"), ["policy"])  # reads no values
+            check_joint(replace(settings, variant=variant))
