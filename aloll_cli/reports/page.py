@@ -165,9 +165,9 @@ def _plots(runs: list[Drawn]) -> list[Plot]:
     plots = [_curves("Validation score", f"Mean {scores} on validation prompts by training step.", validation, MARKERS)]
     for key, (title, note) in EVALUATED.items():
         lines = [
-            Line(name, *map(list, zip(*points, strict=True)), look)
+            Line(name, [r["update"] for r in records], [r[key] for r in records], look)
             for run, name, look in runs
-            if (points := [(r["update"], r[key]) for r in run.evaluations if key in r])
+            if (records := [r for r in run.evaluations if key in r])
         ]
         plots.append(_curves(title, note, lines, MARKERS))
     for key, (title, note) in FIGURES.items():

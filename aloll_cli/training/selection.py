@@ -103,7 +103,7 @@ def selected_step(records: list[Record], by_score: bool) -> int:
 def stops_early(records: list[Record], patience: int) -> bool:
     """Whether the last evaluations, so many as ``patience`` says, brought no better checkpoint than those before."""
     best = selected_step(records, by_score=True)
-    return sum(record["update"] > best for record in records) >= patience
+    return len([record for record in records if record["update"] > best]) >= patience
 
 
 def early_stop_sentence(found: dict[str, int]) -> str:
