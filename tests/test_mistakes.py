@@ -261,7 +261,7 @@ COMMANDS = [
     ("train ask=maybe", r"ask=maybe: expected true or false\.\nask=true$"),
     ("train runs=abc", r"runs=abc: expected a list, such as \[a,b\]\.\nruns=\[abc\]$"),
     ("train select=bst", r"select=bst: there is no such choice\.\nDid you mean select=best\? Choices: best, last"),
-    ("train select.kl_weight=-1", r"select.kl_weight must not be negative, got -1.0\.\nselect.kl_weight=0.01"),
+    ("train select.kl_weight=-1", r"select.kl_weight must lie in \[0, 1000\], got -1.0\.\nselect.kl_weight=0.01"),
     ("train select=last select.kl_weight=1", r"select.kl_weight is not an option of this configuration's select\.\nIt belongs to select=best"),
     ("train reward=column values=data select.max_repeated=0.1", r"select.max_repeated: checkpoints are compared by responses of the policy, which reward=column cannot score\.\nselect=best alone"),
     ("train patience=3", r"Here it is: early_stop=3$"),
