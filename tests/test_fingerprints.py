@@ -131,7 +131,8 @@ def test_what_is_read_of_the_rows_changes_the_data():
 @pytest.mark.parametrize(
     "override",
     ["variant=ref_free", "variant.clip=0.5", "sampling=uniform", "optimizer.lr=1e-5", "optimizer.warmup_updates=3", "updates=7",
-     "batch_size=8", "eval_every=7", "eval_prompts=7", "select=last", "weight_loss=false", "reduction=mean", "variant=pro"],
+     "batch_size=8", "eval_every=7", "eval_prompts=7", "select=last", "select.kl_weight=0.1", "select.max_repeated=0.1",
+     "early_stop=3", "weight_loss=false", "reduction=mean", "variant=pro"],
 )  # fmt: skip
 def test_what_a_policy_is_trained_with_changes_the_policy_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"policy", "metrics"}

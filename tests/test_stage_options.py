@@ -35,7 +35,8 @@ CHANGES = {  # of every option that is part of a recipe
     "generation": "generation=greedy", "seed": "seed=2", "updates": "updates=7", "epochs": "epochs=1",
     "batch_size": "batch_size=8", "rounds": "rounds=3", "samples": "samples=2",
     "weight_loss": "weight_loss=false", "clamp": "clamp=false", "reduction": "reduction=mean",
-    "eval_every": "eval_every=10", "eval_prompts": "eval_prompts=8", "select": "select=last", "split": "split=validation",
+    "eval_every": "eval_every=10", "eval_prompts": "eval_prompts=8", "select": "select=last", "early_stop": "early_stop=3",
+    "split": "split=validation",
     "references": "references=all", "words": "words=zh", "resamples": "resamples=50", "policy": "policy={folder}/model",
 }  # fmt: skip
 MAKING = [name for name in LINE if name not in ("report", "run")]

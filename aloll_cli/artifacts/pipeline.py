@@ -20,6 +20,7 @@ from aloll_cli.artifacts.generations import Generations
 from aloll_cli.artifacts.likelihoods import Likelihoods
 from aloll_cli.artifacts.logged_data import EveryResponse, LoggedResponses, RankedGroups
 from aloll_cli.artifacts.metrics import Metrics, Side
+from aloll_cli.artifacts.mismatched_logps import MismatchedLogps
 from aloll_cli.artifacts.mixed_rewards import scored_by
 from aloll_cli.artifacts.policy import TrainedPolicy, TrainedReference, TrainingRecipe
 from aloll_cli.artifacts.policy_source import LoadedPolicy, PolicySource
@@ -36,7 +37,6 @@ from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
 from aloll_cli.models.pretrained import saved
 from aloll_cli.schema import name_of
-from aloll_cli.settings.choices import Select
 from aloll_cli.settings.reference import Trained
 from aloll_cli.settings.root import Settings
 from aloll_cli.training.sampling import All
@@ -122,7 +122,7 @@ class Pipeline:
         """What the best checkpoint of a run is selected by."""
         s = self.settings
         if s.reward.scores_text:
-            return SelectByReward(self.scored_by, s.generation, s.eval_prompts)
+            return SelectByReward(self.scored_by, s.generation, s.eval_prompts, s.select)
         return SelectByLikelihood(self.weights(Signal.advantage, "validation"))
 
     @cached_property
@@ -144,8 +144,8 @@ class Pipeline:
         s = self.settings
         return TrainingRecipe(
             variant=s.variant, optimizer=s.optimizer, adapter=s.adapter, seed=s.seed, updates=s.updates,
-            epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select is Select.best,
-            reduction=s.reduction,
+            epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select.keeps_best,
+            reduction=s.reduction, early_stop=s.early_stop,
         )  # fmt: skip
 
     @cached_property
@@ -158,6 +158,8 @@ class Pipeline:
         data = self.logged_data
         if s.variant.needs_behaviour:
             data.reference_logps = DrawnLogps(self.every_reference_logps, data, self.training.draws)
+        if isinstance(s.variant, Regression) and s.variant.needs_mismatched:
+            data.mismatched_logps = MismatchedLogps(self.every_reference_logps, data, self.training.draws)
         return data
 
     @property

@@ -52,6 +52,10 @@ class PolicySource(Artifact):
         """The artifacts besides this one that loading it reads."""
         return []
 
+    def stopped_early(self, job: Job) -> dict[str, int] | None:
+        """After how many steps of how many its training stopped early, and its patience; None if it did not."""
+        return None
+
     def place(self, job: Job, in_full: bool = False) -> Placement:
         """Device, dtype and attention implementation for loading."""
         if job.runtime.deterministic:

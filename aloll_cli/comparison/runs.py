@@ -20,6 +20,7 @@ from aloll_cli.comparison.shape import (
 )
 from aloll_cli.foreign import damaged, yaml_of
 from aloll_cli.schema import fingerprint, flatten
+from aloll_cli.training.selection import selected_step
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -88,13 +89,17 @@ class Run:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The resolved configuration, flattened to dotted keys."""
-        return flatten(yaml_of(self.yaml))
+        found = flatten(yaml_of(self.yaml))
+        # select may be written as one word, as before it had options
+        return {"select.name" if key == "select" else key: value for key, value in found.items()}
 
     @property
     def validation(self) -> float | None:
         """Validation score of the checkpoint that is the policy; None for a policy that was not trained here."""
-        scores = [record["score"] for record in self.evaluations if record["update"]]
-        return None if not scores else float(max(scores) if self.keeps_best else scores[-1])
+        if not any(record["update"] for record in self.evaluations):
+            return None
+        step = selected_step(self.evaluations, self.keeps_best)
+        return float(next(record["score"] for record in self.evaluations if record["update"] == step))
 
     def cost(self, of: str) -> float | None:
         """A cost of training, of all rounds; None for a policy that was not trained here.

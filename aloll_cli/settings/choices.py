@@ -5,13 +5,6 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Select(Enum):
-    """The checkpoint that becomes the policy."""
-
-    best = "the best by validation reward"
-    last = "the one after the last step"
-
-
 class Split(Enum):
     """The prompts that evaluate and generate generate responses to."""
 

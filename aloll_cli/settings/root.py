@@ -14,10 +14,11 @@ from aloll_cli.models.optimizers import Adamw
 from aloll_cli.rewards.base import Reward
 from aloll_cli.runtime.options import Runtime
 from aloll_cli.schema import COUNT, OPERATIONAL, SEED, numbers
-from aloll_cli.settings.choices import Format, References, Select, Sort, Split, Words
+from aloll_cli.settings.choices import Format, References, Sort, Split, Words
 from aloll_cli.settings.reference import EPOCHS, Reference
 from aloll_cli.tasks.base import Task
 from aloll_cli.training.sampling import Sampling
+from aloll_cli.training.selection import Select
 from aloll_cli.values.base import Values
 from aloll_cli.values.group import Group
 from aloll_cli.variants.base import Groupwise, Reduction, Variant
@@ -48,6 +49,7 @@ class Settings(Runtime):
     rounds: int = field(metadata=numbers("[1, 100]", 2))
     eval_every: int = field(metadata=COUNT)
     eval_prompts: int = field(metadata=COUNT)
+    early_stop: int | None = field(metadata=COUNT)
     select: Select
     split: Split
     references: References

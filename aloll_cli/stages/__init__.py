@@ -53,10 +53,10 @@ LINE = {
     ),
     "train": Stage(
         "train a policy with one variant (loss); store the reference log-probs that it needs",
-        groups=("variant", "sampling", "optimizer", "adapter", "generation"),
+        groups=("variant", "sampling", "optimizer", "adapter", "generation", "select"),
         options=(
             "seed", "updates", "epochs", "rounds", "samples", "batch_size", "weight_loss", "clamp", "reduction",
-            "eval_every", "eval_prompts", "select",
+            "eval_every", "eval_prompts", "early_stop",
         ),
         makes=("policy",),
         after=_TRAINED[:3],
