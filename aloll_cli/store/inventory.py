@@ -15,7 +15,7 @@ from stat import S_ISREG
 from typing import Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import sha256
+from aloll_cli.files import below, sha256
 from aloll_cli.foreign import LARGEST_RECIPE, Unreadable, parsed, read_bytes, recipe_of
 from aloll_cli.schema import fingerprint
 from aloll_cli.store.locks import FOLDER as LOCKS
@@ -158,7 +158,7 @@ def unused(found: list[Entry]) -> list[Entry]:
 def _entry(root: Path, path: Path, found: re.Match[str]) -> Entry:
     digits = found["fingerprint"]
     recipe = None if path.is_symlink() else _recipe(path / "recipe.json", digits)
-    files = [] if path.is_symlink() else [status for status in map(_status, path.rglob("*")) if status]
+    files = [] if path.is_symlink() else [status for status in map(_status, below(path)) if status]
     files = [status for status in files if S_ISREG(status.st_mode)]
     kind, name = path.parent.name, f"{found['name']}-{digits}"
     return Entry(
