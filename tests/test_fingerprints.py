@@ -23,6 +23,15 @@ OPERATIONAL = {
     "keep_checkpoints": "keep_checkpoints=3",
     "max_hours": "max_hours=0.5",
     "tracking": "tracking=wandb",
+    "prompt": "prompt=Hi",
+    "prompts": "prompts=-",
+    "first": "first=3",
+    "max_tokens": "max_tokens=7",
+    "score": "score=false",
+    "side_by_side": "side_by_side=true",
+    "where": "where=[elsewhere]",
+    "sort": "sort=gain",
+    "run": "run=elsewhere",
     "runs": "runs=[elsewhere]",
     "against": "against=nll",
     "best_of": "best_of=optimizer.lr",
@@ -122,7 +131,8 @@ def test_what_is_read_of_the_rows_changes_the_data():
 @pytest.mark.parametrize(
     "override",
     ["variant=ref_free", "variant.clip=0.5", "sampling=uniform", "optimizer.lr=1e-5", "optimizer.warmup_updates=3", "updates=7",
-     "batch_size=8", "eval_every=7", "eval_prompts=7", "select=last", "weight_loss=false", "reduction=mean", "variant=pro"],
+     "batch_size=8", "eval_every=7", "eval_prompts=7", "select=last", "select.kl_weight=0.1", "select.max_repeated=0.1",
+     "early_stop=3", "weight_loss=false", "reduction=mean", "variant=pro"],
 )  # fmt: skip
 def test_what_a_policy_is_trained_with_changes_the_policy_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"policy", "metrics"}
