@@ -104,7 +104,10 @@ class _Asked:
     def responses(self, side: str, policy: PolicySource, examples: Examples, store: Store) -> list[Generated]:
         """The responses of one side; to all prompts of a split they are artifacts."""
         if self.own is None and self.first is None and self.max_tokens is None:
-            return self._of_split(side, Generations(policy, examples, self.split, self.generation), store)
+            asked = Generations(policy, examples, self.split, self.generation, self.generation.servers)
+            return self._of_split(side, asked, store)
+        if self.generation.servers:
+            store.log.say("  generated in this process: generation.server is for all prompts of a split")
         speaker = Speaker(policy, examples.tokenizer, self.task, self.max_tokens, store)
         if self.own is None:
             questions = questions_of(store.ensure(examples, wanted=False), self.split, self.first)
