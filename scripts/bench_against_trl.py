@@ -36,10 +36,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from aloll_cli.models.base import Dtype, Numbers
 from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.models.optimizers import Adamw, Schedule
 from aloll_cli.runtime.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
 from aloll_cli.training.batches import batch_logps
 from aloll_cli.training.loop import Trainer
-from aloll_cli.training.optimizers import Adamw, Schedule
 from aloll_cli.training.sources import Rows, Source
 from aloll_cli.variants.base import Reduction, Variant
 from aloll_cli.variants.dpo import Dpo

@@ -21,10 +21,10 @@ from tiny import gpt2, reviews, tokenizer, write_rows
 
 from aloll_cli.cli.validation import _out_of_range
 from aloll_cli.models.decoding import Beam, Greedy, Sample
+from aloll_cli.models.optimizers import Adamw
 from aloll_cli.rewards.fitted import Fitted
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
-from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import Priority
 from aloll_cli.values.data import Data
 from aloll_cli.values.monte_carlo import MonteCarlo

@@ -103,6 +103,8 @@ def work(artifact: Artifact, sizes: Sizes) -> Work:
 
 @work.register
 def _(artifact: Generations, sizes: Sizes) -> Work:
+    if artifact.servers is not None:
+        return Work()
     return Work(generated=sizes.prompts[artifact.split] * artifact.generation.samples_per_prompt)
 
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.chat_counts import chat_counts
 from aloll_cli.artifacts.examples import unused_template
-from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed
+from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed, trainable_parameters
 from aloll_cli.artifacts.selectors import CheckpointSelector
 from aloll_cli.artifacts.training_data import TrainingData
 from aloll_cli.errors import UserError
 from aloll_cli.foreign import damaged, integer, json_lines_of, record
 from aloll_cli.models.adapters import Adapter, attach, merged
 from aloll_cli.models.base import Head, Numbers
+from aloll_cli.models.optimizers import Adamw
 from aloll_cli.models.saving import load_policy
 from aloll_cli.runtime.options import Attention
 from aloll_cli.runtime.tracking import Figures, Off, Send, Tracked
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.marker import TRACKING, refuse_links
 from aloll_cli.store.store import Artifact, Job, Store
-from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import Draws
 from aloll_cli.variants.base import Reduction, Variant
 
@@ -101,6 +99,9 @@ class TrainedPolicy(PolicySource):
         model = self.load_base(job)
         attach(model, str(folder))
         return placed(model, job)
+
+    def loaded_from(self) -> list[Artifact]:
+        return [] if self.training.adapter is None else [*self.start.loaded_from(), self.start]
 
     def load_base(self, job: Job) -> PreTrainedModel:
         return self.load(job) if self.training.adapter is None else self.start.load_base(job)
@@ -203,13 +204,3 @@ class TrainedReference(TrainedPolicy):
     """π_ref, fine-tuned with NLL and selected by likelihood."""
 
     version = 3  # as version 4 of TrainedPolicy; likelihoods need no random numbers, so its version 2 was the same here
-
-
-def trainable_parameters(model: PreTrainedModel) -> str:
-    """``trainable parameters: 8,704 of 31,840 (27.3%)``."""
-    weights: Iterable[Any] = model.parameters()
-    # quant_state holds the original shape of a quantized weight
-    sizes = [(math.prod((getattr(p, "quant_state", None) or p).shape), p.requires_grad) for p in weights]
-    trainable, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
-    share = f"{trainable:,} of {total:,} ({trainable / total:.1%})" if trainable < total else f"{total:,} (100%)"
-    return f"trainable parameters: {share}"

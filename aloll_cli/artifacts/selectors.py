@@ -15,8 +15,7 @@ from aloll_cli.artifacts.rewards import ScoredBy
 from aloll_cli.artifacts.rollout_data import open_responder
 from aloll_cli.models.adapters import has_adapter
 from aloll_cli.models.base import Head
-from aloll_cli.models.decoding import Generation
-from aloll_cli.schema import identity
+from aloll_cli.models.decoding import Generation, decoding_identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.text.examples import ExampleTable
 
@@ -93,7 +92,7 @@ class SelectByReward(CheckpointSelector):
 
     def identity(self) -> dict[str, Any]:
         given = {"select": self.select.given} if self.select.given else {}
-        return self.scored_by.identity() | {"generation": identity(self.generation), "prompts": self.prompts} | given
+        return self.scored_by.identity() | decoding_identity(self.generation) | {"prompts": self.prompts} | given
 
     def open(
         self, job: Job, examples: Examples, tokenizer: PreTrainedTokenizerBase, start: PolicySource, model: PreTrainedModel

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.comparison.rounds import earlier_steps
 from aloll_cli.comparison.shape import (
     configuration_of,
     evaluations_of,
@@ -38,6 +39,7 @@ class Run:
         metrics: content of metrics.json.
         responses: content of answers.jsonl, one row per generated response.
         updates: what training logged, one row per training step; empty for a policy that was not trained here.
+        earlier: the same of earlier rounds, and a row for the responses that were generated after each of them.
         evaluations: validation scores, one row per evaluation; empty for a policy that was not trained here.
         score: what the validation score measures, such as ``reward``.
         keeps_best: whether the policy is the checkpoint with the best validation score (else the last one).
@@ -49,6 +51,7 @@ class Run:
     metrics: dict[str, Any]
     responses: list[dict[str, Any]]
     updates: list[dict[str, Any]]
+    earlier: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     score: str
     keeps_best: bool
@@ -99,15 +102,16 @@ class Run:
         return float(next(record["score"] for record in self.evaluations if record["update"] == step))
 
     def cost(self, of: str) -> float | None:
-        """A cost of training; None for a policy that was not trained here.
+        """A cost of training, of all rounds; None for a policy that was not trained here.
 
         Args:
             of: ``updates`` (training steps), ``tokens`` trained on, ``seconds`` (without evaluations and checkpoints),
-                ``samples`` generated during training, or ``sampled_tokens``.
+                ``samples`` generated during training and between rounds, or ``sampled_tokens``.
         """
         if not self.updates:
             return None
-        return float(len(self.updates) if of == "updates" else sum(row.get(of, 0) for row in self.updates))
+        every = [*self.earlier, *self.updates]
+        return float(sum("update" in row for row in every) if of == "updates" else sum(row.get(of, 0) for row in every))
 
     @cached_property
     def prompts(self) -> list[str]:
@@ -161,7 +165,7 @@ def load_run(folder: Path) -> Run:
         "data": generated["examples"]["inputs"]["data"],
     }  # fmt: skip
     root = folder.parent.parent
-    policy = _folder(root, generated["policy"])
+    policy = folder_of(root, generated["policy"])
     with damaged(folder / "answers.jsonl"):
         responses = responses_of(folder)
     with damaged(folder / "config.yaml"):
@@ -175,15 +179,16 @@ def load_run(folder: Path) -> Run:
         metrics=load_metrics(folder),
         responses=responses,
         updates=updates,
+        earlier=earlier_steps(root, generated["policy"]),
         evaluations=[{key: value for key, value in record.items() if key != "responses"} for record in records],
         score=generated["policy"]["identity"].get("judge", {}).get("by", "reward"),
         keeps_best=generated["policy"]["identity"].get("select_best", True),
         yaml=yaml,
-        made_of={"metrics": folder.name} | {role: _folder(root, recipe).name for role, recipe in made_of.items()},
+        made_of={"metrics": folder.name} | {role: folder_of(root, recipe).name for role, recipe in made_of.items()},
     )
 
 
-def _folder(root: Path, recipe: dict[str, Any]) -> Path:
+def folder_of(root: Path, recipe: dict[str, Any]) -> Path:
     """The folder of the artifact with this recipe, whether it exists or not."""
     kind, digits = str(recipe["kind"]), fingerprint(recipe)
     return next((root / kind).glob(f"*-{digits}"), root / kind / f"{kind}-{digits}")

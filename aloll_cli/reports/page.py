@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.comparison.differences import Comparison, Row
+from aloll_cli.comparison.judged import judgements_of
 from aloll_cli.comparison.runs import Run
 from aloll_cli.files import write_json, write_text
 from aloll_cli.reports.comparison_columns import as_plain, caveats, columns, costs
 from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions, too_few
+from aloll_cli.reports.judged import sentences
 from aloll_cli.reports.text import counted, ending, number
 from aloll_cli.store.marker import refuse_links
 from aloll_cli.visible import visible
@@ -112,7 +114,7 @@ def render(found: Comparison) -> str:
         common=_common(runs),
         comparison=comparison(runs[0].metrics),
         by_subset=comparison_by_subset(runs[0].metrics),
-        conclusions=conclusions(runs[0].metrics),
+        conclusions=[*sentences(judgements_of(runs)), *conclusions(runs[0].metrics)],
         too_few=too_few(runs[0].metrics),
         columns=[*columns(found), *costs(found)],
         caveats=caveats(found, costs(found)),

@@ -96,6 +96,7 @@ def check_policy(settings: Settings) -> None:
     check_weighting(variant, settings.sampling, settings.clamp, settings.weight_loss, settings.reduction)
     check_joint(settings)
     check_samples(settings)
+    check_rounds(settings)
     check_select(settings)
     if isinstance(variant, Online) and not reward.scores_text:
         raise UserError(
@@ -131,6 +132,20 @@ def check_samples(settings: Settings) -> None:
             f"variant={name_of(variant)} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
             "A reward that scores text, such as reward=fitted, or variant=dro",
         )
+
+
+def check_rounds(settings: Settings) -> None:
+    """Raises UserError where later rounds could not learn from the policy's own responses."""
+    if settings.rounds == 1:
+        return
+    if not settings.reward.scores_text:
+        raise UserError(
+            f"rounds={settings.rounds} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
+            "rounds=1, or a reward that scores text, such as reward=fitted",
+        )
+    if isinstance(settings.variant, Online):
+        what = f"rounds={settings.rounds}: variant={name_of(settings.variant)} generates its own responses in every step."
+        raise UserError(what, "rounds=1, or a variant that learns from logged responses, such as variant=seq")
 
 
 def check_select(settings: Settings) -> None:

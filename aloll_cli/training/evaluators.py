@@ -119,7 +119,7 @@ class GeneratedReward(Evaluator):
     def evaluate(self, module: ResponseLogps, seed: int, world: World) -> dict[str, Any]:
         groups, names = self.responder.examples.table.column("group"), self.responder.generation.names
         asked = [(name, row) for row in self.sample() for name in names(groups[row].as_py())]
-        mine = asked[world.rank :: world.size]
+        mine = [asked[i] for i in world.share(len(asked), together=self.responder.generation.samples_per_prompt)]
         responses, scores = self.responder.respond(module, mine, f"evaluation of seed {seed}", world)
         ratios = self._log_ratios(module, [row for _, row in mine], [response.ids for response in responses])
         own = zip([name for name, _ in mine], responses, scores.tolist(), ratios, strict=True)

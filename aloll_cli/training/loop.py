@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from aloll_cli.arrays import IntArray
+    from aloll_cli.models.optimizers import Adamw
     from aloll_cli.runtime.tracking import Figures, Send
     from aloll_cli.store.store import Job
     from aloll_cli.training.evaluators import Evaluator
-    from aloll_cli.training.optimizers import Adamw
 
 
 BLOWN_UP = 100.0  # a mean importance ratio above this is warned of

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 CANDIDATES, POLICY = "candidates", "policy"
+RESULTS = (POLICY, "model")  # folders that the selected candidate becomes: of a policy, of a reward
 
 SCORED = record({"update": integer, "score": number})  # of an evaluation
 
@@ -43,12 +44,14 @@ class Progress:
         keep: number of latest checkpoints to keep.
         select_best: whether the policy is the best checkpoint, or the last.
         log: where damage is said.
+        result: the folder that the selected candidate becomes, one of RESULTS.
     """
 
     directory: Path
     keep: int
     select_best: bool
     log: Log
+    result: str = POLICY
     _candidate: Sums = field(default_factory=dict)  # checksums of the candidate that is the best so far
 
     def record(self, name: str, record: dict[str, Any]) -> None:
@@ -113,11 +116,11 @@ class Progress:
             keep_folders(root, {there for there in folders(root) if there <= step})
 
     def finish(self) -> None:
-        """Rename the selected candidate to ``policy/``; may be repeated after a kill."""
+        """Rename the selected candidate to ``policy/``, or as the result is called; may be repeated after a kill."""
         if not self._policy.exists():
             self._prune()
             folders(self._candidates)[selected_step(self.evaluations(), self.select_best)].rename(self._policy)
-        Journal(self.directory, 0).note({f"{POLICY}/{_within(name)}": entry for name, entry in self._candidate.items()})
+        Journal(self.directory, 0).note({f"{self.result}/{_within(name)}": entry for name, entry in self._candidate.items()})
         shutil.rmtree(self._candidates)
 
     def _write_candidate(self, step: int, write: Write, folder: Path) -> None:
@@ -150,18 +153,19 @@ class Progress:
 
     @property
     def _policy(self) -> Path:
-        return self.directory / POLICY
+        return self.directory / self.result
 
 
 def damage_of_checkpoint(directory: Path, checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint of a run, or with what it needs beside it in the run's directory; None if it is whole."""
     if damage := damage_of(checkpoint, trusting=False):
         return damage.what
-    policy, beside = directory / POLICY, listed_in(checkpoint, "beside")
+    policy = next((directory / name for name in RESULTS if (directory / name).exists()), directory / POLICY)
+    beside = listed_in(checkpoint, "beside")
     if beside is None:
         return "its manifest.json cannot be read"
     candidate = {name: entry for name, entry in beside.items() if name.startswith(f"{CANDIDATES}/") and name.count("/") > 1}
-    folder = directory / ("/".join(next(iter(candidate)).split("/")[:2]) if candidate else POLICY)
+    folder = directory / ("/".join(next(iter(candidate)).split("/")[:2]) if candidate else policy.name)
     if policy.exists():  # the candidate was selected in the end
         folder = policy
     for name, (size, checksum) in beside.items():

@@ -181,7 +181,7 @@ class Rollouts(Source):
         prompts = np.repeat(drawn, count)
         chosen = first[prompts]
         order = np.stack([random.permutation(size) for _ in range(self.variant.epochs)])
-        mine = list(range(size))[world.rank :: world.size]
+        mine = world.share(size, together=count)
         asked = [(f"{ids[int(chosen[i])].as_py()}/{i}", int(chosen[i])) for i in mine]
         responses, scores = self.responder.respond(module, asked, str(update), world)
         tokens = [response.ids for response in responses]
