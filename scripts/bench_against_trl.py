@@ -135,7 +135,8 @@ def ours(model: PreTrainedModel, variant: Variant, tokens: Tokens, stored: Store
         job=NoJob(size * members), label="bench", module=ResponseLogps(model, shares=members > 1),
         numbers=Numbers(Dtype.float32, True, None),
         is_exact=True, stored_logps=None, tokenizer=tokenizer, source=InOrder(rows, size, members), variant=variant,
-        reduction=Reduction.sum, optimizer_options=optimizer, updates=10**6, eval_every=10**6, select_best=True, seed=1,
+        reduction=Reduction.sum, optimizer_options=optimizer, updates=10**6, eval_every=10**6, select_best=True, early_stop=None,
+        seed=1,
         evaluator=None, track=None,
     )  # fmt: skip
     per = setup.response if members == 1 else 1

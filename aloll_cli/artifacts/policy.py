@@ -12,6 +12,7 @@ from aloll_cli.artifacts.policy_source import PolicySource, check_context, place
 from aloll_cli.artifacts.selectors import CheckpointSelector
 from aloll_cli.artifacts.training_data import TrainingData
 from aloll_cli.errors import UserError
+from aloll_cli.foreign import damaged, integer, json_lines_of, record
 from aloll_cli.models.adapters import Adapter, attach, merged
 from aloll_cli.models.base import Head, Numbers
 from aloll_cli.models.optimizers import Adamw
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+STOP = record({"after": integer, "of": integer, "patience": integer})  # of a run that stopped early
+
+
 @dataclass(kw_only=True)
 class TrainingRecipe:
     """The training options of a policy."""
@@ -42,9 +46,12 @@ class TrainingRecipe:
     eval_every: int
     select_best: bool
     reduction: Reduction = Reduction.sum
+    early_stop: int | None = None
 
     def identity(self) -> dict[str, Any]:
-        return {name: identity(value) for name, value in vars(self).items()}
+        # early_stop is no part of the recipe of a run without it
+        off = ("early_stop",) if self.early_stop is None else ()
+        return {name: identity(value) for name, value in vars(self).items() if name not in off}
 
     @property
     def draws(self) -> Draws:
@@ -93,6 +100,9 @@ class TrainedPolicy(PolicySource):
         attach(model, str(folder))
         return placed(model, job)
 
+    def loaded_from(self) -> list[Artifact]:
+        return [] if self.training.adapter is None else [*self.start.loaded_from(), self.start]
+
     def load_base(self, job: Job) -> PreTrainedModel:
         return self.load(job) if self.training.adapter is None else self.start.load_base(job)
 
@@ -110,6 +120,16 @@ class TrainedPolicy(PolicySource):
         model = merged(model, job.path(self) / "policy")
         nn.Module.to(model, self.place(job).options["dtype"])
         return model
+
+    def stopped_early(self, job: Job) -> dict[str, int] | None:
+        from aloll_cli.training.progress import EVALUATIONS
+        from aloll_cli.training.selection import STOPPED_EARLY
+
+        file = job.path(self) / EVALUATIONS
+        with damaged(file):
+            records = json_lines_of(file, record({}, {STOPPED_EARLY: STOP}))
+        found: dict[str, int] | None = records[-1].get(STOPPED_EARLY) if records else None
+        return found
 
     def make(self, job: Job) -> None:
         from aloll_cli.models.dropout import draws_attention
@@ -154,8 +174,9 @@ class TrainedPolicy(PolicySource):
             updates=steps,
             eval_every=training.eval_every,
             select_best=training.select_best,
+            early_stop=training.early_stop,
             seed=training.seed,
-            evaluator=self.selector.open(job, self.examples, tokenizer),
+            evaluator=self.selector.open(job, self.examples, tokenizer, self.start, model),
             track=lambda recorded: self._tracker(job, recorded),
         ).run()
 

@@ -15,7 +15,7 @@ from aloll_cli.models.base import Dtype, Model, Placement
 from aloll_cli.runtime.determinism import use_deterministic_algorithms
 from aloll_cli.schema import identity, plain
 from aloll_cli.settings.checks import too_long
-from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.store import Artifact, Job, upstream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,6 +47,14 @@ class PolicySource(Artifact):
     @abstractmethod
     def address(self, job: Job) -> str:
         """The folder or hub name of that base model."""
+
+    def loaded_from(self) -> list[Artifact]:
+        """The artifacts besides this one that loading it reads."""
+        return []
+
+    def stopped_early(self, job: Job) -> dict[str, int] | None:
+        """After how many steps of how many its training stopped early, and its patience; None if it did not."""
+        return None
 
     def place(self, job: Job, in_full: bool = False) -> Placement:
         """Device, dtype and attention implementation for loading."""
@@ -84,6 +92,9 @@ class LoadedPolicy(PolicySource):
 
     def load_base(self, job: Job) -> PreTrainedModel:
         return placed(self._initial(job), job)
+
+    def loaded_from(self) -> list[Artifact]:
+        return [*upstream(self.tokenizer), self.tokenizer]
 
     def address(self, job: Job) -> str:
         return self.model.address

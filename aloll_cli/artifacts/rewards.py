@@ -71,7 +71,7 @@ class ScoredBy:
 
 
 class Rewards(Artifact):
-    """One row per response: id, score, reward (the same), cut (tokens that a scorer with a length limit cut off)."""
+    """One row per response: id, score, reward (the same); of scorers that have them, cut (tokens cut off) and malformed."""
 
     kind, stage = "rewards", "score-rewards"
 
@@ -150,9 +150,9 @@ def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: 
         def score(start: int, stop: int) -> pa.Table:
             rows = rows_of(start, stop)
             scores = checked_scores(reward, scorer, rows)
-            cut = scorer.cut(rows)
             table = {"id": [row.id for row in rows], reward.label: scores, "reward": scores}
-            return pa.table(table | ({} if cut is None else {"cut": cut}))
+            more = {"cut": scorer.cut(rows), "malformed": scorer.malformed(rows)}
+            return pa.table(table | {name: column for name, column in more.items() if column is not None})
 
         write_blocks(job, "rewards", count, f"score {what} with {reward.label}", score)
 
@@ -193,5 +193,10 @@ def log_summary(job: Job, scored: Rewards) -> None:
         cut = table.column("cut").to_numpy()
         lost = f", by {cut[cut > 0].mean():.0f} tokens on average and {cut.max():,} at most" if cut.any() else ""
         job.log.say(f"  {(cut > 0).sum():,} of {len(cut):,} texts were too long for the reward and truncated{lost}")
+    if "malformed" in table.column_names:
+        malformed = table.column("malformed").to_numpy(zero_copy_only=False).sum()
+        job.log.say(
+            f"  {malformed:,} of {len(rewards):,} replies were malformed; these responses have the reward of reward.malformed"
+        )
     if scored.is_logged and (why := weakness(rewards, scored.scored_by.reward.range)):
         job.log.warn(f"the rewards of the {len(rewards):,} {scored.table} responses {why}")

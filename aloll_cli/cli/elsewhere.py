@@ -28,6 +28,7 @@ ELSEWHERE = {
     "checkpoint_every=100": "save_strategy",
     "keep_checkpoints={}": "save_total_limit",
     "select=best": "load_best_model_at_end",
+    "early_stop={}": "early_stopping_patience patience early_stopping early_stopping_rounds",
     "output_dir={}": "o output out outdir out_dir output_directory save_dir save_path output_path",
     "model=pretrained model.path={}": "model_name_or_path model_name model_id model_path base_model base_model_name pretrained",
     "model.dtype=bfloat16": "bf16 fp16 half mixed_precision precision",

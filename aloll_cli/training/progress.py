@@ -21,7 +21,7 @@ from aloll_cli.foreign import damaged, integer, list_of, number, record
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import Sums, damage_of, files_of, listed_in, sums_of, write_manifest
 from aloll_cli.training.checkpoints import folders, keep_folders, write_folder
-from aloll_cli.training.selection import selected_step
+from aloll_cli.training.selection import STOPPED_EARLY, selected_step
 
 if TYPE_CHECKING:
     from aloll_cli.runtime.terminal import Log
@@ -76,7 +76,7 @@ class Progress:
 
     def save_candidate(self, step: int, write: Write) -> None:
         """Save the policy of a step, if it is the one to select so far."""
-        if step and selected_step(self.evaluations(), self.select_best) == step:
+        if selected_step(self.evaluations(), self.select_best) == step:
             write_folder(self._candidates, step, partial(self._write_candidate, step, write))
 
     def save_checkpoint(self, step: int, write: Write) -> None:
@@ -96,6 +96,10 @@ class Progress:
             self.log.warn("no checkpoint is whole: training starts again")
         return 0
 
+    def is_over(self, step: int, steps: int) -> bool:
+        """Whether training ends after a step: the last of so many ``steps``, or one whose evaluation says that it stops early."""
+        return step == steps or any(STOPPED_EARLY in record for record in self.evaluations()[-1:])
+
     def go_back_to(self, step: int, steps: int) -> None:
         """Remove what was written after a step of a run of so many ``steps``; everything for step 0."""
         beside = (listed_in(self.checkpoint(step), "beside") if step else None) or {}
@@ -105,7 +109,7 @@ class Progress:
             else:
                 (self.directory / name).unlink(missing_ok=True)
         self._candidate = {name: {"bytes": size, "sha256": checksum} for name, (size, checksum) in beside.items()}
-        if step < steps and self._policy.exists():
+        if self._policy.exists() and not self.is_over(step, steps):
             shutil.rmtree(self._policy)
         for root in (self._checkpoints, self._candidates):
             root.mkdir(exist_ok=True)
@@ -137,7 +141,7 @@ class Progress:
         kept = sorted(folders(self._checkpoints))[-self.keep :]
         keep_folders(self._checkpoints, set(kept))
         past = [[record for record in self.evaluations() if record["update"] <= step] for step in kept]
-        keep_folders(self._candidates, {selected_step(records, self.select_best) for records in past if records[-1]["update"]})
+        keep_folders(self._candidates, {selected_step(records, self.select_best) for records in past})
 
     @property
     def _checkpoints(self) -> Path:
