@@ -28,6 +28,7 @@ FOLDER = re.compile(r"(?P<name>.+)-(?P<fingerprint>[0-9a-f]{12})(?P<partial>\.pa
 REMOVED = re.compile(rf"\.{FOLDER.pattern}\.removed", re.DOTALL)
 RESULTS = ("policy", "metrics", "judgements")  # kinds that users want to keep; the others are intermediate results
 BESIDE = (LOCKS, "report", "replies")  # folders of a task that hold no artifacts: locks, pages, replies of judges
+STANDS_FOR = "stands_for"  # in an identity: the fingerprint of an artifact whose recipe is too large to be part of every other
 BEGINNING = b'{\n "identity": '  # of a recipe that was written by this program
 
 
@@ -170,8 +171,15 @@ def _entry(root: Path, path: Path, found: re.Match[str]) -> Entry:
         state=_state(root, path, f"{kind}/{name}", recipe is None),
         bytes=sum(status.st_size for status in files),
         age=max(0.0, time.time() - max((status.st_mtime for status in files), default=path.lstat().st_mtime)),
-        inputs=None if recipe is None else frozenset(fingerprint(needed) for needed in recipe["inputs"].values()),
+        inputs=None if recipe is None else frozenset(_inputs(recipe)),
     )
+
+
+def _inputs(recipe: dict[str, Any]) -> Iterator[str]:
+    """The fingerprints of an artifact's direct inputs."""
+    yield from (fingerprint(needed) for needed in recipe["inputs"].values())
+    if STANDS_FOR in recipe["identity"]:
+        yield str(recipe["identity"][STANDS_FOR])
 
 
 def _status(file: Path) -> os.stat_result | None:
