@@ -7,13 +7,16 @@
 A step is forward, backward, clipping and the optimizer, of a batch of pretokenized rows, each of the same length, so that nobody
 gains from padding. Both start from the same weights; the first losses show that both do the same work (the sums over tokens of
 nll and seq are divided by their number). TRL's DPO takes reference log-probs from its data set, as ours are stored; its gradient
-checkpointing is off. Ratios are taken within each alternation.
+checkpointing is off. Ratios are taken within each alternation. Beside them stands nll as one would write it by hand. During
+our steps freed memory stays in the process, as in aloll's own commands; during the others it goes back to the system, as glibc
+has it. Each turn takes two steps and times the second.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
 import dataclasses
 import json
 import statistics
@@ -33,9 +36,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from aloll_cli.models.base import Dtype, Numbers
 from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.models.optimizers import Adamw, Schedule
+from aloll_cli.runtime.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
 from aloll_cli.training.batches import batch_logps
 from aloll_cli.training.loop import Trainer
-from aloll_cli.training.optimizers import Adamw, Schedule
 from aloll_cli.training.sources import Rows, Source
 from aloll_cli.variants.base import Reduction, Variant
 from aloll_cli.variants.dpo import Dpo
@@ -45,7 +49,7 @@ from aloll_cli.variants.seq import Seq
 LR, BETA = 1e-5, 0.1
 OURS: dict[str, Variant] = {"aloll nll": Nll(), "aloll seq": Seq(clip=0.9), "aloll dpo": Dpo(beta=BETA)}
 RATIOS = (
-    ("TRL SFT", "aloll nll"), ("aloll seq", "aloll nll"), ("TRL DPO", "aloll dpo"),
+    ("TRL SFT", "aloll nll"), ("aloll seq", "aloll nll"), ("TRL DPO", "aloll dpo"), ("aloll nll", "by hand"),
 )  # fmt: skip
 
 
@@ -128,13 +132,70 @@ def ours(model: PreTrainedModel, variant: Variant, tokens: Tokens, stored: Store
         paged=False, max_grad_norm=1.0,
     )  # fmt: skip
     trainer = Trainer(
-        job=NoJob(size * members), label="bench", module=ResponseLogps(model), numbers=Numbers(Dtype.float32, True, None),
+        job=NoJob(size * members), label="bench", module=ResponseLogps(model, shares=members > 1),
+        numbers=Numbers(Dtype.float32, True, None),
         is_exact=True, stored_logps=None, tokenizer=tokenizer, source=InOrder(rows, size, members), variant=variant,
-        reduction=Reduction.sum, optimizer_options=optimizer, updates=10**6, eval_every=10**6, select_best=True, seed=1,
+        reduction=Reduction.sum, optimizer_options=optimizer, updates=10**6, eval_every=10**6, select_best=True, early_stop=None,
+        seed=1,
         evaluator=None, track=None,
     )  # fmt: skip
     per = setup.response if members == 1 else 1
     return lambda step: trainer.step(step)["loss"] / per
+
+
+def by_hand(model: PreTrainedModel, tokens: Tokens, setup: Setup) -> Callable:
+    """The function of a step of nll as one would write it down: logits of the response alone, AdamW fused; its loss per token."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0, fused=True)
+    whole = torch.tensor(np.concatenate([tokens.prompts, tokens.responses], axis=1))
+    model.train()
+
+    def step(number: int) -> float:
+        ids = whole[number * setup.batch : (number + 1) * setup.batch]
+        states = model.base_model(ids).last_hidden_state[:, setup.prompt - 1 : -1]
+        logits = model.get_output_embeddings()(states).flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(logits, ids[:, setup.prompt :].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss)
+
+    return step
+
+
+def flops(model: PreTrainedModel, setup: Setup) -> float:
+    """Floating-point operations of a step of nll, the optimizer's apart.
+
+    6 for each weight of a layer and token; attention's two products at all positions; the output layer where the response is.
+    """
+    config = model.config
+    length = setup.prompt + setup.response
+    layers = sum(
+        weight.numel()
+        for module in model.base_model.modules()
+        if isinstance(module, torch.nn.Linear)
+        for weight in module.parameters()
+    )
+    attention = 2 * config.num_hidden_layers * config.hidden_size * length
+    head = config.hidden_size * config.vocab_size * setup.response / length
+    return 6.0 * setup.batch * length * (layers + attention + head)
+
+
+def matmul_rate(side: int = 2048) -> float:
+    """Floating-point operations a second of a matrix product, at best of 30."""
+    a, times = torch.randn(side, side), []
+    for _ in range(30):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    return 2.0 * side**3 / min(times)
+
+
+def by_default() -> None:
+    """Return freed memory to the system as glibc does in a process that has freed blocks of every size."""
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(MMAP_THRESHOLD, 32 * 2**20)
+    mallopt(TRIM_THRESHOLD, 64 * 2**20)
 
 
 def theirs(trainer: Any) -> Callable:
@@ -202,19 +263,22 @@ def compare(setup: Setup, folder: Path | None) -> dict[str, Any]:
         tokenizer_object=Tokenizer(WordLevel(words, unk_token="<pad>")), pad_token="<pad>", bos_token="<s>", eos_token="</s>"
     )
     steps = setup.warmup + setup.alternations
-    tokens = Tokens.random(2 * setup.batch * steps, setup, base.config.vocab_size)
+    tokens = Tokens.random(4 * setup.batch * steps, setup, base.config.vocab_size)
     base.eval()
     stored = Stored(batch_logps(ResponseLogps(base), tokens, list(range(len(tokens))), 0, 4096))
     with tempfile.TemporaryDirectory() as work:
         run, settings = of_trl(base, tokens, stored, setup, tokenizer, work)
         run |= {name: ours(copy.deepcopy(base), variant, tokens, stored, setup, tokenizer) for name, variant in OURS.items()}
+        run["by hand"] = by_hand(copy.deepcopy(base), tokens, setup)
         seconds: dict[str, list[float]] = {name: [] for name in run}
         losses: dict[str, list[float]] = {name: [] for name in run}
         names = list(run)
         for step in range(steps):
             for name in names[step % len(names) :] + names[: step % len(names)]:
+                (keep_freed_memory if name in OURS else by_default)()
+                losses[name].append(run[name](2 * step))
                 start = time.perf_counter()
-                losses[name].append(run[name](step))
+                losses[name].append(run[name](2 * step + 1))
                 seconds[name].append(time.perf_counter() - start)
     timed = {name: values[setup.warmup :] for name, values in seconds.items()}
     ratios = {f"{a} / {b}": statistics.median(x / y for x, y in zip(timed[a], timed[b], strict=True)) for a, b in RATIOS}
@@ -222,7 +286,10 @@ def compare(setup: Setup, folder: Path | None) -> dict[str, Any]:
         name: {"median": statistics.median(values), "min": min(values), "max": max(values), "losses": losses[name][:3]}
         for name, values in timed.items()
     }
+    rate, work = matmul_rate(), flops(base, setup)
     return {
+        "matmul_gflops": rate / 1e9,
+        "share_of_matmul": {name: work / rows[name]["median"] / rate for name in ("aloll nll", "by hand", "TRL SFT")},
         "machine": machine("cpu"), "setup": dataclasses.asdict(setup), "model": str(folder or "random"),
         "settings of TRL": settings, "steps": rows, "ratios": ratios,
     }  # fmt: skip
@@ -238,6 +305,9 @@ def lines(figures: dict[str, Any]) -> list[str]:
         *found,
         "",
         *(f"{name}: {ratio:.3f}" for name, ratio in figures["ratios"].items()),
+        "",
+        f"a matrix product: {figures['matmul_gflops']:.0f} GFLOP/s; share of it that the operations of nll reach, by the clock:",
+        ", ".join(f"{name} {share:.2f}" for name, share in figures["share_of_matmul"].items()),
         "",
         f"TRL: {figures['settings of TRL']}",
     ]

@@ -12,8 +12,8 @@ import aloll_cli
 ROOT = Path(aloll_cli.__file__).parent
 # the rooms from top to bottom, as README lists them: each imports only what stands above it; "" is the ground, the loose modules
 ROOMS = (
-    "", "metrics", "runtime", "store", "tasks", "variants", "text", "models", "rewards", "training", "values", "settings",
-    "artifacts", "comparison", "reports", "stages", "cli", "api",
+    "", "metrics", "runtime", "store", "tasks", "variants", "text", "models", "rewards", "training", "values", "judging",
+    "settings", "artifacts", "comparison", "reports", "stages", "cli", "api",
 )  # fmt: skip
 GROUND = {
     "arrays",

@@ -15,7 +15,8 @@ from aloll_cli.files import write_json
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import Rows, read_file
-from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, OnBadRow, Record, Task, plain_prompt, shown
+from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, Record, Task, plain_prompt, shown
+from aloll_cli.tasks.options import OnBadRow
 from aloll_cli.tasks.source import Source
 from aloll_cli.user_code import MEND, of_plugin
 

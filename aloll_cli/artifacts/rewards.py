@@ -1,4 +1,4 @@
-"""Rewards of all responses in a table, and the fitted state of rewards that have one."""
+"""Rewards of all responses in a table."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.data import Data
+from aloll_cli.artifacts.finetuned_reward import FinetunedReward
+from aloll_cli.artifacts.fitted_reward import FittedReward
 from aloll_cli.errors import UserError
-from aloll_cli.files import write_json
 from aloll_cli.foreign import checked_json, dict_of, number
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.rewards.finetuned import Finetuned
 from aloll_cli.rewards.scoring import checked_scores, using
 from aloll_cli.rewards.variation import weakness
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import Rows, open_blocks, read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, plain_prompt, shown, turns
+from aloll_cli.tasks.base import SPLITS, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,34 +27,11 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
 
-class FittedReward(Artifact):
-    """A reward fitted on the raw train split, and its quality on the validation split (skill.json)."""
-
-    kind, stage = "fitted-reward", "score-rewards"
-    resumes = False
-
-    def __init__(self, reward: Reward, data: Data) -> None:
-        self.reward, self.data = reward, data
-        self.name = reward.label
-
-    def identity(self) -> dict[str, Any]:
-        return {"reward": identity(self.reward)}
-
-    def inputs(self) -> dict[str, Artifact]:
-        return {"data": self.data}
-
-    def make(self, job: Job) -> None:
-        with self.data.naming_columns():
-            job.world.on_main(lambda: self._fit(job))
-
-    def _fit(self, job: Job) -> None:
-        train, validation = (raw_rows(load_data(job.path(self.data), split)) for split in ("train", "validation"))
-        if warning := self.reward.check_stored({"train": _stored(train), "validation": _stored(validation)}):
-            job.log.warn(warning)
-        skill = self.reward.fit(train, validation, job.directory)
-        write_json(job.directory / "skill.json", skill)
-        if skill:
-            job.log.say("  quality on held-out prompts: " + ", ".join(f"{name} {value:.3g}" for name, value in skill.items()))
+def fitted_reward(reward: Reward, data: Data) -> FittedReward | FinetunedReward | None:
+    """The artifact of a reward's fitted state; None if it has none."""
+    if isinstance(reward, Finetuned):
+        return FinetunedReward(reward, data)
+    return FittedReward(reward, data) if reward.is_fitted else None
 
 
 class ScoredBy:
@@ -60,7 +39,7 @@ class ScoredBy:
 
     def __init__(self, reward: Reward, data: Data) -> None:
         self.reward, self.data = reward, data
-        self.fitted = FittedReward(reward, data) if reward.is_fitted else None
+        self.fitted = fitted_reward(reward, data)
 
     def inputs(self) -> dict[str, Artifact]:
         return {"fitted": self.fitted} if self.fitted else {}
@@ -92,7 +71,7 @@ class ScoredBy:
 
 
 class Rewards(Artifact):
-    """One row per response: id, score, reward (the same), cut (tokens that a scorer with a length limit cut off)."""
+    """One row per response: id, score, reward (the same); of scorers that have them, cut (tokens cut off) and malformed."""
 
     kind, stage = "rewards", "score-rewards"
 
@@ -134,12 +113,6 @@ class Rewards(Artifact):
         return stored
 
 
-def _stored(rows: list[Row]) -> FloatArray:
-    import numpy as np
-
-    return np.array([row.stored for row in rows if row.stored is not None], dtype=np.float64)
-
-
 def _check_script(job: Job, reward: Reward, what: str, responses: Rows | pa.Table) -> None:
     """Warn about responses in a script that the reward does not know; raises UserError if all are."""
     count = responses.num_rows
@@ -177,9 +150,9 @@ def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: 
         def score(start: int, stop: int) -> pa.Table:
             rows = rows_of(start, stop)
             scores = checked_scores(reward, scorer, rows)
-            cut = scorer.cut(rows)
             table = {"id": [row.id for row in rows], reward.label: scores, "reward": scores}
-            return pa.table(table | ({} if cut is None else {"cut": cut}))
+            more = {"cut": scorer.cut(rows), "malformed": scorer.malformed(rows)}
+            return pa.table(table | {name: column for name, column in more.items() if column is not None})
 
         write_blocks(job, "rewards", count, f"score {what} with {reward.label}", score)
 
@@ -220,14 +193,10 @@ def log_summary(job: Job, scored: Rewards) -> None:
         cut = table.column("cut").to_numpy()
         lost = f", by {cut[cut > 0].mean():.0f} tokens on average and {cut.max():,} at most" if cut.any() else ""
         job.log.say(f"  {(cut > 0).sum():,} of {len(cut):,} texts were too long for the reward and truncated{lost}")
+    if "malformed" in table.column_names:
+        malformed = table.column("malformed").to_numpy(zero_copy_only=False).sum()
+        job.log.say(
+            f"  {malformed:,} of {len(rewards):,} replies were malformed; these responses have the reward of reward.malformed"
+        )
     if scored.is_logged and (why := weakness(rewards, scored.scored_by.reward.range)):
         job.log.warn(f"the rewards of the {len(rewards):,} {scored.table} responses {why}")
-
-
-def raw_rows(raw: pa.Table) -> list[Row]:
-    """Rows of the raw data as input of a scorer."""
-    return [
-        Row(**row | {"prompt": plain_prompt(parts), "turns": turns(parts)})
-        for row in raw.select(["id", "group", "response", "stored", "parts"]).to_pylist()
-        for parts in [row.pop("parts")]
-    ]

@@ -8,9 +8,11 @@ from typing import Any
 
 from aloll_cli.comparison.differences import ENOUGH_SEEDS, ESTIMATES, Comparison, Row
 from aloll_cli.comparison.grouping import Method, over_seeds
+from aloll_cli.comparison.judged import judgements_of
 from aloll_cli.comparison.runs import LIKELIHOOD, Run
 from aloll_cli.metrics.intervals import FEW_PROMPTS, MANY_PROMPTS
 from aloll_cli.reports.figures import KL, proxies, several_components
+from aloll_cli.reports.judged import sentences
 from aloll_cli.reports.text import number
 
 INTERVALS = (
@@ -123,6 +125,7 @@ def caveats(comparison: Comparison, more: Sequence[Column] = ()) -> list[str]:
         said.append(f"{comparison.heading}: there are several; each method is compared with the one that shares most options.")
     said += [_pairing(row, row.against) for row in comparison.rows if row.against and row.against.seeds != row.method.seeds]
     said += [_choice(method) for method in comparison.methods if method.rivals]
+    said += sentences(judgements_of(runs))
     said += [f"gain: not available ({run.metrics['gain_why']})" for run in runs if run.metrics["gain"] is None]
     said += [line for run in runs for line in proxies(run.metrics)]
     headings = [heading for heading, *_ in [*columns(comparison), *more]]
@@ -181,6 +184,7 @@ def as_plain(comparison: Comparison) -> dict[str, Any]:
         "intervals": INTERVALS,
         "best_of": list(comparison.best_of) or None,
         "methods": [_method_as_plain(row) for row in comparison.rows],
+        "judgements": judgements_of(comparison.runs),
     }
 
 

@@ -12,7 +12,7 @@ from aloll_cli.schema import name_of
 from aloll_cli.tasks.atomic2020 import sentence
 
 if TYPE_CHECKING:
-    from aloll_cli.arrays import FloatArray, IntArray
+    from aloll_cli.arrays import BoolArray, FloatArray, IntArray
     from aloll_cli.rewards.variation import Stored
     from aloll_cli.tasks.base import Turn
 
@@ -52,6 +52,10 @@ class Scorer(ABC):
 
     def cut(self, rows: Sequence[Row]) -> IntArray | None:
         """(N,) number of tokens that are cut from each row to fit the scorer, or None if it never cuts."""
+        return None
+
+    def malformed(self, rows: Sequence[Row]) -> BoolArray | None:
+        """(N,) which of the rows that were scored last have no score that can be read, or None if all always have one."""
         return None
 
 
@@ -96,7 +100,7 @@ class Reward(ABC):
 
     @property
     def downloads(self) -> bool:
-        """Whether loading it may download from the hub."""
+        """Whether it needs more than this machine: loading it may download from the hub, or a server scores the rows."""
         return False
 
     def content(self) -> dict[str, Any]:

@@ -26,7 +26,9 @@ from aloll_cli.visible import one_line
 
 FOLDER = re.compile(r"(?P<name>.+)-(?P<fingerprint>[0-9a-f]{12})(?P<partial>\.partial)?", re.DOTALL)
 REMOVED = re.compile(rf"\.{FOLDER.pattern}\.removed", re.DOTALL)
-RESULTS = ("policy", "metrics")  # kinds that users want to keep; the others are intermediate results
+RESULTS = ("policy", "metrics", "judgements")  # kinds that users want to keep; the others are intermediate results
+BESIDE = (LOCKS, "report", "replies")  # folders of a task that hold no artifacts: locks, pages, replies of judges
+STANDS_FOR = "stands_for"  # in an identity: the fingerprint of an artifact whose recipe is too large to be part of every other
 BEGINNING = b'{\n "identity": '  # of a recipe that was written by this program
 
 
@@ -98,7 +100,7 @@ def strangers(output_dir: Path, found: list[Entry]) -> Iterator[Path]:
         for kind in _listed(root):
             if kind in ours:
                 yield from (path for path in _listed(kind) if path not in ours and not REMOVED.fullmatch(path.name))
-            elif kind.name not in (LOCKS, "report") or kind.is_symlink():
+            elif kind.name not in BESIDE or kind.is_symlink():
                 yield kind
 
 
@@ -116,7 +118,7 @@ def _folders(folder: Path) -> list[Path]:
 def _holds_only_locks(root: Path) -> bool:
     """Whether a command has used the folder of a task without building anything, or ``clean`` removed all of it."""
     is_folder = root.is_dir() and not root.is_symlink()
-    return is_folder and all(path.name in (LOCKS, "report") or _is_empty(path) for path in _listed(root))
+    return is_folder and all(path.name in BESIDE or _is_empty(path) for path in _listed(root))
 
 
 def _is_empty(path: Path) -> bool:
@@ -169,8 +171,15 @@ def _entry(root: Path, path: Path, found: re.Match[str]) -> Entry:
         state=_state(root, path, f"{kind}/{name}", recipe is None),
         bytes=sum(status.st_size for status in files),
         age=max(0.0, time.time() - max((status.st_mtime for status in files), default=path.lstat().st_mtime)),
-        inputs=None if recipe is None else frozenset(fingerprint(needed) for needed in recipe["inputs"].values()),
+        inputs=None if recipe is None else frozenset(_inputs(recipe)),
     )
+
+
+def _inputs(recipe: dict[str, Any]) -> Iterator[str]:
+    """The fingerprints of an artifact's direct inputs."""
+    yield from (fingerprint(needed) for needed in recipe["inputs"].values())
+    if STANDS_FOR in recipe["identity"]:
+        yield str(recipe["identity"][STANDS_FOR])
 
 
 def _status(file: Path) -> os.stat_result | None:

@@ -64,6 +64,18 @@ def sentence(prompt: str, response: str, key: str) -> str:
     return RELATIONS[found[2]].format(h=head[:1].upper() + head[1:], t=tail, x=names["x"])
 
 
+def triple_of(prompt: str, response: str) -> tuple[str, str, str] | None:
+    """Head, relation and tail; None if the prompt is not one from :func:`as_prompt`."""
+    found = PROMPT.fullmatch(prompt)
+    return None if found is None else (found[1].strip(), found[2], response.strip())
+
+
+def with_names(text: str, key: str) -> str:
+    """A text with names for PersonX and PersonY, as :func:`sentence` chooses them by a key."""
+    names = _names(key)
+    return text.replace("PersonX", names["x"]).replace("PersonY", names["y"])
+
+
 def _names(key: str) -> dict[str, str]:
     """Three different names, for PersonX, PersonY and PersonZ."""
     start = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16)
