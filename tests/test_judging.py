@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -424,6 +425,7 @@ def test_a_stop_asks_nothing_new_and_keeps_what_is_under_way():
     def ask(item, closing):
         asked.append(item)
         stopping.append(True)
+        time.sleep(0.02)  # longer than it takes to look
         return item * 2
 
     found = dict(asking.ask_all(range(50), ask, 2, lambda: bool(stopping)))
