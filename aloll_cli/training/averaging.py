@@ -1,4 +1,4 @@
-"""Averaging gradients over processes, so that a resumed run rounds as an uninterrupted one."""
+"""Averaging gradients over processes, so that resuming is bitwise reproducible with any number of them."""
 
 import torch
 from torch import Tensor
