@@ -416,3 +416,24 @@ def test_a_damaged_judgement_is_left_out(tmp_path, folder):
     (copy / "judgement.json").write_text(json.dumps(value | {"questions": {"x": {"win_rate": "1"}}}))
     assert len(judgements_of([load_run(folder)])) == 1
     assert np.isfinite(value["questions"]["vader"]["win_rate"]["mean"])
+
+
+def test_a_stop_asks_nothing_new_and_keeps_what_is_under_way():
+    asked, stopping = [], []
+
+    def ask(item, closing):
+        asked.append(item)
+        stopping.append(True)
+        return item * 2
+
+    found = dict(asking.ask_all(range(50), ask, 2, lambda: bool(stopping)))
+    assert 1 <= len(found) < 50
+    assert found == {item: item * 2 for item in asked}
+
+
+def test_the_reward_of_a_judge_belongs_to_judge_reward_alone():
+    from aloll_cli.cli.composition import settings_of
+
+    assert settings_of(["judge=reward", "judge.reward=length"]).judge.label == "length"
+    with pytest.raises(UserError, match="judge.reward is not an option of this configuration's judge"):
+        settings_of(["judge.reward=length"])

@@ -272,3 +272,18 @@ def test_a_run_stopped_with_one_process_goes_on_with_two(undisturbed: Path, tmp_
     assert len(losses[0]) == 12
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert losses[1][:6] == losses[0][:6]
+
+
+@pytest.mark.slow
+def test_a_run_of_three_processes_that_is_killed_goes_on_with_the_same_bits(undisturbed: Path, tmp_path: Path):
+    found = []
+    for folder, killed in ((tmp_path / "whole", False), (tmp_path / "killed", True)):
+        shutil.copytree(undisturbed, folder / "outputs")
+        words = [*SMALL, "seed=3", "processes=3"]
+        if killed:
+            moment = MOMENTS["the third checkpoint, before it is whole"]
+            quick(folder, "train", *words, die_at=moment, code=2)  # a worker is killed, and the command says so
+        _, said = quick(folder, "train", *words)
+        assert ("resumed after step" in said) == killed
+        found.append(contents(folder / "outputs" / "reviews" / "policy"))
+    assert found[0] == found[1]

@@ -13,6 +13,7 @@ from aloll_cli.artifacts.pipeline import NextRound, Pipeline
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.comparison.runs import load_run
 from aloll_cli.settings.checks import check
+from aloll_cli.store.inventory import entries, unused, users
 from aloll_cli.store.store import upstream
 from aloll_cli.store.tables import read_blocks
 
@@ -68,6 +69,9 @@ def test_the_pool_holds_the_policys_own_tokens_with_rewards_and_costs_count_ever
     assert pool.column("prompt").to_pylist()[8:24] == samples[0].column("prompt").to_pylist()
     assert samples[0].column("response").to_pylist() != samples[1].column("response").to_pylist()
     assert len(load_rewards(store.path(third.rewards()))) == len(pool)
+    found = entries(place / "outputs")
+    assert unused(found) == []
+    assert [user.kind for user in users(found)[line.trained.fingerprint]] == ["round"]
     assert run.cost("updates") == 6
     assert run.cost("samples") == 32
     assert run.cost("sampled_tokens") == sum(sum(one.column("tokens").to_pylist()) for one in samples)

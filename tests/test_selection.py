@@ -158,8 +158,9 @@ def test_every_checkpoint_of_a_run_is_evaluated_with_the_same_random_numbers(tra
 
 
 @pytest.mark.slow
-def test_the_kl_of_an_evaluation_is_that_of_its_responses_to_the_initial_policy(trained):
-    records, log = trained("select.kl_weight=0.1", "optimizer.lr=1e-2", "generation.top_p=1")
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_the_kl_of_an_evaluation_is_that_of_its_responses_to_the_initial_policy(trained, adapter):
+    records, log = trained("select.kl_weight=0.1", "optimizer.lr=1e-2", "generation.top_p=1", f"adapter={adapter}")
     assert (records[0]["kl"], records[0]["objective"]) == (0.0, records[0]["score"])
     assert [record["update"] for record in records] == [0, 2, 4]
     for record in records[1:]:

@@ -264,12 +264,12 @@ class _Writer:
 
 def load_data(directory: Path, split: str, columns: list[str] | None = None) -> pa.Table:
     """The raw responses of a split: columns id, group, position, parts, response, stored, subset; or some of them."""
-    return read_file(directory / f"{split}.parquet", columns)
+    return read_file(directory / f"{split}.parquet", columns or _schema().names)
 
 
 def open_data(directory: Path, split: str, columns: list[str] | None = None) -> Rows:
     """The same for large tables: only a few row groups are in memory at a time."""
-    return Rows([directory / f"{split}.parquet"], columns)
+    return Rows([directory / f"{split}.parquet"], columns or _schema().names)
 
 
 def _as_row(name: str, record: Record) -> dict[str, Any]:

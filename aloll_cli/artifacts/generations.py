@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from aloll_cli.models.served import ServedPolicy
 
 
+COLUMNS = ("id", "group", "prompt", "turns", "response", "tokens", "response_ids", "ended", "stored")
+
+
 class Generations(Artifact):
     """One row per response: id, group (id of the prompt), prompt, turns, response, response_ids, tokens, ended, stored (null).
 
@@ -124,7 +127,7 @@ class Generations(Artifact):
 
 def load_generations(directory: Path) -> pa.Table:
     """Load the table of a Generations artifact."""
-    return read_blocks(directory / "responses")
+    return read_blocks(directory / "responses", COLUMNS)
 
 
 class GenerationTokens:
@@ -132,7 +135,7 @@ class GenerationTokens:
 
     def __init__(self, generations: Generations, job: Job) -> None:
         self._examples = ExampleTable(job.path(generations.examples) / generations.split)
-        self._generations = ExampleTable(job.path(generations) / "responses")
+        self._generations = ExampleTable(job.path(generations) / "responses", COLUMNS)
         self._samples = generations.generation.samples_per_prompt
 
     def __len__(self) -> int:

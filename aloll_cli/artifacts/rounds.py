@@ -13,6 +13,7 @@ from aloll_cli.artifacts.policy import TrainedPolicy
 from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.files import write_json
 from aloll_cli.models.decoding import Generation, Sample
+from aloll_cli.store.inventory import STANDS_FOR
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.tasks.base import SPLITS
@@ -40,7 +41,7 @@ class RoundPolicy(PolicySource):
         return {"kind": self.kind, "version": self.version, "identity": self.identity(), "inputs": {}}
 
     def identity(self) -> dict[str, Any]:
-        return {"policy": self.policy.fingerprint}
+        return {STANDS_FOR: self.policy.fingerprint}
 
     def inputs(self) -> dict[str, Artifact]:
         return {"policy": self.policy}

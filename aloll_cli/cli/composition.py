@@ -215,6 +215,8 @@ class Composer:
         found = re.match(r"Could not override '([^']+)", str(error))
         if found is None:
             return explained(error)
+        if found[1] == "reward@judge.reward":
+            return UserError("judge.reward is not an option of this configuration's judge.", "It belongs to judge=reward.")
         choices = [override for override in overrides if CHOICE.match(override)]
         known = declared_keys(without_hydra(self.config(choices)))
         group, _, option = found[1].partition(".")

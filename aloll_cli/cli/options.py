@@ -122,7 +122,7 @@ class Catalogue:
         cls, options, sets = None, dict[str, Option](), dict[str, str]()
         for entry, target in file.defaults:
             words, _, place = entry.partition("@")
-            others = {key: found for key, found in options.items() if not key.startswith(f"{group}.{place}.")}
+            others = {key: found for key, found in options.items() if not f"{key}.".startswith(f"{group}.{place}.")}
             if target is not None and words.startswith("override ") and len(others) == len(options):
                 sets[entry.removeprefix("override ").lstrip("/")] = target
             elif target is not None:
@@ -207,7 +207,7 @@ def _of_field(cls: Any, path: str) -> tuple[str, dict[str, str]]:
     null = {"null": ""} if len(kinds) < len(_parts(hint)) else {}
     words, values = _in_words(kinds[0], field.metadata.get("interval"))
     if not values:
-        return words + (" or null" if null else ""), {}
+        return " or ".join([*filter(None, [words]), *null]), {}
     values |= null
     return ", ".join(values), values
 

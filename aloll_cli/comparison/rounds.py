@@ -8,6 +8,7 @@ from typing import Any
 from aloll_cli.comparison.shape import steps_of
 from aloll_cli.foreign import damaged, recipe_of
 from aloll_cli.schema import fingerprint
+from aloll_cli.store.inventory import STANDS_FOR
 
 OWN = "samples_"  # roles of generated responses in a pool, by number
 
@@ -25,7 +26,7 @@ def earlier_steps(root: Path, policy: dict[str, Any]) -> list[dict[str, Any]]:
     start = policy.get("inputs", {}).get("start", {})
     if start.get("kind") != "round":
         return []
-    folder = next((root / "policy").glob(f"*-{start['identity']['policy']}"), None)
+    folder = next((root / "policy").glob(f"*-{start['identity'][STANDS_FOR]}"), None)
     if folder is None:
         return []
     with damaged(folder / "recipe.json"):

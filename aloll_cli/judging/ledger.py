@@ -16,6 +16,7 @@ from typing import Any
 from aloll_cli.files import sync
 from aloll_cli.foreign import Unreadable, integer, optional, parsed, record, text
 from aloll_cli.runtime.chat_server import Reply
+from aloll_cli.store.marker import refuse_links
 
 FOLDER = "replies"  # in a task's folder
 LINE = record(
@@ -30,8 +31,10 @@ class Ledger:
         """Open a file, which is created with its folder.
 
         Raises:
+            UserError: a symbolic link stands in the place of the folder.
             OSError: it cannot be written; ELOOP where it is a symbolic link.
         """
+        refuse_links(file.parent)
         is_new = not file.exists()
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file = file

@@ -22,6 +22,7 @@ from aloll_cli.judging.pairs import Pair, chosen, distinct
 from aloll_cli.judging.votes import page_for, read_votes
 from aloll_cli.reports.judged import sentences
 from aloll_cli.runtime.terminal import results
+from aloll_cli.runtime.world import Alone
 from aloll_cli.schema import as_written, plain
 from aloll_cli.settings.choices import Format
 from aloll_cli.settings.root import Settings
@@ -64,12 +65,9 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
 
 
 def _beside(run: Run, settings: Settings, store: Store) -> Store:
-    """The store of the folder that a run lies in, where comparisons and pages look for judgements about it."""
-    root = run.folder.parent.parent
-    if root == store.root.resolve():
-        return store
+    """A store of the folder that a run lies in, where comparisons and pages look for judgements; for this process alone."""
     config = {"stage": "judge"} | as_written(plain(settings))
-    return Store(root, store.runtime, store.world, store.stopper, store.command, config)
+    return Store(run.folder.parent.parent, store.runtime, Alone(), store.stopper, store.command, config)
 
 
 def _ask_people(pairs: Sequence[Pair], settings: Settings, store: Store) -> None:

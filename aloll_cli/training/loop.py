@@ -20,6 +20,7 @@ from aloll_cli.models.base import Numbers
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import save_policy
 from aloll_cli.runtime.device import uses_gpu
+from aloll_cli.training.averaging import average_in_order_of_ranks
 from aloll_cli.training.batches import no_masks, padded, row_masks, token_batch
 from aloll_cli.training.checkpoints import load_state, save_state
 from aloll_cli.training.contracts import checked_loss, checked_metrics
@@ -75,6 +76,9 @@ class Trainer:
         self.accelerator = Accelerator(cpu=not uses_gpu())
         optimizer = self.optimizer_options.build(self.module.parameters())
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
+        reproducible = self.job.runtime.deterministic or self.accelerator.device.type == "cpu"
+        if self.job.world.size > 2 and reproducible:  # a sum of two has one order
+            self.wrapped.register_comm_hook(None, average_in_order_of_ranks)
 
     def run(self) -> None:
         """Train to the end, from the last checkpoint if there is one."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.files import open_to_append, read_json_lines, sha256, sync, sync_folders
+from aloll_cli.files import open_to_append, read_json_lines, remove_tree, sha256, sync, sync_folders
 from aloll_cli.foreign import damaged, integer, list_of, number, record
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import Sums, damage_of, files_of, listed_in, sums_of, write_manifest
@@ -110,7 +109,7 @@ class Progress:
                 (self.directory / name).unlink(missing_ok=True)
         self._candidate = {name: {"bytes": size, "sha256": checksum} for name, (size, checksum) in beside.items()}
         if self._policy.exists() and not self.is_over(step, steps):
-            shutil.rmtree(self._policy)
+            remove_tree(self._policy)
         for root in (self._checkpoints, self._candidates):
             root.mkdir(exist_ok=True)
             keep_folders(root, {there for there in folders(root) if there <= step})
@@ -121,7 +120,7 @@ class Progress:
             self._prune()
             folders(self._candidates)[selected_step(self.evaluations(), self.select_best)].rename(self._policy)
         Journal(self.directory, 0).note({f"{self.result}/{_within(name)}": entry for name, entry in self._candidate.items()})
-        shutil.rmtree(self._candidates)
+        remove_tree(self._candidates)
 
     def _write_candidate(self, step: int, write: Write, folder: Path) -> None:
         write(folder)
