@@ -52,8 +52,9 @@ def run(stage: str, settings: Settings) -> Any:
         settings: of :func:`compose`.
 
     Returns:
-        What the stage returns: the best validation score for "train", the mean gain (or None) for "evaluate" and "run", what
-        ``format=json`` prints for "inspect" and "compare", else None. With ``processes`` above 1, None.
+        What the stage returns: the best validation score for "train", the mean gain (or None) for "evaluate" and "run", the rows
+        for "generate", what ``format=json`` prints for "inspect", "compare" and "runs", else None. With ``processes`` above 1,
+        None.
 
     Raises:
         UserError: there is no such stage, options contradict each other, or whatever the command line would say; with

@@ -7,11 +7,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
+from uuid import uuid4
 
 from aloll_cli.errors import UserError
+
+DEEPEST = 20  # folders within each other that are looked into; an artifact has at most 4
 
 
 def sha256(file: Path, length: int | None = None) -> str:
@@ -75,17 +80,49 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def below(root: Path) -> Iterator[Path]:
+    """Everything below a folder, each folder before what it holds; symbolic links are not followed.
+
+    Folders at the depth DEEPEST are not looked into. What cannot be read is left out. os.walk and Path.rglob are recursive, the
+    one before Python 3.12, the other before 3.13, and fail in a tree that somebody made deep enough.
+    """
+    left = [(root, 1)]
+    while left:
+        folder, depth = left.pop()
+        with suppress(OSError), os.scandir(folder) as found:
+            for entry in found:
+                yield Path(entry.path)
+                if depth < DEEPEST and entry.is_dir(follow_symlinks=False):
+                    left.append((Path(entry.path), depth + 1))
+
+
+def is_deepest(path: Path, root: Path) -> bool:
+    """Whether :func:`below` does not look into a folder."""
+    return len(path.parts) - len(root.parts) == DEEPEST and path.is_dir() and not path.is_symlink()
+
+
+def remove_tree(root: Path) -> None:
+    """Remove a folder with all that it holds, of any depth; symbolic links in it are removed, not followed."""
+    left = [root]
+    while left:  # shutil.rmtree is recursive before Python 3.13, and holds each folder open
+        top = left.pop()
+        for deepest in [path for path in below(top) if is_deepest(path, top)]:
+            left.append(deepest.rename(root / f".{uuid4().hex}"))
+    shutil.rmtree(root)
+
+
 def sync_folders(root: Path) -> None:
     """Sync a folder's list of names and those of all folders below it, the deepest first."""
-    for folder, _, _ in os.walk(root, topdown=False):
-        sync(Path(folder))
+    for path in reversed([root, *below(root)]):
+        if path.is_dir() and not path.is_symlink():
+            sync(path)
 
 
 def sync_tree(root: Path) -> None:
     """Sync every file below a folder, and the folders."""
-    for folder, _, names in os.walk(root):
-        for name in names:
-            sync(Path(folder, name))
+    for path in below(root):
+        if path.is_file():
+            sync(path)
     sync_folders(root)
 
 

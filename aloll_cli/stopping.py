@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Thread
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -31,9 +31,22 @@ class Interrupted(BaseException):
 TIME_IS_UP = 75  # exit code of a worker that stopped at max_hours
 STARTED = time.monotonic()  # of this process: max_hours includes start-up and all stages
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Linux tells a worker of its parent's death once for each of the parent's threads, and a batch queue may tell a job and its
-# step: SIGTERM again within so many seconds is the same request
+# Linux tells a worker of its parent's death once for each of the parent's threads, timeout(1) tells a command and then its
+# group, and a batch queue a job and its step: SIGTERM again within so many seconds is the same request
 SAME = 1.0
+
+
+_counted = float("-inf")  # when the last SIGTERM that counts came
+
+
+def is_repeated(number: int) -> bool:
+    """Whether a signal is a SIGTERM that came within SAME seconds of one that counts; otherwise it counts itself."""
+    global _counted
+    if number != signal.SIGTERM:
+        return False
+    repeated = time.monotonic() < _counted + SAME
+    _counted = _counted if repeated else time.monotonic()
+    return repeated
 
 
 class Stopper:
@@ -45,7 +58,6 @@ class Stopper:
     def __init__(self, max_hours: float | None) -> None:
         self._deadline = None if max_hours is None else STARTED + 3600 * max_hours
         self._signal: int | None = None
-        self._at = 0.0  # when it came
 
     def __enter__(self) -> Stopper:
         self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
@@ -56,11 +68,12 @@ class Stopper:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        repeated = is_repeated(number)
         if self._signal is not None:
-            if number == self._signal == signal.SIGTERM and time.monotonic() < self._at + SAME:
+            if repeated:
                 return
             raise Interrupted.by(number)
-        self._signal, self._at = number, time.monotonic()
+        self._signal = number
         if os.environ.get("RANK", "0") == "0":
             # not through a console, which the signal may have interrupted in the middle of a line
             os.write(2, b"\nstopping at the next safe point; a second Ctrl-C or signal stops immediately\n")
@@ -105,14 +118,26 @@ def interruptibly(work: Callable[[], T], stopper: Stopper) -> T:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within this context SIGTERM and Ctrl-C stop immediately, except inside a Stopper."""
+    """Within this context SIGTERM and Ctrl-C stop immediately, except inside a Stopper; to be used once, for a whole process.
+
+    SIGTERM that comes several times within SAME seconds counts once, also while the process tidies up after it.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
-        raise Interrupted.by(number)
+        if not is_repeated(number):
+            raise Interrupted.by(number)
 
-    previous = {number: signal.signal(number, leave) for number in SIGNALS}
+    def end(number: int, frame: FrameType | None) -> None:
+        if not is_repeated(number):
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    previous: dict[signal.Signals, Any] = {number: signal.signal(number, leave) for number in SIGNALS}
     try:
         yield
+    except Interrupted:
+        previous[signal.SIGTERM] = end
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

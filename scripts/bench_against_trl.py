@@ -36,10 +36,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from aloll_cli.models.base import Dtype, Numbers
 from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.models.optimizers import Adamw, Schedule
 from aloll_cli.runtime.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
 from aloll_cli.training.batches import batch_logps
 from aloll_cli.training.loop import Trainer
-from aloll_cli.training.optimizers import Adamw, Schedule
 from aloll_cli.training.sources import Rows, Source
 from aloll_cli.variants.base import Reduction, Variant
 from aloll_cli.variants.dpo import Dpo
@@ -135,7 +135,8 @@ def ours(model: PreTrainedModel, variant: Variant, tokens: Tokens, stored: Store
         job=NoJob(size * members), label="bench", module=ResponseLogps(model, shares=members > 1),
         numbers=Numbers(Dtype.float32, True, None),
         is_exact=True, stored_logps=None, tokenizer=tokenizer, source=InOrder(rows, size, members), variant=variant,
-        reduction=Reduction.sum, optimizer_options=optimizer, updates=10**6, eval_every=10**6, select_best=True, seed=1,
+        reduction=Reduction.sum, optimizer_options=optimizer, updates=10**6, eval_every=10**6, select_best=True, early_stop=None,
+        seed=1,
         evaluator=None, track=None,
     )  # fmt: skip
     per = setup.response if members == 1 else 1

@@ -1,10 +1,13 @@
-"""Time generation in the prompts' own order, sorted by length, and in batches that are filled by tokens.
+"""Time generation in the prompts' own order, sorted by length, and in batches filled by tokens; or with several samples.
 
     python scripts/bench_generation.py
+    python scripts/bench_generation.py --samples 4                   # 256 sampled responses to 256 and to 64 prompts
+    python scripts/bench_generation.py --samples 4 --model FOLDER    # of a saved model
 
 All sizes are options; their defaults are those of docs/benchmarks.md. On a CPU the seconds are those of the processor, which
-other jobs disturb little; on a GPU they are those of the clock. Responses are greedy, and those that differ between the
-ways are shown to begin to differ at a near tie of the two likeliest tokens.
+other jobs disturb little; on a GPU they are those of the clock. Greedy responses that differ between the ways are shown to begin
+to differ at a near tie of the two likeliest tokens. Samples of a prompt are computed apart, or share their prompt; those that
+differ are shown to begin to differ at two tokens next to each other in likelihood, which rounding can turn round.
 """
 
 from __future__ import annotations
@@ -16,22 +19,33 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from bench_step import machine, spread
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from aloll_cli.arrays import IntArray
-from aloll_cli.models.decoding import Greedy
+from aloll_cli.models import prefill
+from aloll_cli.models.decoding import Greedy, Sample
 from aloll_cli.models.generation import respond
+from aloll_cli.models.pretrained import with_plain_decoding
 from aloll_cli.text.packing import longest_first
 
 PAIRS = {("file order", "sorted"): ">= 1.3", ("file order", "filled by tokens"): "", ("sorted", "filled by tokens"): ""}
 TIE = 1e-4  # of two logits: rounding may turn them round
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +64,9 @@ class Setup:
     alternations: int = 3
     threads: int = 1
     device: str = "cpu"
+
+
+SAMPLED = Setup(prompts=256, longest=256, new=64, hidden=128, layers=4, vocab=2_048)  # the shape of model=tiny
 
 
 def llama(setup: Setup) -> LlamaForCausalLM:
@@ -122,6 +139,88 @@ class Ways:
         return float(top[0] - top[1])
 
 
+class Samples:
+    """Sampled responses, several for each prompt, whose rows are computed separately or share their prompt."""
+
+    def __init__(self, setup: Setup, folder: str | None, samples: int) -> None:
+        self.setup = setup
+        if folder is None:
+            self.model, self.tokenizer = llama(setup), words(setup)
+        else:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(setup.device).eval()
+            self.model = with_plain_decoding(model, self.tokenizer)
+            setup = dataclasses.replace(setup, vocab=len(self.tokenizer))
+        self.prompts = prompts(setup)
+        self.calls = {
+            f"{count} {name}": (count, worth)
+            for count in (1, samples) for name, worth in (("apart", 0.0), ("shared", prefill.WORTH))
+        }  # fmt: skip
+
+    def responses(self, name: str, rows: int | None = None) -> list[list[int]]:
+        """The tokens of so many responses, in one of the ways."""
+        count, prefill.WORTH = self.calls[name]
+        rows = self.setup.prompts if rows is None else rows
+        sampled = Sample(samples=count, seed=1, top_p=0.95, temperature=1.0, repetition_penalty=1.0)
+        chosen = [(prompt, name) for i, prompt in enumerate(self.prompts[: rows // count]) for name in sampled.names(str(i))]
+        found = respond(
+            self.model, self.tokenizer, [prompt for prompt, _ in chosen], [name for _, name in chosen], sampled, stream="0",
+            max_tokens=self.setup.new, stop=[], batch_tokens=self.setup.batch_tokens,
+        )  # fmt: skip
+        return [response.ids for response in found]
+
+    @torch.inference_mode()
+    def ranks(self, prompt: IntArray, first: list[int], second: list[int]) -> int:
+        """How many ranks of likelihood the tokens are apart at which two responses begin to differ."""
+        common = len(os.path.commonprefix([first, second]))
+        so_far = torch.tensor([[*prompt.tolist(), *first[:common]]], device=self.model.device)
+        order = self.model(so_far).logits[0, -1].argsort(descending=True).tolist()
+        one, other = (order.index(tokens[common]) for tokens in (first, second))
+        return abs(one - other)
+
+
+def compare_samples(setup: Setup, folder: str | None, samples: int) -> dict[str, Any]:
+    """Each alternation times every way once, beginning with another one each time."""
+    torch.set_num_threads(setup.threads)
+    ways, worth = Samples(setup, folder, samples), prefill.WORTH
+    first = next(iter(ways.calls))
+    try:
+        seconds, tokens = alternated(setup, list(ways.calls), ways.responses, lambda: ways.responses(first, samples))
+    finally:
+        prefill.WORTH = worth
+    pairs = list(zip(*[iter(ways.calls)] * 2, strict=True))
+    apart = [
+        ways.ranks(ways.prompts[i // ways.calls[pair[0]][0]], a, b)
+        for pair in pairs for i, (a, b) in enumerate(zip(*(tokens[name] for name in pair), strict=True)) if a != b
+    ]  # fmt: skip
+    return {
+        "ways": {name: spread(values) for name, values in seconds.items()},
+        "ratios": {" / ".join(pair): _ratio(seconds, pair) for pair in pairs},
+        "texts": {"compared": 2 * setup.prompts, "different": len(apart), "ranks": max(apart, default=0)},
+    }
+
+
+def _ratio(seconds: dict[str, list[float]], pair: tuple[str, ...], bound: str = "") -> dict[str, Any]:
+    return {**spread([a / b for a, b in zip(*(seconds[name] for name in pair), strict=True)]), "bound": bound}
+
+
+def alternated(
+    setup: Setup, names: list[str], responses: Callable[[str], list[T]], warm_up: Callable[[], Any]
+) -> tuple[dict[str, list[float]], dict[str, list[T]]]:
+    """The seconds of each way, and its responses."""
+    warm_up()
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[T]] = {}
+    clock = time.process_time if setup.device == "cpu" else time.perf_counter
+    for turn in range(setup.alternations):
+        shift = turn % len(names)
+        for name in [*names, *names][shift : shift + len(names)]:
+            start = clock()
+            found[name] = responses(name)
+            seconds[name].append(clock() - start)
+    return seconds, found
+
+
 def _chunks(rows: list[int], size: int) -> list[list[int]]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
@@ -131,17 +230,8 @@ def compare(setup: Setup) -> dict[str, Any]:
     torch.set_num_threads(setup.threads)
     ways = Ways(setup)
     names = list(ways.calls)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    responses: dict[str, list[str]] = {}
-    ways.respond(list(range(min(setup.batch, setup.prompts))), sys.maxsize)  # warms up
-    clock = time.process_time if setup.device == "cpu" else time.perf_counter
-    for turn in range(setup.alternations):
-        shift = turn % len(names)
-        for name in [*names, *names][shift : shift + len(names)]:
-            start = clock()
-            responses[name] = ways.responses(name)
-            seconds[name].append(clock() - start)
-    ratios = {pair: [a / b for a, b in zip(*(seconds[name] for name in pair), strict=True)] for pair in PAIRS}
+    first = list(range(min(setup.batch, setup.prompts)))
+    seconds, responses = alternated(setup, names, ways.responses, lambda: ways.respond(first, sys.maxsize))
     expected = responses["file order"]
     gaps = [
         ways.gap(i, expected[i], responses[name][i])
@@ -149,7 +239,7 @@ def compare(setup: Setup) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "ways": {name: spread(values) for name, values in seconds.items()},
-        "ratios": {" / ".join(pair): {**spread(values), "bound": PAIRS[pair]} for pair, values in ratios.items()},
+        "ratios": {" / ".join(pair): _ratio(seconds, pair, bound) for pair, bound in PAIRS.items()},
         "texts": {"compared": 2 * setup.prompts, "different": len(gaps), "widest_gap": max(gaps, default=0.0)},
     }
 
@@ -162,27 +252,33 @@ def report(figures: dict[str, Any]) -> list[str]:
     for name, row in figures["ratios"].items():
         lines.append(f"{name:<30}" + "".join(f"{row[key]:>10.2f}" for key in ("median", "min", "max")) + f"{row['bound']:>10}")
     texts = figures["texts"]
-    count = f"{texts['different']} of {texts['compared']} texts differ from those in file order"
-    return [*lines, "", f"{count}; widest top-2 gap where they begin to: {texts['widest_gap']:.1e}, bound < {TIE:g}"]
+    count = f"{texts['different']} of {texts['compared']} texts differ"
+    if "ranks" in texts:
+        return [*lines, "", f"{count} between the ways; they begin to at tokens {texts['ranks']} ranks apart at most, bound < 2"]
+    gap = f"widest top-2 gap where they begin to: {texts['widest_gap']:.1e}, bound < {TIE:g}"
+    return [*lines, "", f"{count} from those in file order; {gap}"]
 
 
 def main() -> int:
     """Measure what the options say and print it; returns 1 where texts differ by more than rounding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--samples", type=int, metavar="N", help="time 1 and N samples per prompt instead")
+    parser.add_argument("--model", metavar="FOLDER", help="of this saved model, with --samples")
     for name, default in dataclasses.asdict(Setup()).items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=type(default), default=argparse.SUPPRESS, help=f"default {default}")
     options = vars(parser.parse_args())
-    file = options.pop("json")
-    setup = dataclasses.replace(Setup(), **options)
-    figures = compare(setup)
+    file, samples, folder = (options.pop(name) for name in ("json", "samples", "model"))
+    setup = dataclasses.replace(Setup() if samples is None else SAMPLED, **options)
+    figures = compare(setup) if samples is None else compare_samples(setup, folder, samples)
     record = {"machine": machine(setup.device), "setup": dataclasses.asdict(setup), **figures}
     lines = [", ".join(f"{key} {value}" for key, value in record[part].items()) for part in ("machine", "setup")]
     sys.stdout.write("\n".join([*lines, "", *report(figures)]) + "\n")
     if file:
         file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return int(figures["texts"]["widest_gap"] >= TIE)
+    texts = figures["texts"]
+    return int(texts["ranks"] > 1 if "ranks" in texts else texts["widest_gap"] >= TIE)
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from aloll_cli.models.adapters import Lora
 from aloll_cli.models.base import Dtype, Head, Placement
 from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.models.optimizers import Adamw, Schedule
 from aloll_cli.models.pretrained import Pretrained, Quantization
 from aloll_cli.training.batches import TokenBatch
-from aloll_cli.training.optimizers import Adamw, Schedule
 
 
 @dataclasses.dataclass(frozen=True)

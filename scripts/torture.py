@@ -44,6 +44,7 @@ SMALL = (
     "updates=12", "eval_every=4", "eval_prompts=8", "checkpoint_every=3", "batch_size=8",
     "reference.updates=12", "reference.eval_every=4", "reference.batch_size=8",
     "task.max_prompt_tokens=24", "task.max_response_tokens=12", "values.epochs=2", "resamples=100", "threads=1",
+    "task.limit=400", "task.limit_eval=60",
 )  # fmt: skip
 # stages that have begun where the one is there, and ended where the other is
 AFTER = {

@@ -96,7 +96,7 @@ class Forked:
 def _forking() -> "subprocess.Popen[str]":
     """One for every process of tests; it ends with that, when its stdin does."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    script = str(Path(__file__).with_name("forking.py"))
+    script = str(Path(__file__).parents[1] / "scripts" / "forking.py")
     return subprocess.Popen([sys.executable, script], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 

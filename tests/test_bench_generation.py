@@ -27,3 +27,15 @@ def test_every_way_and_ratio_has_a_row_and_the_texts_agree(tmp_path, monkeypatch
     assert figures["ratios"]["file order / sorted"]["median"] == pytest.approx(medians[0] / medians[1])
     assert figures["texts"]["compared"] == 24
     assert figures["texts"]["widest_gap"] < 1e-4
+
+
+def test_samples_of_a_prompt_are_timed_apart_and_shared_with_the_same_texts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench_generation.py", *TINY, "--samples=3", f"--json={tmp_path / 'figures.json'}"])
+    threads = torch.get_num_threads()
+    assert bench_generation.main() == 0
+    torch.set_num_threads(threads)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert list(figures["ways"]) == ["1 apart", "1 shared", "3 apart", "3 shared"]
+    assert list(figures["ratios"]) == ["1 apart / 1 shared", "3 apart / 3 shared"]
+    assert "0 of 24 texts differ" in capsys.readouterr().out
+    assert bench_generation.prefill.WORTH == 0.75

@@ -1,8 +1,8 @@
 """The shipped code of entries, of what drives them, and of training has fingerprints, written down in aloll_cli/code.json.
 
-Where code changed so that a result changes, raise the ``version`` of its class; for training/ that of TrainedPolicy, and of
-TrainedReference where π_ref changes too; for what drives rewards and tasks that of Rewards and Examples. Where it only reads
-better, do not. Then write the fingerprints down:
+Where code changed so that a result changes, raise the ``version`` of its class; for training/ and the optimizers that of
+TrainedPolicy, and of TrainedReference where π_ref changes too, but for reward_loop.py that of FinetunedReward; for what drives
+rewards and tasks that of Rewards and Examples. Where it only reads better, do not. Then write the fingerprints down:
 python tests/test_code.py
 """
 
@@ -15,6 +15,7 @@ import pytest
 
 import aloll_cli
 from aloll_cli.artifacts.examples import Examples
+from aloll_cli.artifacts.finetuned_reward import FinetunedReward
 from aloll_cli.artifacts.policy import TrainedPolicy
 from aloll_cli.artifacts.rewards import Rewards
 from aloll_cli.settings.groups import GROUPS
@@ -23,18 +24,20 @@ from aloll_cli.source_code import ROOMS, SHIPPED, code_fingerprint, code_identit
 ROOT = Path(aloll_cli.__file__).parent
 ENTRIES = [cls for group in ("task", "reward", "variant", "values") for cls in GROUPS[group].values()]
 DRIVERS = {"rewards.scoring": Rewards, "tasks.selection": Examples}  # modules of the rooms that no entry imports
-TRAINING = sorted(file.stem for file in (ROOT / "training").glob("*.py") if file.stem != "__init__")
+TRAINING = [f"training.{name}" for name in sorted(file.stem for file in (ROOT / "training").glob("*.py")) if name != "__init__"]
+OTHERS = {"training.reward_loop": FinetunedReward}  # whose version it is where it is not that of TrainedPolicy
 
 
 def found():
     """By entry or module, its version and the fingerprint of its code."""
-    remember("aloll_cli.training", ROOT / "training")
+    for package in ("training", "models"):
+        remember(f"aloll_cli.{package}", ROOT / package)
     told = {key_of(cls): {"version": cls.version, "code": code_fingerprint(cls.__module__, ROOMS)} for cls in ENTRIES}
     for name, artifact in DRIVERS.items():
         told[name] = {"version": artifact.version, "code": code_fingerprint(f"aloll_cli.{name}", ROOMS)}
-    for name in TRAINING:
-        code = code_fingerprint(f"aloll_cli.training.{name}", ("aloll_cli.training",))
-        told[f"training.{name}"] = {"version": TrainedPolicy.version, "code": code}
+    for name in ("models.optimizers", *TRAINING):
+        code = code_fingerprint(f"aloll_cli.{name}", (f"aloll_cli.{name.partition('.')[0]}",))
+        told[name] = {"version": OTHERS.get(name, TrainedPolicy).version, "code": code}
     return told
 
 

@@ -23,6 +23,15 @@ OPERATIONAL = {
     "keep_checkpoints": "keep_checkpoints=3",
     "max_hours": "max_hours=0.5",
     "tracking": "tracking=wandb",
+    "prompt": "prompt=Hi",
+    "prompts": "prompts=-",
+    "first": "first=3",
+    "max_tokens": "max_tokens=7",
+    "score": "score=false",
+    "side_by_side": "side_by_side=true",
+    "where": "where=[elsewhere]",
+    "sort": "sort=gain",
+    "run": "run=elsewhere",
     "runs": "runs=[elsewhere]",
     "against": "against=nll",
     "best_of": "best_of=optimizer.lr",
@@ -37,7 +46,10 @@ OPERATIONAL = {
     "format": "format=json",
     "verbosity": "verbosity=quiet",
     "model.head": "model.head=chunked",
+    "generation.server_model": "generation.server_model=name",
+    "generation.server_requests": "generation.server_requests=2",
 }
+SERVER = "generation.server=http://localhost:8000"
 PARTS = ("data", "tokenizer", "examples", "reference", "values", "every_reference_logps", "policy", "metrics")
 
 
@@ -60,13 +72,20 @@ def operational_fields(value, prefix=""):
 
 
 def test_the_operational_fields_are_those_tested_here():
-    assert set(operational_fields(composed())) == {*OPERATIONAL, "task.path"}
+    assert set(operational_fields(composed())) == {*OPERATIONAL, "task.path", "generation.server"}
 
 
 @pytest.mark.parametrize("override", OPERATIONAL.values())
 def test_an_operational_field_changes_no_fingerprint(override):
     assert plain(composed(override)) != plain(composed())
     assert fingerprints(override) == fingerprints()
+
+
+def test_that_a_server_generates_is_part_of_what_it_generated_and_its_address_is_not():
+    moved = changed(fingerprints("generation=greedy", "values=data"), fingerprints("generation=greedy", "values=data", SERVER))
+    assert moved == {"metrics"}
+    assert changed(fingerprints(), fingerprints(SERVER)) == {"values", "policy", "metrics"}  # V(x) comes from samples
+    assert changed(fingerprints(SERVER), fingerprints("generation.server=[http://a,https://b/v1]")) == set()
 
 
 def test_the_seed_is_the_policys_alone():
@@ -112,7 +131,8 @@ def test_what_is_read_of_the_rows_changes_the_data():
 @pytest.mark.parametrize(
     "override",
     ["variant=ref_free", "variant.clip=0.5", "sampling=uniform", "optimizer.lr=1e-5", "optimizer.warmup_updates=3", "updates=7",
-     "batch_size=8", "eval_every=7", "eval_prompts=7", "select=last", "weight_loss=false", "reduction=mean", "variant=pro"],
+     "batch_size=8", "eval_every=7", "eval_prompts=7", "select=last", "select.kl_weight=0.1", "select.max_repeated=0.1",
+     "early_stop=3", "weight_loss=false", "reduction=mean", "variant=pro"],
 )  # fmt: skip
 def test_what_a_policy_is_trained_with_changes_the_policy_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"policy", "metrics"}

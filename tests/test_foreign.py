@@ -13,17 +13,20 @@ from evaluated import write_run
 from running import SMALL, quick
 from tiny import composed
 
+from aloll_cli.artifacts.data import load_data, open_data
 from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.artifacts.values import load_values
 from aloll_cli.comparison.shape import configuration_of, metrics_of, steps_of
 from aloll_cli.errors import UserError
 from aloll_cli.foreign import Unreadable, integer, json_of, name, number, recipe_of, yaml_of
 from aloll_cli.models.saving import load_policy, load_tokenizer
 from aloll_cli.runtime.terminal import Log
 from aloll_cli.schema import as_written, identity, plain
-from aloll_cli.settings.plugins import read_settings, write_settings
+from aloll_cli.settings.plugins import settings_as_text, settings_from_text
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import listed_in, write_manifest
 from aloll_cli.store.tables import open_blocks, read_blocks
+from aloll_cli.text.examples import ExampleTable
 from aloll_cli.visible import on_terminal
 
 ESCAPE = "\x1b]0;PWN\x07\x1b[31m"
@@ -125,8 +128,14 @@ def test_a_table_that_is_none_is_refused_by_name(tmp_path):
             with pytest.raises(UserError, match=r"part-00000\.parquet (is no Parquet file of ours|cannot be read)"):
                 read(tmp_path, ["id"])
     pq.write_table(pa.table({"other": [1]}), part)
-    with pytest.raises(UserError, match="has no column id"):
-        read_blocks(tmp_path, ["id"])
+    (tmp_path / "test.parquet").write_bytes(part.read_bytes())
+    for wrong in (
+        lambda: read_blocks(tmp_path, ["id"]), lambda: open_blocks(tmp_path, ["id"]),
+        lambda: ExampleTable(tmp_path).ids, lambda: load_values(tmp_path.parent, tmp_path.name),
+        lambda: load_data(tmp_path, "test"), lambda: open_data(tmp_path, "test"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=r"\.parquet has no column \w+"):
+            wrong()
 
 
 def test_code_in_an_artifact_runs_only_where_the_user_said_so(undisturbed, tmp_path, monkeypatch):
@@ -151,16 +160,17 @@ def test_code_in_an_artifact_runs_only_where_the_user_said_so(undisturbed, tmp_p
 
 
 def test_workers_do_not_import_from_the_current_folder(tmp_path):
-    from aloll_cli.cli.launching import _start
+    from aloll_cli.cli.launching import _handed_over, _start
     from aloll_cli.command import Command
 
     for module in ("random", "torch", "sitecustomize", "aloll_cli"):
         (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'PWN')!r}, 'w')")
-    (tmp_path / "config.yaml").write_text("plugins: 3")
+    settings = composed("processes=2", "plugins=[nowhere]")
     before = Path.cwd()
     os.chdir(tmp_path)
     try:
-        _start(0, Command("plan", ()), str(tmp_path / "config.yaml"), composed("processes=2"), 1).wait()
+        with _handed_over(settings) as descriptors:
+            assert _start(0, Command("plan", ()), descriptors, settings, 1).wait() == 2  # there is no such folder
     finally:
         os.chdir(before)
     assert not (tmp_path / "PWN").exists()
@@ -190,8 +200,7 @@ def test_text_from_the_environment_stays_as_it_was_written(tmp_path, monkeypatch
     assert as_written(plain(settings))["task"]["columns"]["response"] == "${oc.env:MY_COLUMN}"
     assert "a-secret" not in json.dumps(identity(settings.task))
     assert f"sha256:{sha256(b'a-secret').hexdigest()}" in json.dumps(identity(settings.task))
-    write_settings(settings, tmp_path / "config.yaml")
-    again = read_settings(tmp_path / "config.yaml")
+    again = settings_from_text(settings_as_text(settings))
     assert again == settings
     assert as_written(plain(again)) == as_written(plain(settings))
 

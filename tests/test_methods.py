@@ -12,12 +12,25 @@ PLAIN = [option for option in SMALL if not option.startswith("values.")]  # for 
 ROLLOUT = ["variant.rollout_size=16", "variant.epochs=2"]  # a rollout is learned from in 4 updates
 GROUPED = [*ROLLOUT, "variant.samples=4"]
 SAMPLED = ["values.samples=2"]
+JOINT = "dro values=joint"
 METHODS = {"dpo": [], "ppo": ROLLOUT}
 MORE = {
     "dpo_ref_free": [], "pro": [], "ipo": [], "rebel": [], "infonca": [], "nca": [], "awr": [], "topr": [], "dro": [],
-    "a_star": SAMPLED, "qrpo": SAMPLED, "rloo": GROUPED, "grpo": GROUPED,
+    "kto": ["micro_batch_size=3"], "a_star": SAMPLED, "qrpo": SAMPLED, "rloo": GROUPED, "grpo": GROUPED, JOINT: ["values=joint"],
 }  # fmt: skip
-TWICE = ("nca", "dro", "qrpo", "grpo")  # one of each kind
+TWICE = (
+    "nca",
+    "dro",
+    "qrpo",
+    "kto",
+    "grpo",
+    JOINT,
+)  # one of each kind; kto and joint values read whole steps
+
+
+def options_of(method: str) -> list[str]:
+    own = (METHODS | MORE)[method]
+    return [*(PLAIN if any("values" in option for option in own) else SMALL), f"variant={method.split()[0]}", *own]
 
 
 def of_policies(folder: Path):
@@ -25,7 +38,7 @@ def of_policies(folder: Path):
 
 
 def losses(folder: Path, method: str) -> list[float]:
-    trained = {name: found for name, found in of_policies(folder).items() if f"policy/{method}-" in name}
+    trained = {name: found for name, found in of_policies(folder).items() if f"policy/{method.split()[0]}-" in name}
     (records,) = (found for name, found in trained.items() if name.endswith("metrics.jsonl"))
     return [record["loss"] for record in records]
 
@@ -33,18 +46,14 @@ def losses(folder: Path, method: str) -> list[float]:
 @pytest.mark.parametrize("method", ["ppo", *(pytest.param(method, marks=pytest.mark.slow) for method in ("dpo", *MORE))])
 def test_each_killed_in_the_middle_ends_with_the_same_bits(method: str, undisturbed: Path, tmp_path: Path):
     """PPO's checkpoint after update 3 stands inside a rollout, three quarters through."""
-    options = [
-        *(PLAIN if "values.samples=2" in (METHODS | MORE)[method] else SMALL),
-        f"variant={method}",
-        *(METHODS | MORE)[method],
-    ]
+    options = options_of(method)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         copytree(undisturbed, folder / "outputs")
     quick(whole, "train", *options)
     quick(broken, "train", *options, die_at=r"/policy/.*/\.update-0000006\.tmp$", code=-SIGKILL)
     quick(broken, "train", *options)
-    (log,) = (broken / "outputs").glob(f"reviews/policy/{method}-*/log.txt")
+    (log,) = (broken / "outputs").glob(f"reviews/policy/{method.split()[0]}-*/log.txt")
     assert "resumed after step 3 of 12" in log.read_text()
     expected, found = of_policies(whole), of_policies(broken)
     assert found.keys() == expected.keys()
@@ -73,8 +82,7 @@ def test_the_card_of_an_export_says_what_was_learned_from(method: str, said: str
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", *TWICE])
 def test_two_processes_have_the_loss_curve_of_one(method: str, undisturbed: Path, tmp_path: Path):
-    own = (METHODS | MORE)[method]
-    options = [*(PLAIN if own == SAMPLED else SMALL), f"variant={method}", *own]
+    options = options_of(method)
     for folder, processes in (("one", 1), ("two", 2)):
         copytree(undisturbed, tmp_path / folder / "outputs")
         quick(tmp_path / folder, "train", *options, f"processes={processes}")

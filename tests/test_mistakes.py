@@ -21,10 +21,10 @@ from tiny import gpt2, reviews, tokenizer, write_rows
 
 from aloll_cli.cli.validation import _out_of_range
 from aloll_cli.models.decoding import Beam, Greedy, Sample
+from aloll_cli.models.optimizers import Adamw
 from aloll_cli.rewards.fitted import Fitted
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
-from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import Priority
 from aloll_cli.values.data import Data
 from aloll_cli.values.monte_carlo import MonteCarlo
@@ -260,7 +260,11 @@ COMMANDS = [
     ("train optimizer.lr=fast", r"optimizer.lr=fast: expected a number\.\noptimizer.lr=3e-4$"),
     ("train ask=maybe", r"ask=maybe: expected true or false\.\nask=true$"),
     ("train runs=abc", r"runs=abc: expected a list, such as \[a,b\]\.\nruns=\[abc\]$"),
-    ("train select=bst", r"select=bst: expected one of best, last\.\nselect=best$"),
+    ("train select=bst", r"select=bst: there is no such choice\.\nDid you mean select=best\? Choices: best, last"),
+    ("train select.kl_weight=-1", r"select.kl_weight must lie in \[0, 1000\], got -1.0\.\nselect.kl_weight=0.01"),
+    ("train select=last select.kl_weight=1", r"select.kl_weight is not an option of this configuration's select\.\nIt belongs to select=best"),
+    ("train reward=column values=data select.max_repeated=0.1", r"select.max_repeated: checkpoints are compared by responses of the policy, which reward=column cannot score\.\nselect=best alone"),
+    ("train patience=3", r"Here it is: early_stop=3$"),
     ("train output_dir=[a]", r"output_dir=\[a\]: expected a string\.\noutput_dir=outputs$"),
     ("train seed=${nosuch}", r'seed: the interpolation names "nosuch", which is not an option'),
     ("train seed=${oc.env:NO_SUCH_NAME}", r"seed: the environment variable NO_SUCH_NAME is not set"),

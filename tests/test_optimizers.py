@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import composed
 
-from aloll_cli.training.optimizers import Adamw, Schedule
+from aloll_cli.models.optimizers import Adamw, Schedule
 from aloll_cli.training.sampling import Draws
 
 

@@ -10,9 +10,10 @@ from running import SMALL, quick
 from tiny import Note, store
 
 from aloll_cli.errors import UserError
+from aloll_cli.files import below, remove_tree, sync_tree
 from aloll_cli.schema import fingerprint
 from aloll_cli.stages.export import _fresh
-from aloll_cli.store.building import certify
+from aloll_cli.store.building import begin, certify
 from aloll_cli.store.inventory import State, entries
 from aloll_cli.store.marker import MARK, TAG, mark
 
@@ -281,3 +282,27 @@ def test_hidden_files_of_the_system_are_no_damage_and_hidden_links_are(tmp_path)
     (ours / ".x").symlink_to("/")
     out, _ = quick(tmp_path, "verify", code=2)
     assert ".x is not in its manifest" in out
+
+
+def test_folders_of_any_depth_are_kept_and_named_and_those_of_an_unfinished_build_removed(tmp_path, request):
+    request.addfinalizer(lambda: remove_tree(tmp_path / "outputs"))  # which pytest could not
+    mark(tmp_path / "outputs")
+    ours, _ = written(tmp_path / "outputs" / "task", "values")
+    unfinished, _ = written(tmp_path / "outputs" / "task", "rewards", partial=True)
+    for folder in (ours, unfinished):
+        deep = folder
+        for _ in range(1200):
+            deep = deep / "d"
+            os.mkdir(deep)
+        (deep / "notes").write_text("precious")
+        (deep / "link").symlink_to(ours)
+    out, _ = quick(tmp_path, "ls")
+    assert "damaged" in out
+    _, said = quick(tmp_path, "clean", "ask=false")
+    assert f"not ours, kept: outputs/task/values/{ours.name}/d/d" in said
+    _, said = quick(tmp_path, "verify", "repair=true", code=2)
+    assert "holds files that aloll did not write" in said
+    sync_tree(unfinished)
+    begin(unfinished, {}, {}, resuming=False)
+    assert [path.name for path in below(unfinished)] == ["recipe.json", "config.yaml"]
+    assert (ours / Path(*["d"] * 1200) / "notes").read_text() == "precious"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import SMALL, quick
+from running import SMALL, fork, quick
 
 from aloll_cli.cli.launching import _killed
 from aloll_cli.command import Command
@@ -93,6 +93,51 @@ def test_a_child_ends_with_its_parent_by_whatever_signal():
             time.sleep(0.02)
 
 
+def test_sigterm_several_times_at_once_stops_once_and_lets_the_process_tidy_up():
+    code = """if True:
+        import sys, time
+        from aloll_cli.stopping import Interrupted, interruptible
+        from aloll_cli.watchdog import watched
+        try:
+            with watched("aloll train:"), interruptible():
+                print("ready", flush=True)
+                try:
+                    time.sleep(60)
+                finally:
+                    time.sleep(0.2)
+                    print("tidied up")
+        except Interrupted as stop:
+            time.sleep(0.2)
+            print("said")
+            sys.exit(stop.code)
+    """
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(30):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    assert process.communicate() == ("tidied up\nsaid\n", "")
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_a_command_of_several_processes_that_is_killed_leaves_no_file_outside_of_its_outputs(tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = fork(tmp_path, "train", *SMALL, "processes=2", before=f"import tempfile; tempfile.tempdir = {str(scratch)!r}")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    end = time.monotonic() + 60
+    while not (workers := children.read_text().split()[1:]):  # the first is the watchdog
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    while any(is_alive(int(pid)) for pid in workers):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert [*scratch.iterdir()] == []
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -143,9 +188,12 @@ def test_a_parent_of_many_threads_is_one_request_to_stop_and_a_later_signal_anot
 @pytest.mark.slow
 def test_workers_whose_parent_is_killed_write_a_checkpoint_and_end(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "outputs")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     words = [*SMALL, "updates=5000", "eval_every=5000", "checkpoint_every=3", "processes=2", "seed=8"]
     command = [sys.executable, "-c", "from aloll_cli.cli.main import main; main()", "train", *words]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env=environment)
     while not [*tmp_path.glob("outputs/reviews/policy/seq-s8-*.partial/checkpoints/update-*")]:
         assert process.poll() is None
         time.sleep(0.05)
@@ -159,6 +207,7 @@ def test_workers_whose_parent_is_killed_write_a_checkpoint_and_end(undisturbed, 
     (records,) = tmp_path.glob("outputs/reviews/policy/seq-s8-*.partial/metrics.jsonl")
     steps = len(records.read_text().splitlines())
     assert [*records.parent.glob(f"checkpoints/update-{steps:07d}")]
+    assert [*scratch.glob("aloll-*")] == []
 
 
 def test_a_worker_that_was_killed_is_said_with_its_signal_and_how_to_go_on():

@@ -12,6 +12,7 @@ from aloll_cli.variants.a_star import AStar
 from aloll_cli.variants.awr import Awr
 from aloll_cli.variants.base import Batch, Logged
 from aloll_cli.variants.dro import Dro
+from aloll_cli.variants.kto import Kto
 from aloll_cli.variants.qrpo import Qrpo
 from aloll_cli.variants.topr import Topr
 
@@ -21,8 +22,9 @@ BEHAVIOUR = [[-2.0, -2.0], [-1.0, 0.0]]
 MASK = [[1, 1], [1, 0]]
 
 
-def batch(weights):
+def batch(weights, mismatched=None):
     return Batch(
+        mismatched_log_ratios=None if mismatched is None else torch.tensor(mismatched),
         logps=torch.tensor(LOGPS, requires_grad=True),
         behaviour_logps=torch.tensor(BEHAVIOUR),
         weights=torch.tensor(weights),
@@ -127,6 +129,36 @@ def test_the_targets_of_qrpo_are_quantiles_among_the_references_own_rewards():
     assert Qrpo(beta=0.003).log_partition == pytest.approx(log(0.003) + 1 / 0.003)  # e^{1/β} alone would overflow
 
 
+KTO = Kto(beta=0.5, desirable_weight=2.0, undesirable_weight=3.0, threshold=None)
+
+
+def sigmoid(z):
+    return 1 / (1 + exp(-z))
+
+
+def test_kto_worked_by_hand():
+    # h = 1, −2 and z = ½ (3 − 2) = ½: desirable 2 (1 − σ(½ · ½)), undesirable 3 (1 − σ(½ (½ + 2)))
+    loss, gradient = loss_and_gradient(KTO, batch([1.0, -1.0], mismatched=[3.0, -2.0]))
+    assert_close(loss, torch.tensor([2 * sigmoid(-0.25), 3 * sigmoid(-1.25)]))
+    slopes = [-2 * 0.5 * sigmoid(0.25) * sigmoid(-0.25), 3 * 0.5 * sigmoid(1.25) * sigmoid(-1.25)]
+    assert_close(gradient, torch.tensor([[slopes[0]] * 2, [slopes[1], 0.0]]))
+
+
+def test_kto_takes_no_negative_distance():
+    loss, _ = loss_and_gradient(KTO, batch([1.0, -1.0], mismatched=[-3.0, -2.0]))
+    assert_close(loss, torch.tensor([2 * sigmoid(-0.5), 3 * sigmoid(-1.0)]))
+    assert_close(KTO.metrics(batch([1.0, -1.0], mismatched=[3.0, 1.0]))["z"], torch.tensor([2.0, 2.0]))
+
+
+def test_desirable_is_what_is_no_worse_than_its_value_or_reaches_a_threshold():
+    logged = Logged(np.array([0.0, 0.5, 1.0]), np.array([0.1, 0.5, 1.1]), None)
+    np.testing.assert_array_equal(KTO.targets(logged), [-1, 1, -1])
+    labels = Kto(beta=0.1, desirable_weight=1.0, undesirable_weight=1.0, threshold=0.5)
+    np.testing.assert_array_equal(labels.targets(Logged(logged.rewards, None, None)), [-1, 1, 1])
+    assert KTO.needs_values
+    assert not labels.needs_values
+
+
 def test_the_soft_value_lies_between_the_mean_and_the_maximum():
     rewards = np.array([[0.0, 1.0], [0.3, 0.3]])
     np.testing.assert_allclose(log_mean_exp(rewards, 0.5), [0.5 * log((1 + exp(2)) / 2), 0.3])
@@ -134,7 +166,7 @@ def test_the_soft_value_lies_between_the_mean_and_the_maximum():
     np.testing.assert_allclose(log_mean_exp(rewards, 1e-3), rewards.max(axis=1), atol=1e-3)
 
 
-BETA, PROMPTS, RESPONSES = 0.3, 3, 40
+BETA, PROMPTS, RESPONSES = 0.3, 3, 300
 
 
 @pytest.fixture(scope="module")
@@ -145,32 +177,33 @@ def toy():
     return logits.log_softmax(dim=1), torch.tensor(random.random((PROMPTS, RESPONSES)))
 
 
-def trained(variant, toy, targets):
-    """(P, K) ln π/π_ref of a table of probabilities after training on every response equally often."""
-    reference, rewards = toy
-    logits = reference.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([logits], lr=1.0, max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-12)
+def minimized(parameters, loss_of):
+    """Minimize a loss in place."""
+    optimizer = torch.optim.LBFGS(parameters, lr=1.0, max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-12)
 
     def closure():
         optimizer.zero_grad()
-        flat = logits.log_softmax(dim=1).reshape(-1, 1)
-        count = len(flat)
-        loss = variant.loss(
-            Batch(
-                flat,
-                reference.reshape(-1, 1),
-                targets.reshape(-1),
-                rewards.reshape(-1),
-                torch.arange(count),
-                torch.ones(count, 1),
-            )
-        ).mean()
+        loss = loss_of()
         loss.backward()
         return loss
 
     for _ in range(5):
         optimizer.step(closure)
-    return (logits.log_softmax(dim=1) - reference).detach()
+
+
+def every_response(logits, toy, targets):
+    """The batch of every response to every prompt, with log-probs from a table of probabilities."""
+    reference, rewards = toy
+    logps, count = logits.log_softmax(dim=1), reference.numel()
+    flat = (logps.reshape(-1, 1), reference.reshape(-1, 1), targets.reshape(-1), rewards.reshape(-1))
+    return Batch(*flat, torch.arange(count), torch.ones(count, 1))
+
+
+def trained(variant, toy, targets):
+    """(P, K) ln π/π_ref of a table of probabilities after training on every response equally often."""
+    logits = toy[0].clone().requires_grad_()
+    minimized([logits], lambda: variant.loss(every_response(logits, toy, targets)).mean())
+    return (logits.log_softmax(dim=1) - toy[0]).detach()
 
 
 def optimum(toy, signal):
@@ -197,10 +230,39 @@ def test_with_the_mean_as_value_dro_misses_the_optimal_policy(toy):
     assert (found - optimum(toy, rewards / BETA)).abs().max() > 0.1
 
 
-def test_qrpo_reaches_the_policy_of_quantiles(toy):
+def test_dro_with_v_learned_jointly_reaches_the_optimal_policy_and_the_soft_value(toy):
+    reference, rewards = toy
+    variant = Dro(tau=BETA, per_token=False)
+    logits = reference.clone().requires_grad_()
+    values = (reference.exp() * rewards).sum(dim=1, keepdim=True).requires_grad_()  # starts at the mean
+
+    def loss():
+        # (τ/2) (h − A/τ)² = −A ln π + (τ/2) h² + A ln π_ref + A²/(2τ): also of V, whose gradient is V − R + τ h, over τ
+        advantages = rewards - values
+        own = variant.loss(every_response(logits, toy, advantages))
+        return (own + (advantages * reference + advantages.square() / (2 * BETA)).reshape(-1)).mean()
+
+    errors = variant.value_errors(every_response(logits, toy, (rewards - values).detach())).reshape(PROMPTS, RESPONSES)
+    (gradient,) = torch.autograd.grad(loss(), values)
+    assert_close(gradient, errors.sum(dim=1, keepdim=True) / BETA / errors.numel())
+    started = values.detach().clone()
+    minimized([logits, values], loss)
+    assert (values - started).abs().min() > 0.05
+    assert (logits.log_softmax(dim=1) - reference - optimum(toy, rewards / BETA)).abs().max() < 1e-2
+    assert (values - BETA * (reference + rewards / BETA).logsumexp(dim=1, keepdim=True)).abs().max() < 1e-3
+
+
+def test_the_error_of_a_value_worked_by_hand():
+    # V − R + τ h = −A + τ h with h = 1, −2
+    assert_close(Dro(tau=3.0, per_token=False).value_errors(batch([0.5, -1.0])), torch.tensor([2.5, -5.0]))
+    assert not Dro(tau=3.0, per_token=True).learns_values
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.1])
+def test_qrpo_reaches_the_policy_of_quantiles(toy, beta):
     reference, rewards = toy
     # quantiles under π_ref, at the middle of each response's own probability, so that they are uniform but for the grid
     below = (reference.exp()[:, None, :] * (rewards[:, None, :] < rewards[:, :, None])).sum(dim=2)
     quantiles = below + reference.exp() / 2
-    found = trained(Qrpo(beta=0.5), toy, quantiles)
-    assert (found - optimum(toy, quantiles / 0.5)).abs().max() < 1e-2
+    found = trained(Qrpo(beta=beta), toy, quantiles)
+    assert (found - (quantiles / beta - Qrpo(beta=beta).log_partition)).abs().max() < 1e-2

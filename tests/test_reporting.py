@@ -17,6 +17,7 @@ from scipy import stats
 
 from aloll_cli.cli.main import run_command
 from aloll_cli.comparison.differences import compared
+from aloll_cli.comparison.grouping import methods
 from aloll_cli.comparison.runs import load_run
 from aloll_cli.reports.model_card import _gains
 from aloll_cli.reports.page import write_page
@@ -346,6 +347,28 @@ def test_the_page_of_one_run_shows_metrics_curves_responses_and_configuration(tm
     assert "Validation score by training step: seq s1 from 0.000 to 0.300." in page.text
     ids = [found["id"] for _, found in page.tags if "id" in found]
     assert len(set(re.findall(r"#(m[0-9a-f]{10})", page.source)) - set(ids)) == 0
+
+
+def test_the_page_shows_curves_of_the_kl_and_of_repeated_responses_and_that_a_run_stopped_early(tmp_path):
+    stopped = {"after": 3, "of": 9, "patience": 2}
+    folder = write_run(tmp_path, metrics={"stopped_early": stopped})
+    (file,) = tmp_path.glob("policy/*/evaluations.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row, kl in zip(rows, (0.0, 0.125), strict=True):
+        row |= {"kl_per_token": kl, "repeated": kl / 2, "objective": None}
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = page_about([folder], tmp_path / "page.html")
+    assert "Validation KL to the reference by training step: seq s1 from 0.000 to 0.125." in page.text
+    assert "Repeated responses by training step: seq s1 from 0.000 to 0.062." in page.text
+    assert "training stopped early, after step 3 of 9: no better checkpoint in 2 evaluations (early_stop)." in page.text
+    assert load_run(folder).validation == 0.0  # the initial policy was kept
+
+
+def test_runs_of_before_select_had_options_are_runs_of_the_same_method(tmp_path):
+    before = write_run(tmp_path, seed=1, options={"select": "best"})
+    after = write_run(tmp_path, seed=2, options={"select": {"name": "best", "kl_weight": 0.0, "max_repeated": None}})
+    (method,) = methods([load_run(folder) for folder in (before, after)])
+    assert len(method.runs) == 2
 
 
 def test_what_only_some_steps_log_is_drawn_over_those(tmp_path):

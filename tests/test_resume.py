@@ -12,6 +12,7 @@ from running import SMALL, fork, quick, run
 from tiny import job
 from torture import contents
 
+from aloll_cli.files import read_json, read_json_lines
 from aloll_cli.stopping import Interrupted
 from aloll_cli.store.tables import read_blocks, write_blocks
 
@@ -41,6 +42,41 @@ def test_a_line_killed_at_the_worst_moments_ends_with_the_same_bits(undisturbed:
     assert resumed == {"3", "6", "12"}
     assert re.search(r"resumed with \d+ of \d+ blocks done", logs)
     assert "cached    data/" in said
+
+
+EARLY = [*SMALL, "early_stop=1", "optimizer.lr=1e-12", "select.max_kl_per_token=1.0"]  # the second evaluation is no better
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("moment", "step"),
+    [
+        (r"/policy/.*/\.update-0000008\.tmp$", 6),  # its last checkpoint, before it is whole
+        (r"/policy/.*/candidates/update-0000004$", 8),  # the best policy, about to be named
+        (r"/policy/.*/\.sums-0\.jsonl$", 8),  # and just named
+    ],
+)
+def test_a_run_that_stops_early_ends_with_the_same_bits_after_a_kill(undisturbed: Path, tmp_path: Path, moment: str, step: int):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        shutil.copytree(undisturbed, folder / "outputs")
+    said, _ = quick(whole, "evaluate", *EARLY)
+    quick(broken, "train", *EARLY, die_at=moment, code=-signal.SIGKILL)
+    quick(broken, "evaluate", *EARLY)
+    assert contents(broken / "outputs") == contents(whole / "outputs")
+    sentence = "training stopped early, after step 8 of 12: no better checkpoint in one evaluation (early_stop)"
+    assert sentence in said
+    (policy,) = {file.parent for file in broken.glob("outputs/reviews/policy/*/evaluations.jsonl")} - {
+        broken / file.parent.relative_to(undisturbed.parent) for file in undisturbed.glob("reviews/policy/*/evaluations.jsonl")
+    }
+    assert [record["update"] for record in read_json_lines(policy / "metrics.jsonl")] == list(range(1, 9))
+    stopped = {"after": 8, "of": 12, "patience": 1}
+    assert read_json_lines(policy / "evaluations.jsonl")[-1]["stopped_early"] == stopped
+    metrics = [read_json(file) for file in broken.glob("outputs/reviews/metrics/*/metrics.json")]
+    assert [found.get("stopped_early") for found in metrics if "stopped_early" in found] == [stopped]
+    log = (policy / "log.txt").read_text()
+    assert (sentence in log, f"resumed after step {step} of 12" in log) == (True, True)
+    assert [file.name for file in (policy / "checkpoints").iterdir()] == ["update-0000008"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
@@ -236,3 +272,18 @@ def test_a_run_stopped_with_one_process_goes_on_with_two(undisturbed: Path, tmp_
     assert len(losses[0]) == 12
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert losses[1][:6] == losses[0][:6]
+
+
+@pytest.mark.slow
+def test_a_run_of_three_processes_that_is_killed_goes_on_with_the_same_bits(undisturbed: Path, tmp_path: Path):
+    found = []
+    for folder, killed in ((tmp_path / "whole", False), (tmp_path / "killed", True)):
+        shutil.copytree(undisturbed, folder / "outputs")
+        words = [*SMALL, "seed=3", "processes=3"]
+        if killed:
+            moment = MOMENTS["the third checkpoint, before it is whole"]
+            quick(folder, "train", *words, die_at=moment, code=2)  # a worker is killed, and the command says so
+        _, said = quick(folder, "train", *words)
+        assert ("resumed after step" in said) == killed
+        found.append(contents(folder / "outputs" / "reviews" / "policy"))
+    assert found[0] == found[1]

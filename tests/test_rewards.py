@@ -9,21 +9,12 @@ import pytest
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import Column, Transform
-from aloll_cli.rewards.fitted import (
-    FOLDS,
-    Features,
-    Fitted,
-    Prompts,
-    Target,
-    _fold,
-    _share,
-    normal_scores,
-    skill,
-    skill_with_labels,
-)
+from aloll_cli.rewards.fitted import FOLDS, Features, Fitted, Target, _fold, normal_scores
 from aloll_cli.rewards.length import Length, Unit
+from aloll_cli.rewards.ratings import Prompts, share
 from aloll_cli.rewards.regex import Regex
 from aloll_cli.rewards.scoring import checked_scores
+from aloll_cli.rewards.skill import skill, skill_with_labels
 from aloll_cli.rewards.tfidf_diversity import TfidfDiversity
 from aloll_cli.rewards.vader import Vader
 from aloll_cli.tasks.base import prompt_key
@@ -177,8 +168,7 @@ def refit(folder, train, reward=WORDS):
 
 
 def used(reward, rows):
-    lo, hi = reward.prompts.value
-    return [r for r in rows if lo <= _share(r.group) < hi]
+    return reward.prompts.of(rows)
 
 
 def test_a_fitted_reward_learns_the_stored_one_and_keeps_to_0_1(fitted):
@@ -195,10 +185,9 @@ def test_a_fitted_reward_learns_the_stored_one_and_keeps_to_0_1(fitted):
 
 
 def test_skill_worked_by_hand():
-    # logits 1, 0, 3 against 2, 0, 1: R² = 1 − (1 + 0 + 4) / 2, ranks agree on two of three pairs, ρ = ½
+    # 1, 0, 3 against 2, 0, 1: R² = 1 − (1 + 0 + 4) / 2, ranks agree on two of three pairs, ρ = ½
     rows = [row(i, prompt="one") for i in range(3)]
-    predicted = [1 / (1 + math.exp(-z)) for z in (1.0, 0.0, 3.0)]
-    found = skill(GivenScorer(predicted), rows, np.array([2.0, 0.0, 1.0]))
+    found = skill(np.array([1.0, 0.0, 3.0]), rows, np.array([2.0, 0.0, 1.0]))
     assert found["r2"] == pytest.approx(1 - 5 / 2)
     assert found["rank_correlation"] == pytest.approx(0.5)
     assert found["pairs"] == 3
@@ -207,13 +196,13 @@ def test_skill_worked_by_hand():
 
 def test_figures_of_skill_that_the_rows_leave_undefined_are_not_there():
     rows = [row(i, prompt=f"{i}") for i in range(3)]
-    assert skill(GivenScorer([0.5, 0.5, 0.5]), rows, np.array([2.0, 0.0, 1.0])) == {
+    assert skill(np.zeros(3), rows, np.array([2.0, 0.0, 1.0])) == {
         "held_out_rows": 3,
         "r2": 1 - 5 / 2,
         "pairs": 0,
     }
-    assert skill(GivenScorer([0.5, 0.6, 0.7]), rows, np.ones(3)) == {"held_out_rows": 3, "pairs": 0}
-    assert skill(GivenScorer([0.5]), rows[:1], np.ones(1)) == {"held_out_rows": 1, "pairs": 0}
+    assert skill(np.arange(3.0), rows, np.ones(3)) == {"held_out_rows": 3, "pairs": 0}
+    assert skill(np.zeros(1), rows[:1], np.ones(1)) == {"held_out_rows": 1, "pairs": 0}
 
 
 def test_equal_rewards_teach_a_fitted_reward_nothing(tmp_path):
@@ -263,7 +252,7 @@ def test_halves_of_the_prompts_are_halves_also_of_a_file_that_was_split_by_their
     keys = [prompt_key(f"prompt {i}") for i in range(4000)]
     train = [key for key in keys if int(key[:8], 16) / 2**32 >= 0.1]  # as task=local splits a file
     lo, hi = Prompts.first_half.value
-    first = np.array([lo <= _share(key) < hi for key in train])
+    first = np.array([lo <= share(key) < hi for key in train])
     assert len(first) < 3700
     assert first.mean() == pytest.approx(0.5, abs=0.03)
     folds = np.array([_fold(key) for key in train])
@@ -359,9 +348,9 @@ def test_a_classifier_learns_the_stored_labels_and_gives_their_probability(tmp_p
 def test_skill_with_labels_worked_by_hand():
     # right of ½ are rows 0 and 2: 3 of 4 labels are right; of the 4 pairs 1-0, 3 are in order
     rows = [row(i, stored=s) for i, s in enumerate([1.0, 0.0, 1.0, 1.0])]
-    found = skill_with_labels(GivenScorer([0.9, 0.45, 0.8, 0.4]), rows)
+    found = skill_with_labels(np.array([0.9, 0.45, 0.8, 0.4]), rows)
     assert (found["accuracy"], found["auc"], found["share_of_1"]) == (0.75, pytest.approx(2 / 3), 0.75)
-    assert "auc" not in skill_with_labels(GivenScorer([0.9, 0.4]), rows[2:])
+    assert "auc" not in skill_with_labels(np.array([0.9, 0.4]), rows[2:])
 
 
 def test_labels_must_be_0_and_1_and_of_both_kinds(tmp_path):

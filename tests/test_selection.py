@@ -13,7 +13,7 @@ from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.runtime.world import Alone
 from aloll_cli.text.examples import ExampleTable
 from aloll_cli.training.evaluators import Likelihood
-from aloll_cli.training.selection import conclusion, difference, selected_step
+from aloll_cli.training.selection import Best, Last, conclusion, difference, selected_step, stops_early
 
 
 def evaluation(update, scores):
@@ -28,6 +28,49 @@ def test_the_highest_score_is_selected_and_the_earliest_of_equal_ones():
     records = [evaluation(step, [score]) for step, score in ((0, 9.0), (5, 1.0), (10, 3.0), (15, 3.0), (20, 2.0))]
     assert selected_step(records, by_score=True) == 10
     assert selected_step(records, by_score=False) == 20
+
+
+BEST = Best(kl_weight=0.1, max_kl_per_token=0.5, max_repeated=0.2)
+FIGURES = {"score": 1.0, "kl": 4.0, "kl_per_token": 0.5, "repeated": 0.2}
+
+
+def test_the_kl_is_paid_for_and_bounds_hold():
+    assert BEST.objective(FIGURES) == pytest.approx(1.0 - 0.1 * 4.0)
+    assert BEST.objective(FIGURES | {"kl_per_token": 0.51}) is None
+    assert BEST.objective(FIGURES | {"repeated": 0.21}) is None
+    plain = Best(kl_weight=0.0, max_kl_per_token=None, max_repeated=None)
+    assert plain.objective({"score": 1.0, "repeated": 0.9}) == 1.0
+    assert (plain.given, plain.needs_kl, plain.may_refuse, Last().given) == ({}, False, False, {})
+    assert (BEST.needs_kl, BEST.may_refuse) == (True, True)
+
+
+def judged(*objectives):
+    """Evaluations with such objectives, that of the initial policy first; scores rise."""
+    return [{"update": 5 * i, "score": float(i), "objective": objective} for i, objective in enumerate(objectives)]
+
+
+def test_the_highest_objective_is_selected_not_the_highest_score_and_never_a_checkpoint_beyond_a_bound():
+    assert selected_step(judged(9.0, 0.1, 0.5, 0.3, None), by_score=True) == 10
+    assert selected_step(judged(9.0, 0.1, 0.5, 0.3, None), by_score=False) == 20
+
+
+def test_the_initial_policy_is_kept_where_every_checkpoint_is_beyond_a_bound():
+    records = [record | {"kl": 2.5} for record in judged(0.0, None, None)]
+    assert selected_step(records, by_score=True) == 0
+    line, warning = conclusion(records, True, 10, "reward")
+    assert line == "best checkpoint: step 0 of 10 (validation reward 0.0000, KL 2.50 nats): the initial policy"
+    assert warning == (
+        "no checkpoint is within the bounds of select.max_kl_per_token and select.max_repeated, so the initial policy is kept; "
+        "try a smaller optimizer.lr or eval_every"
+    )
+
+
+def test_training_stops_early_when_so_many_evaluations_brought_nothing_better():
+    scores = [0.9, 0.5, 0.7, 0.7, 0.6]  # the first is that of the initial policy; an equal score is no better
+    records = [{"update": 5 * i, "score": score} for i, score in enumerate(scores)]
+    assert [stops_early(records[:count], 2) for count in range(1, 6)] == [False, False, False, False, True]
+    assert [stops_early(records[:count], 1) for count in range(1, 6)] == [False, False, False, True, True]
+    assert stops_early(judged(0.0, None, None), 2)  # none may be chosen
 
 
 def test_the_paired_difference_worked_by_hand():
@@ -112,6 +155,28 @@ def test_every_checkpoint_of_a_run_is_evaluated_with_the_same_random_numbers(tra
         f"in a paired comparison over {PROMPTS} prompts: +0.000 [0.000, 0.000]; nothing was learned that validation can tell"
         in log
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_the_kl_of_an_evaluation_is_that_of_its_responses_to_the_initial_policy(trained, adapter):
+    records, log = trained("select.kl_weight=0.1", "optimizer.lr=1e-2", "generation.top_p=1", f"adapter={adapter}")
+    assert (records[0]["kl"], records[0]["objective"]) == (0.0, records[0]["score"])
+    assert [record["update"] for record in records] == [0, 2, 4]
+    for record in records[1:]:
+        assert record["kl"] > 0.05
+        assert record["kl"] > record["kl_per_token"] > record["kl"] / 7  # of up to six tokens and the end
+        assert record["objective"] == pytest.approx(record["score"] - 0.1 * record["kl"])
+    assert f"KL {records[1]['kl']:.2f} nats ({records[1]['kl_per_token']:.3f} per token)" in log
+
+
+@pytest.mark.slow
+def test_a_policy_that_leaves_its_bounds_stays_the_initial_one(trained):
+    records, log = trained("select.max_kl_per_token=1e-6", "optimizer.lr=1e-2", "early_stop=1")
+    assert [record["objective"] for record in records] == [records[0]["score"], None]
+    assert records[-1]["stopped_early"] == {"after": 2, "of": 4, "patience": 1}
+    assert "training stopped early, after step 2 of 4: no better checkpoint in one evaluation (early_stop)" in log
+    assert "so the initial policy is kept" in log
 
 
 @pytest.mark.slow

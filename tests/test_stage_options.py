@@ -25,6 +25,7 @@ CONFIGURATIONS = {
     "default": (),
     "V from the data": ("values=constant",),
     "stored rewards": ("reward=column", "values=data"),
+    "rounds": ("rounds=2",),
     "a pretrained model": ("model=pretrained", "model.path={folder}/model", "reference=sft", "adapter=lora"),
 }
 CHANGES = {  # of every option that is part of a recipe
@@ -32,12 +33,14 @@ CHANGES = {  # of every option that is part of a recipe
     "reference": "reference.seed=2", "reward": "reward=length", "test_reward": "reward@test_reward=length",
     "values": "values=group", "variant": "variant=kl", "sampling": "sampling=uniform", "optimizer": "optimizer.lr=1e-5",
     "generation": "generation=greedy", "seed": "seed=2", "updates": "updates=7", "epochs": "epochs=1",
-    "batch_size": "batch_size=8", "weight_loss": "weight_loss=false", "clamp": "clamp=false", "reduction": "reduction=mean",
-    "eval_every": "eval_every=10", "eval_prompts": "eval_prompts=8", "select": "select=last", "split": "split=validation",
+    "batch_size": "batch_size=8", "rounds": "rounds=3", "samples": "samples=2",
+    "weight_loss": "weight_loss=false", "clamp": "clamp=false", "reduction": "reduction=mean",
+    "eval_every": "eval_every=10", "eval_prompts": "eval_prompts=8", "select": "select=last", "early_stop": "early_stop=3",
+    "split": "split=validation",
     "references": "references=all", "words": "words=zh", "resamples": "resamples=50", "policy": "policy={folder}/model",
 }  # fmt: skip
 MAKING = [name for name in LINE if name not in ("report", "run")]
-BESIDE = {"report", "compare", "judge", "inspect", "ls", "clean", "export"}
+BESIDE = {"generate", "chat", "runs", "report", "compare", "judge", "inspect", "ls", "clean", "export"}
 
 
 @pytest.fixture(scope="module")

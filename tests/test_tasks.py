@@ -18,7 +18,8 @@ from aloll_cli.artifacts.data import Data, load_data
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
-from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, OnBadRow, Responses, turns
+from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, turns
+from aloll_cli.tasks.options import OnBadRow, Responses
 from aloll_cli.tasks.selection import chosen_rows, limited
 from aloll_cli.tasks.source import LocalSource
 from aloll_cli.tasks.splits import prompt_key

@@ -214,7 +214,7 @@ NEEDS = {  # beside the options that a file leaves to the user, which are read f
 
 def test_every_variant_is_worked_by_hand_somewhere():
     pairs = {"dpo", "dpo_ref_free", "pro", "ipo", "rebel", "infonca", "nca"}  # tests/test_preferences.py
-    regressions = {"awr", "topr", "dro", "a_star", "qrpo"}  # tests/test_regressions.py
+    regressions = {"awr", "topr", "dro", "a_star", "qrpo", "kto"}  # tests/test_regressions.py
     online = {"ppo", "rloo", "grpo"}  # tests/test_ppo.py
     assert {name_of(variant) for variant in EIGHT} | pairs | regressions | online == set(GROUPS["variant"])
     assert all(issubclass(cls, Variant) for cls in GROUPS["variant"].values())

@@ -17,11 +17,12 @@ from aloll_cli.artifacts.generation_logps import GenerationLogps
 from aloll_cli.artifacts.generations import Generations
 from aloll_cli.artifacts.likelihoods import Likelihoods
 from aloll_cli.artifacts.logged_data import RankedGroups
+from aloll_cli.artifacts.mismatched_logps import MismatchedLogps
 from aloll_cli.artifacts.policy import TrainedPolicy
 from aloll_cli.artifacts.reference_logps import DrawnLogps, ReferenceLogps
 from aloll_cli.artifacts.rollout_data import OnlineResponses
 from aloll_cli.artifacts.selectors import SelectByReward
-from aloll_cli.artifacts.training_data import TrainingData
+from aloll_cli.artifacts.training_data import LoggedData, TrainingData
 from aloll_cli.artifacts.values import ValuesArtifact
 from aloll_cli.store.store import Artifact, Store
 from aloll_cli.store.tables import BLOCK, open_blocks
@@ -102,6 +103,8 @@ def work(artifact: Artifact, sizes: Sizes) -> Work:
 
 @work.register
 def _(artifact: Generations, sizes: Sizes) -> Work:
+    if artifact.servers is not None:
+        return Work()
     return Work(generated=sizes.prompts[artifact.split] * artifact.generation.samples_per_prompt)
 
 
@@ -132,6 +135,12 @@ def _(artifact: DrawnLogps, sizes: Sizes) -> Work:
 
 
 @work.register
+def _(artifact: MismatchedLogps, sizes: Sizes) -> Work:
+    units, _ = _units(artifact.data, sizes)
+    return Work(scored=artifact.draws.steps(units) * artifact.draws.batch_size)
+
+
+@work.register
 def _(artifact: ValuesArtifact, sizes: Sizes) -> Work:
     if not artifact.values.reads_states:
         return Work()
@@ -147,11 +156,13 @@ def _(artifact: TrainedPolicy, sizes: Sizes) -> Work:
     validation = _evaluation(artifact.selector, sizes)
     judged = Work(scored=evaluations * validation.scored, generated=evaluations * validation.generated)
     drawn = steps * training.batch_size
-    online = Work()
+    more = Work()
     if isinstance(artifact.data, OnlineResponses):  # generated, then scored under the policy and the reference
         rolled = drawn / artifact.data.variant.epochs
-        online = Work(generated=rolled, scored=2 * rolled)
-    return Work(trained=drawn * rows, steps=steps) + judged + online
+        more = Work(generated=rolled, scored=2 * rolled)
+    elif isinstance(artifact.data, LoggedData) and artifact.data.mismatched_logps:
+        more = Work(scored=drawn)
+    return Work(trained=drawn * rows, steps=steps) + judged + more
 
 
 def _units(data: TrainingData, sizes: Sizes) -> tuple[int, float]:
@@ -165,5 +176,6 @@ def _evaluation(selector: Any, sizes: Sizes) -> Work:
     """One evaluation during training."""
     if isinstance(selector, SelectByReward):
         prompts = min(selector.prompts, sizes.prompts["validation"])
-        return Work(generated=prompts * selector.generation.samples_per_prompt)
+        responses = prompts * selector.generation.samples_per_prompt
+        return Work(generated=responses, scored=2 * responses * selector.select.needs_kl)  # under the policy and the reference
     return Work(scored=sizes.responses["validation"])

@@ -15,7 +15,8 @@ from aloll_cli.files import write_json
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import Rows, read_file
-from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, OnBadRow, Record, Task, plain_prompt, shown
+from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, Record, Task, plain_prompt, shown
+from aloll_cli.tasks.options import OnBadRow
 from aloll_cli.tasks.source import Source
 from aloll_cli.user_code import MEND, of_plugin
 
@@ -263,12 +264,12 @@ class _Writer:
 
 def load_data(directory: Path, split: str, columns: list[str] | None = None) -> pa.Table:
     """The raw responses of a split: columns id, group, position, parts, response, stored, subset; or some of them."""
-    return read_file(directory / f"{split}.parquet", columns)
+    return read_file(directory / f"{split}.parquet", columns or _schema().names)
 
 
 def open_data(directory: Path, split: str, columns: list[str] | None = None) -> Rows:
     """The same for large tables: only a few row groups are in memory at a time."""
-    return Rows([directory / f"{split}.parquet"], columns)
+    return Rows([directory / f"{split}.parquet"], columns or _schema().names)
 
 
 def _as_row(name: str, record: Record) -> dict[str, Any]:

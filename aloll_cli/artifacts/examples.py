@@ -14,7 +14,8 @@ from aloll_cli.errors import UserError
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, BadRow, Chat, OnBadRow, Task, Truncated, plain_prompt
+from aloll_cli.tasks.base import SPLITS, BadRow, Chat, Task, plain_prompt
+from aloll_cli.tasks.options import OnBadRow, Truncated
 from aloll_cli.tasks.selection import chosen_rows, limited, noise_sources, numbered, of_subsets, within
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ class GenerationLogps(Artifact):
 
 def load_generation_logps(directory: Path) -> tuple[FloatArray, FloatArray] | None:
     """(N,) summed log-probs and (N,) token counts, or None if the model has another vocabulary."""
-    table = read_blocks(directory / "logps")
+    table = read_blocks(directory / "logps", ["logp", "tokens"])
     if table.column("logp").null_count:
         return None
     return table.column("logp").to_numpy(), table.column("tokens").to_numpy().astype("float64")

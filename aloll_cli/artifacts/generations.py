@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource, check_context
-from aloll_cli.models.decoding import Generation
-from aloll_cli.schema import identity
+from aloll_cli.errors import UserError
+from aloll_cli.files import write_json
+from aloll_cli.models.decoding import Generation, Servers, decoding_identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.text.examples import ExampleTable
 from aloll_cli.text.packing import longest_first
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from aloll_cli.arrays import IntArray
+    from aloll_cli.models.generation import Response
+    from aloll_cli.models.served import ServedPolicy
+
+
+COLUMNS = ("id", "group", "prompt", "turns", "response", "tokens", "response_ids", "ended", "stored")
 
 
 class Generations(Artifact):
@@ -31,12 +40,17 @@ class Generations(Artifact):
     kind, stage = "generations", "evaluate"
     version = 3
 
-    def __init__(self, policy: PolicySource, examples: Examples, split: str, generation: Generation) -> None:
+    def __init__(
+        self, policy: PolicySource, examples: Examples, split: str, generation: Generation, servers: Servers | None = None
+    ) -> None:
+        """``servers``: where the policy generates; its random numbers are theirs, so that bits are not promised."""
         self.policy, self.examples, self.split, self.generation = policy, examples, split, generation
+        self.servers = servers
         self.name = f"{policy.name}-{split}"
 
     def identity(self) -> dict[str, Any]:
-        return {"split": self.split, "generation": identity(self.generation)}
+        by = {"generated_by": "server"} if self.servers else {}
+        return {"split": self.split} | decoding_identity(self.generation) | by
 
     def inputs(self) -> dict[str, Artifact]:
         return {"policy": self.policy, "examples": self.examples}
@@ -50,9 +64,15 @@ class Generations(Artifact):
 
         examples = ExampleTable(job.path(self.examples) / self.split)
         tokenizer = self.examples.tokenizer.load(job)
-        model = self.policy.load(job)
+        task, model = self.examples.task, self.policy.load(job)
         check_context(model, self.examples)
-        task = self.examples.task
+        server = self._server_of(job, examples, model, tokenizer) if self.servers else None
+        generates: Callable[..., list[Response]] = (
+            partial(respond, model, tokenizer, batch_tokens=job.runtime.scoring_batch_tokens)
+            if server is None
+            else server.respond
+        )
+        del model  # in memory no longer than it is needed: where a server generates, it was only compared
         prompts = np.repeat(examples.groups[1], self.generation.samples_per_prompt)
         names = [name for group in examples.prompt_names for name in self.generation.names(group)]
         order = longest_first(examples.prompt_lengths()[prompts])
@@ -61,9 +81,9 @@ class Generations(Artifact):
             places = order[start:stop]
             rows = [examples.table.slice(int(i), 1).to_pylist()[0] for i in prompts[places]]
             ids = [names[i] for i in places]
-            responses = respond(
-                model, tokenizer, [examples.prompt_ids(int(i)) for i in prompts[places]], ids, self.generation, stream="0",
-                max_tokens=task.max_response_tokens, stop=task.stop, batch_tokens=job.runtime.scoring_batch_tokens,
+            responses = generates(
+                prompts=[examples.prompt_ids(int(i)) for i in prompts[places]], ids=ids, generation=self.generation, stream="0",
+                max_tokens=task.max_response_tokens, stop=task.stop,
                 around=[Around(row["opening"], row["closing"]) for row in rows], advance=job.log.advance,
             )  # fmt: skip
             return pa.table({
@@ -75,11 +95,39 @@ class Generations(Artifact):
             })  # fmt: skip
 
         write_blocks(job, "responses", len(prompts), f"generate responses to {self.split} prompts", generate)
+        if server is not None and server.retokenized:
+            job.log.warn(
+                f"{server.retokenized} responses may have been generated in other tokens than their text's own, which the server "
+                "does not tell: their log-probs are those of the text's own tokens"
+            )
+
+    def _server_of(
+        self, job: Job, examples: ExampleTable, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> ServedPolicy:
+        """The server that holds the policy; what it is like is noted beside the responses."""
+        from aloll_cli.models.served import served
+
+        assert self.servers is not None
+        address = self.policy.address(job)
+        addresses = [str(Path(address).resolve())] if Path(address).is_dir() else [address]
+        prompts = [examples.prompt_ids(int(i)) for i in examples.groups[1]]
+        policy, error = None, None
+        try:
+            policy, probe = served(self.servers, addresses, prompts, model, tokenizer)
+        except UserError as found:
+            error = found
+        job.world.agree(error)
+        assert policy is not None
+        sent = "token ids" if policy.by_ids else "text with the same tokens"
+        job.log.say(f"  {policy.server.url}: {policy.name} is this policy ({probe}); prompts are sent as {sent}")
+        if job.world.is_main:
+            write_json(job.directory / "server.json", {"model": policy.name, "prompts": sent, "probe": asdict(probe)})
+        return policy
 
 
 def load_generations(directory: Path) -> pa.Table:
     """Load the table of a Generations artifact."""
-    return read_blocks(directory / "responses")
+    return read_blocks(directory / "responses", COLUMNS)
 
 
 class GenerationTokens:
@@ -87,7 +135,7 @@ class GenerationTokens:
 
     def __init__(self, generations: Generations, job: Job) -> None:
         self._examples = ExampleTable(job.path(generations.examples) / generations.split)
-        self._generations = ExampleTable(job.path(generations) / "responses")
+        self._generations = ExampleTable(job.path(generations) / "responses", COLUMNS)
         self._samples = generations.generation.samples_per_prompt
 
     def __len__(self) -> int:

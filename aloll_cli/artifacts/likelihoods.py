@@ -54,5 +54,5 @@ class Likelihoods(Artifact):
 
 def load_likelihoods(directory: Path) -> tuple[FloatArray, FloatArray]:
     """(N,) summed log-probs and (N,) token counts."""
-    table = read_blocks(directory / "likelihoods")
+    table = read_blocks(directory / "likelihoods", ["logp", "tokens"])
     return table.column("logp").to_numpy(), table.column("tokens").to_numpy().astype("float64")

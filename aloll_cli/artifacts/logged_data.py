@@ -13,15 +13,20 @@ from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.store.tables import read_blocks
 from aloll_cli.text.examples import ExampleTable
-from aloll_cli.training.sampling import Sampling
+from aloll_cli.training.sampling import Draws, Sampling
+from aloll_cli.values.joint import Joint
 from aloll_cli.variants.base import Logged, Regression
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from aloll_cli.arrays import BoolArray, FloatArray, IntArray
     from aloll_cli.artifacts.as_seen import Pairs
     from aloll_cli.artifacts.values import ValuesArtifact
+    from aloll_cli.training.joint_values import JointValues
 
 
+STATES = 1024  # prompts whose states are in memory at a time
 MAX_GROUP = 256  # responses per prompt, for methods that compare them with each other
 
 
@@ -125,6 +130,30 @@ class EveryResponse(LoggedData):
             units=None,
             told=tuple(told),
         )
+
+    def joint_values(
+        self, job: Job, loaded: Loaded, draws: Draws, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+    ) -> JointValues | None:
+        """Learned from the states of the prompts that are drawn, which the initial policy computes once."""
+        if self.values is None or not isinstance(self.values.values, Joint):
+            return None
+        import numpy as np
+        import torch
+
+        from aloll_cli.models.value_head import pooled, prompt_states
+        from aloll_cli.training.joint_values import JointValues
+
+        prompts, first = loaded.examples.groups
+        drawn, place = np.unique(prompts[loaded.drawn(draws)]), np.zeros(len(first), dtype=np.int64)
+        place[drawn] = np.arange(len(drawn))
+        pad, features = int(tokenizer.pad_token_id), []
+        for chosen in np.array_split(drawn, -(-len(drawn) // STATES)):
+            ids = [loaded.examples.prompt_ids(int(first[prompt])) for prompt in chosen]
+            with self.values.numbers.computing(job.world.device):
+                states = prompt_states(model.eval(), ids, pad, job.runtime.scoring_batch_tokens)
+            features += [pooled(state).flatten() for state in states]
+        job.log.say(f"  V(x) is learned together with the policy, from states of {len(drawn):,} prompts")
+        return JointValues(self.variant, torch.stack(features), place[prompts], loaded.weights, self.values.values.lr)
 
 
 class RankedGroups(LoggedData):

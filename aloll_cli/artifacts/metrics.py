@@ -134,6 +134,8 @@ class Metrics(Artifact):
             "references": self.references.name,
             "words": words,
         }
+        if stopped := self.policy.generations.policy.stopped_early(job):
+            metrics["stopped_early"] = stopped
         for name, other in (("policy", "reference"), ("reference", "policy")):
             metrics[name] = {role: mean_with_interval(values, self.resamples) for role, values in means[name].items()}
             metrics[name] |= text_figures(texts[name], self.resamples, samples, tokenizer)

@@ -20,6 +20,7 @@ from aloll_cli.artifacts.generations import Generations
 from aloll_cli.artifacts.likelihoods import Likelihoods
 from aloll_cli.artifacts.logged_data import EveryResponse, LoggedResponses, RankedGroups
 from aloll_cli.artifacts.metrics import Metrics, Side
+from aloll_cli.artifacts.mismatched_logps import MismatchedLogps
 from aloll_cli.artifacts.mixed_rewards import scored_by
 from aloll_cli.artifacts.policy import TrainedPolicy, TrainedReference, TrainingRecipe
 from aloll_cli.artifacts.policy_source import LoadedPolicy, PolicySource
@@ -27,6 +28,7 @@ from aloll_cli.artifacts.reference_logps import DrawnLogps, ReferenceLogps
 from aloll_cli.artifacts.response_weights import ResponseWeights
 from aloll_cli.artifacts.rewards import Rewards, ScoredBy
 from aloll_cli.artifacts.rollout_data import OnlineResponses
+from aloll_cli.artifacts.rounds import Pool, RoundPolicy, own_responses
 from aloll_cli.artifacts.selectors import CheckpointSelector, SelectByLikelihood, SelectByReward
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.artifacts.training_data import LoggedData, TrainingData
@@ -35,7 +37,6 @@ from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
 from aloll_cli.models.pretrained import saved
 from aloll_cli.schema import name_of
-from aloll_cli.settings.choices import Select
 from aloll_cli.settings.reference import Trained
 from aloll_cli.settings.root import Settings
 from aloll_cli.training.sampling import All
@@ -48,9 +49,10 @@ class Pipeline:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.number = 1  # of the round
         self.data = Data(settings.task)
         self.tokenizer = Tokenizer(settings.model, self.data)
-        self.examples = Examples(settings.task, self.data, self.tokenizer)
+        self.examples: Examples = Examples(settings.task, self.data, self.tokenizer)
         self.scored_by = scored_by(settings.reward, self.data)
 
     @cached_property
@@ -79,7 +81,8 @@ class Pipeline:
         values = self.settings.baseline
         if values.sampled_on is None:
             return None
-        return Generations(self.reference, self.examples, values.sampled_on, values.sampling(self.settings.generation))
+        generation = self.settings.generation
+        return Generations(self.reference, self.examples, values.sampled_on, values.sampling(generation), generation.servers)
 
     @property
     def numbers(self) -> Numbers:
@@ -119,12 +122,20 @@ class Pipeline:
         """What the best checkpoint of a run is selected by."""
         s = self.settings
         if s.reward.scores_text:
-            return SelectByReward(self.scored_by, s.generation, s.eval_prompts)
+            return SelectByReward(self.scored_by, s.generation, s.eval_prompts, s.select)
         return SelectByLikelihood(self.weights(Signal.advantage, "validation"))
 
     @cached_property
     def policy(self) -> TrainedPolicy:
-        """The policy that ``aloll train`` builds."""
+        """The policy that ``aloll train`` builds: that of the last round."""
+        line: Pipeline = self
+        for _ in range(1, self.settings.rounds):
+            line = NextRound(line)
+        return line.trained
+
+    @cached_property
+    def trained(self) -> TrainedPolicy:
+        """The policy of this round."""
         return TrainedPolicy("policy", "train", self.reference, self.training_data, self.training, self.selector)
 
     @property
@@ -133,8 +144,8 @@ class Pipeline:
         s = self.settings
         return TrainingRecipe(
             variant=s.variant, optimizer=s.optimizer, adapter=s.adapter, seed=s.seed, updates=s.updates,
-            epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select is Select.best,
-            reduction=s.reduction,
+            epochs=s.epochs, batch_size=s.batch_size, eval_every=s.eval_every, select_best=s.select.keeps_best,
+            reduction=s.reduction, early_stop=s.early_stop,
         )  # fmt: skip
 
     @cached_property
@@ -147,6 +158,8 @@ class Pipeline:
         data = self.logged_data
         if s.variant.needs_behaviour:
             data.reference_logps = DrawnLogps(self.every_reference_logps, data, self.training.draws)
+        if isinstance(s.variant, Regression) and s.variant.needs_mismatched:
+            data.mismatched_logps = MismatchedLogps(self.every_reference_logps, data, self.training.draws)
         return data
 
     @property
@@ -188,7 +201,7 @@ class Pipeline:
     def side(self, policy: PolicySource, examples: Examples) -> Side:
         """The responses of a policy, with rewards and log-probs."""
         s = self.settings
-        generations = Generations(policy, examples, s.split.name, s.generation)
+        generations = Generations(policy, examples, s.split.name, s.generation, s.generation.servers)
         by_role = {"reward": self.scored_by if s.reward.scores_text else None, "test_reward": self.test_scored_by}
         rewards = {role: by.rewards(generations, "responses") for role, by in by_role.items() if by}
         likelihoods = Likelihoods(policy, examples, s.split.name)
@@ -202,6 +215,12 @@ class Pipeline:
         reward = self.settings.test_reward or self.settings.reward.held_out()
         return scored_by(reward, self.data) if reward and reward.scores_text else None
 
+    def tried(self, policy: str | None) -> tuple[PolicySource, Examples]:
+        """The policy of this configuration (None), its ``reference``, or a saved model, with examples in its own tokens."""
+        if policy is None:
+            return self.policy, self.examples
+        return (self.reference, self.examples) if policy == "reference" else self.saved_policy(policy)
+
     def saved_policy(self, folder: str) -> tuple[PolicySource, Examples]:
         """A model from any saved folder, with examples that are tokenized by its own tokenizer."""
         if not Path(folder).expanduser().is_dir():
@@ -209,3 +228,26 @@ class Pipeline:
         model = saved(folder, self.settings.model)
         tokenizer = Tokenizer(model, self.data)
         return LoadedPolicy(model, tokenizer), Examples(self.settings.task, self.data, tokenizer)
+
+
+class NextRound(Pipeline):
+    """A later round: the policy of the one before is π_ref, and its responses to the training prompts are learned from, too."""
+
+    def __init__(self, before: Pipeline) -> None:
+        """Begin where a round ends."""
+        super().__init__(before.settings)
+        self.number = before.number + 1
+        self._start = RoundPolicy(before.trained)
+        s, so_far = self.settings, before.examples.samples if isinstance(before.examples, Pool) else []
+        new = own_responses(self._start, self.examples, s.samples, s.generation, before.number)
+        self.examples = Pool(self.examples, [*so_far, new])
+
+    @cached_property
+    def reference(self) -> PolicySource:
+        return self._start
+
+    @cached_property
+    def trained(self) -> TrainedPolicy:
+        found = super().trained
+        found.name += f"-round-{self.number}"
+        return found

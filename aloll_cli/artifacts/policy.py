@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.chat_counts import chat_counts
 from aloll_cli.artifacts.examples import unused_template
-from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed
+from aloll_cli.artifacts.policy_source import PolicySource, check_context, placed, trainable_parameters
 from aloll_cli.artifacts.selectors import CheckpointSelector
 from aloll_cli.artifacts.training_data import TrainingData
 from aloll_cli.errors import UserError
+from aloll_cli.foreign import damaged, integer, json_lines_of, record
 from aloll_cli.models.adapters import Adapter, attach, merged
 from aloll_cli.models.base import Head, Numbers
+from aloll_cli.models.optimizers import Adamw
 from aloll_cli.models.saving import load_policy
 from aloll_cli.runtime.options import Attention
 from aloll_cli.runtime.tracking import Figures, Off, Send, Tracked
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.marker import TRACKING, refuse_links
 from aloll_cli.store.store import Artifact, Job, Store
-from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import Draws
 from aloll_cli.variants.base import Reduction, Variant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+STOP = record({"after": integer, "of": integer, "patience": integer})  # of a run that stopped early
 
 
 @dataclass(kw_only=True)
@@ -44,9 +46,12 @@ class TrainingRecipe:
     eval_every: int
     select_best: bool
     reduction: Reduction = Reduction.sum
+    early_stop: int | None = None
 
     def identity(self) -> dict[str, Any]:
-        return {name: identity(value) for name, value in vars(self).items()}
+        # early_stop is no part of the recipe of a run without it
+        off = ("early_stop",) if self.early_stop is None else ()
+        return {name: identity(value) for name, value in vars(self).items() if name not in off}
 
     @property
     def draws(self) -> Draws:
@@ -95,6 +100,9 @@ class TrainedPolicy(PolicySource):
         attach(model, str(folder))
         return placed(model, job)
 
+    def loaded_from(self) -> list[Artifact]:
+        return [] if self.training.adapter is None else [*self.start.loaded_from(), self.start]
+
     def load_base(self, job: Job) -> PreTrainedModel:
         return self.load(job) if self.training.adapter is None else self.start.load_base(job)
 
@@ -112,6 +120,16 @@ class TrainedPolicy(PolicySource):
         model = merged(model, job.path(self) / "policy")
         nn.Module.to(model, self.place(job).options["dtype"])
         return model
+
+    def stopped_early(self, job: Job) -> dict[str, int] | None:
+        from aloll_cli.training.progress import EVALUATIONS
+        from aloll_cli.training.selection import STOPPED_EARLY
+
+        file = job.path(self) / EVALUATIONS
+        with damaged(file):
+            records = json_lines_of(file, record({}, {STOPPED_EARLY: STOP}))
+        found: dict[str, int] | None = records[-1].get(STOPPED_EARLY) if records else None
+        return found
 
     def make(self, job: Job) -> None:
         from aloll_cli.models.dropout import draws_attention
@@ -156,8 +174,9 @@ class TrainedPolicy(PolicySource):
             updates=steps,
             eval_every=training.eval_every,
             select_best=training.select_best,
+            early_stop=training.early_stop,
             seed=training.seed,
-            evaluator=self.selector.open(job, self.examples, tokenizer),
+            evaluator=self.selector.open(job, self.examples, tokenizer, self.start, model),
             track=lambda recorded: self._tracker(job, recorded),
         ).run()
 
@@ -185,13 +204,3 @@ class TrainedReference(TrainedPolicy):
     """π_ref, fine-tuned with NLL and selected by likelihood."""
 
     version = 3  # as version 4 of TrainedPolicy; likelihoods need no random numbers, so its version 2 was the same here
-
-
-def trainable_parameters(model: PreTrainedModel) -> str:
-    """``trainable parameters: 8,704 of 31,840 (27.3%)``."""
-    weights: Iterable[Any] = model.parameters()
-    # quant_state holds the original shape of a quantized weight
-    sizes = [(math.prod((getattr(p, "quant_state", None) or p).shape), p.requires_grad) for p in weights]
-    trainable, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
-    share = f"{trainable:,} of {total:,} ({trainable / total:.1%})" if trainable < total else f"{total:,} (100%)"
-    return f"trainable parameters: {share}"

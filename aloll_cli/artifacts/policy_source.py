@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
@@ -13,7 +15,7 @@ from aloll_cli.models.base import Dtype, Model, Placement
 from aloll_cli.runtime.determinism import use_deterministic_algorithms
 from aloll_cli.schema import identity, plain
 from aloll_cli.settings.checks import too_long
-from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.store import Artifact, Job, upstream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,6 +47,14 @@ class PolicySource(Artifact):
     @abstractmethod
     def address(self, job: Job) -> str:
         """The folder or hub name of that base model."""
+
+    def loaded_from(self) -> list[Artifact]:
+        """The artifacts besides this one that loading it reads."""
+        return []
+
+    def stopped_early(self, job: Job) -> dict[str, int] | None:
+        """After how many steps of how many its training stopped early, and its patience; None if it did not."""
+        return None
 
     def place(self, job: Job, in_full: bool = False) -> Placement:
         """Device, dtype and attention implementation for loading."""
@@ -83,6 +93,9 @@ class LoadedPolicy(PolicySource):
     def load_base(self, job: Job) -> PreTrainedModel:
         return placed(self._initial(job), job)
 
+    def loaded_from(self) -> list[Artifact]:
+        return [*upstream(self.tokenizer), self.tokenizer]
+
     def address(self, job: Job) -> str:
         return self.model.address
 
@@ -105,3 +118,13 @@ def check_context(model: PreTrainedModel, examples: Examples) -> None:
     needed = examples.task.max_prompt_tokens + examples.task.max_response_tokens + 1
     if context is not None and needed > context:
         raise UserError(*too_long(needed, context, examples.task.max_response_tokens))
+
+
+def trainable_parameters(model: PreTrainedModel) -> str:
+    """``trainable parameters: 8,704 of 31,840 (27.3%)``."""
+    weights: Iterable[Any] = model.parameters()
+    # quant_state holds the original shape of a quantized weight
+    sizes = [(math.prod((getattr(p, "quant_state", None) or p).shape), p.requires_grad) for p in weights]
+    trainable, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+    share = f"{trainable:,} of {total:,} ({trainable / total:.1%})" if trainable < total else f"{total:,} (100%)"
+    return f"trainable parameters: {share}"

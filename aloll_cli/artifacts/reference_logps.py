@@ -16,6 +16,7 @@ from aloll_cli.text.examples import ExampleTable
 if TYPE_CHECKING:
     from aloll_cli.arrays import Float32Array, IntArray
     from aloll_cli.artifacts.training_data import LoggedData
+    from aloll_cli.training.batches import Tokens
     from aloll_cli.training.sampling import Draws
 
 LogpsOf = Callable[[list[int]], list["Float32Array"]]  # rows → their log-probs, (T,) each
@@ -44,8 +45,8 @@ class ReferenceLogps(Artifact):
         examples = ExampleTable(job.path(self.examples) / "train")
         write_logps(job, examples, np.arange(len(examples)), self.computing(job, examples))
 
-    def computing(self, job: Job, examples: ExampleTable) -> LogpsOf:
-        """The function that computes log-probs of some rows."""
+    def computing(self, job: Job, examples: Tokens) -> LogpsOf:
+        """The function that computes log-probs of some rows of some examples."""
         from aloll_cli.models.logprobs import ResponseLogps
         from aloll_cli.training.batches import batch_logps
 

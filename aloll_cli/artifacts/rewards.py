@@ -1,4 +1,4 @@
-"""Rewards of all responses in a table, and the fitted state of rewards that have one."""
+"""Rewards of all responses in a table."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.data import Data
+from aloll_cli.artifacts.finetuned_reward import FinetunedReward
+from aloll_cli.artifacts.fitted_reward import FittedReward
 from aloll_cli.errors import UserError
-from aloll_cli.files import write_json
 from aloll_cli.foreign import checked_json, dict_of, number
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.rewards.finetuned import Finetuned
 from aloll_cli.rewards.scoring import checked_scores, using
 from aloll_cli.rewards.variation import weakness
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import Rows, open_blocks, read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, plain_prompt, shown, turns
+from aloll_cli.tasks.base import SPLITS, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,34 +27,11 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
 
-class FittedReward(Artifact):
-    """A reward fitted on the raw train split, and its quality on the validation split (skill.json)."""
-
-    kind, stage = "fitted-reward", "score-rewards"
-    resumes = False
-
-    def __init__(self, reward: Reward, data: Data) -> None:
-        self.reward, self.data = reward, data
-        self.name = reward.label
-
-    def identity(self) -> dict[str, Any]:
-        return {"reward": identity(self.reward)}
-
-    def inputs(self) -> dict[str, Artifact]:
-        return {"data": self.data}
-
-    def make(self, job: Job) -> None:
-        with self.data.naming_columns():
-            job.world.on_main(lambda: self._fit(job))
-
-    def _fit(self, job: Job) -> None:
-        train, validation = (raw_rows(load_data(job.path(self.data), split)) for split in ("train", "validation"))
-        if warning := self.reward.check_stored({"train": _stored(train), "validation": _stored(validation)}):
-            job.log.warn(warning)
-        skill = self.reward.fit(train, validation, job.directory)
-        write_json(job.directory / "skill.json", skill)
-        if skill:
-            job.log.say("  quality on held-out prompts: " + ", ".join(f"{name} {value:.3g}" for name, value in skill.items()))
+def fitted_reward(reward: Reward, data: Data) -> FittedReward | FinetunedReward | None:
+    """The artifact of a reward's fitted state; None if it has none."""
+    if isinstance(reward, Finetuned):
+        return FinetunedReward(reward, data)
+    return FittedReward(reward, data) if reward.is_fitted else None
 
 
 class ScoredBy:
@@ -60,7 +39,7 @@ class ScoredBy:
 
     def __init__(self, reward: Reward, data: Data) -> None:
         self.reward, self.data = reward, data
-        self.fitted = FittedReward(reward, data) if reward.is_fitted else None
+        self.fitted = fitted_reward(reward, data)
 
     def inputs(self) -> dict[str, Artifact]:
         return {"fitted": self.fitted} if self.fitted else {}
@@ -132,12 +111,6 @@ class Rewards(Artifact):
         """The stored rewards of a split's examples, where they have one."""
         stored: FloatArray = read_blocks(job.path(self.source) / split, ["stored"]).column("stored").drop_null().to_numpy()
         return stored
-
-
-def _stored(rows: list[Row]) -> FloatArray:
-    import numpy as np
-
-    return np.array([row.stored for row in rows if row.stored is not None], dtype=np.float64)
 
 
 def _check_script(job: Job, reward: Reward, what: str, responses: Rows | pa.Table) -> None:
@@ -227,12 +200,3 @@ def log_summary(job: Job, scored: Rewards) -> None:
         )
     if scored.is_logged and (why := weakness(rewards, scored.scored_by.reward.range)):
         job.log.warn(f"the rewards of the {len(rewards):,} {scored.table} responses {why}")
-
-
-def raw_rows(raw: pa.Table) -> list[Row]:
-    """Rows of the raw data as input of a scorer."""
-    return [
-        Row(**row | {"prompt": plain_prompt(parts), "turns": turns(parts)})
-        for row in raw.select(["id", "group", "response", "stored", "parts"]).to_pylist()
-        for parts in [row.pop("parts")]
-    ]

@@ -39,7 +39,7 @@ class OnlineResponses(TrainingData):
         return self.scored_by.inputs() | ({"values": self.values} if self.values else {})
 
     def identity(self) -> dict[str, Any]:
-        return {"unit": "rollout"} | self.scored_by.identity()
+        return {"unit": "rollout", "prefill": "shared"} | self.scored_by.identity()
 
     def open(self, job: Job, draws: Draws, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         import numpy as np

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from aloll_cli.arrays import FloatArray, IntArray
+    from aloll_cli.artifacts.mismatched_logps import MismatchedLogps
     from aloll_cli.artifacts.reference_logps import DrawnLogps
+    from aloll_cli.training.joint_values import JointValues
+    from aloll_cli.training.mismatched import Mismatched
     from aloll_cli.training.sampling import BatchSampler
     from aloll_cli.training.sources import Source
 
@@ -105,6 +108,7 @@ class LoggedData(TrainingData):
     """Logged responses; their log-probs under π_ref are set where the variant needs them."""
 
     reference_logps: DrawnLogps | None = None
+    mismatched_logps: MismatchedLogps | None = None
 
     @abstractmethod
     def signals(self) -> dict[str, Artifact]:
@@ -123,7 +127,8 @@ class LoggedData(TrainingData):
         return None
 
     def inputs(self) -> dict[str, Artifact]:
-        return self.signals() | ({"reference_logps": self.reference_logps} if self.reference_logps else {})
+        named = {"reference_logps": self.reference_logps, "mismatched_logps": self.mismatched_logps}
+        return self.signals() | {role: artifact for role, artifact in named.items() if artifact}
 
     def identity(self) -> dict[str, Any]:
         return self.drawing()
@@ -140,4 +145,22 @@ class LoggedData(TrainingData):
         table = LogpTable(job.path(self.reference_logps)) if self.reference_logps else None
         rows = Rows(loaded.examples, loaded.weights, loaded.rewards, table)
         units, kept = loaded.units or one_by_one(len(loaded.examples)), loaded.kept_units / len(loaded.frequencies)
-        return LoggedUnits(rows, loaded.kept_units, kept, *units, loaded.sampler(draws))
+        mismatched, values = self._mismatched(job, loaded, tokenizer), self.joint_values(job, loaded, draws, tokenizer, model)
+        return LoggedUnits(rows, loaded.kept_units, kept, *units, loaded.sampler(draws), mismatched, values)
+
+    def joint_values(
+        self, job: Job, loaded: Loaded, draws: Draws, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+    ) -> JointValues | None:
+        """V(x), if it is learned together with the policy."""
+        return None
+
+    def _mismatched(self, job: Job, loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> Mismatched | None:
+        """The rows' prompts with responses to other prompts, if the variant needs them."""
+        from aloll_cli.artifacts.reference_logps import LogpTable
+        from aloll_cli.training.mismatched import Mismatched
+
+        if self.mismatched_logps is None:
+            return None
+        stored, pad = LogpTable(job.path(self.mismatched_logps)), int(tokenizer.pad_token_id)
+        pairs, per_step = self.mismatched_logps.pairs(loaded), self.mismatched_logps.draws.batch_size
+        return Mismatched(pairs, stored, per_step, pad, job.runtime.scoring_batch_tokens)

@@ -185,5 +185,5 @@ class _Prompts:
 
 def load_values(directory: Path, split: str) -> FloatArray:
     """(N,) values in the order of the split's examples."""
-    values: FloatArray = read_blocks(directory / split).column("value").to_numpy()
+    values: FloatArray = read_blocks(directory / split, ["value"]).column("value").to_numpy()
     return values

@@ -20,13 +20,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from aloll_cli.cli.filters import filtered
 from aloll_cli.cli.help import StageHelp
 from aloll_cli.cli.hints import unknown
 from aloll_cli.cli.jobs import checked, run_stage, without_hydra
 from aloll_cli.cli.launching import WorkersFailed
-from aloll_cli.cli.options import Catalogue
-from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed, plugins_override, with_quoted_folders
+from aloll_cli.cli.options import SECOND, Catalogue
+from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed
 from aloll_cli.cli.parsing import Parser
+from aloll_cli.cli.quoting import plugins_override, with_quotes
+from aloll_cli.cli.recorded import recorded
 from aloll_cli.cli.showing import annotated, chosen
 from aloll_cli.cli.sweeps import sweep
 from aloll_cli.cli.unassigned import check_assigned
@@ -62,8 +65,7 @@ def enter_hydra(command: Command) -> int:
     if everything:
         args.overrides.remove("all")
     said = ["verbosity=quiet"] * args.quiet + ["verbosity=verbose"] * args.verbose
-    typed = with_quoted_folders(args.overrides)
-    composer = Composer(command.stage, args.config_name or CONFIG, args.config_dir, named_plugins(typed))
+    composer, typed = composing(command.stage, args.config_name or CONFIG, args.config_dir, args.overrides)
     overrides = composer.parsed([*typed, *said], args.multirun)
     if args.hydra_help:
         composer.hydra.hydra_help(config_name=composer.name, args_parser=parser, args=args)
@@ -92,11 +94,24 @@ def settings_of(overrides: list[str], plugins: Sequence[str] = (), config_dir: s
         UserError: whatever is wrong with an override or the configuration.
     """
     try:
-        typed = [*with_quoted_folders(overrides), *([plugins_override(plugins)] if plugins else [])]
-        composer = Composer("compose", CONFIG, config_dir, named_plugins(typed))
+        more = [plugins_override(plugins)] if plugins else []
+        composer, typed = composing("compose", CONFIG, config_dir, [*overrides, *more])
         return composer.settings(composer.parsed(typed, multirun=False))
     finally:
         GlobalHydra.instance().clear()  # for whoever else uses Hydra in this process
+
+
+def composing(stage: str, name: str, config_dir: str | None, words: Sequence[str]) -> tuple[Composer, list[str]]:
+    """What composes a command line, and its overrides: those of the run that ``run=`` names first.
+
+    Raises:
+        UserError: there is no such run, or the plugins cannot be read.
+    """
+    typed = with_quotes(filtered(stage, words))
+    run = recorded(typed)
+    plugins = named_plugins(typed)
+    composer = Composer(stage, name, config_dir, plugins if plugins or run is None else run.plugins)
+    return composer, typed if run is None else [*run.words(typed, composer), *typed]
 
 
 class Composer:
@@ -144,6 +159,15 @@ class Composer:
                 raise no_schema(f"{group}/{cfg.hydra.runtime.choices[group]}.yaml")
         check_declared(without_hydra(cfg.copy()), Settings)
         return cfg
+
+    def choices(self, group: str) -> Sequence[str]:
+        """The choices of a group."""
+        return self.hydra.config_loader.get_group_options(SECOND.get(group, group))
+
+    def values(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The options of a command line, as nested plain values without names of classes."""
+        cfg = without_hydra(self.config(self.parsed(list(overrides), multirun=False)))
+        return cast(dict[str, Any], OmegaConf.to_container(cfg, enum_to_str=True))
 
     def settings(self, overrides: list[str]) -> Settings:
         """As the stage takes them."""

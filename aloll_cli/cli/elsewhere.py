@@ -28,6 +28,7 @@ ELSEWHERE = {
     "checkpoint_every=100": "save_strategy",
     "keep_checkpoints={}": "save_total_limit",
     "select=best": "load_best_model_at_end",
+    "early_stop={}": "early_stopping_patience patience early_stopping early_stopping_rounds",
     "output_dir={}": "o output out outdir out_dir output_directory save_dir save_path output_path",
     "model=pretrained model.path={}": "model_name_or_path model_name model_id model_path base_model base_model_name pretrained",
     "model.dtype=bfloat16": "bf16 fp16 half mixed_precision precision",
@@ -52,7 +53,7 @@ ELSEWHERE = {
     "generation.temperature={}": "temperature",
     "generation.top_p={}": "top_p",
     "generation.top_p=0.95": "top_k",
-    "generation.samples={}": "num_return_sequences num_samples n_samples samples num_generations",
+    "generation.samples={}": "num_return_sequences num_samples n_samples num_generations",
     "generation=beam generation.beams={}": "num_beams beams beam_size",
     "generation=sample": "do_sample",
     "generation=greedy": "greedy",
@@ -103,6 +104,18 @@ INSTEAD = {  # what has an option elsewhere, and needs none here
 BY_STAGE = {  # what a name means in one stage
     "export": {"to={}": "o out output outdir out_dir output_path path folder dir"},
     "clean": {"ask=false": "f force"},
+    "generate": {
+        "samples={}": "num_return_sequences num_samples n_samples num_generations n k",
+        "max_tokens={}": "max_new_tokens max_completion_length response_length max_length",
+        "first={}": "limit max_samples num_prompts",
+        "to={}": "o out output outfile output_file output_path",
+        "policy={}": "model_path model_name_or_path checkpoint model_id",
+    },
+    "chat": {
+        "max_tokens={}": "max_new_tokens max_completion_length response_length max_length",
+        "policy={}": "model_path model_name_or_path checkpoint model_id",
+    },
+    "runs": {"sort={}": "sort_by order order_by"},
 }
 CHOICES = {  # by group and choice: what others call it
     "variant": {"nll": "sft mle ce bc supervised", "r_gold": "gold"},

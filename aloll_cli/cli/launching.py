@@ -1,6 +1,6 @@
 """Several processes on one machine for one command.
 
-Each worker reads the configuration that the parent wrote down and joins the others through accelerate; several machines are
+Each worker reads the configuration from the parent's memory and joins the others through accelerate; several machines are
 the business of ``torchrun`` or a cluster's launcher, which set the same environment variables.
 """
 
@@ -11,15 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
-from aloll_cli.settings.plugins import write_settings
+from aloll_cli.settings.plugins import settings_as_text
 from aloll_cli.stopping import SIGNALS, TIME_IS_UP, Interrupted
 from aloll_cli.watchdog import PARENT, patient
 
@@ -47,21 +47,17 @@ def run_workers(command: Command, settings: Any) -> None:
     workers: list[subprocess.Popen[bytes]] = []
     received: list[int] = []
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        for worker in workers:
-            worker.send_signal(number)
 
-    previous = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    previous = {number: signal.signal(number, note) for number in SIGNALS}
     try:
-        with tempfile.TemporaryDirectory(prefix="aloll-") as folder:
-            file = Path(folder) / "config.yaml"
-            write_settings(settings, file)
+        with _handed_over(settings) as descriptors:
             port = _free_port()
             for rank in range(settings.processes):
-                workers.append(_start(rank, command, str(file), settings, port))
-            with patient():  # the workers have watchdogs of their own
-                code = _wait(workers)
+                workers.append(_start(rank, command, descriptors, settings, port))
+        with patient():  # the workers have watchdogs of their own
+            code = _wait(workers, received)
     finally:
         for worker in workers:
             worker.kill()
@@ -90,7 +86,25 @@ def _killed(number: int, workers: list[subprocess.Popen[bytes]], command: Comman
     return UserError(what, f"{hint} Continue with: {command}")
 
 
-def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> subprocess.Popen[bytes]:
+@contextmanager
+def _handed_over(settings: Any) -> Iterator[tuple[int, int]]:
+    """What workers inherit: a file in memory with the settings, and a pipe with one byte, which whoever speaks first takes.
+
+    Nothing of it is on disk, so nothing stays when this process is killed: settings may hold secrets from the environment.
+    """
+    file, (turn, giving) = os.memfd_create("aloll-settings"), os.pipe()
+    try:
+        with open(file, "w", encoding="utf-8", closefd=False) as stream:
+            stream.write(settings_as_text(settings))
+        os.write(giving, b"1")
+        os.close(giving)  # who comes later finds the end of the pipe and does not wait
+        yield file, turn
+    finally:
+        os.close(file)
+        os.close(turn)
+
+
+def _start(rank: int, command: Command, inherited: tuple[int, int], settings: Any, port: int) -> subprocess.Popen[bytes]:
     from aloll_cli.runtime.terminal import results
 
     count = settings.processes
@@ -100,26 +114,38 @@ def _start(rank: int, command: Command, file: str, settings: Any, port: int) -> 
     environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}
     # -P: modules come from where Python has them, not from the current folder
     # a session of its own: Ctrl-C reaches a worker once, through the parent
-    words = [sys.executable, "-P", "-m", "aloll_cli.cli.worker", file, command.stage, *command.arguments]
+    words = [sys.executable, "-P", "-m", "aloll_cli.cli.worker", *map(str, inherited), command.stage, *command.arguments]
     stdout = subprocess.DEVNULL if results.quiet else None
-    return subprocess.Popen(words, env=environment, start_new_session=True, stdout=stdout)
+    return subprocess.Popen(words, env=environment, start_new_session=True, stdout=stdout, pass_fds=inherited)
 
 
-def _wait(workers: list[subprocess.Popen[bytes]]) -> int:
-    """The first exit code that is not 0, or 0; when a worker fails, the others have a while to end for the same reason."""
-    code, deadline = 0, float("inf")
+def _wait(workers: list[subprocess.Popen[bytes]], received: list[int]) -> int:
+    """The exit code that says why they ended, or 0; when a worker fails, the others have a while to end for the same reason.
+
+    Signals that this process receives meanwhile, or received while workers were started, are passed on to all of them.
+    """
+    first, deadline, passed = 0, float("inf"), 0
+    own: list[int] = []  # exit codes of those that ended by themselves
     ended: list[int | None]
     while None in (ended := [worker.poll() for worker in workers]):
-        if code == 0 and any(ended):
-            code = next(found for found in ended if found)
-            deadline = time.monotonic() + GRACE
+        while passed < len(received):
+            for worker in workers:
+                worker.send_signal(received[passed])
+            passed += 1
+        own = [code for code in ended if code]
+        if own and not first:
+            first, deadline = own[0], time.monotonic() + GRACE
         if time.monotonic() > deadline:
             for worker in workers:
                 worker.kill()
+                worker.wait()
+            break
         time.sleep(POLL)
-    # one that says why, rather than one that only lost the others
-    codes = [worker.returncode for worker in workers if worker.returncode]
-    return next((found for found in (*codes, code) if found in SPEAKING), code or next(iter(codes), 0))
+    else:
+        own = [code for code in ended if code]
+    # one that says why, or was killed, rather than one that only lost the others
+    speaking = (code for code in own if code in SPEAKING)
+    return next(speaking, next((code for code in own if code < 0), first or next(iter(own), 0)))
 
 
 def _free_port() -> int:

@@ -45,9 +45,10 @@ COMPLETION = "usage: aloll completion bash|zsh|fish\n\nprints a script that comp
 HELP = ("-h", "--help", "help", "-help")
 ELSEWHERE = {  # what other tools call a stage
     "sft": "train-reference", "finetune": "train", "fit": "train", "values": "precompute-values", "test": "evaluate",
-    "generate": "evaluate", "predict": "evaluate", "list": "ls", "rm": "clean", "remove": "clean", "prune": "clean",
-    "gc": "clean", "save": "export", "diff": "compare", "show": "inspect", "data": "inspect", "dry-run": "plan",
-    "all": "run", "resume": "run", "start": "run", "status": "ls", "push": "export",
+    "predict": "generate", "sample": "generate", "infer": "generate", "ask": "generate", "talk": "chat",
+    "list": "ls", "rm": "clean", "remove": "clean", "prune": "clean", "gc": "clean", "save": "export", "diff": "compare",
+    "show": "inspect", "data": "inspect", "dry-run": "plan",
+    "all": "run", "resume": "run", "start": "run", "status": "runs", "history": "runs", "push": "export",
 }  # fmt: skip
 
 

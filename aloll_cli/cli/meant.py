@@ -19,7 +19,8 @@ PATH = re.compile(r".*/.*|~.*|\.+|.*\.(?:jsonl|json|csv|tsv|parquet|gz|txt|py|ya
 ROWS = re.compile(r".*\.(?:jsonl|json|csv|tsv|parquet|gz)")
 DATA = "task=local task.path={}"
 PLACES = {  # by stage: what a path alone is meant to be; the data where a stage is not listed
-    "compare": "runs=[{}]", "report": "runs=[{}]", "evaluate": "policy={}", "export": "to={}",
+    "compare": "runs=[{}]", "report": "runs=[{}]", "evaluate": "policy={}", "export": "to={}", "generate": "policy={}",
+    "chat": "policy={}", "runs": "output_dir={}",
     "ls": "output_dir={}", "clean": "output_dir={}",
 }  # fmt: skip
 # by group: what a path or the name of a repository is meant to be
@@ -94,6 +95,8 @@ def meant_by_word(stage: str, words: Sequence[str], place: int, choices: Choices
         return f"Did you mean {found}?"
     if value and (found := _close(name, value)):
         return f"Did you mean {_quoted(found)}?"
+    if stage == "generate":
+        return f"A prompt: {_quoted(f'prompt={word}')}"
     return "Write GROUP=CHOICE or OPTION=VALUE, such as seed=2"
 
 

@@ -122,11 +122,13 @@ class Catalogue:
         cls, options, sets = None, dict[str, Option](), dict[str, str]()
         for entry, target in file.defaults:
             words, _, place = entry.partition("@")
-            if target is not None and words.startswith("override "):
+            others = {key: found for key, found in options.items() if not f"{key}.".startswith(f"{group}.{place}.")}
+            if target is not None and words.startswith("override ") and len(others) == len(options):
                 sets[entry.removeprefix("override ").lstrip("/")] = target
             elif target is not None:
-                inner = self.choice(words.lstrip("/"), target)
-                options |= _moved(inner.options, words.lstrip("/"), f"{group}.{place}")
+                words = words.removeprefix("override ").lstrip("/")
+                inner = self.choice(words, target)
+                options = others | _moved(inner.options, words, f"{group}.{place}")
                 sets |= {place: target} if place.startswith("parts.") else {}
             elif words.startswith("/schema/"):
                 cls = GROUPS[folder][words.rpartition("/")[2]]
@@ -205,7 +207,7 @@ def _of_field(cls: Any, path: str) -> tuple[str, dict[str, str]]:
     null = {"null": ""} if len(kinds) < len(_parts(hint)) else {}
     words, values = _in_words(kinds[0], field.metadata.get("interval"))
     if not values:
-        return words + (" or null" if null else ""), {}
+        return " or ".join([*filter(None, [words]), *null]), {}
     values |= null
     return ", ".join(values), values
 

@@ -26,8 +26,6 @@ from aloll_cli.settings.entries import first_line
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
 
-QUOTES = ("'", '"')
-ITEM = r"""(?:'[^']*'|"[^"]*"|[^,])+"""  # of a list, with commas inside of quotes
 EMPTY = ("test_reward", "experiment")  # groups that may have no choice
 
 
@@ -45,40 +43,6 @@ def parsed(hydra: Hydra, stage: str, overrides: list[str], multirun: bool) -> li
     for override in found:
         _check(hydra, stage, override, multirun)
     return [override for override in found if not _chooses_nothing(override)]
-
-
-def with_quoted_folders(overrides: list[str]) -> list[str]:
-    """Overrides with ``plugins=`` as a list of quoted folders: a path may hold what means something to Hydra's grammar.
-
-    ``plugins=mine`` names one folder, ``plugins=[mine,~/more]`` several.
-    """
-    return [_with_quoted_folders(text) for text in overrides]
-
-
-def _with_quoted_folders(text: str) -> str:
-    key, _, value = text.partition("=")
-    if key.lstrip("+") != "plugins" or value == "null":
-        return text
-    if several := re.fullmatch(r"\[([^\[\]]*)\]", value):
-        folders = [item.strip() for item in re.findall(ITEM, several[1])]
-    elif re.fullmatch(r"[^,\[\]{}()]+", value):
-        folders = [value]
-    else:
-        return text
-    return key.removesuffix("plugins") + plugins_override([_unquoted(folder) for folder in folders if folder])
-
-
-def plugins_override(folders: Sequence[str]) -> str:
-    """``plugins=['mine']``."""
-    return f"plugins=[{','.join(_quoted(folder) for folder in folders)}]"
-
-
-def _unquoted(folder: str) -> str:
-    return folder[1:-1] if folder[:1] in QUOTES and folder[-1:] == folder[:1] and len(folder) > 1 else folder
-
-
-def _quoted(folder: str) -> str:
-    return "'" + folder.replace("'", "\\'") + "'"
 
 
 def named_plugins(overrides: list[str]) -> list[str]:

@@ -1,17 +1,15 @@
-"""One of several processes that launching.py started: reads the configuration that the parent wrote."""
+"""One of several processes that launching.py started: reads the configuration from descriptors that it inherits."""
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 from aloll_cli.cli.execution import execute
 from aloll_cli.errors import UserError
 from aloll_cli.files import of_the_system
 from aloll_cli.runtime.world import part
-from aloll_cli.settings.plugins import read_settings
+from aloll_cli.settings.plugins import settings_from_text
 from aloll_cli.stages import command_of
 from aloll_cli.stopping import TIME_IS_UP, Interrupted, interruptible
 from aloll_cli.watchdog import end_with_parent, watched
@@ -21,22 +19,23 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 
 
 def main() -> int:
-    """Usage: python -m aloll_cli.cli.worker FILE STAGE [ARGUMENT …]. What ends all processes is said once."""
-    file, stage, *arguments = sys.argv[1:]
+    """Usage: python -m aloll_cli.cli.worker SETTINGS TURN STAGE [ARGUMENT …]. What ends all processes is said once."""
+    stage, *arguments = sys.argv[3:]
+    descriptor, turn = int(sys.argv[1]), int(sys.argv[2])
     try:
         with watched(f"aloll {stage}: process {os.environ['RANK']}"), interruptible():
             end_with_parent()
-            execute(command_of(stage, arguments), read_settings(Path(file)))
+            execute(command_of(stage, arguments), settings_from_text(_read(descriptor)))
     except UserError as error:
-        _say(Path(file), error.told(f"aloll {stage}: "))
+        _say(turn, error.told(f"aloll {stage}: "))
         return 2
     except OSError as error:
-        _say(Path(file), of_the_system(error).told(f"aloll {stage}: "))
+        _say(turn, of_the_system(error).told(f"aloll {stage}: "))
         return 2
     except RuntimeError as error:
         if not any(words in str(error) for words in LOST):
             raise
-        _say(Path(file), f"aloll {stage}: another of the processes ended first.")
+        _say(turn, f"aloll {stage}: another of the processes ended first.")
         return 1
     except Interrupted as stop:
         return stop.code or TIME_IS_UP
@@ -45,10 +44,17 @@ def main() -> int:
     return 0
 
 
-def _say(file: Path, text: str) -> None:
+def _read(descriptor: int) -> str:
+    """All of a file that the other processes read, too: no position of theirs is moved."""
+    try:
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8")
+    finally:
+        os.close(descriptor)
+
+
+def _say(turn: int, text: str) -> None:
     """Say why this process ends, unless another one was faster: whichever fails first knows the reason."""
-    with suppress(FileExistsError, FileNotFoundError):  # the parent has removed the folder
-        file.with_suffix(".said").touch(exist_ok=False)
+    if os.read(turn, 1):
         sys.stderr.write(f"{text}\n")
 
 

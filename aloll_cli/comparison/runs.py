@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.comparison.rounds import earlier_steps
 from aloll_cli.comparison.shape import (
     configuration_of,
     evaluations_of,
@@ -19,6 +20,7 @@ from aloll_cli.comparison.shape import (
 )
 from aloll_cli.foreign import damaged, yaml_of
 from aloll_cli.schema import fingerprint, flatten
+from aloll_cli.training.selection import selected_step
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -37,6 +39,7 @@ class Run:
         metrics: content of metrics.json.
         responses: content of answers.jsonl, one row per generated response.
         updates: what training logged, one row per training step; empty for a policy that was not trained here.
+        earlier: the same of earlier rounds, and a row for the responses that were generated after each of them.
         evaluations: validation scores, one row per evaluation; empty for a policy that was not trained here.
         score: what the validation score measures, such as ``reward``.
         keeps_best: whether the policy is the checkpoint with the best validation score (else the last one).
@@ -48,6 +51,7 @@ class Run:
     metrics: dict[str, Any]
     responses: list[dict[str, Any]]
     updates: list[dict[str, Any]]
+    earlier: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     score: str
     keeps_best: bool
@@ -85,24 +89,29 @@ class Run:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The resolved configuration, flattened to dotted keys."""
-        return flatten(yaml_of(self.yaml))
+        found = flatten(yaml_of(self.yaml))
+        # select may be written as one word, as before it had options
+        return {"select.name" if key == "select" else key: value for key, value in found.items()}
 
     @property
     def validation(self) -> float | None:
         """Validation score of the checkpoint that is the policy; None for a policy that was not trained here."""
-        scores = [record["score"] for record in self.evaluations if record["update"]]
-        return None if not scores else float(max(scores) if self.keeps_best else scores[-1])
+        if not any(record["update"] for record in self.evaluations):
+            return None
+        step = selected_step(self.evaluations, self.keeps_best)
+        return float(next(record["score"] for record in self.evaluations if record["update"] == step))
 
     def cost(self, of: str) -> float | None:
-        """A cost of training; None for a policy that was not trained here.
+        """A cost of training, of all rounds; None for a policy that was not trained here.
 
         Args:
             of: ``updates`` (training steps), ``tokens`` trained on, ``seconds`` (without evaluations and checkpoints),
-                ``samples`` generated during training, or ``sampled_tokens``.
+                ``samples`` generated during training and between rounds, or ``sampled_tokens``.
         """
         if not self.updates:
             return None
-        return float(len(self.updates) if of == "updates" else sum(row.get(of, 0) for row in self.updates))
+        every = [*self.earlier, *self.updates]
+        return float(sum("update" in row for row in every) if of == "updates" else sum(row.get(of, 0) for row in every))
 
     @cached_property
     def prompts(self) -> list[str]:
@@ -170,6 +179,7 @@ def load_run(folder: Path) -> Run:
         metrics=load_metrics(folder),
         responses=responses,
         updates=updates,
+        earlier=earlier_steps(root, generated["policy"]),
         evaluations=[{key: value for key, value in record.items() if key != "responses"} for record in records],
         score=generated["policy"]["identity"].get("judge", {}).get("by", "reward"),
         keeps_best=generated["policy"]["identity"].get("select_best", True),

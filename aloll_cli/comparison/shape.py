@@ -73,6 +73,7 @@ METRICS = record(
         "policy": SIDE, "reference": SIDE, "proxy_skill": optional(_skills), **GAINS,
     },
     {
+        "stopped_early": record({"after": integer, "of": integer, "patience": integer}),
         "samples": integer, "references": text, "gain_why": text, "held_out_gain_why": text, "rouge_why": text,
         "rouge_unread": number, "by": optional(dict_of(record({"n": integer, "policy": REWARDS, "reference": REWARDS, **GAINS}))),
         "component_gains": optional(dict_of(MEAN)),
@@ -84,7 +85,9 @@ METRICS = record(
 
 RESPONSE = record({"response": text}, {"reward": number, "test_reward": number})
 ROW = record({"prompt": text, "policy": RESPONSE, "reference": RESPONSE})
-EVALUATION = record({"update": integer, "score": number})
+EVALUATION = record(
+    {"update": integer, "score": number}, {"objective": optional(number), "kl_per_token": number, "repeated": number}
+)
 STEP = record({"update": integer}, others=optional(anything))
 
 _OF_A_POLICY = record(

@@ -71,6 +71,11 @@ class Numbers:
     in_full: bool
     attn: Attention | None
 
+    @property
+    def of_weights(self) -> Dtype:
+        """The number format in which the weights are loaded."""
+        return Dtype.float32 if self.in_full else self.dtype
+
     def identity(self) -> dict[str, Any]:
         """Their part of a recipe: nothing in 32 bits, where they move results by about 1e-6, and not by a percent."""
         if self.dtype is Dtype.float32:
@@ -136,6 +141,13 @@ class Model(ABC):
     @abstractmethod
     def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
         """The initial model; the seed matters only for random initialization."""
+
+    @abstractmethod
+    def scoring(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
+        """The same network as a sequence classifier with one label, to be trained as one.
+
+        Its head is drawn from the seed, and so is the rest of a model from scratch.
+        """
 
     @abstractmethod
     def empty(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

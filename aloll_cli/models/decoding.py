@@ -1,15 +1,32 @@
-"""Decoding: how responses are generated."""
+"""Decoding: how responses are generated, and where."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from aloll_cli.schema import COUNT, SEED, numbers
+from aloll_cli.errors import UserError
+from aloll_cli.schema import COUNT, OPERATIONAL, SEED, identity, numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LogitsProcessorList
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Servers of policies.
+
+    Attributes:
+        urls: their addresses.
+        model: the name of the policy there; None: it is looked for.
+        requests: at a time.
+    """
+
+    urls: list[str]
+    model: str | None
+    requests: int
 
 
 @dataclass(kw_only=True)
@@ -17,6 +34,15 @@ class Generation:
     """A decoding strategy. The length limit and the stop strings belong to the task."""
 
     repetition_penalty: float = field(metadata=numbers("(0, 100]", 1.2))
+
+    @property
+    def servers(self) -> Servers | None:
+        """The servers that hold the policies, or None: models generate in this process."""
+        return None
+
+    def request(self, name: str, stream: str) -> dict[str, Any]:
+        """The decoding options of a server's request for a row of this name; the stream is that of ``processors``."""
+        return {"temperature": 0.0, "top_p": 1.0}
 
     @property
     def sequences(self) -> int:
@@ -50,7 +76,35 @@ class Generation:
 
 
 @dataclass(kw_only=True)
-class Greedy(Generation):
+class Servable(Generation):
+    """A decoding strategy that servers offer, too."""
+
+    server: Any = field(default=None, metadata=OPERATIONAL)  # a URL or a list of them; recipes say that there is one
+    server_model: str | None = field(default=None, metadata=OPERATIONAL)
+    server_requests: int = field(default=16, metadata=OPERATIONAL | COUNT)
+
+    def __post_init__(self) -> None:
+        urls = self.servers.urls if self.servers else []
+        for url in urls:
+            if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+                raise UserError(f"generation.server={url} is no address.", "generation.server=http://localhost:8000/v1")
+        if urls and self.repetition_penalty != 1:
+            raise UserError(
+                "generation.server: servers understand different things by a repetition penalty, so none is asked for.",
+                "generation.repetition_penalty=1",
+            )
+
+    @property
+    def servers(self) -> Servers | None:
+        if not self.server:
+            return None
+        return Servers(
+            list(self.server) if isinstance(self.server, list) else [self.server], self.server_model, self.server_requests
+        )
+
+
+@dataclass(kw_only=True)
+class Greedy(Servable):
     """The most likely token at each position."""
 
 
@@ -66,7 +120,7 @@ class Beam(Generation):
 
 
 @dataclass(kw_only=True)
-class Sample(Generation):
+class Sample(Servable):
     """Nucleus sampling (Holtzman et al. 2020).
 
     The random numbers of a row depend on (seed, stream, its id), and not on its batch. Policy and reference use the same numbers
@@ -82,6 +136,10 @@ class Sample(Generation):
     def samples_per_prompt(self) -> int:
         return self.samples
 
+    def request(self, name: str, stream: str) -> dict[str, Any]:
+        digits = hashlib.sha256(f"{self.seed}/{stream}/{name}".encode()).digest()
+        return {"temperature": self.temperature, "top_p": self.top_p, "seed": int.from_bytes(digits[:4]) >> 1}
+
     def processors(self, ids: list[str], stream: str, padding: Tensor) -> LogitsProcessorList:
         from transformers import LogitsProcessorList, TemperatureLogitsWarper
 
@@ -89,3 +147,9 @@ class Sample(Generation):
 
         warpers = [TemperatureLogitsWarper(self.temperature), InverseCdf(self.seed, stream, ids, self.top_p)]
         return LogitsProcessorList([*super().processors(ids, stream, padding), *warpers])
+
+
+def decoding_identity(generation: Generation) -> dict[str, Any]:
+    """The part of a recipe that says how responses are generated; samples and beams share the prefill of their prompt."""
+    is_shared = generation.samples_per_prompt * generation.sequences > 1
+    return {"generation": identity(generation)} | ({"prefill": "shared"} if is_shared else {})

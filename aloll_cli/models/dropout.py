@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aloll_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from aloll_cli.models.logprobs import ResponseLogps
+    from transformers import PreTrainedModel
 
 # draw random numbers for a whole micro-batch
 DRAWS = {
@@ -25,6 +26,41 @@ DRAWS = {
 }  # fmt: skip
 
 
+class InTraining(nn.Module):
+    """A model in training: its dropout may belong to rows, and its layers may be computed again in the backward pass."""
+
+    def __init__(self, model: PreTrainedModel, recompute: bool) -> None:
+        """Wrap a model; ``recompute``: gradient checkpointing, recompute layers instead of storing activations."""
+        super().__init__()
+        self.model = model
+        self.dropout: RowDropout | None = None
+        self._recompute = recompute
+        if recompute:
+            # the second name is that of older versions of transformers
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False, "context_fn": self._contexts})
+
+    def _contexts(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        """The contexts of a layer in the forward pass, and when it is computed again."""
+        return nullcontext(), nullcontext() if self.dropout is None else self.dropout.in_recomputation()
+
+    def dropping(self) -> AbstractContextManager[Any]:
+        """The context of the forward pass."""
+        return nullcontext() if self.dropout is None else self.dropout.in_forward()
+
+    def set_to_train(self, dropout: bool) -> None:
+        """Switch to training mode, with or without dropout."""
+        self.train(dropout)
+        for part in self.modules() if self._recompute else ():
+            if isinstance(part, GradientCheckpointingLayer):
+                if not dropout and any("dropout" in name and isinstance(p, float) and p > 0 for name, p in vars(part).items()):
+                    raise UserError(
+                        f"gradient_checkpointing=true: {type(part).__name__} applies dropout, which must be off here.",
+                        "gradient_checkpointing=false",
+                    )
+                part.training = True  # such a layer recomputes in training mode only; its dropout modules keep their own mode
+
+
 class RowDropout:
     """Within this context the dropout of a model is a function of the row, the token and the layer.
 
@@ -32,7 +68,7 @@ class RowDropout:
     model has applied before. Layers that are computed again in the backward pass get the same masks.
     """
 
-    def __init__(self, module: ResponseLogps, keys: Sequence[str], lengths: Sequence[int]) -> None:
+    def __init__(self, module: InTraining, keys: Sequence[str], lengths: Sequence[int]) -> None:
         """Prepare the masks of a micro-batch of rows that are padded on the right.
 
         Args:
@@ -88,6 +124,8 @@ class RowDropout:
             places = [(kept[i, :, :n, :n]) for i, n in enumerate(self._lengths)]
         elif states.ndim > 2 and states.shape[:2] == (rows, width):
             places = [kept[i, :n] for i, n in enumerate(self._lengths)]
+        elif states.ndim == 2 and states.shape[0] == rows:  # what a classifier's head pools of each row
+            places = list(kept)
         elif states.ndim == 2 and states.shape[0] == rows * width:  # rows one after the other
             places = [kept[i * width : i * width + n] for i, n in enumerate(self._lengths)]
         else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import StoppingCriteria
 
+from aloll_cli.models.prefill import SharedPrefill
 from aloll_cli.models.pretrained import end_tokens
 from aloll_cli.text.encoded import Around
 from aloll_cli.text.encoding import left_padded
@@ -87,6 +89,8 @@ def respond(
 ) -> list[Response]:
     """Generate one response per prompt, in order. Prompts are sorted by length within the call to save padding.
 
+    Equal prompts that stand together, such as samples of one prompt, are computed once (prefill.py).
+
     Args:
         model: a causal LM in eval mode.
         prompts: (N,) token ids of each prompt.
@@ -100,29 +104,33 @@ def respond(
     """
     responses: dict[int, Response] = {}
     ends = end_tokens(model, tokenizer)
+    prefill = SharedPrefill(model)
     around = [NOTHING] * len(prompts) if around is None else around
     lengths = [(len(prompt) + max_tokens) * generation.sequences for prompt in prompts]
     for chosen in by_tokens(lengths, batch_tokens):
-        input_ids, mask = left_padded([prompts[i] for i in chosen], int(tokenizer.pad_token_id), model.device)
-        output = cast(Any, model).generate(
+        mine = [prompts[i] for i in chosen]
+        input_ids, mask = left_padded(mine, int(tokenizer.pad_token_id), model.device)
+        output = prefill.generate(
+            mine,
+            generation.sequences,
+            partial(generation.processors, [ids[i] for i in chosen], stream, (mask == 0).sum(dim=1)),
             input_ids=input_ids,
             attention_mask=mask,
             do_sample=False,
             num_beams=generation.sequences,
             max_new_tokens=max_tokens,
-            logits_processor=generation.processors([ids[i] for i in chosen], stream, (mask == 0).sum(dim=1)),
             stopping_criteria=[StopStrings(tokenizer, stop, input_ids.shape[1], [around[i] for i in chosen])] if stop else [],
             eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
         )
         for i, new in zip(chosen, output[:, input_ids.shape[1] :].tolist(), strict=True):
-            responses[int(i)] = _response(new, tokenizer, ends, stop, around[i])
+            responses[int(i)] = response_of(new, tokenizer, ends, stop, around[i])
         advance(len(chosen))
     return [responses[i] for i in range(len(prompts))]
 
 
-def _response(new: list[int], tokenizer: PreTrainedTokenizerBase, ends: list[int], stop: list[str], around: Around) -> Response:
-    """The response in a row of new tokens, which may end with padding."""
+def response_of(new: list[int], tokenizer: PreTrainedTokenizerBase, ends: list[int], stop: list[str], around: Around) -> Response:
+    """The response in a row of new tokens, which may end with padding; ``ends``: the tokens that end a response."""
     tokens = new[: next((i for i, token in enumerate(new) if token in ends), len(new))]
 
     def text_of(count: int, ended: bool = False) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aloll_cli.errors import UserError
-from aloll_cli.models.dropout import RowDropout
+from aloll_cli.models.dropout import InTraining
 from aloll_cli.models.layout import Layout, separate, shared, why_separate
 
 if TYPE_CHECKING:
@@ -23,7 +21,7 @@ SAME = 1e-4  # by which log-probs of shared and of separate rows may differ in t
 NOT_PLAIN = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # options that make logits non-linear or scale them
 
 
-class ResponseLogps(nn.Module):
+class ResponseLogps(InTraining):
     """Per-token log-probs of responses under a causal language model.
 
     A row is prompt, response, padding. Causal attention never reaches padding on the right, so it needs no mask, and the rows and
@@ -41,34 +39,12 @@ class ResponseLogps(nn.Module):
                 one, which may change what a policy samples.
             recompute: gradient checkpointing: recompute layers in the backward pass instead of storing activations.
         """
-        super().__init__()
-        self.model = model
-        self.dropout: RowDropout | None = None
+        super().__init__(model, recompute)
         self.separate_because = why_separate(model) if shares else "nothing asked for it"  # None: a prompt is computed once
         self._tried = False
-        self._chunked, self._recompute = chunked, recompute
+        self._chunked = chunked
         if chunked:
             self._probe()
-        if recompute:
-            # the second name is that of older versions of transformers
-            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False, "context_fn": self._contexts})
-
-    def _contexts(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-        """The contexts of a layer in the forward pass, and when it is computed again."""
-        return nullcontext(), nullcontext() if self.dropout is None else self.dropout.in_recomputation()
-
-    def set_to_train(self, dropout: bool) -> None:
-        """Switch to training mode, with or without dropout."""
-        self.train(dropout)
-        for part in self.modules() if self._recompute else ():
-            if isinstance(part, GradientCheckpointingLayer):
-                if not dropout and any("dropout" in name and isinstance(p, float) and p > 0 for name, p in vars(part).items()):
-                    raise UserError(
-                        f"gradient_checkpointing=true: {type(part).__name__} applies dropout, which must be off here.",
-                        "gradient_checkpointing=false",
-                    )
-                part.training = True  # such a layer recomputes in training mode only; its dropout modules keep their own mode
 
     def forward(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> Tensor:
         """Log-probs of the responses' tokens.
@@ -80,7 +56,7 @@ class ResponseLogps(nn.Module):
         Returns:
             (B, T) fp32, ≤ 0, exactly 0 at padding.
         """
-        with nullcontext() if self.dropout is None else self.dropout.in_forward():
+        with self.dropping():
             return self._logps(prompt_ids, prompt_mask, response_ids, response_mask)
 
     def _logps(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> Tensor:

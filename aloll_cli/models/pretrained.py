@@ -99,6 +99,35 @@ class Pretrained(Model):
                 part.support_avx512bf16_for_cpu = False
         return with_plain_decoding(model, tokenizer)
 
+    def scoring(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        loader: Any = AutoModelForSequenceClassification
+        options = self._hub_options() | place.options | {"num_labels": 1, "ignore_mismatched_sizes": True}
+        with loading(self.path, "a text model"), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            loaded = loader.from_pretrained(self.path, use_safetensors=True, output_loading_info=True, **options)
+        model: PreTrainedModel
+        model, found = loaded
+        body = f"{model.base_model_prefix}."
+        check_complete([name for name in found["missing_keys"] if name.startswith(body) and ".pooler." not in name], self.path)
+        check_embedding(model, tokenizer, self.path)
+        return model
+
+    def text_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's own tokenizer; an encoder's, which has a separator instead, ends texts with that."""
+        from transformers import AutoTokenizer
+
+        with loading(self.path, "a text model"):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.path, **self._hub_options())
+        for end, instead in (("bos_token", tokenizer.cls_token), ("eos_token", tokenizer.sep_token)):
+            if getattr(tokenizer, end) is None and instead is not None:
+                setattr(tokenizer, end, instead)
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"the tokenizer of {self.path} has no token that ends a text.", "Choose another model.")
+        return tokenizer
+
     def empty(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM

@@ -74,9 +74,22 @@ class Scratch(Model):
         )
 
     def initial(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
+        from transformers import LlamaForCausalLM
+
+        return self._drawn(LlamaForCausalLM, tokenizer, seed, place)
+
+    def scoring(self, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement) -> PreTrainedModel:
+        from transformers import LlamaForSequenceClassification
+
+        return self._drawn(LlamaForSequenceClassification, tokenizer, seed, place, num_labels=1)
+
+    def _drawn(
+        self, architecture: Any, tokenizer: PreTrainedTokenizerBase, seed: int, place: Placement, **options: Any
+    ) -> PreTrainedModel:
+        """A model with random weights; ``options`` are further ones of its configuration."""
         import torch
         from torch import nn
-        from transformers import LlamaConfig, LlamaForCausalLM
+        from transformers import LlamaConfig
 
         config = LlamaConfig(
             vocab_size=len(tokenizer),
@@ -89,11 +102,12 @@ class Scratch(Model):
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
+            **options,
             **place.options,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = LlamaForCausalLM(config)
+            model: PreTrainedModel = architecture(config)
         nn.Module.to(model, place.options["dtype"])
         return model
 

@@ -7,6 +7,7 @@ from typing import Any
 from aloll_cli.comparison.runs import LIKELIHOOD, ROLES
 from aloll_cli.metrics.intervals import FEW_PROMPTS, MANY_PROMPTS
 from aloll_cli.reports.text import interval, number
+from aloll_cli.training.selection import STOPPED_EARLY, early_stop_sentence
 
 KL = (
     "KL per token: mean of ln(policy / reference) over the tokens of the policy's own responses, in nats. "
@@ -90,6 +91,8 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
             f"{number(found['policy'])}, reference {number(found['reference'])}, gain {interval(found['gain'], '+')}"
         )
     said += _lengths(metrics)
+    if stopped := metrics.get(STOPPED_EARLY):
+        said.append(f"{early_stop_sentence(stopped)}.")
     if FEW_PROMPTS <= metrics["n"] < MANY_PROMPTS:
         said.append(f"warning: intervals from fewer than {MANY_PROMPTS} prompts are unreliable; there are {metrics['n']}.")
     return said + proxies(metrics) + _meanings(metrics)

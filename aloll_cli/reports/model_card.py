@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from aloll_cli.models.base import Model
 
 # options of the recipe that the card lists; recipe.json has all
-SHOWN = ("adapter.", "optimizer.", "sampling.", "variant.", "batch_size", "epochs", "updates", "seed", "select_best")
+SHOWN = (
+    "adapter.", "optimizer.", "sampling.", "variant.", "batch_size", "epochs", "updates", "early_stop", "seed", "select_best",
+)  # fmt: skip
 
 
 def model_card(policy: TrainedPolicy, about: dict[str, Any], metrics: dict[str, Any] | None, base: str | None) -> str:

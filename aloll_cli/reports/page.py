@@ -44,6 +44,13 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True, "axes.grid.axis": "y", "axes.formatter.useoffset": False, "text.parse_math": False,
 }  # fmt: skip
 GAINS = {"gain": "reward gain", "held_out_gain": "held-out reward gain"}  # estimate: axis label
+EVALUATED = {  # key of a figure of evaluations during training: title and explanation of its plot
+    "kl_per_token": ("Validation KL to the reference", "Mean ln π − ln π_ref of the policy's own responses, in nats per token."),
+    "repeated": (
+        "Repeated responses",
+        "Share of the policy's responses to validation prompts that are the same as to another one.",
+    ),
+}
 FIGURES = {  # key of a logged quantity: title and explanation of its plot
     "loss": ("Training loss", "Variants weight the loss differently: compare the shapes of curves, not their levels."),
     "kl": ("Distance to the reference", "½ (ln π − ln π_ref)² on the batch's tokens, summed over each response."),
@@ -158,6 +165,13 @@ def _plots(runs: list[Drawn]) -> list[Plot]:
         if run.evaluations
     ]
     plots = [_curves("Validation score", f"Mean {scores} on validation prompts by training step.", validation, MARKERS)]
+    for key, (title, note) in EVALUATED.items():
+        lines = [
+            Line(name, [r["update"] for r in records], [r[key] for r in records], look)
+            for run, name, look in runs
+            if (records := [r for r in run.evaluations if key in r])
+        ]
+        plots.append(_curves(title, note, lines, MARKERS))
     for key, (title, note) in FIGURES.items():
         lines = [_smoothed(name, run.updates, key, look) for run, name, look in runs if any(key in r for r in run.updates)]
         plots.append(_curves(title, note, lines, ""))

@@ -14,6 +14,9 @@ from aloll_cli.artifacts.as_seen import shared_told
 from aloll_cli.comparison.grouping import Method, option_of, shown
 from aloll_cli.reports.comparison_columns import Column, caveats, columns
 from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions, words_sentence
+from aloll_cli.reports.printing import line as _line
+from aloll_cli.reports.printing import prose as _prose
+from aloll_cli.reports.printing import say as _say
 from aloll_cli.reports.text import counted, ending, interval, number
 from aloll_cli.runtime.terminal import results
 from aloll_cli.visible import visible
@@ -263,28 +266,3 @@ def _gain(gain: dict[str, Any] | None) -> Text:
     lo, hi = (gain or {}).get("ci95") or (0, 0)
     style = "bold green" if lo > 0 else "bold red" if hi < 0 else ""
     return _line("" if gain is None else interval(gain, "+"), style)
-
-
-def _prose(text: str) -> Text:
-    return Text(_encodable(text), overflow="fold")
-
-
-def _line(text: str, style: str = "") -> Text:
-    watched = results.is_terminal and results.encoding.startswith("utf")
-    return Text(_encodable(text if watched else _ascii(text)), style=style)
-
-
-def _ascii(text: str) -> str:
-    for symbol, plain in {"±": "+/-", "²": "2", "…": "..."}.items():
-        text = text.replace(symbol, plain)
-    return text
-
-
-def _encodable(text: str) -> str:
-    """Escape characters that the terminal's encoding lacks, instead of raising an error."""
-    return text.encode(results.encoding, "backslashreplace").decode(results.encoding)
-
-
-def _say(text: str) -> None:
-    """Print a line of text, wrapped on a terminal, not wrapped in a pipe."""
-    results.print(_line(text), soft_wrap=not results.is_terminal)

@@ -76,6 +76,8 @@ class _ClassifierScorer(TextModelScorer):
     def __init__(self, reward: Classifier) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        from aloll_cli.models.text_scores import positions
+
         self._reward = reward
         with loading(reward.path, WHAT):
             self._tokenizer = AutoTokenizer.from_pretrained(
@@ -83,7 +85,7 @@ class _ClassifierScorer(TextModelScorer):
             )
         super().__init__(reward.load(AutoModelForSequenceClassification, WHAT, **reward.hub_options()), reward.batch_tokens)
         self._label = _index_of(reward.label_name, self._model.config)
-        self._limit = reward.limit(_positions(self._model), self._tokenizer.model_max_length)
+        self._limit = reward.limit(positions(self._model), self._tokenizer.model_max_length)
 
     def encode(self, rows: Sequence[Row]) -> Encoded:
         reward = self._reward
@@ -108,16 +110,9 @@ class _ClassifierScorer(TextModelScorer):
         return logits[:, self._label]
 
     def pad_for(self, rows: list[list[int]]) -> int:
-        """The id to pad with.
+        from aloll_cli.models.text_scores import padding_id
 
-        The head of a decoder reads the last token whose id is not the padding id. An id that occurs in none of these rows is
-        safe, even if the model has no padding token or pads with its end-of-sequence token.
-        """
-        if not hasattr(self._model, "score"):
-            return int(self._tokenizer.pad_token_id)
-        taken = {token for row in rows for token in row}
-        self._model.config.pad_token_id = next(i for i in range(len(taken) + 1) if i not in taken)
-        return int(self._model.config.pad_token_id)
+        return padding_id(self._model, self._tokenizer, rows)
 
 
 def _index_of(name: str, config: Any) -> int:
@@ -128,13 +123,6 @@ def _index_of(name: str, config: Any) -> int:
         shown = ", ".join(f"{i} {label}" for i, label in sorted(config.id2label.items()))
         raise UserError(f"reward.label_name={name}: the classifier has no such label.", f"Its labels: {shown}.")
     return index
-
-
-def _positions(model: Any) -> int | None:
-    """The number of positions of the model; RoBERTa and similar models start counting after the padding id."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    offset = getattr(getattr(model.base_model, "embeddings", None), "padding_idx", None)
-    return positions if positions is None or offset is None else positions - offset - 1
 
 
 def _filled(template: str, row: Row, separator: str) -> str:

@@ -6,7 +6,6 @@ and stored. :meth:`Fitted.held_out` gives a second model, of other features and 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +13,14 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aloll_cli.errors import NoStoredReward, UserError
+from aloll_cli.errors import UserError
 from aloll_cli.foreign import Unreadable, checked_json, damaged, dict_of, integer, tensors_of
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import stored_reward
+from aloll_cli.rewards.ratings import Prompts, check_labels, check_variation, with_reward
+from aloll_cli.rewards.skill import logits_of, skill, skill_with_labels
 from aloll_cli.rewards.tfidf import restored
-from aloll_cli.rewards.variation import saturation_warning, spread, varies
+from aloll_cli.rewards.variation import saturation_warning
 from aloll_cli.schema import COUNT, numbers
 
 if TYPE_CHECKING:
@@ -38,14 +39,6 @@ class Features(Enum):
 
     words = ("word", (1, 2))
     characters = ("char_wb", (2, 5))
-
-
-class Prompts(Enum):
-    """The prompts of the train split that a model is fitted on, as an interval of a hash of the prompt."""
-
-    first_half = (0, 0.5)
-    second_half = (0.5, 1)
-    all = (0, 1)
 
 
 class Target(Enum):
@@ -81,11 +74,9 @@ class Fitted(Reward):
         return True
 
     def held_out(self) -> Reward | None:
-        if self.prompts is Prompts.all:
-            return None
-        other_prompts = Prompts.second_half if self.prompts is Prompts.first_half else Prompts.first_half
+        other_prompts = self.prompts.others
         other_features = Features.characters if self.features is Features.words else Features.words
-        return replace(self, prompts=other_prompts, features=other_features)
+        return replace(self, prompts=other_prompts, features=other_features) if other_prompts else None
 
     def check_stored(self, stored: Stored) -> str | None:
         if self.target is not Target.regression:
@@ -103,21 +94,17 @@ class Fitted(Reward):
         from scipy.sparse import hstack
 
         rated, validation = with_reward(train, "train"), with_reward(validation, "validation")
-        lo, hi = self.prompts.value
-        rows = [row for row in rated if lo <= _share(row.group) < hi]
+        rows = self.prompts.of(rated)
         if len({row.group for row in rows}) < 2 * FOLDS:
             raise UserError(f"reward=fitted has too few rows to fit on: {len(rows)}.", "reward.prompts=all, or more data")
         targets = self._targets(rows)
         folds = np.array([_fold(row.group) for row in rows])
         if self.target is Target.classification:
-            check_labels([*rows, *validation])
+            check_labels([*rows, *validation], "reward.target=classification", "reward.target=regression")
             if min(len(set(targets[folds != fold])) for fold in range(FOLDS)) < 2:
                 raise UserError("reward.target=classification needs more rows of both labels, 0 and 1.", "reward.prompts=all")
-        elif not varies(targets):
-            raise UserError(
-                f"reward=fitted has nothing to learn: the stored rewards of {len(rows)} responses are {spread(targets)}.",
-                "Name another column (task.columns.reward=COLUMN), or choose a reward that needs none: reward=vader",
-            )
+        else:
+            check_variation(targets, "reward=fitted")
         fitted = {block: self._fitted_to([getattr(row, block) for row in rows]) for block in BLOCKS}
         vectorizers = {block: vectorizer for block, vectorizer in fitted.items() if vectorizer is not None}
         if not vectorizers:
@@ -136,9 +123,11 @@ class Fitted(Reward):
         vocabularies = {b: {term: int(index) for term, index in v.vocabulary_.items()} for b, v in vectorizers.items()}
         (directory / "vocabulary.json").write_text(json.dumps(vocabularies, sort_keys=True))
         scorer = self.scorer(directory)
-        is_label = self.target is Target.classification
-        figures = skill_with_labels(scorer, validation) if is_label else skill(scorer, validation, self._targets(validation))
-        return {"rows": len(rows), "rows_without_reward": len(train) - len(rated)} | figures
+        counts = {"rows": len(rows), "rows_without_reward": len(train) - len(rated)}
+        predicted = scorer.score(validation)
+        if self.target is Target.classification:
+            return counts | skill_with_labels(predicted, validation)
+        return counts | skill(logits_of(predicted), validation, self._targets(validation))
 
     def scorer(self, state: Path | None) -> Scorer:
         assert state is not None
@@ -218,69 +207,6 @@ def normal_scores(values: FloatArray) -> FloatArray:
     from scipy.stats import rankdata
 
     return np.asarray(ndtri((rankdata(values) - 0.5) / len(values)))
-
-
-def skill(scorer: Scorer, rows: Sequence[Row], stored: FloatArray) -> dict[str, float]:
-    """Accuracy on held-out rows, of the predicted logit: R², Spearman's ρ, and the share of pairs in the right order.
-
-    Undefined figures, such as the correlation of a constant, are left out.
-    """
-    import numpy as np
-    from scipy.special import logit
-    from scipy.stats import spearmanr
-    from sklearn.metrics import r2_score
-
-    predicted = logit(np.clip(scorer.score(rows), 1e-12, 1 - 1e-12))
-    groups: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault(row.group, []).append(index)
-    pairs = [(i, j) for members in groups.values() for i in members for j in members if stored[i] > stored[j]]
-    in_order = [float(predicted[i] > predicted[j]) for i, j in pairs]
-    figures: dict[str, float] = {"held_out_rows": len(rows)}
-    if len(set(stored)) > 1:
-        figures["r2"] = float(r2_score(stored, predicted))
-    if len(set(stored)) > 1 and len(set(predicted)) > 1:
-        figures["rank_correlation"] = float(spearmanr(stored, predicted).statistic)
-    figures["pairs"] = len(pairs)
-    return figures | ({"pair_accuracy": float(np.mean(in_order))} if pairs else {})
-
-
-def skill_with_labels(scorer: Scorer, rows: Sequence[Row]) -> dict[str, float]:
-    """Accuracy on held-out labels: the share on the right side of ½, and the AUC if both labels occur."""
-    import numpy as np
-    from sklearn.metrics import roc_auc_score
-
-    stored, predicted = np.array([stored_reward(row) for row in rows]), scorer.score(rows)
-    figures = {"held_out_rows": len(rows), "accuracy": float(np.mean((predicted > 0.5) == (stored > 0.5)))}
-    figures["share_of_1"] = float(stored.mean())
-    return figures | ({"auc": float(roc_auc_score(stored, predicted))} if 0 < stored.mean() < 1 else {})
-
-
-def check_labels(rows: Sequence[Row]) -> None:
-    """Raises UserError unless every stored reward is 0 or 1."""
-    other = next((row for row in rows if stored_reward(row) not in (0, 1)), None)
-    if other is not None:
-        raise UserError(
-            f"example {other.id}: reward.target=classification expected a stored label of 0 or 1, got {other.stored}.",
-            "reward.target=regression",
-        )
-
-
-def with_reward(rows: Sequence[Row], split: str) -> list[Row]:
-    """The rows with a stored reward. Raises UserError if there are none."""
-    found = [row for row in rows if row.stored is not None]
-    if not found:
-        raise NoStoredReward(
-            f"no response of the {split} split has a stored reward to fit on.",
-            "Name the column of the reward (task=local: task.columns.reward, task=comet: task.reward_column), or choose a reward "
-            "that needs none: reward=vader",
-        )
-    return found
-
-
-def _share(group: str) -> float:
-    """A number in [0, 1) by a hash of its own: the prompt's hash decides on its split and its fold already."""
-    return int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def _fold(group: str) -> int:

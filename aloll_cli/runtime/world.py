@@ -67,6 +67,10 @@ class World(ABC):
                 error = found
         self.agree(error)
 
+    def share(self, count: int, together: int = 1) -> list[int]:
+        """This process's share of so many rows, of which so many consecutive ones stay in one process, as samples of a prompt."""
+        return [row for row in range(count) if row // together % self.size == self.rank]
+
     def sum(self, value: float) -> float:
         """All-reduce: the sum over processes."""
         return float(sum(self.gather(value)))

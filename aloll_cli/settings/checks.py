@@ -16,6 +16,7 @@ from aloll_cli.schema import name_of
 from aloll_cli.settings.reference import AsLoaded, Trained, check_length
 from aloll_cli.training.sampling import All, Priority, Sampling
 from aloll_cli.user_code import plugin_errors
+from aloll_cli.values.joint import Joint
 from aloll_cli.variants.base import Online, Pointwise, Reduction, Regression, Signal, Variant
 
 if TYPE_CHECKING:
@@ -93,11 +94,25 @@ def check_policy(settings: Settings) -> None:
         check_values(settings)
     variant.check(reward.range, settings.batch_size)
     check_weighting(variant, settings.sampling, settings.clamp, settings.weight_loss, settings.reduction)
+    check_joint(settings)
     check_samples(settings)
+    check_rounds(settings)
+    check_select(settings)
     if isinstance(variant, Online) and not reward.scores_text:
         raise UserError(
             f"variant={name_of(variant)} needs rewards of new text; reward={name_of(reward)} has stored ones only.",
             "A variant that learns from logged responses, such as variant=seq, or reward=fitted",
+        )
+
+
+def check_joint(settings: Settings) -> None:
+    """Raises UserError where V(x) is to be learned together with the policy, and the method cannot do that."""
+    variant = settings.variant
+    learns = isinstance(variant, Regression) and variant.learns_values
+    if isinstance(settings.values, Joint) and variant.needs_values and not learns:
+        raise UserError(
+            f"values=joint is learned together with the policy, which variant={name_of(variant)} with these options cannot do.",
+            "variant=dro variant.per_token=false, or values=data",
         )
 
 
@@ -116,6 +131,32 @@ def check_samples(settings: Settings) -> None:
         raise UserError(
             f"variant={name_of(variant)} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
             "A reward that scores text, such as reward=fitted, or variant=dro",
+        )
+
+
+def check_rounds(settings: Settings) -> None:
+    """Raises UserError where later rounds could not learn from the policy's own responses."""
+    if settings.rounds == 1:
+        return
+    if not settings.reward.scores_text:
+        raise UserError(
+            f"rounds={settings.rounds} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
+            "rounds=1, or a reward that scores text, such as reward=fitted",
+        )
+    if isinstance(settings.variant, Online):
+        what = f"rounds={settings.rounds}: variant={name_of(settings.variant)} generates its own responses in every step."
+        raise UserError(what, "rounds=1, or a variant that learns from logged responses, such as variant=seq")
+
+
+def check_select(settings: Settings) -> None:
+    """Raises UserError where checkpoints are to be compared by figures of responses, and no reward scores these."""
+    given = settings.select.given
+    if given and not settings.reward.scores_text:
+        names = ", ".join(f"select.{name}" for name in given)
+        reward = f"reward={name_of(settings.reward)}"
+        raise UserError(
+            f"{names}: checkpoints are compared by responses of the policy, which {reward} cannot score.",
+            "select=best alone, or a reward that scores text, such as reward=fitted",
         )
 
 

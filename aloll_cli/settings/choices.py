@@ -5,16 +5,10 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Select(Enum):
-    """The checkpoint that becomes the policy."""
-
-    best = "the best by validation reward"
-    last = "the one after the last step"
-
-
 class Split(Enum):
-    """The prompts that evaluate generates responses for."""
+    """The prompts that evaluate and generate generate responses to."""
 
+    train = "the prompts of the responses that are learned from"
     validation = "the prompts that checkpoints are selected on"
     test = "prompts that nothing else uses"
 
@@ -41,8 +35,16 @@ Words = Enum(
 )
 
 
+class Sort(Enum):
+    """The order in which runs are listed."""
+
+    date = "the latest first"
+    gain = "the greatest gain first"
+    validation = "the best validation score first"
+
+
 class Format(Enum):
-    """The output format of inspect and compare."""
+    """The output format of inspect, compare and runs."""
 
     page = "for people"
     json = "for programs: one JSON object"

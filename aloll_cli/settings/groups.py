@@ -8,6 +8,7 @@ from aloll_cli.judging.llm import Llm
 from aloll_cli.judging.rubric import Rubric
 from aloll_cli.models.adapters import Given, Lora
 from aloll_cli.models.decoding import Beam, Greedy, Sample
+from aloll_cli.models.optimizers import Adamw
 from aloll_cli.models.pretrained import Pretrained
 from aloll_cli.models.scratch import Scratch
 from aloll_cli.rewards.base import Reward
@@ -15,8 +16,8 @@ from aloll_cli.runtime.tracking import Off, Tensorboard, Trackio, Wandb
 from aloll_cli.schema import discover
 from aloll_cli.settings.reference import AsLoaded, Trained
 from aloll_cli.tasks.base import Task
-from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import All, Priority, Uniform
+from aloll_cli.training.selection import Best, Last
 from aloll_cli.values.base import Values
 from aloll_cli.variants.base import Variant
 
@@ -33,5 +34,6 @@ GROUPS: dict[str, dict[str, type]] = {
     "generation": {"greedy": Greedy, "beam": Beam, "sample": Sample},
     "judge": {"human": Human, "llm": Llm, "reward": ByReward},
     "rubric": {"rubric": Rubric},
+    "select": {"best": Best, "last": Last},
     "tracking": {"off": Off, "wandb": Wandb, "tensorboard": Tensorboard, "trackio": Trackio},
 }

@@ -166,26 +166,26 @@ def _imported(file: Path, module: str) -> ModuleType:
         raise UserError(f"{where}: {type(error).__name__}: {error}.", "Correct the file.") from None
 
 
-def write_settings(settings: Settings, file: Path) -> None:
-    """Write settings down as YAML for a process that runs a stage with them."""
+def settings_as_text(settings: Settings) -> str:
+    """Settings as YAML for a process that runs a stage with them; with values of ``${oc.env:…}``, which may be secret."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
         pass
 
     Dumper.add_representer(FromEnvironment, lambda to, text: to.represent_sequence(ENVIRONMENT, [str(text), text.written]))
-    file.write_text(yaml.dump(plain(settings), Dumper=Dumper, allow_unicode=True), encoding="utf-8")
+    return str(yaml.dump(plain(settings), Dumper=Dumper, allow_unicode=True))
 
 
-def read_settings(file: Path) -> Settings:
-    """The settings that a parent process wrote down, its plugins read first."""
+def settings_from_text(text: str) -> Settings:
+    """The settings that a parent process wrote, its plugins read first."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         pass
 
     Loader.add_constructor(ENVIRONMENT, lambda of, node: FromEnvironment(*of.construct_sequence(cast(yaml.SequenceNode, node))))
-    written = yaml.load(file.read_text("utf-8"), Loader=Loader)
+    written = yaml.load(text, Loader=Loader)
     load_plugins(written["plugins"])
     settings: Settings = from_plain(Settings, written)
     return settings

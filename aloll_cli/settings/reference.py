@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from aloll_cli.errors import UserError
+from aloll_cli.models.optimizers import Adamw
 from aloll_cli.schema import COUNT, SEED, numbers
-from aloll_cli.training.optimizers import Adamw
 
 EPOCHS = numbers("(0, 1000000]", 1.0)
 

@@ -10,14 +10,15 @@ from aloll_cli.judging.rubric import Rubric
 from aloll_cli.models.adapters import Adapter
 from aloll_cli.models.base import Model
 from aloll_cli.models.decoding import Generation
+from aloll_cli.models.optimizers import Adamw
 from aloll_cli.rewards.base import Reward
 from aloll_cli.runtime.options import Runtime
-from aloll_cli.schema import COUNT, OPERATIONAL, SEED
-from aloll_cli.settings.choices import Format, References, Select, Split, Words
+from aloll_cli.schema import COUNT, OPERATIONAL, SEED, numbers
+from aloll_cli.settings.choices import Format, References, Sort, Split, Words
 from aloll_cli.settings.reference import EPOCHS, Reference
 from aloll_cli.tasks.base import Task
-from aloll_cli.training.optimizers import Adamw
 from aloll_cli.training.sampling import Sampling
+from aloll_cli.training.selection import Select
 from aloll_cli.values.base import Values
 from aloll_cli.values.group import Group
 from aloll_cli.variants.base import Groupwise, Reduction, Variant
@@ -45,8 +46,10 @@ class Settings(Runtime):
     updates: int | None = field(metadata=COUNT)
     epochs: float | None = field(metadata=EPOCHS)
     batch_size: int = field(metadata=COUNT)
+    rounds: int = field(metadata=numbers("[1, 100]", 2))
     eval_every: int = field(metadata=COUNT)
     eval_prompts: int = field(metadata=COUNT)
+    early_stop: int | None = field(metadata=COUNT)
     select: Select
     split: Split
     references: References
@@ -56,6 +59,13 @@ class Settings(Runtime):
     judge: Judge = field(metadata=OPERATIONAL)  # of the recipes of judgements alone
     rubric: Rubric = field(metadata=OPERATIONAL)
     votes: list[str] = field(metadata=OPERATIONAL)
+    prompt: Any = field(metadata=OPERATIONAL)  # a text, or a list of texts
+    prompts: str | None = field(metadata=OPERATIONAL)
+    first: int | None = field(metadata=OPERATIONAL | COUNT)
+    samples: int | None = field(metadata=COUNT)
+    max_tokens: int | None = field(metadata=OPERATIONAL | COUNT)
+    score: bool = field(metadata=OPERATIONAL)
+    side_by_side: bool = field(metadata=OPERATIONAL)
     runs: list[str] = field(metadata=OPERATIONAL)
     against: str | None = field(metadata=OPERATIONAL)
     best_of: Any = field(metadata=OPERATIONAL)  # the name of an option, or a list of names
@@ -65,6 +75,9 @@ class Settings(Runtime):
     repair: bool = field(metadata=OPERATIONAL)
     estimate: bool = field(metadata=OPERATIONAL)
     format: Format = field(metadata=OPERATIONAL)
+    where: list[str] = field(metadata=OPERATIONAL)
+    sort: Sort = field(metadata=OPERATIONAL)
+    run: str | None = field(metadata=OPERATIONAL)  # its options were read before this configuration was composed
     output_dir: str = field(metadata=OPERATIONAL)
     plugins: list[str] = field(metadata=OPERATIONAL)  # the code of their entries is part of every recipe that uses it
 

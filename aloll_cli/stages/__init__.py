@@ -21,6 +21,7 @@ class Stage:
         options: its own options outside of any group.
         makes: the artifacts that it builds, as attributes of Pipeline; only the options of these are checked against each other.
         after: the stages before it, whose options it needs too.
+        filters: whether options that it does not read itself are conditions on what it lists.
     """
 
     what: str
@@ -28,6 +29,7 @@ class Stage:
     options: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    filters: bool = False
 
 
 _TRAINED = ("train-reference", "score-rewards", "precompute-values", "train")
@@ -51,10 +53,10 @@ LINE = {
     ),
     "train": Stage(
         "train a policy with one variant (loss); store the reference log-probs that it needs",
-        groups=("variant", "sampling", "optimizer", "adapter", "generation"),
+        groups=("variant", "sampling", "optimizer", "adapter", "generation", "select"),
         options=(
-            "seed", "updates", "epochs", "batch_size", "weight_loss", "clamp", "reduction",
-            "eval_every", "eval_prompts", "select",
+            "seed", "updates", "epochs", "rounds", "samples", "batch_size", "weight_loss", "clamp", "reduction",
+            "eval_every", "eval_prompts", "early_stop",
         ),
         makes=("policy",),
         after=_TRAINED[:3],
@@ -75,6 +77,37 @@ LINE = {
 }  # fmt: skip
 
 BESIDE = {
+    "generate": Stage(
+        "respond to the prompts of a split or to your own, with rewards: to try a model, or to write rows for task=local",
+        groups=("generation",),
+        options=(
+            "prompt",
+            "prompts",
+            "split",
+            "first",
+            "samples",
+            "max_tokens",
+            "score",
+            "policy",
+            "side_by_side",
+            "to",
+        ),
+        makes=("policy",),
+        after=_TRAINED,
+    ),
+    "chat": Stage(
+        "talk to a policy in the terminal, by its chat template",
+        groups=("generation",),
+        options=("max_tokens", "policy", "side_by_side"),
+        makes=("policy",),
+        after=_TRAINED,
+    ),
+    "runs": Stage(
+        "list the evaluated runs under the output folder, one line each; variant=seq, say, lists those with that option",
+        options=("where", "sort", "format"),
+        after=(*_TRAINED, "evaluate"),
+        filters=True,
+    ),
     "compare": Stage(
         "compare evaluated runs: one row per method, paired differences, training costs",
         options=("runs", "against", "best_of", "format"),
@@ -124,8 +157,8 @@ STAGES = LINE | BESIDE
 # of these none changes a result by more than rounding; only stages that build artifacts read the second line's
 EVERYWHERE = ("output_dir", "plugins", "verbosity")
 BUILDING = (
-    "upstream", "busy", "processes", "device", "threads", "micro_batch_size", "gradient_checkpointing", "deterministic", "attn",
-    "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints", "max_hours",
+    "run", "upstream", "busy", "processes", "device", "threads", "micro_batch_size", "gradient_checkpointing", "deterministic",
+    "attn", "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints", "max_hours",
 )  # fmt: skip
 RUNNING = (*EVERYWHERE, *BUILDING)
 RUNNING_GROUPS = ("tracking",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from aloll_cli.files import below, is_deepest
 from aloll_cli.runtime.terminal import notes, results
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.inventory import State, entries, size, strangers, table, unused
@@ -74,6 +75,7 @@ def _agreed(question: str) -> bool:
 
 def _empty_folders(root: Path) -> list[Path]:
     """The folders under ``root``, deepest first, if sweeps left no file in any of them; else none."""
-    if not root.is_dir() or root.is_symlink() or any(not file.is_dir() or file.is_symlink() for file in root.rglob("*")):
+    found = [*below(root)] if root.is_dir() and not root.is_symlink() else None
+    if found is None or any(not path.is_dir() or path.is_symlink() or is_deepest(path, root) for path in found):
         return []
-    return [*sorted((folder for folder in root.rglob("*") if folder.is_dir()), reverse=True), root]
+    return [*reversed(found), root]

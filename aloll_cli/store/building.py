@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import sync, write_text
+from aloll_cli.files import below, remove_tree, sync, write_text
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import Sums, remember, sums_of, write_manifest
 
 
 def reopen(directory: Path, partial: Path) -> None:
     """Make an artifact without a readable manifest an interrupted build."""
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove(partial)
     directory.rename(partial)
 
 
 def begin(partial: Path, recipe: dict[str, Any], config: dict[str, Any], resuming: bool) -> None:
     """Make the folder of a build, or go on in it, and write down what is built."""
     if not resuming:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
     partial.mkdir(parents=True, exist_ok=True)
     write_text(partial / "recipe.json", json.dumps(recipe, indent=1, sort_keys=True))
     write_text(partial / "config.yaml", _yaml(config))
@@ -58,13 +57,19 @@ def finish(partial: Path, directory: Path, sums: Sums) -> None:
 
 def tidy(partial: Path) -> None:
     """Clean up after a failed build: keep complete blocks and checkpoints, which can be resumed; or remove everything."""
-    if any(partial.rglob("part-*.parquet")) or any(partial.glob("checkpoints/update-*")):
-        for stale in [*partial.rglob(".*.tmp")]:
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
+    found = [*below(partial)]
+    if any(path.match("part-*.parquet") for path in found) or any(partial.glob("checkpoints/update-*")):
+        for stale in (path for path in found if path.match(".*.tmp")):
+            remove_tree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
         return
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove(partial)
     with suppress(OSError):  # not empty: other artifacts of this kind
         partial.parent.rmdir()
+
+
+def _remove(partial: Path) -> None:
+    with suppress(OSError):
+        remove_tree(partial)
 
 
 def _yaml(config: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from stat import S_ISREG
 from typing import Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import sha256
+from aloll_cli.files import below, sha256
 from aloll_cli.foreign import LARGEST_RECIPE, Unreadable, parsed, read_bytes, recipe_of
 from aloll_cli.schema import fingerprint
 from aloll_cli.store.locks import FOLDER as LOCKS
@@ -28,6 +28,7 @@ FOLDER = re.compile(r"(?P<name>.+)-(?P<fingerprint>[0-9a-f]{12})(?P<partial>\.pa
 REMOVED = re.compile(rf"\.{FOLDER.pattern}\.removed", re.DOTALL)
 RESULTS = ("policy", "metrics", "judgements")  # kinds that users want to keep; the others are intermediate results
 BESIDE = (LOCKS, "report", "replies")  # folders of a task that hold no artifacts: locks, pages, replies of judges
+STANDS_FOR = "stands_for"  # in an identity: the fingerprint of an artifact whose recipe is too large to be part of every other
 BEGINNING = b'{\n "identity": '  # of a recipe that was written by this program
 
 
@@ -158,7 +159,7 @@ def unused(found: list[Entry]) -> list[Entry]:
 def _entry(root: Path, path: Path, found: re.Match[str]) -> Entry:
     digits = found["fingerprint"]
     recipe = None if path.is_symlink() else _recipe(path / "recipe.json", digits)
-    files = [] if path.is_symlink() else [status for status in map(_status, path.rglob("*")) if status]
+    files = [] if path.is_symlink() else [status for status in map(_status, below(path)) if status]
     files = [status for status in files if S_ISREG(status.st_mode)]
     kind, name = path.parent.name, f"{found['name']}-{digits}"
     return Entry(
@@ -170,8 +171,15 @@ def _entry(root: Path, path: Path, found: re.Match[str]) -> Entry:
         state=_state(root, path, f"{kind}/{name}", recipe is None),
         bytes=sum(status.st_size for status in files),
         age=max(0.0, time.time() - max((status.st_mtime for status in files), default=path.lstat().st_mtime)),
-        inputs=None if recipe is None else frozenset(fingerprint(needed) for needed in recipe["inputs"].values()),
+        inputs=None if recipe is None else frozenset(_inputs(recipe)),
     )
+
+
+def _inputs(recipe: dict[str, Any]) -> Iterator[str]:
+    """The fingerprints of an artifact's direct inputs."""
+    yield from (fingerprint(needed) for needed in recipe["inputs"].values())
+    if STANDS_FOR in recipe["identity"]:
+        yield str(recipe["identity"][STANDS_FOR])
 
 
 def _status(file: Path) -> os.stat_result | None:

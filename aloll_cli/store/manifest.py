@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aloll_cli.files import sha256, sync, sync_folders, write_json, write_text
+from aloll_cli.files import below, is_deepest, sha256, sync, sync_folders, write_json, write_text
 from aloll_cli.foreign import Unreadable, dict_of, inner_path, integer, json_of, record, text
 
 MANIFEST = "manifest.json"
@@ -28,8 +28,8 @@ Sums = dict[str, dict[str, Any]]  # by relative path: {"bytes": â€¦, "sha256": â
 
 
 def files_of(directory: Path) -> list[Path]:
-    """Every file that a manifest lists, and every symbolic link, sorted."""
-    found = [file for file in directory.rglob("*") if file.is_symlink() or file.is_file()]
+    """Every file that a manifest lists, every symbolic link, and folders that lie too deep to be looked into, sorted."""
+    found = [file for file in below(directory) if file.is_symlink() or file.is_file() or is_deepest(file, directory)]
     return sorted(file for file in found if str(file.relative_to(directory)) not in NOT_LISTED)
 
 

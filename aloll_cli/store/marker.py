@@ -6,13 +6,12 @@ programs that everything in it can be built again; a folder that held other thin
 
 from __future__ import annotations
 
-import os
 import shlex
 from contextlib import suppress
 from pathlib import Path
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import write_text
+from aloll_cli.files import below, write_text
 
 MARK, TAG = ".aloll", "CACHEDIR.TAG"
 TRACKING = ".tracking"  # the folder of experiment trackers
@@ -40,7 +39,7 @@ def is_marked(output_dir: Path) -> bool:
 
 def refuse_links(*places: Path, within: Path | None = None) -> None:
     """Raises UserError if one of some places is a link, symbolic or hard, or anything inside the folder ``within``."""
-    inside = [] if within is None else [Path(at, name) for at, folders, files in os.walk(within) for name in (*folders, *files)]
+    inside = [] if within is None else [*below(within)]
     for path in (*places, *([within] if within else []), *inside):
         if path.is_symlink():
             what = f"{path} is a symbolic link; below output_dir nothing is written through one."

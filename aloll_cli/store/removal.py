@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aloll_cli.errors import UserError
+from aloll_cli.files import remove_tree
 from aloll_cli.stopping import Stopper
 from aloll_cli.store.inventory import REMOVED, Entry, has_own_recipe
 from aloll_cli.store.locks import FOLDER as LOCKS
@@ -57,5 +57,5 @@ def _finish_removals(kind: Path) -> None:
 def _remove(folder: Path) -> None:
     """Remove a folder, its recipe last: until then it is known to be ours. Links in it are removed, not followed."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name == "recipe.json"):
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else os.unlink(path)
+        remove_tree(path) if path.is_dir() and not path.is_symlink() else os.unlink(path)
     folder.rmdir()

@@ -279,11 +279,13 @@ class Store:
             lock.release()
 
 
-def upstream(artifact: Artifact) -> list[Artifact]:
-    """Every artifact that one is built from, directly or not, each once and after its own inputs."""
-    found: dict[str, Artifact] = {}
+def upstream(artifact: Artifact, found: dict[str, Artifact] | None = None) -> list[Artifact]:
+    """Every artifact that one is built from, directly or not, each once and after its own inputs; ``found`` are known already."""
+    found = {} if found is None else found
     for needed in artifact.inputs().values():
-        found |= {before.fingerprint: before for before in upstream(needed)} | {needed.fingerprint: needed}
+        if needed.fingerprint not in found:  # its inputs are known, too; many ways lead to them
+            upstream(needed, found)
+            found[needed.fingerprint] = needed
     return list(found.values())
 
 

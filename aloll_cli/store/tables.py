@@ -146,6 +146,7 @@ class Rows:
         for file in files:
             with _reading(file):
                 found = pq.read_metadata(file)
+                _check_columns(found.schema.to_arrow_schema(), self._columns or ())
             self._groups += [(file, group) for group in range(found.num_row_groups)]
             sizes += [found.row_group(group).num_rows for group in range(found.num_row_groups)]
         self._starts = np.cumsum(sizes)
@@ -199,9 +200,13 @@ def read_file(file: Path, columns: Sequence[str] | None) -> pa.Table:
         if columns is None:
             return parquet.read(use_threads=False)
         wanted = [*columns, *({"place"} & set(parquet.schema_arrow.names))]
-        if missing := set(columns) - set(parquet.schema_arrow.names):
-            raise Unreadable(f"has no column {min(missing)}")
+        _check_columns(parquet.schema_arrow, columns)
         return parquet.read(columns=wanted, use_threads=False)
+
+
+def _check_columns(found: pa.Schema, columns: Sequence[str]) -> None:
+    if missing := set(columns) - set(found.names):
+        raise Unreadable(f"has no column {min(missing)}")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypedDict
 
 from aloll_cli.errors import UserError
 from aloll_cli.schema import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
+from aloll_cli.tasks.options import OnBadRow, Responses, Truncated
 from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, LocalSource, Source
 from aloll_cli.tasks.splits import drawn_split, prompt_key
 
@@ -24,22 +25,6 @@ ROLES = ("system", "user", "assistant")  # of a chat's turns, as chat templates 
 LEAVE_OUT = "Leave such rows out with task.on_bad_row=skip, or correct the file."
 
 
-class Responses(Enum):
-    """Which responses to a prompt are used."""
-
-    all = "all"
-    best = "the one with the highest stored reward"
-    worst = "the one with the lowest stored reward"
-    first = "the first of each row: the one people chose, where the data stores that"
-
-
-class Truncated(Enum):
-    """What happens to a response that is longer than the limit."""
-
-    keep = "train on its beginning, without an end-of-sequence token"
-    drop = "leave it out"
-
-
 class Chat(Enum):
     """How a prompt is formatted for the model."""
 
@@ -47,13 +32,6 @@ class Chat(Enum):
     wrap = "with the chat template, and a prompt without turns as a turn of the user"
     without_thinking = "with the chat template and enable_thinking=False"
     plain = "as plain text, with the task's speaker tags"
-
-
-class OnBadRow(Enum):
-    """What happens to a row that cannot be read."""
-
-    error = "stop, and name the row"
-    skip = "leave it out and count it"
 
 
 @dataclass(frozen=True)
@@ -210,6 +188,14 @@ class Task(ABC):
             BadRow: a field is missing or of the wrong kind.
             Dropped: the task leaves such rows out.
         """
+
+    def asked(self, text: str) -> Sequence[Part]:
+        """The prompt of a text that somebody types: as rows with that text have it."""
+        return (Part(text),)
+
+    def conversation(self, messages: Sequence[Turn]) -> Sequence[Part] | None:
+        """The prompt of a chat that ends with a turn of the user, with the task's speaker tags; None for a task of texts."""
+        return None
 
     def describe(self, row: dict[str, Any]) -> list[str]:
         """Lines on how such rows are read, where that is not plain from the options. Raises BadRow and Dropped."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, expected, number, shown, text_field, unicode
+from aloll_cli.tasks.base import BadRow, Dropped, Part, Record, Task, Turn, expected, number, shown, text_field, unicode
 
 SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
@@ -26,6 +26,7 @@ HUMAN, ASSISTANT = " ### Human: ", " ### Assistant: "
 PRO_TAGS = {"<|prompter|>": HUMAN, "<|assistant|>": ASSISTANT}
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
 HUB_TAGS = {"Human": HUMAN, "Assistant": ASSISTANT}
+TAGS = {"user": HUMAN, "assistant": ASSISTANT}
 
 
 @dataclass(kw_only=True)
@@ -45,6 +46,14 @@ class Hha(Task):
             Record(parts, " " + response, reward, position, subset)  # tokenizers attach the space to the word that follows
             for position, (response, reward) in enumerate(zip(responses, rewards, strict=True))
         ]
+
+    def asked(self, text: str) -> Sequence[Part]:
+        return self.conversation([Turn(role="user", content=text)])
+
+    def conversation(self, messages: Sequence[Turn]) -> Sequence[Part]:
+        system = next((turn["content"] for turn in messages if turn["role"] == "system"), SYSTEM)
+        turns = [(TAGS[turn["role"]], turn["content"].strip()) for turn in messages if turn["role"] != "system"]
+        return (Part(system, "system"), *_parts([*turns, (ASSISTANT, "")]))
 
 
 Turns = list[tuple[str, str]]

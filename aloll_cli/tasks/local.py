@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from aloll_cli.errors import UserError
 from aloll_cli.schema import OPERATIONAL, numbers
-from aloll_cli.tasks.base import BadRow, Part, Record, Task, expected, split_name, text_field, unicode
+from aloll_cli.tasks.base import BadRow, Part, Record, Task, Turn, expected, split_name, text_field, unicode
 from aloll_cli.tasks.column_names import Columns, listed
 from aloll_cli.tasks.forms import FORMS, standard
 from aloll_cli.tasks.labels import labels_of, worth
@@ -118,6 +118,9 @@ class Local(Task):
         pairs = zip(responses, rewards, strict=True)
         split = self._split(row)
         return [Record(parts, response, reward, place, split=split) for place, (response, reward) in enumerate(pairs)]
+
+    def conversation(self, messages: Sequence[Turn]) -> Sequence[Part]:
+        return chat_parts(messages)
 
     def describe(self, row: dict[str, Any]) -> list[str]:
         standardized, form = standard(row, self.columns)

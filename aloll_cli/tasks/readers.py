@@ -88,7 +88,7 @@ def _json_lines(file: Path) -> Rows:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 place = f"{file}, line {number}"
-                yield place, _object(line, place, first=number == 1)
+                yield place, json_row(line, place, first=number == 1)
 
 
 def _json_rows(file: Path) -> Rows:
@@ -118,7 +118,8 @@ def _json_rows(file: Path) -> Rows:
 READERS = {"jsonl": _json_lines, "json": _json_rows, "csv": _csv_rows, "parquet": _parquet_rows}
 
 
-def _object(line: bytes, place: str, first: bool) -> dict[str, Any]:
+def json_row(line: bytes, place: str, first: bool) -> dict[str, Any]:
+    """The object on a line, the first of its file or a later one. Raises UserError where it is none."""
     try:
         # some programs start UTF-8 files with a byte order mark
         row = json.loads(line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"), object_pairs_hook=_unique)

@@ -36,4 +36,7 @@ class Comments(Task):
             raise Dropped("a reply to nothing")
         if max(len(parent.split()), len(comment.split())) > self.max_words:
             raise Dropped(f"more than {self.max_words} words")
-        return [Record((Part(parent, "user", eos=True),), comment, stored)]
+        return [Record(tuple(self.asked(parent)), comment, stored)]
+
+    def asked(self, text: str) -> Sequence[Part]:
+        return (Part(text, "user", eos=True),)

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
-from aloll_cli.tasks.base import Responses
+from aloll_cli.tasks.options import Responses
 
 if TYPE_CHECKING:
     import pyarrow as pa

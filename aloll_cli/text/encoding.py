@@ -35,9 +35,9 @@ class Encoder:
         self._pieces, self._control = Pieces(tokenizer), ControlTokens(tokenizer)
         self._plain = Plain(tokenizer, max_prompt_tokens)
         self._thinking = chat is not Chat.without_thinking
-        self._through_template = chat is not Chat.plain and tokenizer.chat_template is not None
+        self.uses_template = chat is not Chat.plain and tokenizer.chat_template is not None
         self._wraps = chat is Chat.wrap
-        if self._wraps and not self._through_template:
+        if self._wraps and not self.uses_template:
             raise UserError("task.chat=wrap: the tokenizer of the model has no chat template.", "task.chat=template")
 
     @cached_property
@@ -51,7 +51,7 @@ class Encoder:
             For each its tokens, or why the chat template rejects it.
         """
         prompts = [wrapped(parts) for parts in prompts] if self._wraps else prompts
-        kinds = [self._through_template and is_chat(parts) for parts in prompts]
+        kinds = [self.uses_template and is_chat(parts) for parts in prompts]
         chats, plain = ([parts for parts, kind in zip(prompts, kinds, strict=True) if kind is wanted] for wanted in (True, False))
         found = {True: iter(self._chats.prompts(chats) if chats else []), False: iter(self._plain_prompts(plain))}
         return [next(found[kind]) for kind in kinds]

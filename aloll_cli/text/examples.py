@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import BoolArray, IntArray
 
 
+COLUMNS = (
+    "id", "group", "prompt", "turns", "prompt_ids", "prompt_cut", "response", "response_ids", "response_cut", "truncated",
+    "templated", "turns_cut", "system_cut", "opening", "closing", "apart", "typed", "stored", "noise",
+)  # fmt: skip
+
+
 def prompt_codes(directory: Path) -> IntArray:
     """(N,) index of each example's unique prompt, in order of appearance; no other column is read."""
     return numbered(read_blocks(directory, ["group"]).column("group"))
@@ -26,10 +32,11 @@ class ExampleTable:
     """The examples of one split, in memory as Arrow columns."""
 
     directory: Path
+    columns: tuple[str, ...] = COLUMNS  # generated responses have others
 
     @cached_property
     def table(self) -> pa.Table:
-        return read_blocks(self.directory)
+        return read_blocks(self.directory, self.columns)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import read_json, sync, write_json
+from aloll_cli.files import read_json, remove_tree, sync, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +24,7 @@ def write_folder(root: Path, update: int, write: Callable[[Path], object]) -> No
     final, temporary = root / f"update-{update:07d}", root / f".update-{update:07d}.tmp"
     for stale in (temporary, final):
         if stale.exists():
-            shutil.rmtree(stale)
+            remove_tree(stale)
     temporary.mkdir(parents=True)
     write(temporary)
     temporary.rename(final)
@@ -38,7 +37,7 @@ def keep_folders(root: Path, updates: set[int]) -> None:
         if update not in updates:
             folder.rename(root / f".update-{update:07d}.tmp")
     for stale in root.glob(".update-*.tmp"):
-        shutil.rmtree(stale)
+        remove_tree(stale)
 
 
 def save_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -14,6 +14,8 @@ from aloll_cli.metrics.words import ENGLISH, TextTokenizer
 from aloll_cli.text.packing import longest_first
 from aloll_cli.training.batches import batch_logps
 from aloll_cli.training.responding import Responder
+from aloll_cli.training.rollouts import ReferenceOf, RolloutResponses, flattened
+from aloll_cli.training.selection import Select
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -27,6 +29,11 @@ class Evaluator(ABC):
 
     label: str  # name of the score
 
+    @property
+    def may_refuse(self) -> bool:
+        """Whether no checkpoint may be chosen, so that the initial policy has to be kept."""
+        return False
+
     @abstractmethod
     def evaluate(self, module: ResponseLogps, seed: int, world: World) -> dict[str, Any]:
         """Evaluate a checkpoint, with the same random numbers for every checkpoint of a run.
@@ -37,7 +44,8 @@ class Evaluator(ABC):
             world: every process must call this.
 
         Returns:
-            A record with "score", "scores" (one per prompt, whose mean is the score up to rounding), and other metrics.
+            A record with "score", "scores" (one per prompt, whose mean is the score up to rounding), and other metrics; with
+            "objective" if checkpoints are compared by something else than the score (selection.py).
         """
 
     def describe(self, record: dict[str, Any]) -> str:
@@ -85,12 +93,22 @@ class GeneratedReward(Evaluator):
         responder: generates and scores.
         prompts: how many prompts at most.
         words: what counts as a word in the figures of the responses.
+        select: how checkpoints are compared, if not by the reward alone.
+        reference: policy module → a context with the module of π_ref; None: the KL to it is not estimated.
+        pad: the padding token id.
     """
 
     responder: Responder
     prompts: int
     words: TextTokenizer = ENGLISH
+    select: Select | None = None
+    reference: ReferenceOf | None = None
+    pad: int = 0
     label: str = "reward"
+
+    @property
+    def may_refuse(self) -> bool:
+        return self.select is not None and self.select.may_refuse
 
     def sample(self) -> list[int]:
         """Rows of the prompts of that subset, the same at every evaluation: those with the smallest hashes."""
@@ -101,28 +119,47 @@ class GeneratedReward(Evaluator):
     def evaluate(self, module: ResponseLogps, seed: int, world: World) -> dict[str, Any]:
         groups, names = self.responder.examples.table.column("group"), self.responder.generation.names
         asked = [(name, row) for row in self.sample() for name in names(groups[row].as_py())]
-        mine = asked[world.rank :: world.size]
+        mine = [asked[i] for i in world.share(len(asked), together=self.responder.generation.samples_per_prompt)]
         responses, scores = self.responder.respond(module, mine, f"evaluation of seed {seed}", world)
-        gathered = world.gather(
-            [(name, response.text, score) for (name, _), response, score in zip(mine, responses, scores.tolist(), strict=True)]
-        )
+        ratios = self._log_ratios(module, [row for _, row in mine], [response.ids for response in responses])
+        own = zip([name for name, _ in mine], responses, scores.tolist(), ratios, strict=True)
+        gathered = world.gather([(name, found.text, score, len(found.ids), ratio) for name, found, score, ratio in own])
         every = sorted(scored for part in gathered for scored in part)
-        texts = [text for _, text, _ in every]
+        texts = [text for _, text, *_ in every]
         counts = lengths(texts, self.words)
-        by_name = {name: score for name, _, score in every}
+        by_name = {name: score for name, _, score, *_ in every}
         by_prompt = np.reshape([by_name[name] for name, _ in asked], (-1, self.responder.generation.samples_per_prompt))
-        return {
-            "score": float(np.mean([score for *_, score in every])),
+        record: dict[str, Any] = {
+            "score": float(np.mean([score for _, _, score, *_ in every])),
             "scores": by_prompt.mean(axis=1).tolist(),
             "length": float(np.mean(counts)),
             "empty": float(np.mean([not text.strip() for text in texts])),
             "distinct_1": distinct(texts, 1, tokenizer=self.words),
-            "responses": texts,
+            "repeated": 1 - different(texts),
         }
+        if self.reference is not None:
+            tokens, log_ratios = np.array([row[3:] for row in every]).T
+            record |= {"kl": float(log_ratios.mean()), "kl_per_token": float(log_ratios.sum() / tokens.sum())}
+        if self.select is not None:
+            record["objective"] = self.select.objective(record)
+        return record | {"responses": texts}
 
     def describe(self, record: dict[str, Any]) -> str:
         length, empty = f"{record['length']:.1f} {self.words.unit} per response", f"{record['empty']:.1%} empty"
-        return f"{length}  {empty}  distinct-1 {record['distinct_1']:.3f}"
+        said = f"{length}  {empty}  distinct-1 {record['distinct_1']:.3f}"
+        if "kl" in record:
+            said += f"  KL {record['kl']:.2f} nats ({record['kl_per_token']:.3f} per token)"
+        return f"{said}  beyond a bound of select" if record.get("objective", 0.0) is None else said
+
+    def _log_ratios(self, module: ResponseLogps, rows: list[int], tokens: list[list[int]]) -> list[float]:
+        """ln π − ln π_ref of this process's responses, whose mean estimates the KL; zeros if it is not asked for."""
+        if self.reference is None:
+            return [0.0] * len(rows)
+        responses = RolloutResponses(self.responder.examples, np.array(rows, dtype=np.int64), *flattened(tokens))
+        own = batch_logps(module, responses, range(len(rows)), self.pad, self.responder.batch_tokens)
+        with self.reference(module) as reference:
+            under = batch_logps(reference, responses, range(len(rows)), self.pad, self.responder.batch_tokens)
+        return [float((mine - theirs).sum(dtype=np.float64)) for mine, theirs in zip(own, under, strict=True)]
 
     def collapse(self, first: dict[str, Any], record: dict[str, Any]) -> str | None:
         sides = (first["responses"], record["responses"])

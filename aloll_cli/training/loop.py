@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,12 @@ from aloll_cli.models.base import Numbers
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import save_policy
 from aloll_cli.runtime.device import uses_gpu
+from aloll_cli.training.averaging import average_in_order_of_ranks
 from aloll_cli.training.batches import no_masks, padded, row_masks, token_batch
 from aloll_cli.training.checkpoints import load_state, save_state
 from aloll_cli.training.contracts import checked_loss, checked_metrics
 from aloll_cli.training.progress import EVALUATIONS, METRICS, Progress
-from aloll_cli.training.selection import conclusion
+from aloll_cli.training.selection import STOPPED_EARLY, conclusion, early_stop_sentence, stops_early
 from aloll_cli.training.sources import Source, packed, same_texts
 from aloll_cli.training.start import check_distance, distance
 from aloll_cli.variants.base import Batch, Reduction, Variant
@@ -33,10 +35,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from aloll_cli.arrays import IntArray
+    from aloll_cli.models.optimizers import Adamw
     from aloll_cli.runtime.tracking import Figures, Send
     from aloll_cli.store.store import Job
     from aloll_cli.training.evaluators import Evaluator
-    from aloll_cli.training.optimizers import Adamw
 
 
 BLOWN_UP = 100.0  # a mean importance ratio above this is warned of
@@ -64,6 +66,7 @@ class Trainer:
     updates: int
     eval_every: int
     select_best: bool
+    early_stop: int | None
     seed: int
     evaluator: Evaluator
     track: Callable[[list[tuple[int, Figures]]], Send]  # opens a tracker, with what was recorded before the run was resumed
@@ -73,6 +76,9 @@ class Trainer:
         self.accelerator = Accelerator(cpu=not uses_gpu())
         optimizer = self.optimizer_options.build(self.module.parameters())
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
+        reproducible = self.job.runtime.deterministic or self.accelerator.device.type == "cpu"
+        if self.job.world.size > 2 and reproducible:  # a sum of two has one order
+            self.wrapped.register_comm_hook(None, average_in_order_of_ranks)
 
     def run(self) -> None:
         """Train to the end, from the last checkpoint if there is one."""
@@ -83,17 +89,19 @@ class Trainer:
             if done == 0:
                 self._check_start()
                 self._evaluate(0)
-            for update in range(done, self.updates):
-                figures = self.step(update)
+            over = self._is_over(done)
+            while not over:
+                figures = self.step(done)
                 self._record(METRICS, figures)
-                done = update + 1
+                done += 1
                 evaluated = done % self.eval_every == 0 or done == self.updates
                 score = self._evaluate(done) if evaluated else {}
+                over = evaluated and self._is_over(done)
                 meter.advance(1, loss=figures["loss"], **score)
                 stop = self.job.world.decide(lambda: self.job.stopper.requested)
-                if stop or done % self.job.runtime.checkpoint_every == 0 or done == self.updates:
+                if stop or over or done % self.job.runtime.checkpoint_every == 0:
                     self._checkpoint(done)
-                if stop and done < self.updates:
+                if stop and not over:
                     raise self.job.stopper.interruption()
         if self.job.world.is_main:
             self._finish()
@@ -132,13 +140,20 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), math.inf if max_norm is None else max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        learned = self.source.learn(self.job.world)
         every = self.job.world.gather([sums, counts])
         means = {name: sum(part[0][name] for part in every) / sum(part[1][name] for part in every) for name in sums}
         logged = {"update": update + 1, **means, "lr": lr, "grad_norm": float(norm)}
         logged |= {} if self.source.kept is None else {"kept": self.source.kept}
-        logged |= prepared | {"tokens": int(rows.lengths[drawn].sum())}
+        logged |= prepared | learned | {"tokens": int(rows.lengths[drawn].sum())}
         self._check_finite(logged)
         return logged | {"seconds": round(time.perf_counter() - start, 4)}
+
+    def _is_over(self, done: int) -> bool:
+        """Whether training ends after a step, in every process."""
+        if self.early_stop is None:
+            return done == self.updates
+        return self.job.world.decide(partial(self.progress.is_over, done, self.updates))
 
     def _prepare(self, update: int) -> dict[str, float]:
         self.module.eval()
@@ -151,7 +166,7 @@ class Trainer:
     def _loss(self, units: list[IntArray], mean_length: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """(U,) losses of some units, and metrics per unit or per response."""
         device = self.accelerator.device
-        rows, chosen = self.source.rows, np.concatenate(units)
+        rows, chosen, apart = self.source.rows, np.concatenate(units), self.source.mismatched_log_ratios
         tokens = token_batch(rows.responses, chosen.tolist(), int(self.tokenizer.pad_token_id), device)
         batch = Batch(
             logps=tokens.logps(self.wrapped),
@@ -162,8 +177,10 @@ class Trainer:
             mask=tokens.response_mask,
             reference_logps=padded([rows.reference.row(i) for i in chosen], device) if rows.reference else None,
             text=torch.tensor(same_texts([rows.responses.response_ids(i).tobytes() for i in chosen]), device=device),
+            mismatched_log_ratios=None if apart is None else torch.tensor(apart, dtype=torch.float32, device=device),
         )
         loss = checked_loss(self.variant, batch, len(units))
+        self.source.observe(chosen, batch)
         if self.reduction is Reduction.mean:
             loss = loss * mean_length / batch.mask.sum(dim=-1)
         figures = {"loss": loss.detach(), **checked_metrics(self.variant, batch, len(units))}
@@ -213,12 +230,15 @@ class Trainer:
             record = {"update": update, **self.evaluator.evaluate(self.module, self.seed, self.job.world)}
         if not self.job.world.is_main:
             return {}
+        if self.early_stop and update < self.updates and stops_early([*self.progress.evaluations(), record], self.early_stop):
+            record[STOPPED_EARLY] = {"after": update, "of": self.updates, "patience": self.early_stop}
         self._record(EVALUATIONS, record)
         score = f"validation {self.evaluator.label} {record['score']:.4f}"
         self.job.log.say(f"  step {update:5d}  {score}  {self.evaluator.describe(record)}".rstrip())
         if warning := self.evaluator.collapse(self.progress.evaluations()[0], record):
             self.job.log.warn(f"step {update}: {warning}")
-        self.progress.save_candidate(update, self._save_policy)
+        if update or self.evaluator.may_refuse:
+            self.progress.save_candidate(update, self._save_policy)
         return {self.evaluator.label: record["score"]}
 
     def _checkpoint(self, update: int) -> None:
@@ -249,6 +269,8 @@ class Trainer:
 
     def _finish(self) -> None:
         self.progress.finish()
+        if found := self.progress.evaluations()[-1].get(STOPPED_EARLY):
+            self.job.log.say(f"  {early_stop_sentence(found)}")
         line, warning = conclusion(self.progress.evaluations(), self.select_best, self.updates, self.evaluator.label)
         self.job.log.say(f"  {line}")
         if warning:

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.files import open_to_append, read_json_lines, sha256, sync, sync_folders
+from aloll_cli.files import open_to_append, read_json_lines, remove_tree, sha256, sync, sync_folders
 from aloll_cli.foreign import damaged, integer, list_of, number, record
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import Sums, damage_of, files_of, listed_in, sums_of, write_manifest
 from aloll_cli.training.checkpoints import folders, keep_folders, write_folder
-from aloll_cli.training.selection import selected_step
+from aloll_cli.training.selection import STOPPED_EARLY, selected_step
 
 if TYPE_CHECKING:
     from aloll_cli.runtime.terminal import Log
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 CANDIDATES, POLICY = "candidates", "policy"
+RESULTS = (POLICY, "model")  # folders that the selected candidate becomes: of a policy, of a reward
 
 SCORED = record({"update": integer, "score": number})  # of an evaluation
 
@@ -43,12 +43,14 @@ class Progress:
         keep: number of latest checkpoints to keep.
         select_best: whether the policy is the best checkpoint, or the last.
         log: where damage is said.
+        result: the folder that the selected candidate becomes, one of RESULTS.
     """
 
     directory: Path
     keep: int
     select_best: bool
     log: Log
+    result: str = POLICY
     _candidate: Sums = field(default_factory=dict)  # checksums of the candidate that is the best so far
 
     def record(self, name: str, record: dict[str, Any]) -> None:
@@ -73,7 +75,7 @@ class Progress:
 
     def save_candidate(self, step: int, write: Write) -> None:
         """Save the policy of a step, if it is the one to select so far."""
-        if step and selected_step(self.evaluations(), self.select_best) == step:
+        if selected_step(self.evaluations(), self.select_best) == step:
             write_folder(self._candidates, step, partial(self._write_candidate, step, write))
 
     def save_checkpoint(self, step: int, write: Write) -> None:
@@ -93,6 +95,10 @@ class Progress:
             self.log.warn("no checkpoint is whole: training starts again")
         return 0
 
+    def is_over(self, step: int, steps: int) -> bool:
+        """Whether training ends after a step: the last of so many ``steps``, or one whose evaluation says that it stops early."""
+        return step == steps or any(STOPPED_EARLY in record for record in self.evaluations()[-1:])
+
     def go_back_to(self, step: int, steps: int) -> None:
         """Remove what was written after a step of a run of so many ``steps``; everything for step 0."""
         beside = (listed_in(self.checkpoint(step), "beside") if step else None) or {}
@@ -102,19 +108,19 @@ class Progress:
             else:
                 (self.directory / name).unlink(missing_ok=True)
         self._candidate = {name: {"bytes": size, "sha256": checksum} for name, (size, checksum) in beside.items()}
-        if step < steps and self._policy.exists():
-            shutil.rmtree(self._policy)
+        if self._policy.exists() and not self.is_over(step, steps):
+            remove_tree(self._policy)
         for root in (self._checkpoints, self._candidates):
             root.mkdir(exist_ok=True)
             keep_folders(root, {there for there in folders(root) if there <= step})
 
     def finish(self) -> None:
-        """Rename the selected candidate to ``policy/``; may be repeated after a kill."""
+        """Rename the selected candidate to ``policy/``, or as the result is called; may be repeated after a kill."""
         if not self._policy.exists():
             self._prune()
             folders(self._candidates)[selected_step(self.evaluations(), self.select_best)].rename(self._policy)
-        Journal(self.directory, 0).note({f"{POLICY}/{_within(name)}": entry for name, entry in self._candidate.items()})
-        shutil.rmtree(self._candidates)
+        Journal(self.directory, 0).note({f"{self.result}/{_within(name)}": entry for name, entry in self._candidate.items()})
+        remove_tree(self._candidates)
 
     def _write_candidate(self, step: int, write: Write, folder: Path) -> None:
         write(folder)
@@ -134,7 +140,7 @@ class Progress:
         kept = sorted(folders(self._checkpoints))[-self.keep :]
         keep_folders(self._checkpoints, set(kept))
         past = [[record for record in self.evaluations() if record["update"] <= step] for step in kept]
-        keep_folders(self._candidates, {selected_step(records, self.select_best) for records in past if records[-1]["update"]})
+        keep_folders(self._candidates, {selected_step(records, self.select_best) for records in past})
 
     @property
     def _checkpoints(self) -> Path:
@@ -146,18 +152,19 @@ class Progress:
 
     @property
     def _policy(self) -> Path:
-        return self.directory / POLICY
+        return self.directory / self.result
 
 
 def damage_of_checkpoint(directory: Path, checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint of a run, or with what it needs beside it in the run's directory; None if it is whole."""
     if damage := damage_of(checkpoint, trusting=False):
         return damage.what
-    policy, beside = directory / POLICY, listed_in(checkpoint, "beside")
+    policy = next((directory / name for name in RESULTS if (directory / name).exists()), directory / POLICY)
+    beside = listed_in(checkpoint, "beside")
     if beside is None:
         return "its manifest.json cannot be read"
     candidate = {name: entry for name, entry in beside.items() if name.startswith(f"{CANDIDATES}/") and name.count("/") > 1}
-    folder = directory / ("/".join(next(iter(candidate)).split("/")[:2]) if candidate else POLICY)
+    folder = directory / ("/".join(next(iter(candidate)).split("/")[:2]) if candidate else policy.name)
     if policy.exists():  # the candidate was selected in the end
         folder = policy
     for name, (size, checksum) in beside.items():

@@ -181,11 +181,11 @@ class Rollouts(Source):
         prompts = np.repeat(drawn, count)
         chosen = first[prompts]
         order = np.stack([random.permutation(size) for _ in range(self.variant.epochs)])
-        mine = list(range(size))[world.rank :: world.size]
+        mine = world.share(size, together=count)
         asked = [(f"{ids[int(chosen[i])].as_py()}/{i}", int(chosen[i])) for i in mine]
         responses, scores = self.responder.respond(module, asked, str(update), world)
         tokens = [response.ids for response in responses]
-        rows = RolloutResponses(self.responder.examples, chosen[mine], *_flat(tokens))
+        rows = RolloutResponses(self.responder.examples, chosen[mine], *flattened(tokens))
         old = self._logps(module, rows)
         with self.reference(module) as reference:
             under_reference = self._logps(reference, rows)
@@ -201,7 +201,7 @@ class Rollouts(Source):
         # after gathering, because a process's share has another mean than the whole rollout
         advantages = checked_advantages(self.variant, rewards, log_ratios, self.values[prompts])
         kept = flat_reference if self.variant.needs_reference else None
-        self._learn_from(Rollout(chosen, *_flat(tokens), flat, rewards, advantages, order, kept))
+        self._learn_from(Rollout(chosen, *flattened(tokens), flat, rewards, advantages, order, kept))
         return {
             "samples": size, "sampled_tokens": len(flat), "sampled_reward": float(rewards.mean()),
             "kl_reference": float(log_ratios.mean()),
@@ -218,7 +218,7 @@ class Rollouts(Source):
         return batch_logps(module, rows, range(len(rows)), self.pad, self.responder.batch_tokens)
 
 
-def _flat(tokens: list[list[int]]) -> tuple[IntArray, IntArray]:
+def flattened(tokens: list[list[int]]) -> tuple[IntArray, IntArray]:
     """(M,) token ids of N responses, concatenated, and (N + 1,) where each begins."""
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in tokens], dtype=np.int64)])
     return np.array([token for row in tokens for token in row], dtype=np.int64), offsets

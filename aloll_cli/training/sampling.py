@@ -98,6 +98,6 @@ class BatchSampler:
         return np.asarray(np.minimum(found, len(self._cumulative) - 1))
 
 
-def philox(seed: int, update: int) -> np.random.Generator:
-    """The random numbers of one step, independent of those of other steps."""
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, update]))
+def philox(seed: int, update: int, stream: int = 0) -> np.random.Generator:
+    """The random numbers of one step, independent of those of other steps and streams."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, stream, update]))

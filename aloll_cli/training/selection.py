@@ -1,25 +1,115 @@
-"""Checkpoint selection: which checkpoint becomes the policy, and whether it beats the initial policy."""
+"""Checkpoint selection: which checkpoint becomes the policy, when training stops early, and whether that beats the start."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from abc import ABC
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from aloll_cli.metrics.crossed import crossed
 from aloll_cli.metrics.intervals import FEW_PROMPTS
+from aloll_cli.schema import numbers
 
 if TYPE_CHECKING:
     from aloll_cli.metrics.crossed import Estimate
 
 Record = dict[str, Any]  # of an evaluation, a line of evaluations.jsonl
+STOPPED_EARLY = "stopped_early"  # key in the last evaluation of a run that stopped early: {"after": …, "of": …, "patience": …}
+
+
+@dataclass(kw_only=True)
+class Select(ABC):
+    """The checkpoint that becomes the policy."""
+
+    keeps_best: ClassVar[bool]
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The options that are set; without any, the score alone decides."""
+        return {name: value for name, value in vars(self).items() if value}
+
+    @property
+    def needs_kl(self) -> bool:
+        """Whether evaluations have to estimate the KL to the reference."""
+        return False
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether no checkpoint may be chosen, so that the initial policy stays."""
+        return False
+
+    def objective(self, record: Record) -> float | None:
+        """What the best checkpoint has most of; None for one that may not be chosen."""
+        return float(record["score"])
+
+
+@dataclass(kw_only=True)
+class Last(Select):
+    """The one after the last step."""
+
+    keeps_best = False
+
+
+@dataclass(kw_only=True)
+class Best(Select):
+    """The one with the highest validation reward, less λ times its KL to the reference, among those within the bounds."""
+
+    keeps_best = True
+
+    kl_weight: float = field(metadata=numbers("[0, 1000]", 0.01))  # reward per nat
+    max_kl_per_token: float | None = field(metadata=numbers("(0, inf)", 0.1))  # nats
+    max_repeated: float | None = field(metadata=numbers("(0, 1)", 0.1))  # share of responses
+
+    @property
+    def needs_kl(self) -> bool:
+        return self.kl_weight > 0 or self.max_kl_per_token is not None
+
+    @property
+    def may_refuse(self) -> bool:
+        return self.max_kl_per_token is not None or self.max_repeated is not None
+
+    def objective(self, record: Record) -> float | None:
+        """Reward − λ · KL; None beyond a bound.
+
+        Args:
+            record: an evaluation, with "score", "repeated" and, under ``needs_kl``, "kl" and "kl_per_token".
+        """
+        bounds = {"kl_per_token": self.max_kl_per_token, "repeated": self.max_repeated}
+        if any(bound is not None and record[name] > bound for name, bound in bounds.items()):
+            return None
+        return float(record["score"] - (self.kl_weight * record["kl"] if self.kl_weight else 0.0))
+
+
+def objective_of(record: Record) -> float | None:
+    """What checkpoints are compared by: the score, unless the evaluation has an objective of its own; None: not to be chosen."""
+    value: float | None = record.get("objective", record["score"])
+    return value
 
 
 def selected_step(records: list[Record], by_score: bool) -> int:
-    """The step of the selected checkpoint: that with the highest score, the earliest of equal ones; or the last."""
-    trained = [record for record in records if record["update"]]
-    best: Record = max(trained, key=lambda r: (r["score"], -r["update"])) if by_score else trained[-1]
-    return int(best["update"])
+    """The step of the selected checkpoint: the best one, the earliest of equal ones; or the last.
+
+    The initial policy is selected where no checkpoint may be.
+    """
+    if not by_score:
+        return int(records[-1]["update"])
+    trained = [(objective_of(record), -record["update"]) for record in records if record["update"]]
+    allowed = [(objective, place) for objective, place in trained if objective is not None]
+    return -int(max(allowed)[1]) if allowed else int(records[0]["update"])
+
+
+def stops_early(records: list[Record], patience: int) -> bool:
+    """Whether the last evaluations, so many as ``patience`` says, brought no better checkpoint than those before."""
+    best = selected_step(records, by_score=True)
+    return len([record for record in records if record["update"] > best]) >= patience
+
+
+def early_stop_sentence(found: dict[str, int]) -> str:
+    """What a run says that stopped early."""
+    count = f"{found['patience']} evaluations" if found["patience"] > 1 else "one evaluation"
+    return f"training stopped early, after step {found['after']} of {found['of']}: no better checkpoint in {count} (early_stop)"
 
 
 def difference(initial: Record, record: Record) -> Estimate | None:
@@ -51,6 +141,11 @@ def conclusion(records: list[Record], by_score: bool, updates: int, label: str) 
     which, step = "best" if by_score else "last", selected_step(records, by_score)
     initial, record = records[0], next(record for record in records if record["update"] == step)
     line = f"{which} checkpoint: step {step} of {updates} (validation {label} {record['score']:.4f}"
+    if "kl" in record:
+        line += f", KL {record['kl']:.2f} nats"
+    if record is initial:
+        what = "no checkpoint is within the bounds of select.max_kl_per_token and select.max_repeated"
+        return f"{line}): the initial policy", f"{what}, so the initial policy is kept; try a smaller optimizer.lr or eval_every"
     found = difference(initial, record)
     sides = f"initial policy ({initial['score']:.3f})"
     policy = f"the {which} checkpoint (step {step}: validation {label} {record['score']:.3f})"

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import BoolArray, Float32Array, FloatArray, IntArray
     from aloll_cli.models.logprobs import ResponseLogps
     from aloll_cli.runtime.world import World
+    from aloll_cli.training.joint_values import JointValues
+    from aloll_cli.training.mismatched import Mismatched
     from aloll_cli.training.sampling import BatchSampler
+    from aloll_cli.variants.base import Batch
 
 
 class Responses(Tokens, Protocol):
@@ -86,6 +89,7 @@ class Source(ABC):
     rows: Rows
     kept_units: int
     kept: float | None
+    mismatched_log_ratios: FloatArray | None = None  # of the current step (training/mismatched.py); None if not needed
 
     @property
     def stored(self) -> Rows | None:
@@ -99,6 +103,13 @@ class Source(ABC):
     @abstractmethod
     def units(self, update: int) -> list[IntArray]:
         """The rows of each unit of a step: a pure function of the seed and the step, after ``prepare``."""
+
+    def observe(self, rows: IntArray, batch: Batch) -> None:  # noqa: B027  most learn nothing besides the policy
+        """See what a loss read: (B,) rows of a micro-batch of this process."""
+
+    def learn(self, world: World) -> dict[str, float]:
+        """Learn from what was seen in a step; every process must call this. Returns metrics to log."""
+        return {}
 
     def save(self, folder: Path) -> None:  # noqa: B027  logged data has no state
         """Add the state that the next steps need to a checkpoint."""
@@ -115,6 +126,8 @@ class LoggedUnits(Source):
         members: (M,) rows, ordered by unit.
         offsets: (U + 1,) where each unit begins in ``members``.
         sampler: samples the units of a step.
+        mismatched: the rows' prompts with responses to other prompts; None if not needed.
+        values: V(x), if it is learned together with the policy.
     """
 
     rows: Rows
@@ -123,10 +136,36 @@ class LoggedUnits(Source):
     members: IntArray
     offsets: IntArray
     sampler: BatchSampler
+    mismatched: Mismatched | None = None
+    values: JointValues | None = None
 
     @property
     def stored(self) -> Rows:
         return self.rows
+
+    def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
+        """Compute what a loss reads of the whole step, the log-ratios of its mismatched pairs, and what V(x) is now."""
+        if self.mismatched is not None:
+            self.mismatched_log_ratios = self.mismatched.log_ratios(update, module, world)
+        if self.values is not None:
+            rows = np.unique(np.concatenate(self.units(update)))
+            self.rows.weights[rows] = self.values.targets(rows)
+        return {}
+
+    def observe(self, rows: IntArray, batch: Batch) -> None:
+        if self.values is not None:
+            self.values.observe(rows, batch)
+
+    def learn(self, world: World) -> dict[str, float]:
+        return {} if self.values is None else self.values.learn(world)
+
+    def save(self, folder: Path) -> None:
+        if self.values is not None:
+            self.values.save(folder)
+
+    def load(self, folder: Path) -> None:
+        if self.values is not None:
+            self.values.load(folder)
 
     def units(self, update: int) -> list[IntArray]:
         return [self.members[self.offsets[i] : self.offsets[i + 1]] for i in self.sampler.rows(update)]

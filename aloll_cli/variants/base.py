@@ -62,6 +62,7 @@ class Batch:
         mask: (B, T) 1 at real tokens, 0 at padding.
         reference_logps: (B, T) log-probs of rollouts under π_ref, 0 at padding; None if the variant does not need them.
         text: (B,) equal for responses of the same tokens; None: all differ.
+        mismatched_log_ratios: (M,) Σ_t ln r_t, detached, of the step's prompts with responses to others; None if not needed.
     """
 
     logps: Tensor
@@ -72,6 +73,7 @@ class Batch:
     mask: Tensor
     reference_logps: Tensor | None = None
     text: Tensor | None = None
+    mismatched_log_ratios: Tensor | None = None
 
     @property
     def log_ratio(self) -> Tensor:
@@ -114,7 +116,6 @@ class Variant(ABC):
 
     version: ClassVar[int] = 1  # to be increased when a change of the code changes results
     unit: ClassVar[str] = ""  # what one loss is of, in the words of --help
-
     drift: ClassVar[tuple[str, str]] = ("ratio", "kl")  # names in the log of the distance to the behaviour policy
 
     @property
@@ -191,6 +192,20 @@ class Regression(Variant):
     def needs_samples(self) -> bool:
         """Whether it uses rewards of samples of π_ref for each training prompt (``values=monte_carlo``)."""
         return False
+
+    @property
+    def needs_mismatched(self) -> bool:
+        """Whether it uses ``batch.mismatched_log_ratios``: one more forward pass per step."""
+        return False
+
+    @property
+    def learns_values(self) -> bool:
+        """Whether V(x) can be learned together with the policy (``values=joint``), by :meth:`value_errors`."""
+        return False
+
+    def value_errors(self, batch: Batch) -> Tensor:
+        """(B,) how much too large V(x) is for each response, detached, in the unit of ``batch.weights``."""
+        raise NotImplementedError
 
     def targets(self, logged: Logged) -> FloatArray:
         """(N,) ``batch.weights`` of the training responses: the advantages A = R − V(x), unless the method changes them."""

@@ -19,9 +19,8 @@ class Dro(Regression):
     """DRO (Richemond et al. 2024, arXiv 2405.19107) on single logged responses: −A ln π + (τ/2) h², h = ln π − ln π_ref.
 
     Up to a constant this is (τ/2) (h − A/τ)²: it uses good and bad responses, and has a fixed point. Rewards are divided by
-    their standard deviation over the training responses. The paper learns V together with π on V − R + τ h, a soft value;
-    here V comes from ``values=``, of which ``values=soft`` is such a value and the others are means, with which the fixed
-    point is another one.
+    their standard deviation over the training responses. The paper (DRO-V) learns V together with π, by (V − R + τ h)²: this is
+    ``values=joint``. ``values=soft`` estimates that V from samples; the others are means, with which the fixed point is another.
     """
 
     tau: float = field(metadata=numbers("(0, 1000]", 1.0))
@@ -31,6 +30,14 @@ class Dro(Regression):
         """(N,) advantages in standard deviations of the reward."""
         scaled: FloatArray = super().targets(logged) / max(float(logged.rewards.std()), 1e-6)
         return scaled
+
+    @property
+    def learns_values(self) -> bool:
+        return not self.per_token
+
+    def value_errors(self, batch: Batch) -> Tensor:
+        """(B,) V − R + τ h."""
+        return self.tau * batch.log_ratio.sum(dim=-1) - batch.weights
 
     def loss(self, batch: Batch) -> Tensor:
         """(B,) −A ln π + (τ/2) h²; with ``per_token`` −A ln π + (τ/2) Σ_t (ln r_t)²."""

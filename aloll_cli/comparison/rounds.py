@@ -1,0 +1,49 @@
+"""What the earlier rounds of a run cost (``rounds=``): their steps, and the responses that were generated between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from aloll_cli.comparison.shape import steps_of
+from aloll_cli.foreign import damaged, recipe_of
+from aloll_cli.schema import fingerprint
+from aloll_cli.store.inventory import STANDS_FOR
+
+OWN = "samples_"  # roles of generated responses in a pool, by number
+
+
+def earlier_steps(root: Path, policy: dict[str, Any]) -> list[dict[str, Any]]:
+    """The training log of the rounds before a policy, and a row without ``update`` for the responses that follow each of them.
+
+    Args:
+        root: ``outputs/TASK``.
+        policy: its recipe.
+
+    Raises:
+        UserError: a file of theirs cannot be read.
+    """
+    start = policy.get("inputs", {}).get("start", {})
+    if start.get("kind") != "round":
+        return []
+    folder = next((root / "policy").glob(f"*-{start['identity'][STANDS_FOR]}"), None)
+    if folder is None:
+        return []
+    with damaged(folder / "recipe.json"):
+        recipe = recipe_of(folder / "recipe.json")
+    with damaged(folder / "metrics.jsonl"):
+        steps = steps_of(folder)
+    return [*earlier_steps(root, recipe), *steps, _samples(root, policy["inputs"]["examples"])]
+
+
+def _samples(root: Path, pool: dict[str, Any]) -> dict[str, Any]:
+    """Responses and tokens that the last of the rounds in a pool has added; nothing if they are gone."""
+    from aloll_cli.store.tables import read_blocks
+
+    numbers = [int(role.removeprefix(OWN)) for role in pool["inputs"] if role.startswith(OWN)]
+    recipe = pool["inputs"][f"{OWN}{max(numbers)}"]
+    folder = next((root / "generations").glob(f"*-{fingerprint(recipe)}"), None)
+    if folder is None:
+        return {}
+    tokens = read_blocks(folder / "responses", ["tokens"]).column("tokens").to_numpy()
+    return {"samples": len(tokens), "sampled_tokens": int(tokens.sum())}

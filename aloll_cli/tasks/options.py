@@ -1,0 +1,28 @@
+"""Options of every task that have a few choices."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Responses(Enum):
+    """Which responses to a prompt are used."""
+
+    all = "all"
+    best = "the one with the highest stored reward"
+    worst = "the one with the lowest stored reward"
+    first = "the first of each row: the one people chose, where the data stores that"
+
+
+class Truncated(Enum):
+    """What happens to a response that is longer than the limit."""
+
+    keep = "train on its beginning, without an end-of-sequence token"
+    drop = "leave it out"
+
+
+class OnBadRow(Enum):
+    """What happens to a row that cannot be read."""
+
+    error = "stop, and name the row"
+    skip = "leave it out and count it"
