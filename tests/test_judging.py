@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import time
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -43,14 +46,24 @@ def longer_wins(request, count=0):
     return Act(text=json.dumps({"helpful": "A" if a > b else "B" if b > a else "equal", "safe": "equal"}))
 
 
-def settings(folders, *options):
-    names = ",".join(str(folder) for folder in folders)
-    return composed(f"runs=[{names}]", "resamples=200", *options)
+@cache
+def plain(*options):
+    """Settings, composed once."""
+    return composed(*options)
 
 
-def judged_by(server, root, folders, *options):
-    own = (f"judge.url={server.url}", "judge.model=org/tester", "judge.key=TEST_KEY", "judge.timeout=0.4", *options)
-    return run(settings(folders, "judge=llm", *own), store(root / "outputs" / "reviews"))
+def settings(folders, **options):
+    return replace(plain(), runs=[str(folder) for folder in folders], **{"resamples": 200} | options)
+
+
+def judged_by(server, root, folders, resamples=200, **options):
+    judge = plain("judge=llm", "judge.url=http://localhost/v1", "judge.model=org/tester", "judge.key=TEST_KEY").judge
+    judge = replace(judge, url=server.url, timeout=0.4, **options)
+    return run(settings(folders, judge=judge, resamples=resamples), store(root / "outputs" / "reviews"))
+
+
+def by_reward(name="vader"):
+    return replace(plain("judge=reward").judge, reward=plain(f"reward={name}").reward)
 
 
 @pytest.fixture
@@ -81,7 +94,7 @@ def test_labels_are_read_from_one_object_and_nothing_is_guessed(text, labels, wh
 
 
 def test_no_response_ends_its_own_text_in_a_request():
-    rubric = composed().rubric
+    rubric = plain().rubric
     request = rubric.request("p {first}", "{mark}\nend of response A\nresponse B", "b {prompt}")
     assert texts_of(request) == {
         "prompt": "p {first}", "response A": "{mark}\nend of response A\nresponse B", "response B": "b {prompt}",
@@ -176,7 +189,7 @@ def test_a_scripted_server_that_lies_stalls_and_breaks_off_is_asked_until_it_rep
     with Scripted(trying, echo_key=True) as server:
         found = judged_by(server, tmp_path, [folder])
         asked = len(server.bodies)
-        again = judged_by(server, tmp_path, [folder], "resamples=100")
+        again = judged_by(server, tmp_path, [folder], resamples=100)
         assert len(server.bodies) == asked  # every reply was kept
     assert asked == 20 + 12  # both orders of six prompts failed once
     assert found["questions"]["helpful"]["win_rate"]["mean"] == 1.0
@@ -196,17 +209,17 @@ def test_a_server_that_never_replies_is_given_up_by_name_and_what_it_replied_is_
     def worse(request, count):
         return Act("status", "busy") if "prompt 3\n" in request else longer_wins(request)
 
-    options = ("judge.tries=2", "judge.concurrency=1")
+    options = {"tries": 2, "concurrency": 1}
     with Scripted(worse, echo_key=True) as server:
         with pytest.raises(UserError) as raised:
-            judged_by(server, tmp_path, [folder], *options)
+            judged_by(server, tmp_path, [folder], **options)
         first = len(server.bodies)
     assert re.search(
         r"judge\.url=http\S+ replied with HTTP 429: .*\(tried 2 times\)\.\n\d+ of 20 replies are kept", str(raised.value)
     )
     assert SECRET not in str(raised.value)
     with Scripted(longer_wins) as server:
-        judged_by(server, tmp_path, [folder], *options)
+        judged_by(server, tmp_path, [folder], **options)
         assert len(server.bodies) == 20 - (first - 2)
 
 
@@ -220,7 +233,7 @@ def test_a_server_that_never_replies_is_given_up_by_name_and_what_it_replied_is_
 )
 def test_what_asking_again_would_not_mend_is_said_at_once(tmp_path, folder, act, said):
     with Scripted(lambda request, count: act) as server, pytest.raises(UserError, match=said):
-        judged_by(server, tmp_path, [folder], "judge.concurrency=1")
+        judged_by(server, tmp_path, [folder], concurrency=1)
     assert len(server.bodies) == 1
 
 
@@ -229,11 +242,11 @@ def test_one_request_that_the_server_refuses_is_malformed_and_asked_again_by_the
         return Act("status", "context length", code=400) if "prompt 3\n" in request else longer_wins(request)
 
     with Scripted(too_long) as server:
-        found = judged_by(server, tmp_path, [folder], "judge.concurrency=1")
+        found = judged_by(server, tmp_path, [folder], concurrency=1)
     assert (found["malformed"], found["left_out"]) == (2, 1)
     assert list(found["malformed_why"])[0].startswith("refused: replied with HTTP 400")
     with Scripted(longer_wins) as server:
-        judged_by(server, tmp_path, [folder], "resamples=100")
+        judged_by(server, tmp_path, [folder], resamples=100)
         assert len(server.bodies) == 2
 
 
@@ -267,11 +280,11 @@ def test_two_runs_are_judged_by_a_reward_and_the_figure_is_that_by_hand(tmp_path
         write_run(root, "seq", rewards=rewards, response="one two three"),
         write_run(root, "nll", rewards=rewards, response="one two"),
     ]
-    found = run(settings(folders, "judge=reward", "reward@judge.reward=length"), store(root))
+    found = run(settings(folders, judge=by_reward("length")), store(root))
     assert [side["label"] for side in found["sides"]] == ["seq s1", "nll s1"]
     assert found["questions"]["length"]["win_rate"] == {"mean": 1.0, "ci95": [1.0, 1.0]}
     assert found["questions"]["length"]["consistent"] is None
-    against = run(settings(folders[:1], "judge=reward", "reward@judge.reward=vader"), store(root))
+    against = run(settings(folders[:1], judge=by_reward()), store(root))
     assert against["questions"]["vader"]["win_rate"]["mean"] == 1.0  # of "rather bad"
 
     runs = [load_run(folder) for folder in folders]
@@ -285,34 +298,41 @@ def test_two_runs_are_judged_by_a_reward_and_the_figure_is_that_by_hand(tmp_path
     both = compared(runs)
     assert set(said) <= set(caveats(both))
     assert len(as_plain(both)["judgements"]) == 2
-    assert said[0] in render_report(compared(runs[:1]))
+
+
+@pytest.mark.slow
+def test_judgements_stand_on_the_page(tmp_path, folder):
+    run(settings([folder], judge=by_reward()), store(tmp_path / "outputs" / "reviews"))
+    runs = [load_run(folder)]
+    assert sentences(judgements_of(runs))[0] in render_report(compared(runs))
 
 
 def test_runs_that_differ_in_their_prompts_or_are_too_many_are_refused_by_name(tmp_path):
     root = tmp_path / "outputs" / "reviews"
     one, other = write_run(root), write_run(root, "nll", rewards={"a": 0.9, "d": 0.1})
     with pytest.raises(UserError, match=r"different prompts \(1 of 3 are in both\)"):
-        run(settings([one, other], "judge=reward"), store(root))
+        run(settings([one, other], judge=by_reward()), store(root))
     with pytest.raises(UserError, match="3 runs were named"):
-        run(settings([one, other, write_run(root, "kl")], "judge=reward"), store(root))
+        run(settings([one, other, write_run(root, "kl")], judge=by_reward()), store(root))
     with pytest.raises(UserError, match="votes= are of people"):
-        run(settings([one], "judge=reward", "votes=[a.json]"), store(root))
+        run(settings([one], judge=by_reward(), votes=["a.json"]), store(root))
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "value", "said"),
     [
-        ("judge.url=localhost:8000", "not the address of a server"),
-        (f"judge.url=http://me:{SECRET}@host/v1", "holds a user, a password or a query"),
-        (f"judge.url='http://host/v1?key={SECRET}'", "holds a user, a password or a query"),
-        (f"judge.key={SECRET}", "name of an environment variable"),
-        ("+judge.body.model=x", "judge.body.model is set by aloll itself"),
-        ("judge.model=''", "judge.model is empty"),
+        ("url", "localhost:8000", "not the address of a server"),
+        ("url", f"http://me:{SECRET}@host/v1", "holds a user, a password or a query"),
+        ("url", f"http://host/v1?key={SECRET}", "holds a user, a password or a query"),
+        ("key", SECRET, "name of an environment variable"),
+        ("body", {"model": "x"}, "judge.body.model is set by aloll itself"),
+        ("model", "", "judge.model is empty"),
     ],
 )
-def test_options_of_a_server_are_checked_and_a_key_in_them_is_not_shown(option, said):
+def test_options_of_a_server_are_checked_and_a_key_in_them_is_not_shown(option, value, said):
+    judge = plain("judge=llm", "judge.url=http://localhost/v1", "judge.model=org/tester", "judge.key=TEST_KEY").judge
     with pytest.raises(UserError, match=said) as raised:
-        composed("judge=llm", "judge.url=http://localhost/v1", "judge.model=m", option)
+        replace(judge, **{option: value})
     assert SECRET not in str(raised.value)
 
 
@@ -321,7 +341,7 @@ HOSTILE = "</script><script>alert(1)</script><!--\u2028\ud800 <b onmouseover=x>"
 
 def test_the_page_runs_its_own_script_alone_and_tells_no_side_from_the_other():
     pairs = [Pair(f"{HOSTILE} {i}", f"one {HOSTILE} {i}", f"two {i}") for i in range(40)]
-    page = page_for(pairs, composed().rubric)
+    page = page_for(pairs, plain().rubric)
     text = render(page)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
@@ -351,13 +371,13 @@ def test_votes_of_two_people_are_read_whatever_order_they_saw(tmp_path, folder):
     assert run(settings([folder]), store(root)) is None
     (written,) = (root / "report").glob("judge-*.html")
     _, pairs = load_pairs(folder)
-    page = page_for(pairs, composed().rubric)
+    page = page_for(pairs, plain().rubric)
     assert written.name == f"judge-{page.name}.html"
     names = []
     for voter, wins in (("ann", ["first"] * 8 + ["second"] * 2), ("bob", ["first"] * 7 + ["second"] * 3)):
         (tmp_path / f"{voter}.json").write_text(json.dumps(votes_of(page, voter, wins)))
         names.append(str(tmp_path / f"{voter}.json"))
-    found = run(settings([folder], f"votes=[{','.join(names)}]"), store(root))
+    found = run(settings([folder], votes=names), store(root))
     of = found["questions"]["helpful"]
     assert of["win_rate"]["mean"] == 0.75
     assert (found["voters"], found["judged"], found["ballots"]) == (2, 10, 20)
@@ -373,7 +393,7 @@ def load_pairs(folder):
 
 
 def test_votes_that_do_not_belong_are_refused_by_name(tmp_path):
-    page = page_for(TEN, composed().rubric)
+    page = page_for(TEN, plain().rubric)
     good = votes_of(page, "ann", ["first"] * 10)
     assert len(read_votes([_saved(tmp_path, "good", good)], page)) == 10
     wrong = {
@@ -407,7 +427,7 @@ def _saved(folder, name, value):
 
 def test_a_damaged_judgement_is_left_out(tmp_path, folder):
     root = tmp_path / "outputs" / "reviews"
-    run(settings([folder], "judge=reward"), store(root))
+    run(settings([folder], judge=by_reward()), store(root))
     (made,) = (root / "judgements").iterdir()
     assert len(judgements_of([load_run(folder)])) == 1
     copy = made.with_name("copy-000000000000")
@@ -424,6 +444,7 @@ def test_a_stop_asks_nothing_new_and_keeps_what_is_under_way():
     def ask(item, closing):
         asked.append(item)
         stopping.append(True)
+        time.sleep(0.02)
         return item * 2
 
     found = dict(asking.ask_all(range(50), ask, 2, lambda: bool(stopping)))

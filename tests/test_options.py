@@ -288,7 +288,7 @@ def test_an_example_is_a_value_that_the_option_may_have():
         ("aloll train attn=n", ["attn=null"]),
         ("aloll run reward=mixed reward.parts.mood=va", ["reward.parts.mood=vader"]),
         ("aloll run test_reward=va", ["test_reward=vader"]),
-        ("aloll run experiment=hha", ["experiment=hha_small"]),
+        ("aloll run experiment=hha", ["experiment=hha_small", "experiment=hha_smollm2"]),
         ("aloll train --mu", ["--multirun"]),
         ("aloll train --cfg ", ["job", "hydra", "all"]),
         ("aloll clean as", ["ask="]),

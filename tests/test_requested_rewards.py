@@ -3,6 +3,9 @@
 import json
 import re
 from copy import deepcopy
+from dataclasses import replace
+from functools import cache
+from math import erf
 
 import numpy as np
 import pytest
@@ -30,14 +33,18 @@ def _no_waiting(monkeypatch):
     monkeypatch.setattr(asking, "FIRST_WAIT", 0.001)
 
 
-def http(server, *options):
-    return composed(
-        "reward=http", f"reward.url={server.url}", "reward.revision=1", "reward.rows=4", "reward.timeout=0.4", *options
-    ).reward
+@cache
+def plain(name, *options):
+    """Settings with a reward, composed once."""
+    return composed(f"reward={name}", "reward.url=http://localhost:1/v1", "reward.key=TEST_KEY", *options)
 
 
-def llm(server, *options):
-    return composed("reward=llm", f"reward.url={server.url}", "reward.model=m", "reward.timeout=0.4", *options).reward
+def http(server, **options):
+    return replace(plain("http", "reward.revision=7").reward, url=server.url, **{"rows": 4, "timeout": 0.4} | options)
+
+
+def llm(server, **options):
+    return replace(plain("llm", "reward.model=m").reward, url=server.url, **{"timeout": 0.4} | options)
 
 
 def by_length(request):
@@ -55,7 +62,7 @@ def test_http_scores_are_those_of_the_server_in_the_order_of_the_rows(monkeypatc
         return Act("raw", json.dumps({"scores": by_length(request)} if first == "r4" else by_length(request)))
 
     with Scripted(reply) as server:
-        found = http(server, "reward.key=TEST_KEY").scorer(None).score(ROWS)
+        found = http(server).scorer(None).score(ROWS)
     np.testing.assert_array_equal(found, [i / 10 for i in range(10)])
     assert len(server.bodies) == 6
     assert sorted(server.bodies[0]["rows"][0]) == ["id", "prompt", "response", "stored", "turns"]
@@ -86,18 +93,18 @@ def test_a_server_that_stays_busy_is_given_up_and_its_complaint_shows_no_key(mon
         Scripted(lambda request, count: Act("status", "busy"), echo_key=True) as server,
         pytest.raises(UserError, match=r"HTTP 429: .*busy.*\(tried 2 times\)") as raised,
     ):
-        http(server, "reward.key=TEST_KEY", "reward.tries=2").scorer(None).score(ROWS[:4])
+        http(server, tries=2).scorer(None).score(ROWS[:4])
     assert SECRET not in str(raised.value)
     with pytest.raises(UserError, match="cannot be reached"):  # it has stopped
-        http(server, "reward.tries=1").scorer(None).score(ROWS[:4])
+        http(server, tries=1).scorer(None).score(ROWS[:4])
 
 
 def test_the_recipe_of_http_holds_url_and_revision_and_no_key(monkeypatch):
     monkeypatch.setenv("TEST_KEY", SECRET)
-    settings = composed("reward=http", "reward.url=http://localhost:1/score", "reward.revision=7", "reward.key=TEST_KEY")
+    settings = plain("http", "reward.revision=7")
     told = scored_by(settings.reward, Data(settings.task)).identity()
-    assert told["reward"] == {"name": "http", "url": "http://localhost:1/score", "revision": "7", "lo": 0.0, "hi": 1.0}
-    settings = composed("reward=llm", "reward.url=http://localhost:1/v1", "reward.model=m", "reward.key=TEST_KEY")
+    assert told["reward"] == {"name": "http", "url": "http://localhost:1/v1", "revision": "7", "lo": 0.0, "hi": 1.0}
+    settings = plain("llm", "reward.model=m")
     told = scored_by(settings.reward, Data(settings.task)).identity()["reward"]
     assert set(told) == {"name", "model", "revision", "rubric", "temperature", "max_tokens", "body", "malformed"}
 
@@ -120,7 +127,7 @@ def test_llm_scores_become_rewards_and_malformed_ones_are_counted():
         return Act(text="no idea") if place == 5 else Act("half") if place == 3 and not count else Act(text=f"{place + 1}")
 
     with Scripted(reply) as server:
-        scorer = llm(server, "reward.max_malformed=0.1").scorer(None)
+        scorer = llm(server, max_malformed=0.1).scorer(None)
         found = scorer.score(ROWS)
     expected = [i / 9 for i in range(10)]
     np.testing.assert_allclose(found, expected[:5] + [0.5] + expected[6:])
@@ -158,6 +165,11 @@ def critic(tmp_path_factory):
     return publish(tmp_path_factory.mktemp("critic"))
 
 
+@cache
+def critics(folder):
+    return composed("task=comet", "reward=comet_critic", f"reward.path={folder}").reward
+
+
 def triple(tail, relation="xNeed", group="0" * 16, name="t"):
     return Row(name, group, as_prompt("PersonX meets PersonY", relation), f" {tail} ")
 
@@ -172,8 +184,6 @@ def by_hand(folder, row):
     head = {name: tensor.double().numpy() for name, tensor in load_file(folder / f"{HEAD}.safetensors").items()}
     pooled = np.tanh(weights["pooler.dense.weight"] @ first + weights["pooler.dense.bias"])
     inner = head["dense.weight"] @ pooled + head["dense.bias"]
-    from math import erf
-
     activated = np.array([x * (1 + erf(x / 2**0.5)) / 2 for x in inner])
     return 1 / (1 + np.exp(-(head["out_proj.weight"][0] @ activated + head["out_proj.bias"][0])))
 
@@ -192,17 +202,17 @@ def test_scores_of_the_critic_are_those_by_hand_in_any_batch(critic):
     rows = [
         triple(tail, relation) for relation in ("xNeed", "HinderedBy") for tail in ("a", "to go to the good place", "the bus")
     ]
-    reward = composed("task=comet", "reward=comet_critic", f"reward.path={critic}").reward
+    reward = critics(critic)
     expected = [by_hand(critic, row) for row in rows]
     assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(reward.scorer(None).score(rows), expected, atol=1e-5, rtol=0)
-    alone = composed("task=comet", "reward=comet_critic", f"reward.path={critic}", "reward.batch_tokens=1").reward
+    alone = replace(reward, batch_tokens=1)
     np.testing.assert_allclose(alone.scorer(None).score(rows[::-1])[::-1], expected, atol=1e-5, rtol=0)
     assert reward.range == (0.0, 1.0)
 
 
 def test_a_triple_that_is_too_long_is_cut_and_counted(critic):
-    scorer = composed("task=comet", "reward=comet_critic", f"reward.path={critic}", "reward.max_tokens=12").reward.scorer(None)
+    scorer = replace(critics(critic), max_tokens=12).scorer(None)
     long = triple("to go to the good place and to the bad place and back again")
     whole = len(tokenizer()(*pair_of(long))["input_ids"])
     assert scorer.cut([long]).tolist() == [whole - 12]
@@ -218,8 +228,8 @@ def test_what_is_no_triple_or_no_critic_is_refused_by_name(critic, tmp_path):
     (other / f"{HEAD}.safetensors").unlink()
     (other / f"{HEAD}.pt").touch()
     with pytest.raises(UserError, match=f"has no {HEAD}.safetensors.\nConvert {HEAD}.pt once"):
-        composed("task=comet", "reward=comet_critic", f"reward.path={other}")
+        replace(critics(critic), path=str(other))
     wrong = load_file(critic / f"{HEAD}.safetensors") | {"dense.weight": torch.zeros(4, 9)}
     save_file(wrong, other / f"{HEAD}.safetensors")
     with pytest.raises(UserError, match=r"dense.weight has the shape \(4, 9\) instead of \(4, 8\)"):
-        composed("task=comet", "reward=comet_critic", f"reward.path={other}").reward.scorer(None)
+        replace(critics(critic), path=str(other)).scorer(None)

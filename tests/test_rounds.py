@@ -70,7 +70,7 @@ def test_the_pool_holds_the_policys_own_tokens_with_rewards_and_costs_count_ever
     assert samples[0].column("response").to_pylist() != samples[1].column("response").to_pylist()
     assert len(load_rewards(store.path(third.rewards()))) == len(pool)
     found = entries(place / "outputs")
-    assert unused(found) == []
+    assert {entry.kind for entry in unused(found)} <= {"reference-logps"}  # the shared table of all rows
     assert [user.kind for user in users(found)[line.trained.fingerprint]] == ["round"]
     assert run.cost("updates") == 6
     assert run.cost("samples") == 32

@@ -137,9 +137,9 @@ def test_busy_servers_and_damaged_answers_are_asked_again(monkeypatch):
     ("fault", "message"),
     [
         ((429, {}, b'{"error": {"message": "slow down"}}'), r"in 5 tries; the last had status 429: slow down"),
-        ((200, {}, b"{"), "the last had an answer that is no completion"),
-        ((200, {}, b"[]"), "the last had an answer that is no completion"),
-        ((200, {}, b'{"choices": [{"text": 3, "finish_reason": "stop"}]}'), "the last had an answer that is no completion"),
+        ((200, {}, b"{"), "the last had a reply that is no completion"),
+        ((200, {}, b"[]"), "the last had a reply that is no completion"),
+        ((200, {}, b'{"choices": [{"text": 3, "finish_reason": "stop"}]}'), "the last had a reply that is no completion"),
         ((400, {}, b'{"message": "too long"}'), "status 400: too long"),
     ],
 )
@@ -156,7 +156,7 @@ def test_where_nobody_answers_the_address_is_named():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(UserError, match=f"no server answers at {url}/v1"):
+    with pytest.raises(UserError, match=f"no server replies at {url}/v1"):
         served(Servers([url], None, 3), ["x"], prompts(), llama(), tokenizer())
 
 

@@ -202,6 +202,8 @@ NEEDS = {  # beside the options that a file leaves to the user, which are read f
     "model/pretrained": ["model.path=gpt2"],
     "reference/pretrained": ["model=pretrained", "model.path=gpt2"],
     "reward/column": ["values=data"],
+    "reward/finetuned_lora": ["reward.body.path=gpt2"],
+    "reward/finetuned_pretrained": ["reward.body.path=gpt2"],
     "reward/http": ["reward.url=http://localhost:8000/score"],
     "reward/llm": ["reward.url=http://localhost:8000/v1"],
     "judge/llm": ["judge.url=http://localhost:8000/v1"],
@@ -245,6 +247,11 @@ def test_class_module_and_yaml_carry_one_name(group):
         "regression",
         "tfidf",
         "variation",
+        "options",
+        "objectives",
+        "ratings",
+        "reading",
+        "skill",
     }
     assert modules
     assert modules == set(GROUPS[group])

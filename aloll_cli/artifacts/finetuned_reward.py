@@ -160,7 +160,7 @@ class FinetunedReward(Artifact):
     def _measure(self, job: Job, found: Ratings, validation: list[Row]) -> None:
         scorer = self.reward.raw().scorer(job.directory)
         fitted = np.concatenate(found.units)
-        sample = [found.rows[i] for i in fitted[:: max(1, len(fitted) // SAMPLE)]]
+        sample = sorted((found.rows[i] for i in fitted), key=lambda row: share(row.group, 2))[:SAMPLE]  # prompts at random
         seen, skill = (self.reward.fitted_to.skill(scorer.score(rows), rows, ratings(rows)) for rows in (sample, validation))
         seen["fitted_rows"] = seen.pop("held_out_rows")
         job.log.say(f"  quality on prompts that it was fitted on: {in_words(seen)}")

@@ -17,6 +17,7 @@ from aloll_cli.store.inventory import STANDS_FOR
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.tasks.base import SPLITS
+from aloll_cli.text.examples import COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +89,7 @@ class Pool(Examples):
         import pyarrow as pa
 
         for split in SPLITS:
-            table = read_blocks(job.path(self.logged) / split)
+            table = read_blocks(job.path(self.logged) / split, COLUMNS)
             if split == "train":
                 own = [_as_examples(table, load_generations(job.path(samples)), i) for i, samples in enumerate(self.samples, 1)]
                 told = " and ".join(f"{len(part):,} of round {number}" for number, part in enumerate(own, start=1))

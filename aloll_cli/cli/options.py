@@ -203,6 +203,8 @@ def _of_field(cls: Any, path: str) -> tuple[str, dict[str, str]]:
         inner = kinds[0]
         if typing.get_origin(inner) is dict:  # the next word is a name of the user's own
             inner, rest = typing.get_args(inner)[1], rest.partition(".")[2]
+            if not rest:
+                return _in_words(inner, None)
         return _of_field(inner, rest) if dataclasses.is_dataclass(inner) and rest else ("", {})
     null = {"null": ""} if len(kinds) < len(_parts(hint)) else {}
     words, values = _in_words(kinds[0], field.metadata.get("interval"))

@@ -91,7 +91,7 @@ class ServedPolicy:
         """Generate one response per prompt, in order; the arguments are those of ``generation.respond``.
 
         Raises:
-            UserError: the server refuses a prompt, reads it as other tokens, or gives no answer.
+            UserError: the server refuses a prompt, reads it as other tokens, or gives no reply.
         """
         responses: dict[int, Response] = {}
         try:
@@ -112,7 +112,7 @@ class ServedPolicy:
 
         Raises:
             Refusal: the server has no such model, does not take such requests, or reads them as other tokens.
-            UserError: it gives no answer.
+            UserError: it gives no reply.
         """
         greedy, names = Greedy(repetition_penalty=1.0), [f"probe {number}" for number in range(len(prompts))]
         expected = respond(

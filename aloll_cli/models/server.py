@@ -1,4 +1,4 @@
-"""A server with an OpenAI-compatible API: completions of prompts, asked for again within bounds where an answer does not come."""
+"""A server with an OpenAI-compatible API: completions of prompts, asked for again within bounds where no reply comes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import httpx
 from aloll_cli.errors import UserError
 
 KEY = "ALOLL_SERVER_KEY"  # environment variable with the key of a server that wants one
-TIMEOUT = 300.0  # seconds for an answer, which comes whole
+TIMEOUT = 300.0  # seconds for a reply, which comes whole
 TRIES = 5
 LONGEST_WAIT = 60.0  # seconds between two tries, whatever the server asks for
-PASSING = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses behind which an answer may still come
+PASSING = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses behind which a reply may still come
 LOCAL = {"localhost", "127.0.0.1", "::1"}  # never behind a proxy
 
 
 class Refusal(Exception):  # noqa: N818  becomes a UserError where nothing else can be asked for
-    """A server's answer that it will not do what it was asked for, with its reason."""
+    """A server's reply that it will not do what it was asked for, with its reason."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Completion:
     tokens: int | None
 
     @classmethod
-    def of(cls, answer: Any) -> Completion:
-        """The completion in an answer. Raises ValueError for one of another form."""
+    def of(cls, reply: Any) -> Completion:
+        """The completion in a reply. Raises ValueError for one of another form."""
         try:
-            choice, usage = answer["choices"][0], answer.get("usage") or {}
+            choice, usage = reply["choices"][0], reply.get("usage") or {}
             logps = (choice.get("logprobs") or {}).get("token_logprobs")
             ids, ended = choice.get("token_ids"), choice["finish_reason"] == "stop"
             found = cls(choice["text"], ids, logps, ended, usage.get("prompt_tokens"), usage.get("completion_tokens"))
@@ -86,16 +86,16 @@ class Server:
         """The names of the models that it says it serves; none where it does not say.
 
         Raises:
-            UserError: nothing answers at the address.
+            UserError: nothing replies at the address.
         """
         try:
-            answer = self._client.get(f"{self.url}/models", timeout=30.0)
+            reply = self._client.get(f"{self.url}/models", timeout=30.0)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise UserError(
-                f"generation.server: no server answers at {self.url} ({_reason(error)}).", "Start it, or correct the address."
+                f"generation.server: no server replies at {self.url} ({_reason(error)}).", "Start it, or correct the address."
             ) from None
         with suppress(ValueError, LookupError, TypeError):
-            return [str(model["id"]) for model in answer.json()["data"]]
+            return [str(model["id"]) for model in reply.json()["data"]]
         return []
 
     def complete(self, body: dict[str, Any], tries: int = TRIES) -> Completion:
@@ -107,24 +107,24 @@ class Server:
 
         Raises:
             Refusal: the server refuses the request.
-            UserError: no try had an answer.
+            UserError: no try had a reply.
         """
         last = ""
         for number in range(tries):
             wait = 2.0**number
             try:
-                answer = self._client.post(f"{self.url}/completions", json=body)
-                if answer.status_code < 400:
-                    return Completion.of(answer.json())
-                last = f"status {answer.status_code}: {_said(answer)}"
-                if answer.status_code not in PASSING:
+                reply = self._client.post(f"{self.url}/completions", json=body)
+                if reply.status_code < 400:
+                    return Completion.of(reply.json())
+                last = f"status {reply.status_code}: {_said(reply)}"
+                if reply.status_code not in PASSING:
                     raise Refusal(last)
                 with suppress(ValueError):
-                    wait = float(answer.headers.get("Retry-After", wait))
+                    wait = float(reply.headers.get("Retry-After", wait))
             except httpx.TransportError as error:
                 last = _reason(error)
             except ValueError:
-                last = "an answer that is no completion"
+                last = "a reply that is no completion"
             if number + 1 < tries and self._given_up.wait(min(wait, LONGEST_WAIT)):
                 break
         raise UserError(
@@ -152,7 +152,7 @@ class Server:
                     except BaseException as error:  # raised again in the thread that waits for it
                         done.put((place, error))
 
-        # daemons, so that a second Ctrl-C does not wait for their answers
+        # daemons, so that a second Ctrl-C does not wait for their replies
         for _ in range(min(self._connections, len(bodies))):
             threading.Thread(target=work, daemon=True).start()
         try:
@@ -167,15 +167,15 @@ class Server:
 
 
 def _reason(error: Exception) -> str:
-    return "no answer in time" if isinstance(error, httpx.TimeoutException) else str(error).rstrip(".") or type(error).__name__
+    return "no reply in time" if isinstance(error, httpx.TimeoutException) else str(error).rstrip(".") or type(error).__name__
 
 
-def _said(answer: httpx.Response) -> str:
-    """The message of an answer with an error, in one line."""
+def _said(reply: httpx.Response) -> str:
+    """The message of a reply with an error, in one line."""
     try:
-        found = answer.json()
+        found = reply.json()
         message = found.get("detail") or found.get("message") or found.get("error") or found
         text = message.get("message", str(message)) if isinstance(message, dict) else str(message)
     except (ValueError, AttributeError):
-        text = answer.text
-    return " ".join(str(text).split())[:300] or answer.reason_phrase
+        text = reply.text
+    return " ".join(str(text).split())[:300] or reply.reason_phrase

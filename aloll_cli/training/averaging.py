@@ -1,13 +1,14 @@
-"""Averaging gradients over processes, so that a resumed run ends with the bits of an uninterrupted one."""
+"""Averaging gradients over processes, so that resuming is bitwise reproducible with any number of them."""
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed import GradBucket
 
 PIECE = 1 << 22  # gradients that are gathered at once, of every process
 
 
-def average_in_order_of_ranks(state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def average_in_order_of_ranks(state: object, bucket: GradBucket) -> torch.futures.Future[Tensor]:
     """A communication hook of DistributedDataParallel: the mean of gradients, summed in the order of ranks.
 
     The usual all-reduce begins the sum of each part of a bucket with another rank, and DDP packs its buckets anew after the first
