@@ -139,7 +139,7 @@ def test_a_dialogue_of_hha_has_its_own_tags():
 def talk(monkeypatch, settings, *lines):
     monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
     out = io.StringIO()
-    monkeypatch.setattr(results, "file", out)
+    monkeypatch.setattr(results, "_file", out)  # its property file would stay set
     run("chat", settings)
     return out.getvalue().splitlines()
 

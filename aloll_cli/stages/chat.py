@@ -31,7 +31,7 @@ class Cut(Exception):
 
 
 def run(settings: Settings, store: Store) -> None:
-    """Answer each line of stdin, until it ends or says /quit; with ``side_by_side=true`` the reference answers, too.
+    """Reply to each line of stdin, until it ends or says /quit; with ``side_by_side=true`` the reference replies, too.
 
     A chat goes on with the policy's responses. The same chat gets the same responses.
 

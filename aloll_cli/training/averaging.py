@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed import GradBucket  # type: ignore[attr-defined]  # it is there, but not declared
+from torch.distributed import GradBucket  # type: ignore[attr-defined]
 
 PIECE = 1 << 22  # gradients that are gathered at once, of every process
 
