@@ -47,6 +47,7 @@ def largest_file(folder):
     return max((file for file in folder.rglob("*") if file.is_file() and file.name not in own), key=lambda f: f.stat().st_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_every_kind_of_artifact_is_refused_by_name_when_it_is_damaged(undisturbed, tmp_path, damage):
     line = Pipeline(composed(*SMALL))
@@ -77,6 +78,7 @@ def test_every_kind_of_artifact_is_refused_by_name_when_it_is_damaged(undisturbe
     assert looked_at == KINDS
 
 
+@pytest.mark.slow
 def test_the_command_in_the_message_makes_it_again(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "outputs")
     (folder,) = (tmp_path / "outputs" / "reviews" / "metrics").iterdir()

@@ -71,6 +71,7 @@ def test_the_first_prompts_of_a_split_get_the_responses_of_its_artifact_and_task
         run("generate", settings(policy="reference", to="rows.jsonl"))
 
 
+@pytest.mark.slow
 def test_the_reference_stands_beside_the_policy(settings, capsys):
     found = run("generate", settings(policy="other", side_by_side=True, first=2))
     assert [row["side"] for row in found] == ["policy", "reference"] * 2

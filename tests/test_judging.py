@@ -273,6 +273,7 @@ def test_a_torn_or_foreign_line_of_kept_replies_counts_as_not_there(tmp_path):
     ledger.close()
 
 
+@pytest.mark.slow
 def test_two_runs_are_judged_by_a_reward_and_the_figure_is_that_by_hand(tmp_path):
     root = tmp_path / "outputs" / "reviews"
     rewards = {f"prompt {i}": 0.5 for i in range(12)}

@@ -177,7 +177,7 @@ COMMANDS = [
     ("train task.subsets=[]", r"task\.subsets is empty"),
     ("train task=wow", r"task\.path is not set, and Wizard of Wikipedia has to be downloaded"),
     ("train task=comet", r"task\.path is not set, and ATOMIC-10X and ATOMIC 2020 have to be downloaded\.\ntask\.path=FOLDER"),
-    ("train experiment=nosuch", r"experiment=nosuch: there is no such choice\.\nChoices: compare_hha, hha_small, paper_comet, "),
+    ("train experiment=nosuch", r"experiment=nosuch: there is no such choice\.\nChoices: compare_hha, hha_small, hha_smollm2, paper_comet, "),
     ("train hydra/launcher=nosuch", r"hydra/launcher=nosuch: there is no such choice\.\nChoices: basic.*Install hydra-nosuch-launcher"),
     ("train variant=SEQ", r"variant=SEQ: there is no such choice\.\nDid you mean variant=seq\?"),
     ("train variant=seq.yaml", r"Did you mean variant=seq\?"),

@@ -77,6 +77,7 @@ def strangers(place: Path, outside: Path) -> None:
             (folder / "recipe.json").write_text(recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("marked", [True, False])
 def test_clean_and_verify_touch_nothing_of_others(tmp_path, marked):
     outside = tmp_path / "elsewhere" / "outside"

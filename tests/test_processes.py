@@ -120,6 +120,7 @@ def test_sigterm_several_times_at_once_stops_once_and_lets_the_process_tidy_up()
     assert process.returncode == 128 + signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_a_command_of_several_processes_that_is_killed_leaves_no_file_outside_of_its_outputs(tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()

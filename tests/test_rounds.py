@@ -54,6 +54,7 @@ def test_each_round_starts_from_the_policy_before_and_the_last_is_compared_with_
     assert len(str(third.trained.recipe)) < 3 * len(str(line.trained.recipe))
 
 
+@pytest.mark.slow
 def test_the_pool_holds_the_policys_own_tokens_with_rewards_and_costs_count_every_round(line, place):
     store = opened(place / "outputs" / "reviews", line.settings.runtime)
     run = load_run(store.ensure(line.metrics))

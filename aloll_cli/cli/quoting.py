@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 QUOTES = ("'", '"')
-ITEM = r"""(?:'[^']*'|"[^"]*"|[^,])+"""  # of a list, with commas inside of quotes
+ITEM = r"""(?:'(?:\\'|[^'])*'|"(?:\\"|[^"])*"|[^,])+"""  # of a list, with commas inside of quotes
 LISTS = ("plugins", "where")  # options that are lists of texts
 LISTED = re.compile(r"\[\s*[\"'].*[\"']\s*\]", re.DOTALL)  # a list of quoted texts
 
@@ -49,7 +49,9 @@ def plugins_override(folders: Sequence[str]) -> str:
 
 
 def _unquoted(folder: str) -> str:
-    return folder[1:-1] if folder[:1] in QUOTES and folder[-1:] == folder[:1] and len(folder) > 1 else folder
+    if folder[:1] in QUOTES and folder[-1:] == folder[:1] and len(folder) > 1:
+        return folder[1:-1].replace(f"\\{folder[0]}", folder[0])
+    return folder
 
 
 def literal(value: Any, interpolates: bool = False) -> str:
