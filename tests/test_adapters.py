@@ -403,6 +403,7 @@ def test_an_adapter_in_a_pickle_is_refused(options, folder, tmp_path):
         opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
 
 
+@pytest.mark.slow
 def test_targets_that_the_model_lacks_are_refused_with_those_that_it_has(options, tmp_path):
     settings = composed(*options, *LORA, "adapter.targets=[q_proj,v_porj]")
     with pytest.raises(UserError, match=r"adapter\.targets: LlamaForCausalLM has no layers named v_porj") as raised:

@@ -122,6 +122,7 @@ def own_mean(model, prompt, response):
     return -model(input_ids=ids, labels=labels).loss
 
 
+@pytest.mark.slow
 def test_the_checkpoints_are_of_the_architectures_they_are_called_by(loaded):
     for kind in [*PLAIN, *BENT]:
         model = loaded(kind)

@@ -158,6 +158,7 @@ def test_rejected_rows_can_be_skipped_and_are_counted(data, gemma, tmp_path, cap
     assert "System role not supported" in found["chats"]["why"]
 
 
+@pytest.mark.slow
 def test_responses_of_which_the_template_leaves_out_something_are_counted_and_warned_of(data, tmp_path, capsys):
     said = "{{ m.content.split('</think>')[-1] if m.role == 'assistant' else m.content }}"
     strips = CHATML.replace("' + m.content + '", "' }}" + said + "{{ '")

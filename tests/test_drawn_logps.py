@@ -59,6 +59,7 @@ def test_the_rows_are_those_that_training_draws(options, tmp_path, variant):
         table.row(min(set(range(2 * PROMPTS)) - drawn))
 
 
+@pytest.mark.slow
 def test_a_run_that_draws_more_than_half_takes_them_from_a_table_of_all(options, tmp_path):
     line, table = built(options, tmp_path, "sampling=all", "updates=200")
     every = LogpTable(opened(tmp_path, line.settings.runtime).path(line.every_reference_logps))
@@ -71,6 +72,7 @@ def test_a_run_that_draws_more_than_half_takes_them_from_a_table_of_all(options,
     assert tables(tmp_path) == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_draws_less_computes_its_own_whatever_is_there(options, tmp_path):
     _, alone = built(options, tmp_path / "alone")
     assert tables(tmp_path / "alone") == 1

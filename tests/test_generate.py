@@ -59,6 +59,7 @@ def test_prompts_of_ones_own_get_scored_responses_which_depend_on_nothing_else(s
     assert longer["response"].startswith(alone["response"])
 
 
+@pytest.mark.slow
 def test_the_first_prompts_of_a_split_get_the_responses_of_its_artifact_and_task_local_reads_them_back(settings, place):
     whole = run("generate", settings(policy="reference", split=Split.train, samples=2, to="rows.jsonl"))
     assert len(whole) == 8

@@ -43,7 +43,7 @@ def losses(folder: Path, method: str) -> list[float]:
     return [record["loss"] for record in records]
 
 
-@pytest.mark.parametrize("method", ["ppo", *(pytest.param(method, marks=pytest.mark.slow) for method in ("dpo", *MORE))])
+@pytest.mark.parametrize("method", [pytest.param(method, marks=pytest.mark.slow) for method in ("ppo", "dpo", *MORE)])
 def test_each_killed_in_the_middle_ends_with_the_same_bits(method: str, undisturbed: Path, tmp_path: Path):
     """PPO's checkpoint after update 3 stands inside a rollout, three quarters through."""
     options = options_of(method)

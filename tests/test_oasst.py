@@ -234,6 +234,7 @@ def test_shards_are_read_as_one(tmp_path, published):
     assert np.array_equal(reward(path).scorer(None).score(some), reward(published).scorer(None).score(some))
 
 
+@pytest.mark.slow
 def test_the_weights_are_identity_and_the_path_is_not(published, tmp_path):
     from aloll_cli.artifacts.pipeline import Pipeline
 

@@ -141,6 +141,7 @@ def test_the_output_folder_itself_may_be_a_link(tmp_path):
     assert (tmp_path / "scratch" / MARK).is_file()
 
 
+@pytest.mark.slow
 def test_verify_names_all_damage_at_once_and_removes_it_with_what_was_built_from_it(tmp_path):
     root = tmp_path / "outputs" / "task"
     mark(root.parent)
@@ -285,6 +286,7 @@ def test_hidden_files_of_the_system_are_no_damage_and_hidden_links_are(tmp_path)
     assert ".x is not in its manifest" in out
 
 
+@pytest.mark.slow
 def test_folders_of_any_depth_are_kept_and_named_and_those_of_an_unfinished_build_removed(tmp_path, request):
     request.addfinalizer(lambda: remove_tree(tmp_path / "outputs"))  # which pytest could not
     mark(tmp_path / "outputs")

@@ -241,6 +241,7 @@ def test_plugins_are_named_on_the_command_line_as_folders_that_are_there(tmp_pat
     assert "On the command line: plugins=[mine]" in refused(tmp_path, "--config-dir", "yaml", "experiment=own")
 
 
+@pytest.mark.slow
 def test_the_code_of_a_received_configuration_is_never_run(tmp_path, mine):
     (mine / "values/scale.py").write_text("import pathlib\npathlib.Path('ran').touch()\n")
     (tmp_path / "config.yaml").write_text("plugins: [mine]\n")
@@ -267,6 +268,7 @@ def install(mine, site):
     return site
 
 
+@pytest.mark.slow
 def test_an_installed_package_names_its_plugins_as_an_entry_point(tmp_path, mine):
     site = install(mine, tmp_path / "site")
     info = site / "softlib-1.0.dist-info"

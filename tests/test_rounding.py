@@ -199,6 +199,7 @@ def test_what_cannot_be_drawn_by_row_is_refused_by_name(draw, message):
     assert torch.rand(2).shape == (2,)  # and nothing is intercepted any more
 
 
+@pytest.mark.slow
 def test_fused_attention_that_drops_is_refused_before_training_and_replaced_where_nothing_was_asked_for(place, tmp_path, capsys):
     asked = composed(*options_of(place, "gpt2"), "attn=sdpa")
     with pytest.raises(UserError, match="attn=sdpa: GPT2LMHeadModel is trained with dropout of its attention weights") as raised:

@@ -118,6 +118,7 @@ def test_a_name_is_looked_for_among_the_listed_models():
         assert [body["model"] for body in model.requests[:3]] == ["elsewhere", "elsewhere", NAME]
 
 
+@pytest.mark.slow
 def test_busy_servers_and_damaged_answers_are_asked_again(monkeypatch):
     monkeypatch.setattr(servers, "TIMEOUT", 1.5)
     model = Model(llama(), tokenizer())
