@@ -350,6 +350,7 @@ def test_an_adapter_that_does_not_fit_is_refused(options, folder, tmp_path, trou
         opened(tmp_path, settings.runtime).ensure(Pipeline(settings).policy)
 
 
+@pytest.mark.slow
 def test_a_head_that_is_the_embeddings_gets_no_adapter(options, tmp_path):
     gpt2().save_pretrained(tmp_path / "tied")
     tokenizer().save_pretrained(tmp_path / "tied")

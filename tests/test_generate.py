@@ -47,6 +47,7 @@ def settings(place, monkeypatch):
     return of
 
 
+@pytest.mark.slow
 def test_prompts_of_ones_own_get_scored_responses_which_depend_on_nothing_else(settings):
     prompts = ["We went, and", "it's (not) [bad] ${here}"]
     several = run("generate", settings(policy="model", prompt=prompts, samples=2))

@@ -174,6 +174,7 @@ def test_prompts_are_chosen_by_their_hash_and_keep_their_order():
     assert {pair.key for pair in chosen(TEN[::-1], 3)} == {pair.key for pair in few}
 
 
+@pytest.mark.slow
 def test_a_scripted_server_that_lies_stalls_and_breaks_off_is_asked_until_it_replies_and_never_twice(
     tmp_path, folder, monkeypatch
 ):
@@ -203,6 +204,7 @@ def test_a_scripted_server_that_lies_stalls_and_breaks_off_is_asked_until_it_rep
     assert any(b"[key]" in file.read_bytes() for file in files)  # the server did repeat it
 
 
+@pytest.mark.slow
 def test_a_server_that_never_replies_is_given_up_by_name_and_what_it_replied_is_kept(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("TEST_KEY", SECRET)
 
@@ -237,6 +239,7 @@ def test_what_asking_again_would_not_mend_is_said_at_once(tmp_path, folder, act,
     assert len(server.bodies) == 1
 
 
+@pytest.mark.slow
 def test_one_request_that_the_server_refuses_is_malformed_and_asked_again_by_the_next_command(tmp_path, folder):
     def too_long(request, count):
         return Act("status", "context length", code=400) if "prompt 3\n" in request else longer_wins(request)

@@ -347,6 +347,7 @@ def test_completion_knows_installed_packages_from_the_shells_start_on(tmp_path, 
     assert "complete.py " in out
 
 
+@pytest.mark.slow
 def test_settings_keep_the_code_that_they_were_composed_with(tmp_path, mine):
     script = """
 from pathlib import Path

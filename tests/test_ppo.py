@@ -265,6 +265,7 @@ def test_two_processes_draw_the_rollout_of_one(source):
             np.testing.assert_allclose(value, expected, atol=1e-5, err_msg=field.name)
 
 
+@pytest.mark.slow
 def test_a_later_rollout_draws_other_responses_from_the_same_policy(source):
     rollouts, module, drawn = source(), ResponseLogps(llama().eval()), []
     for update in (0, 4):

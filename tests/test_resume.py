@@ -79,7 +79,10 @@ def test_a_run_that_stops_early_ends_with_the_same_bits_after_a_kill(undisturbed
     assert [file.name for file in (policy / "checkpoints").iterdir()] == ["update-0000008"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, code: int):
     long = [*SMALL, "updates=100000", "eval_every=100000", "checkpoint_every=100000"]
     process = fork(tmp_path, "train", *long)

@@ -49,6 +49,7 @@ def test_each_run_is_a_line_that_says_in_what_it_differs(runs, capsys):
     assert json.loads(json.dumps(found)) == found
 
 
+@pytest.mark.slow
 def test_runs_are_sorted_and_filtered(runs):
     assert [row["variant"] for row in runs("sort=gain")][0] == "kl"
     assert [row["validation"] for row in runs("sort=validation")] == [0.9, 0.3, 0.3]
@@ -67,12 +68,8 @@ def recorded(folder, overrides):
     return settings
 
 
-OFTEN = COMMANDS[1]  # the others compose for a while
-
-
-@pytest.mark.parametrize(
-    "overrides", [pytest.param(words, marks=[] if words is OFTEN else pytest.mark.slow) for words in COMMANDS], ids=str
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", COMMANDS, ids=str)
 def test_a_command_begins_with_the_options_of_a_run(tmp_path, overrides):
     settings = recorded(tmp_path, overrides)
     for name in ("seq-s1-0123456789ab", "0123456789ab"):
