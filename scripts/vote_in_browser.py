@@ -9,24 +9,14 @@ else a small one is trained. CHROMIUM is the browser's program (/usr/bin/chromiu
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from judge_with_server import aloll, run_in
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
-SMALL = [
-    "updates=60",
-    "eval_every=30",
-    "eval_prompts=16",
-    "reference.updates=60",
-    "resamples=1000",
-    "threads=1",
-    "optimizer.lr=3e-3",
-]
 PAIRS = 20
 LABELS = ("A", "B", "equal", "neither")
 Choice = Callable[[str, str, int], tuple[str, str]]  # (text A, text B, number of the pair) → labels helpful and safe
@@ -36,12 +26,9 @@ def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def aloll(out: Path, *arguments: str) -> str:
-    evaluated = sorted((out / "reviews" / "metrics").glob("*/metrics.json"))
-    of = [f"runs=[{evaluated[0].parent}]"] if evaluated else SMALL
-    line = [sys.executable, "-m", "aloll_cli", "judge", *of, f"judge.prompts={PAIRS}", *arguments, f"output_dir={out}"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(line, env=environment, text=True, stdout=subprocess.PIPE, check=True).stdout
+def judged(out: Path, *arguments: str) -> str:
+    """What ``aloll judge`` prints of the run in a folder, which is trained where there is none."""
+    return aloll(out, "judge", f"runs=[{run_in(out)}]", f"judge.prompts={PAIRS}", *arguments)
 
 
 class Person:
@@ -143,7 +130,7 @@ def main() -> None:
         raise SystemExit(__doc__)
     out = Path(sys.argv[1]).resolve()
     program = sys.argv[2] if len(sys.argv) > 2 else "/usr/bin/chromium"
-    written = aloll(out).strip().splitlines()[-1].removeprefix("page: ")
+    written = judged(out).strip().splitlines()[-1].removeprefix("page: ")
     people = [Person("Ann", longer, out, program), Person("Bob", contrary, out, program)]
     with sync_playwright() as play:
         files = [person.session(play, Path(written)) for person in people]
@@ -153,7 +140,7 @@ def main() -> None:
         say(f"{person.name}: {len(person.chosen)} pairs, requests outside: {len(outside)}, complaints: {person.complaints}")
         assert outside == []
         assert person.complaints == []
-    found = json.loads(aloll(out, f"votes=[{files[0]},{files[1]}]", "format=json"))
+    found = json.loads(judged(out, f"votes=[{files[0]},{files[1]}]", "format=json"))
     first = _first_side(out, found)
     winners = [
         {key: text if text in LABELS else "first" if text.strip() == first[key[0].strip()] else "second" for key, text in chosen}
