@@ -60,6 +60,16 @@ def write_text(file: Path, text: str, durably: bool = False) -> None:
         sync(file.parent)
 
 
+def write_new(file: Path, text: str) -> None:
+    """Write a file that is not there yet; it is there as a whole or not at all. Raises FileExistsError."""
+    temporary = file.with_name(f".{file.name}.{uuid4().hex}")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        file.hardlink_to(temporary)  # unlike a rename, it fails where the file has appeared meanwhile
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def open_to_append(file: Path) -> TextIO:
     """Open a text file for appending. Raises OSError (ELOOP) where a symbolic link stands in its place."""
     return open(

@@ -14,6 +14,7 @@ from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.artifacts.rewards import ScoredBy, load_rewards
 from aloll_cli.artifacts.speaker import Question, Speaker, questions_of, sampled, scores
 from aloll_cli.errors import UserError
+from aloll_cli.files import write_new
 from aloll_cli.models.decoding import Generation
 from aloll_cli.reports.samples import Generated, json_line, show_generated
 from aloll_cli.rewards.base import Row
@@ -173,12 +174,7 @@ def _another(to: str) -> str:
 
 def _write(to: str, rows: list[dict[str, Any]]) -> None:
     """A file that was not there before; it is there as a whole or not at all."""
-    file = Path(to).expanduser()
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text("".join(map(json_line, rows)), encoding="utf-8")
     try:
-        file.hardlink_to(temporary)  # unlike a rename, it fails where the file has appeared meanwhile
+        write_new(Path(to).expanduser(), "".join(map(json_line, rows)))
     except FileExistsError:
         raise UserError(f"to={to} exists by now, and is not overwritten.", _another(to)) from None
-    finally:
-        temporary.unlink()
