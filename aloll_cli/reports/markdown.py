@@ -31,5 +31,12 @@ def escaped(text: str) -> str:
     return SPECIAL.sub(r"\\\g<0>", one_line(text))
 
 
+def coded(text: str) -> str:
+    """A text as code, in a paragraph or in a cell of a table, whatever it holds."""
+    shown = one_line(text).replace("|", "\\|") or " "
+    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{fence} {shown} {fence}" if "`" in shown else f"{fence}{shown}{fence}"
+
+
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

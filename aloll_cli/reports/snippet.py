@@ -1,0 +1,99 @@
+"""The code of a model card: it loads a policy in the numbers that it was evaluated in, and asks it in the same form."""
+
+from __future__ import annotations
+
+from pprint import pformat
+from typing import Any
+
+from aloll_cli.artifacts.usage import Usage
+from aloll_cli.models.base import Model
+
+WIDTH = 100  # characters of a line
+BITS = (
+    'BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="{kind}", bnb_4bit_use_double_quant={double}, '
+    "bnb_4bit_compute_dtype=torch.{dtype})"
+)
+
+
+def snippet(model: Model, usage: Usage | None, place: str, base: str | None) -> str:
+    """Python that runs as it stands.
+
+    Args:
+        model: the numbers that the policy was evaluated in.
+        usage: how it is asked; None, or not exact: the code only loads it.
+        place: the policy's folder, or its name on the hub.
+        base: the model that an adapter belongs to; None for full weights.
+    """
+    asks = usage if usage is not None and usage.is_exact else None
+    lines = ["import torch", *_imports(model, asks, base), "", f'place = "{place}"' + ("  # this folder" if place == "." else "")]
+    code = ", trust_remote_code=True" if getattr(model, "trust_remote_code", False) else ""
+    lines.append(f"tokenizer = AutoTokenizer.from_pretrained(place{code})")
+    options = f", dtype=torch.{model.dtype.name}{code}"
+    if base is not None and (quantization := getattr(model, "quantization", None)):
+        double = getattr(model, "double_quantization", False)
+        bits = BITS.format(kind=quantization.name, double=double, dtype=model.dtype.name)
+        lines.append(f"bits = {bits}")
+        options += ", quantization_config=bits"
+    lines.append(f"model = AutoModelForCausalLM.from_pretrained({'place' if base is None else _literal(base)}{options})")
+    lines += [] if base is None else ["model = PeftModel.from_pretrained(model, place)"]
+    return "\n".join([*lines, *(_respond(asks) if asks else [])])
+
+
+def _imports(model: Model, usage: Usage | None, base: str | None) -> list[str]:
+    names = ["AutoModelForCausalLM", "AutoTokenizer"]
+    names += ["BitsAndBytesConfig"] if base is not None and getattr(model, "quantization", None) else []
+    names += ["GenerationConfig"] if usage else []
+    return [*([] if base is None else ["from peft import PeftModel"]), f"from transformers import {', '.join(names)}"]
+
+
+def _respond(usage: Usage) -> list[str]:
+    decoding = {**usage.decoding, "max_new_tokens": usage.response_tokens}
+    decoding |= {"eos_token_id": list(usage.ends), "pad_token_id": usage.pad}
+    decoding |= {"stop_strings": list(usage.stop)} if usage.stop else {}
+    options = ", ".join(f"{name}={value!r}" for name, value in decoding.items())
+    lines = [f"model.generation_config = GenerationConfig({options})", "", ""]
+    if usage.messages:
+        given = "".join(f", {name}={_literal(value)}" for name, value in usage.template.items())
+        ids = f"tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True{given})"
+        lines += ["def respond(messages):", f'    ids = {ids}["input_ids"]']
+        example = _literal([dict(turn) for turn in usage.messages])
+    else:
+        before = f"{list(usage.before)} + " if usage.before else ""
+        if len(usage.parts) == 1:
+            lines += ["def respond(prompt):", f"    ids = {before}tokenizer(prompt, add_special_tokens=False).input_ids"]
+        else:
+            each = "[token for part in parts for token in tokenizer(part, add_special_tokens=False).input_ids]"
+            lines += ["def respond(*parts):  # of a prompt, each tokenized by itself", f"    ids = {before}{each}"]
+        example = ",\n    ".join(map(_literal, usage.parts))
+    stops = ", tokenizer=tokenizer" if usage.stop else ""
+    lines += [
+        "    prompt = torch.tensor([ids], device=model.device)",
+        f"    new = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt){stops})[0, len(ids) :]",
+        *_text_of(usage),
+        "",
+        "",
+        f"print(respond({_broken(example)}))",
+    ]
+    return lines
+
+
+def _text_of(usage: Usage) -> list[str]:
+    """The lines from new tokens to a response."""
+    lines = ["    text = tokenizer.decode(new, skip_special_tokens=True)"]
+    if usage.opening:
+        lines.append(f"    text = text.removeprefix({_literal(usage.opening)})")
+    if usage.closing:
+        lines.append(f"    text = text.removesuffix({_literal(usage.closing)})")
+    lines += [f"    text = text.split({_literal(stop)})[0]" for stop in usage.stop]
+    return [*lines, "    return text"]
+
+
+def _literal(value: Any) -> str:
+    """A value as Python code, within a width; quotes are double where the text has none."""
+    if isinstance(value, str) and '"' not in value and value.isprintable() and "\\" not in value:
+        return f'"{value}"'
+    return pformat(value, width=WIDTH, sort_dicts=False)
+
+
+def _broken(example: str) -> str:
+    return f"\n    {example}\n" if "\n" in example and not example.startswith("[") else example
