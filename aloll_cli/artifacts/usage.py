@@ -94,8 +94,8 @@ def reads_chats(data: Data, store: Store) -> bool | None:
     """Whether the prompts of the training data are chats; None if the data is not there any more."""
     if not store.is_complete(data):
         return None
-    rows = open_data(store.path(data), "train", ["parts"])
-    return all(part["role"] is not None for part in rows.take([0]).column("parts")[0].as_py())
+    first = next(iter(open_data(store.path(data), "train", ["parts"]).batches())).column("parts")[0].as_py()
+    return all(part["role"] is not None for part in first)
 
 
 def _text(part: Part, tokenizer: PreTrainedTokenizerBase) -> str:
