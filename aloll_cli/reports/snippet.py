@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pprint import pformat
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from aloll_cli.artifacts.usage import Usage
 from aloll_cli.models.base import Model
+from aloll_cli.tasks.base import Turn
 
-WIDTH = 100  # characters of a line
 BITS = (
     'BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="{kind}", bnb_4bit_use_double_quant={double}, '
     "bnb_4bit_compute_dtype=torch.{dtype})"
@@ -50,13 +51,13 @@ def _respond(usage: Usage) -> list[str]:
     decoding = {**usage.decoding, "max_new_tokens": usage.response_tokens}
     decoding |= {"eos_token_id": list(usage.ends), "pad_token_id": usage.pad}
     decoding |= {"stop_strings": list(usage.stop)} if usage.stop else {}
-    options = ", ".join(f"{name}={value!r}" for name, value in decoding.items())
+    options = ", ".join(f"{name}={_literal(value)}" for name, value in decoding.items())
     lines = [f"model.generation_config = GenerationConfig({options})", "", ""]
     if usage.messages:
         given = "".join(f", {name}={_literal(value)}" for name, value in usage.template.items())
         ids = f"tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True{given})"
         lines += ["def respond(messages):", f'    ids = {ids}["input_ids"]']
-        example = _literal([dict(turn) for turn in usage.messages])
+        example = [_turns(usage.messages), "print(respond(messages))"]
     else:
         before = f"{list(usage.before)} + " if usage.before else ""
         if len(usage.parts) == 1:
@@ -64,7 +65,7 @@ def _respond(usage: Usage) -> list[str]:
         else:
             each = "[token for part in parts for token in tokenizer(part, add_special_tokens=False).input_ids]"
             lines += ["def respond(*parts):  # of a prompt, each tokenized by itself", f"    ids = {before}{each}"]
-        example = ",\n    ".join(map(_literal, usage.parts))
+        example = [f"print(respond({', '.join(map(_literal, usage.parts))}))"]
     stops = ", tokenizer=tokenizer" if usage.stop else ""
     lines += [
         "    prompt = torch.tensor([ids], device=model.device)",
@@ -72,7 +73,7 @@ def _respond(usage: Usage) -> list[str]:
         *_text_of(usage),
         "",
         "",
-        f"print(respond({_broken(example)}))",
+        *example,
     ]
     return lines
 
@@ -89,11 +90,13 @@ def _text_of(usage: Usage) -> list[str]:
 
 
 def _literal(value: Any) -> str:
-    """A value as Python code, within a width; quotes are double where the text has none."""
-    if isinstance(value, str) and '"' not in value and value.isprintable() and "\\" not in value:
-        return f'"{value}"'
-    return pformat(value, width=WIDTH, sort_dicts=False)
+    """A value as Python code: texts in double quotes, and without what would end a block of code in Markdown."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("`", "\\u0060") if isinstance(value, str) else repr(value)
 
 
-def _broken(example: str) -> str:
-    return f"\n    {example}\n" if "\n" in example and not example.startswith("[") else example
+def _turns(messages: Sequence[Turn]) -> str:
+    """A chat as Python code, one turn per line."""
+    lines = [f'    {{"role": {_literal(turn["role"])}, "content": {_literal(turn["content"])}}},' for turn in messages]
+    return "\n".join(["messages = [", *lines, "]"])
