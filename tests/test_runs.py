@@ -8,7 +8,9 @@ import yaml
 from evaluated import write_run
 
 from aloll_cli import UserError, compose, run
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.schema import as_written, identity, plain
+from aloll_cli.settings.recorded import of_its_run
 from aloll_cli.settings.root import Settings
 
 MIXED = ["reward=mixed", "reward.parts.mood=vader", "reward.parts.size=length", "reward.parts.size.weight=0.1"]
@@ -90,3 +92,16 @@ def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(UserError, match="run= and experiment= both choose"):
         compose("run=0123456789ab", f"output_dir={tmp_path}", "experiment=hha_small")
     assert Settings.__dataclass_fields__["run"].metadata["identity"] is False
+
+
+def test_a_run_that_is_asked_with_another_decoding_is_still_its_own_policy(tmp_path):
+    settings = recorded(tmp_path, ["generation=beam", "generation.beams=3", "seed=4"])
+    for name in ("0123456789ab", f"{tmp_path}/reviews/policy/seq-s1-0123456789ab"):
+        asked = compose(f"run={name}", f"output_dir={tmp_path}", "generation=greedy")
+        assert Pipeline(asked).policy.fingerprint != Pipeline(settings).policy.fingerprint
+        assert Pipeline(of_its_run(asked)).policy.fingerprint == Pipeline(settings).policy.fingerprint
+    assert of_its_run(settings) is settings
+    config = tmp_path / "reviews" / "policy" / "seq-s1-0123456789ab" / "config.yaml"
+    config.write_text(config.read_text().replace("beams: 3", "beans: 3"))
+    with pytest.raises(UserError, match="has another decoding"):
+        of_its_run(asked)

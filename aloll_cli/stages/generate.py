@@ -20,6 +20,7 @@ from aloll_cli.reports.samples import Generated, json_line, show_generated
 from aloll_cli.rewards.base import Row
 from aloll_cli.runtime.terminal import results
 from aloll_cli.schema import name_of
+from aloll_cli.settings.recorded import of_its_run
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
 from aloll_cli.tasks.base import Chat, Part, Task
@@ -39,7 +40,7 @@ def run(settings: Settings, store: Store) -> list[dict[str, Any]] | None:
     Raises:
         UserError: options contradict each other, the file exists already, or a prompt or the policy cannot be read.
     """
-    to, line = settings.to, Pipeline(settings)
+    to, line = settings.to, Pipeline(of_its_run(settings))
     if to not in (None, STDOUT):
         _check_place(to)
     if settings.policy == "reference" and settings.side_by_side:
