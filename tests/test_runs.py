@@ -51,6 +51,14 @@ def test_each_run_is_a_line_that_says_in_what_it_differs(runs, capsys):
     assert json.loads(json.dumps(found)) == found
 
 
+def test_a_run_with_an_adapter_differs_from_those_without(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / "reviews", "seq", seed, options={"adapter": None})
+    write_run(tmp_path / "reviews", "seq", 3, options={"adapter": {"name": "lora", "r": 4}})
+    found = {row["seed"]: row["differs"] for row in run("runs", compose(f"output_dir={tmp_path}"))}
+    assert found == {1: {}, 2: {}, 3: {"adapter.name": "lora"}}
+
+
 @pytest.mark.slow
 def test_runs_are_sorted_and_filtered(runs):
     assert [row["variant"] for row in runs("sort=gain")][0] == "kl"
