@@ -110,11 +110,11 @@ def _template_options(
         return {}
     thinking: dict[str, Any] = {"enable_thinking": False} if task.chat is Chat.without_thinking else {}
     for more in ({}, {"date_string": f"{NOW:%d %b %Y}"}):
-        found = tokenizer.apply_chat_template(
-            [dict(turn) for turn in messages], add_generation_prompt=True, return_dict=True, **thinking, **more
-        )
+        options = thinking | more
+        chat = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+        found: Any = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, **options)
         if list(found["input_ids"]) == list(prompt.ids):
-            return thinking | more
+            return options
     return None
 
 

@@ -75,7 +75,7 @@ def _metadata(policy: TrainedPolicy, about: dict[str, Any], metrics: dict[str, A
         more |= {"eval_results": results, "model_name": _name(about)}
     return ModelCardData(
         library_name="transformers" if exported.base is None else "peft",
-        datasets=[task.hub] if _is_of_hub(task) else None,
+        datasets=[str(task.hub)] if _is_of_hub(task) else None,
         pipeline_tag=TASK,
         tags=_tags(policy) or None,
         **more,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aloll_cli.errors import UserError
 from aloll_cli.stopping import Stopper, interruptibly
@@ -19,7 +19,7 @@ def check_push(name: str) -> None:
     """Raises UserError where nothing could be uploaded under a name, which a long training before would not change."""
     from huggingface_hub import HfApi, constants, get_token
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
@@ -66,16 +66,17 @@ def publish(folder: Path, name: str, message: str, stopper: Stopper) -> str:
 
 def _step(work: Callable[[], T], stopper: Stopper) -> T:
     """What ``work`` returns, without the progress bars of huggingface_hub. Raises Interrupted where a stop was requested."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub import utils
 
     stopper.check()
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
+    bars: Any = utils
+    shown = not bars.are_progress_bars_disabled()
+    bars.disable_progress_bars()
     try:
         return interruptibly(work, stopper)
     finally:
         if shown:
-            enable_progress_bars()
+            bars.enable_progress_bars()
 
 
 @contextmanager
