@@ -380,8 +380,9 @@ def test_the_lines_in_the_card_load_the_policy_as_it_was_evaluated(line, tmp_pat
     found = {}
     exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], found)
     responses = load_generations(store.path(made.metrics.policy.generations)).select(["prompt", "response"]).to_pylist()
-    assert len(responses) == 4
-    assert [found["respond"](row["prompt"]) for row in responses] == [row["response"] for row in responses]
+    equal = sum(found["respond"](row["prompt"]) == row["response"] for row in responses)
+    assert len(responses) == 12
+    assert equal >= (12 if "model.dtype=bfloat16" not in overrides else 9)  # a batch rounds otherwise than a prompt alone
     assert f"evaluated in `{made.settings.model.dtype.name}`" in card
     policy = logps_of(made.policy.load(working(store)), made, store)
     torch.testing.assert_close(logps_of(found["model"].eval(), made, store), policy, atol=1e-5, rtol=0)
