@@ -53,9 +53,7 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_reason(monkeypatch, cuda, w
         (False, True, 135_000_000, True, False),
     ],
 )
-def test_16_bits_are_proposed_where_a_gpu_computes_faster_in_them(
-    monkeypatch, has_gpu, supported, weights, in_32_bits, is_said
-):
+def test_16_bits_are_proposed_where_a_gpu_computes_faster_in_them(monkeypatch, has_gpu, supported, weights, in_32_bits, is_said):
     seen(monkeypatch, has_gpu)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     hint = faster_dtype(weights, in_32_bits)
