@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.metrics import METHOD
 from aloll_cli.artifacts.usage import Usage
+from aloll_cli.models.base import Dtype
 from aloll_cli.reports.figures import too_few
 from aloll_cli.reports.markdown import coded, escaped
 from aloll_cli.reports.snippet import snippet
@@ -161,7 +162,12 @@ def _use(model: Model, exported: Exported) -> list[str]:
     usage = exported.usage
     if usage is not None and usage.is_exact:
         how = f"Prompts of more than {usage.prompt_tokens} tokens were cut, responses ended after {usage.response_tokens}"
-        lines += ["", f"{how}. The form of the prompt and the decoding are those of the evaluation."]
+        rounds = (
+            ""
+            if model.dtype is Dtype.float32
+            else f" In `{dtype}` rounding depends on the batch, so that a few responses differ."
+        )
+        lines += ["", f"{how}. The form of the prompt and the decoding are those of the evaluation.{rounds}"]
     else:
         lines += ["", '`aloll generate policy=FOLDER prompt="…"` writes prompts as they were evaluated.']
     return lines
