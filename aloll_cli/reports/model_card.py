@@ -165,7 +165,7 @@ def _use(model: Model, exported: Exported) -> list[str]:
         rounds = (
             ""
             if model.dtype is Dtype.float32
-            else f" In `{dtype}` rounding depends on the batch, so that a few responses differ."
+            else f" In `{dtype}` rounding depends on the batch: a few responses differ."
         )
         lines += ["", f"{how}. The form of the prompt and the decoding are those of the evaluation.{rounds}"]
     else:
