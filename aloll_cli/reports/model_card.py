@@ -162,11 +162,7 @@ def _use(model: Model, exported: Exported) -> list[str]:
     usage = exported.usage
     if usage is not None and usage.is_exact:
         how = f"Prompts of more than {usage.prompt_tokens} tokens were cut, responses ended after {usage.response_tokens}"
-        rounds = (
-            ""
-            if model.dtype is Dtype.float32
-            else f" In `{dtype}` rounding depends on the batch: a few responses differ."
-        )
+        rounds = "" if model.dtype is Dtype.float32 else f" In `{dtype}` rounding depends on the batch: a few responses differ."
         lines += ["", f"{how}. The form of the prompt and the decoding are those of the evaluation.{rounds}"]
     else:
         lines += ["", '`aloll generate policy=FOLDER prompt="…"` writes prompts as they were evaluated.']
