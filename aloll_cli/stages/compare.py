@@ -10,7 +10,7 @@ from rich.text import Text
 from aloll_cli.comparison.folders import alike, comparison, named, pages, require_alike
 from aloll_cli.errors import UserError
 from aloll_cli.reports.comparison_columns import as_plain, costs
-from aloll_cli.reports.page import write_page
+from aloll_cli.reports.page import name_of, write_page
 from aloll_cli.reports.tables import show_methods
 from aloll_cli.runtime.terminal import results
 from aloll_cli.settings.choices import Format
@@ -46,7 +46,7 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
         results.print(Text(json.dumps(plain, indent=1)))
     else:
         show_methods(found, costs(found))
-    page = pages(found, store.root) / "compare.html"
+    page = pages(found, store.root) / name_of(found)
     write_page(found, page)
     if others:
         names = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")
