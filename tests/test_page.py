@@ -17,6 +17,7 @@ import pytest
 from evaluated import REWARDS, write_run
 from pages import ATTACK, Page, hostile_runs, page_about
 
+from aloll_cli import UserError
 from aloll_cli.artifacts.logged_prompts import best_logged
 from aloll_cli.comparison.builds import builds_of
 from aloll_cli.comparison.differences import compared
@@ -296,3 +297,43 @@ def test_methods_in_the_table_have_the_colours_of_their_curves(tmp_path: Path):
         plot.svg for plot in curves([(run, run.name, look) for look, run in enumerate(runs)]) if plot.title == "Training loss"
     )
     assert all(f'stroke="{colour}"' in curve for colour in table)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "columns", "said"),
+    [
+        ("generations", "responses/part-00000.parquet", {"prompt": [1.5], "group": [[3]]}, "has other columns"),
+        (
+            "data",
+            "test.parquet",
+            {"group": ["g0"], "response": [None], "stored": [0.5], "position": [0]},
+            "no response in some rows",
+        ),
+        ("data", "test.parquet", {"group": ["g0"], "response": ["x"], "stored": [np.nan], "position": [0]}, "is no number"),
+        ("rewards", "rewards/part-00000.parquet", {"reward": [0.5, np.inf, 0.1]}, "values that are no numbers"),
+        ("values", "train/part-00000.parquet", {"value": ["a", "b", "c"]}, "values that are no numbers"),
+    ],
+)
+def test_artifacts_of_another_shape_are_refused_by_name(
+    tmp_path: Path, kind: str, name: str, columns: dict[str, list[Any]], said: str
+):
+    run = load_run(with_data(tmp_path))
+    (file,) = tmp_path.glob(f"{kind}/x-*/{name}")
+    pq.write_table(pa.table(columns), file)
+    with pytest.raises(UserError, match=said) as refused:
+        distributions(compared([run])) if kind in ("rewards", "values") else content(compared([run]))
+    assert str(tmp_path / kind) in str(refused.value)
+
+
+def test_prompts_that_the_data_do_not_have_have_no_logged_response(tmp_path: Path):
+    run = load_run(with_data(tmp_path))
+    (file,) = tmp_path.glob("data/x-*/test.parquet")
+    pq.write_table(pa.table({"group": ["g1"], "response": ["x"], "stored": [None], "position": [0]}), file)
+    assert logged_responses(run) == {"b": ("x", None)}
+
+
+@pytest.mark.parametrize("reward", [0.5, 1e16, -1e90])
+def test_rewards_of_any_size_are_drawn(tmp_path: Path, reward: float):
+    rewards = {prompt: reward * (1 + 1e-16 * place) for place, prompt in enumerate("abc")}
+    plots = distributions(compared([load_run(write_run(tmp_path, rewards=rewards, curves=False))]))
+    assert [plot.title for plot in plots][0] == "Distribution of the reward"

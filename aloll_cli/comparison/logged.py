@@ -11,12 +11,17 @@ from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.artifacts.values import load_values
 from aloll_cli.comparison.runs import Run, folder_of
 from aloll_cli.comparison.shape import made_from
-from aloll_cli.foreign import damaged
+from aloll_cli.foreign import GREATEST, Unreadable, damaged
 from aloll_cli.store.manifest import MANIFEST
 from aloll_cli.store.tables import read_blocks
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from aloll_cli.arrays import FloatArray
+
+PROMPTS = {"prompt": "string", "group": "string"}
+LOGGED = {"group": "string", "response": "string", "stored": "double", "position": "int64"}
 
 
 def logged_responses(run: Run) -> dict[str, tuple[str, float | None]]:
@@ -33,9 +38,12 @@ def logged_responses(run: Run) -> dict[str, tuple[str, float | None]]:
     data = _folder(run, "data", answers["inputs"]["examples"]["inputs"]["data"])
     if generations is None or data is None:
         return {}
-    rows = read_blocks(generations / "responses", ["prompt", "group"])
-    groups = dict(zip(rows.column("prompt").to_pylist(), rows.column("group").to_pylist(), strict=True))
-    found = best_logged(load_data(data, run.metrics["split"], ["group", "response", "stored", "position"]), [*groups.values()])
+    rows = _typed(generations, read_blocks(generations / "responses", [*PROMPTS]), PROMPTS)
+    raw = _typed(data, load_data(data, run.metrics["split"], [*LOGGED]), LOGGED)
+    there = set(raw.column("group").to_pylist())
+    pairs = zip(rows.column("prompt").to_pylist(), rows.column("group").to_pylist(), strict=True)
+    groups = {prompt: group for prompt, group in pairs if group in there}
+    found = best_logged(raw, [*groups.values()])
     return dict(zip(groups, found, strict=True))
 
 
@@ -52,8 +60,36 @@ def training_signals(run: Run) -> tuple[FloatArray, FloatArray] | None:
     scored, valued = (_folder(run, kind, inputs.get(kind)) for kind in ("rewards", "values"))
     if scored is None or valued is None:
         return None
-    rewards, values = load_rewards(scored), load_values(valued, "train")
-    return (rewards, values) if len(rewards) == len(values) else None
+    rewards = _numbers(scored, load_rewards(scored))
+    values = _numbers(valued, load_values(valued, "train"))
+    return (rewards, values) if len(rewards) == len(values) > 0 else None
+
+
+def _typed(folder: Path, table: pa.Table, types: dict[str, str]) -> pa.Table:
+    """A table of somebody's folder, whose columns have the types that this program writes. Raises UserError if they have not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with damaged(folder):
+        try:
+            found = table.select([*types]).cast(pa.schema([*types.items()]))
+        except pa.ArrowException as error:
+            raise Unreadable(f"has other columns: {' '.join(str(error).split())[:200]}") from None
+        for name in types.keys() - {"stored"}:
+            if found.column(name).null_count:
+                raise Unreadable(f"has no {name} in some rows")
+        if "stored" in types and not pc.all(pc.is_finite(found.column("stored")), min_count=0).as_py():
+            raise Unreadable("has a stored reward that is no number")
+    return found
+
+
+def _numbers(folder: Path, values: FloatArray) -> FloatArray:
+    import numpy as np
+
+    with damaged(folder):
+        if values.dtype.kind != "f" or not (np.abs(values) <= GREATEST).all():
+            raise Unreadable("has values that are no numbers")
+    return values
 
 
 def _folder(run: Run, kind: str, recipe: Any) -> Path | None:

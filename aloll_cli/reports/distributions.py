@@ -12,7 +12,7 @@ from aloll_cli.comparison.differences import Comparison
 from aloll_cli.comparison.logged import training_signals
 from aloll_cli.comparison.runs import Run
 from aloll_cli.metrics.text import lengths
-from aloll_cli.metrics.words import ENGLISH, TOKENIZERS
+from aloll_cli.metrics.words import TOKENIZERS, TextTokenizer
 from aloll_cli.reports.drawing import GREY, SIZE, Plot, colour, svg
 from aloll_cli.reports.text import number
 from aloll_cli.reports.wins import wins
@@ -27,6 +27,7 @@ BINS = 40
 POINTS = 400  # at most, of each side in a scatter plot: evenly spaced responses
 DECILES = 10
 OUTLINES = 3  # histograms in one plot
+SELF_MADE = ("13a", "intl", "zh", "char")  # tokenizers that need no library of their language
 ROLES = {"reward": "reward", "test_reward": "held-out reward"}
 
 Shown = tuple[str, str, Any]  # name, colour, values
@@ -126,7 +127,7 @@ def _against_length(runs: Sequence[tuple[Run, str, str]]) -> Plot | None:
                 some = slice(None, None, max(1, -(-len(length) // POINTS)))
                 axes.plot(length[some], reward[some], "o", color=shade, markersize=3, alpha=0.35, markeredgewidth=0)
             axes.plot(*_by_tenths(length, reward), color=shade, linewidth=2, marker="o", markersize=4)
-        axes.set_xlabel(f"length ({_unit(scored[0][0])})")
+        axes.set_xlabel(f"length ({_tokenizer(scored[0][0]).unit})")
         axes.set_ylabel("reward")
 
     told = "; ".join(
@@ -145,14 +146,15 @@ def _by_tenths(length: FloatArray, reward: FloatArray) -> tuple[list[float], lis
     return [float(length[rows].mean()) for rows in tenths], [float(reward[rows].mean()) for rows in tenths]
 
 
-def _unit(run: Run) -> str:
-    return str(run.metrics["words"]["unit"])
+def _tokenizer(run: Run) -> TextTokenizer:
+    """What the metrics count as a word; characters where that would need a library that may not be there."""
+    name = run.metrics["words"]["tokenizer"]
+    return TOKENIZERS[name if name in SELF_MADE else "char"]
 
 
 def _lengths(run: Run, side: str) -> FloatArray:
-    """(N,) words of one side's responses, as in the metrics."""
-    tokenizer = TOKENIZERS.get(run.metrics["words"]["tokenizer"], ENGLISH)
-    return lengths([row[side]["response"] for row in run.responses], tokenizer)
+    """(N,) length of one side's responses."""
+    return lengths([row[side]["response"] for row in run.responses], _tokenizer(run))
 
 
 def _values(run: Run, role: str, side: str) -> FloatArray:
@@ -196,9 +198,11 @@ def _histogram(title: str, note: str, label: str, shown: Sequence[Shown], zero: 
 
 def _draw_outlines(axes: Axes, shown: Sequence[Shown]) -> None:
     every = np.concatenate([values for _, _, values in shown])
-    edges = np.histogram_bin_edges(every, bins=min(BINS, max(5, len(every) // 5))).tolist()
+    edges = np.linspace(every.min(), every.max(), min(BINS, max(5, len(every) // 5)) + 1)
+    if not (np.diff(edges) > 0).all():  # equal up to rounding: one bin around all of them
+        edges = every.mean() + np.array([-1, 1]) * max(0.5, np.abs(every).max() / 100)
     for _, shade, values in shown:
-        bars = partial(axes.hist, values, edges, weights=np.full(len(values), 1 / len(values)), color=shade)
+        bars = partial(axes.hist, values, edges.tolist(), weights=np.full(len(values), 1 / len(values)), color=shade)
         bars(histtype="stepfilled", alpha=0.25, linewidth=0)
         bars(histtype="step", linewidth=1.4)
 
