@@ -67,4 +67,5 @@ def page_about(runs: list[Path], file: Path) -> Page:
 def hostile_runs(root: Path) -> list[Path]:
     """Runs whose every string that a model or a user chooses tries to become markup."""
     options = [{"optimizer": {"name": ATTACK, "lr": lr}} for lr in (1, 2)]
-    return [write_run(root, "seq", 1, {ATTACK: 0.5, "$x_": 0.1}, ATTACK + "\x00\ud800", options=chosen) for chosen in options]
+    rewards, response = {ATTACK: 0.5, "$x_": 0.1}, ATTACK + "\x00\ud800"
+    return [write_run(root, "seq", 1, rewards, response, curves=False, options=chosen) for chosen in options]

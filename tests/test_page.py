@@ -38,7 +38,8 @@ from aloll_cli.store.manifest import write_manifest
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_a_model_wrote_stays_text_on_the_page(tmp_path: Path, count: int):
-    page = page_about(hostile_runs(tmp_path)[:count], tmp_path / "page.html")
+    folders = hostile_runs(tmp_path)[:count]
+    page = page_about(folders, tmp_path / "page.html")
     assert not {"img", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
     assert len(page.scripts) == 2
     assert "<script>alert" not in page.source
@@ -46,6 +47,7 @@ def test_what_a_model_wrote_stays_text_on_the_page(tmp_path: Path, count: int):
     assert ATTACK + "\\x00\\ud800" in page.text
     assert page.content["rows"][0][2][0] == ATTACK + "\\x00\\ud800"
     assert page.content["prompts"][0][0] == ATTACK
+    assert str(tmp_path) not in page.source.replace(f"output_dir: {tmp_path}", "")
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -74,6 +76,7 @@ def test_every_response_is_on_the_page_with_its_rewards_and_their_mean_is_that_o
     folder = write_run(tmp_path, rewards=rewards, curves=False)
     metrics = json.loads((folder / "metrics.json").read_text())
     page = page_about([folder], tmp_path / "page.html")
+    assert page_about([folder], tmp_path / "again.html").source == page.source
     found = page.content
     assert found["sides"] == ["reference", "seq"]
     assert found["scores"] == ["reward"]
@@ -230,8 +233,7 @@ def test_the_distributions_of_values_and_advantages_are_those_of_the_training_re
     *_, values, advantages = distributions(compared([load_run(folder)]))
     assert "A = R − V of the 3 training responses; 66.7% are above 0." in advantages.note
     assert "Values V: seq median 0.500, middle half 0.375 to 0.500." in values.svg
-    without = distributions(compared([load_run(write_run(tmp_path / "other", curves=False))]))
-    assert "Advantages A" not in {plot.title for plot in without}
+    assert training_signals(load_run(write_run(tmp_path / "other", curves=False))) is None
 
 
 def test_methods_whose_losses_differ_in_scale_have_an_axis_each(tmp_path: Path):
@@ -266,13 +268,6 @@ def test_wins_are_counted_and_times_are_short():
     ]  # fmt: skip
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path: Path):
-    folders = [write_run(tmp_path, "seq", seed, curves=False) for seed in (1, 2)]
-    pages = [page_about(folders, tmp_path / name).source for name in ("a.html", "b.html")]
-    assert pages[0] == pages[1]
-    assert str(tmp_path) not in pages[0].replace(f"output_dir: {tmp_path}", "")
-
-
 def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path: Path):
     page = tmp_path / "page.html"
     page.write_text("old")
@@ -286,7 +281,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path: Path):
 
 def test_methods_in_the_table_have_the_colours_of_their_curves(tmp_path: Path):
     runs = [load_run(write_run(tmp_path, variant)) for variant in ("nll", "seq")]
-    text = render(compared(runs))
+    text = render(compared([replace(run, updates=[]) for run in runs]))
     (tmp_path / "page.html").write_text(text)
     fills = [str(found["fill"]) for tag, found in Page(tmp_path / "page.html").tags if tag == "rect" and "rx" in found]
     table, *legends = [fills[place : place + 2] for place in range(0, len(fills), 2)]
@@ -321,7 +316,7 @@ def test_artifacts_of_another_shape_are_refused_by_name(
     (file,) = tmp_path.glob(f"{kind}/x-*/{name}")
     pq.write_table(pa.table(columns), file)
     with pytest.raises(UserError, match=said) as refused:
-        distributions(compared([run])) if kind in ("rewards", "values") else content(compared([run]))
+        training_signals(run) if kind in ("rewards", "values") else logged_responses(run)
     assert str(tmp_path / kind) in str(refused.value)
 
 
@@ -332,8 +327,7 @@ def test_prompts_that_the_data_do_not_have_have_no_logged_response(tmp_path: Pat
     assert logged_responses(run) == {"b": ("x", None)}
 
 
-@pytest.mark.parametrize("reward", [0.5, 1e16, -1e90])
-def test_rewards_of_any_size_are_drawn(tmp_path: Path, reward: float):
-    rewards = {prompt: reward * (1 + 1e-16 * place) for place, prompt in enumerate("abc")}
+def test_rewards_that_differ_by_rounding_alone_are_drawn(tmp_path: Path):
+    rewards = {prompt: 1e16 + 2 * place for place, prompt in enumerate("abc")}
     plots = distributions(compared([load_run(write_run(tmp_path, rewards=rewards, curves=False))]))
     assert [plot.title for plot in plots][0] == "Distribution of the reward"
