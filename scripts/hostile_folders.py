@@ -178,7 +178,7 @@ def run(words: list[str], folder: Path, real: bool) -> tuple[int | None, float, 
         temporary = folder.parent / "tmp"
         temporary.mkdir(exist_ok=True)
         line = [sys.executable, "-c", code, *words]
-        environment = {**os.environ, "TMPDIR": str(temporary)}
+        environment = {**os.environ, "TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": str(temporary)}
         with said.open("ab") as stream:
             command = subprocess.Popen(line, cwd=folder, stdout=stream, stderr=stream, start_new_session=True, env=environment)
     else:
