@@ -12,14 +12,14 @@ from aloll_cli.comparison.runs import LIKELIHOOD, ROLES, Run
 from aloll_cli.metrics.intervals import MANY_PROMPTS
 from aloll_cli.reports import text
 from aloll_cli.reports.distributions import gains_by_prompt
-from aloll_cli.reports.figures import LENGTH_CONTROLLED, too_few
+from aloll_cli.reports.figures import LENGTH_CONTROLLED, NO_DIFFERENCE, too_few, verdict_of
 from aloll_cli.reports.text import counted, duration
 from aloll_cli.reports.wins import wins
 from aloll_cli.training.selection import STOPPED_EARLY, early_stop_sentence
 
 SHOWN = 6  # methods that are named
-VERDICTS = ("higher", "lower", "no significant difference")
-HEADLINES = {"higher": "Higher reward", "lower": "Lower reward", VERDICTS[-1]: "No significant difference", "": "No verdict"}
+VERDICTS = ("higher", "lower", NO_DIFFERENCE)
+HEADLINES = {"higher": "Higher reward", "lower": "Lower reward", NO_DIFFERENCE: "No significant difference", "": "No verdict"}
 NO_VERDICT = f"fewer than {ENOUGH_SEEDS} seeds, so no verdict"
 ONE_SEED = "one seed: the interval covers the prompts alone, and another seed may give another result"
 
@@ -61,14 +61,6 @@ def cards(found: Comparison) -> list[Card]:
     return [_worked_of_several(found), _gained_of_several(found), _cost_of_several(found)]
 
 
-def verdict_of(figure: dict[str, Any]) -> str:
-    """What an interval of a gain says: one of VERDICTS, or nothing where there is none."""
-    if figure["ci95"] is None:
-        return ""
-    lo, hi = figure["ci95"]
-    return "no significant difference" if lo <= 0 <= hi else "higher" if lo > 0 else "lower"
-
-
 def _worked(run: Run) -> Card:
     metrics = run.metrics
     main = metrics["gain"] or (metrics.get(LIKELIHOOD) or {}).get("gain")
@@ -96,7 +88,7 @@ def _worked(run: Run) -> Card:
 
 
 def _sentence(verdict: str, reward: str) -> str:
-    if verdict == "no significant difference":
+    if verdict == NO_DIFFERENCE:
         return f"No significant difference between policy and reference under {reward}."
     return f"The policy's responses score {verdict} than the reference's under {reward}."
 
