@@ -48,7 +48,7 @@ def colour(look: int) -> str:
 
 def svg(draw: Callable[[Figure], None], inches: tuple[float, float], told: str) -> Markup:
     """An inline SVG with transparent background that fills its container; ``told`` is the text for screen readers."""
-    _use_own_style()
+    use_own_style()
     import matplotlib as mpl
     from markupsafe import Markup
     from matplotlib.figure import Figure
@@ -76,7 +76,7 @@ def _as_attributes(found: re.Match[str]) -> str:
     return "".join(f' {key}="{value}"' for key, value in styles.items())
 
 
-def _use_own_style() -> None:
+def use_own_style() -> None:
     """Keep matplotlib from reading a matplotlibrc in the current folder, which may be anybody's."""
     spec = find_spec("matplotlib")
     if spec is not None and spec.submodule_search_locations:
