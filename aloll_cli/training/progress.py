@@ -73,10 +73,13 @@ class Progress:
         """The folder of a step's checkpoint."""
         return folders(self._checkpoints)[step]
 
+    def is_selected(self, step: int) -> bool:
+        """Whether a step that was evaluated is the one to select so far."""
+        return selected_step(self.evaluations(), self.select_best) == step
+
     def save_candidate(self, step: int, write: Write) -> None:
-        """Save the policy of a step, if it is the one to select so far."""
-        if selected_step(self.evaluations(), self.select_best) == step:
-            write_folder(self._candidates, step, partial(self._write_candidate, step, write))
+        """Save the policy of a step that is the one to select so far."""
+        write_folder(self._candidates, step, partial(self._write_candidate, step, write))
 
     def save_checkpoint(self, step: int, write: Write) -> None:
         """Save the state of a step, and remove what resuming from it does not need."""
