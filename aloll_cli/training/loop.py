@@ -20,11 +20,11 @@ from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import policy_weights, save_policy
 from aloll_cli.training.batches import no_masks, padded, row_masks, token_batch
 from aloll_cli.training.contracts import checked_loss, checked_metrics
-from aloll_cli.training.parallel import replicated
 from aloll_cli.training.progress import EVALUATIONS, METRICS, Progress
 from aloll_cli.training.selection import STOPPED_EARLY, conclusion, early_stop_sentence, stops_early
 from aloll_cli.training.sources import Source, packed, same_texts
 from aloll_cli.training.start import check_distance, distance
+from aloll_cli.training.strategies import parallel
 from aloll_cli.variants.base import Batch, Reduction, Variant
 from aloll_cli.watchdog import patient
 
@@ -70,7 +70,7 @@ class Trainer:
     _has_warned: bool = False
 
     def __post_init__(self) -> None:
-        self.parallel = replicated(self.module, self.optimizer_options, self.job)
+        self.parallel = parallel(self.module, self.optimizer_options, self.job)
         self.optimizer, self.device = self.parallel.optimizer, self.module.model.device
 
     def run(self) -> None:
@@ -119,16 +119,17 @@ class Trainer:
             group["lr"] = lr
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
+        missing = self.parallel.missing(len(micro))
         for number, chosen in enumerate(micro):
             last = number == len(micro) - 1
             with self.parallel.accumulating(last), masks(chosen):
-                with self._precision():
+                with self.numbers.computing(self.device, cached=self.parallel.holds_whole):
                     loss, figures = self._loss(chosen, mean_length)
                 self.parallel.backward(loss.sum() / len(units))  # the mean is over all units of the step
             for name, values in figures.items():
                 sums[name] = sums.get(name, 0.0) + float(values.sum())
                 counts[name] = counts.get(name, 0) + len(values)
-        self.parallel.catch_up(len(micro))
+        self.parallel.take_part(missing)
         norm = self.parallel.clip(self.optimizer_options.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()

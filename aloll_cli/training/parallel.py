@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aloll_cli.training.averaging import average_in_order_of_ranks
-from aloll_cli.training.checkpoints import load_state, save_state
+from aloll_cli.training.checkpoints import is_shared, load_state, save_state
 
 if TYPE_CHECKING:
     from aloll_cli.models.dropout import InTraining
@@ -42,8 +42,15 @@ class Parallel(ABC):
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a micro-batch's part of a step's loss, which is the sum of such parts over all processes."""
 
-    def catch_up(self, done: int) -> None:  # noqa: B027  where weights are whole nobody waits for a process with fewer
-        """Take part in what the micro-batches of other processes need, after this process's own, so many."""
+    def missing(self, count: int) -> int:
+        """How many micro-batches of another process this one has to take part in, besides ``count`` of its own.
+
+        To be called before the first of a step, by every process.
+        """
+        return 0
+
+    def take_part(self, missing: int) -> None:  # noqa: B027  where weights are whole no process waits for another
+        """Take part in so many micro-batches of another process, after the own ones."""
 
     @abstractmethod
     def clip(self, max_norm: float | None) -> float:
@@ -98,7 +105,12 @@ class Single(Parallel):
             save_state(folder, self._inner, self.optimizer)
 
     def load(self, folder: Path) -> None:
-        load_state(folder, self._inner, self.optimizer)
+        if is_shared(folder):
+            from aloll_cli.training.shards import load
+
+            load(folder, self._inner, self.optimizer)
+        else:
+            load_state(folder, self._inner, self.optimizer)
 
 
 class Ddp(Single):
