@@ -22,6 +22,7 @@ from pathlib import Path
 CLOSE, LIMIT = 1e-5, 30.0
 HOSTS = {"aloll-a": "10.213.7.1", "aloll-b": "10.213.7.2"}
 FIRST, SECOND = HOSTS
+OWN_FILES = Path("/etc/netns")
 LINE = [
     "model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=64", "model.vocab_size=400",
     "eval_every=200", "eval_prompts=8", "checkpoint_every=10", "batch_size=8", "updates=200", "optimizer.eps=1e-3",
@@ -37,8 +38,11 @@ def sh(*words: str, check: bool = True) -> str:
 def lay_cable() -> None:
     """Two namespaces with an interface each, of one cable."""
     remove_cable()
+    names = "127.0.0.1 localhost\n" + "".join(f"{address} {host}\n" for host, address in HOSTS.items())
     for host in HOSTS:
         sh("ip", "netns", "add", host)
+        (OWN_FILES / host).mkdir(parents=True, exist_ok=True)  # ip shows them in place of those of /etc
+        (OWN_FILES / host / "hosts").write_text(names)
     sh("ip", "link", "add", "aloll0", "netns", FIRST, "type", "veth", "peer", "name", "aloll0", "netns", SECOND)
     for host, address in HOSTS.items():
         sh("ip", "-n", host, "addr", "add", f"{address}/24", "dev", "aloll0")
@@ -49,6 +53,7 @@ def lay_cable() -> None:
 def remove_cable() -> None:
     for host in HOSTS:
         sh("ip", "netns", "del", host, check=False)
+        shutil.rmtree(OWN_FILES / host, ignore_errors=True)
 
 
 def why_not() -> str | None:

@@ -19,9 +19,14 @@ def folders(root: Path) -> dict[int, Path]:
     return {int(path.name.removeprefix("update-")): path for path in sorted(root.glob("update-*")) if path.is_dir()}
 
 
+def folder_of(root: Path, update: int) -> Path:
+    """Where a step's checkpoint is, or will be; found without a list of names, which NFS may have from before."""
+    return root / f"update-{update:07d}"
+
+
 def write_folder(root: Path, update: int, write: Callable[[Path], object]) -> None:
     """Create ``update-<step>`` atomically; ``write(folder)`` writes its files, and syncs them."""
-    final, temporary = root / f"update-{update:07d}", root / f".update-{update:07d}.tmp"
+    final, temporary = folder_of(root, update), root / f".update-{update:07d}.tmp"
     for stale in (temporary, final):
         if stale.exists():
             remove_tree(stale)

@@ -19,7 +19,7 @@ from aloll_cli.files import open_to_append, read_json_lines, remove_tree, sha256
 from aloll_cli.foreign import damaged, integer, list_of, number, record
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import Sums, damage_of, files_of, listed_in, sums_of, write_manifest
-from aloll_cli.training.checkpoints import folders, keep_folders, write_folder
+from aloll_cli.training.checkpoints import folder_of, folders, keep_folders, write_folder
 from aloll_cli.training.selection import STOPPED_EARLY, selected_step
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Progress:
 
     def checkpoint(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
-        return folders(self._checkpoints)[step]
+        return folder_of(self._checkpoints, step)
 
     def is_selected(self, step: int) -> bool:
         """Whether a step that was evaluated is the one to select so far."""
