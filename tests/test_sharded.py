@@ -50,7 +50,15 @@ def adapted():
     return ResponseLogps(model)
 
 
-MORE = [(tied, True), (chunked, False), (chunked, True), (adapted, False), (adapted, True)]  # in 32 bits, and in 16
+def halved():
+    """Frozen weights in 16 bits, and an adapter in 32."""
+    model = llama().to(torch.bfloat16)
+    Lora(r=2, alpha=4.0, dropout=0.0, targets=None).prepare(model, 1)
+    return ResponseLogps(model)
+
+
+# with products in 32 bits, and in 16
+MORE = [(tied, True), (chunked, False), (chunked, True), (adapted, False), (adapted, True), (halved, True)]
 
 
 def train(parallel, steps, rank=0, size=1, first=0, autocast=False):
@@ -148,6 +156,13 @@ class Nothing:
         """A tokenizer is saved beside the weights."""
 
 
+def saved_by_two(folder, make):
+    """What two processes train, saved in the middle and at the end; returns the weights of the end."""
+    (folder / "shared").mkdir()
+    in_processes(2, save_and_go_on, folder, make)
+    return load_file(folder / "then.safetensors")
+
+
 def load_and_go_on(world, folder, checkpoint, make):
     fsdp = Fsdp(make(), OPTIMIZER, world)
     fsdp.load(folder / checkpoint)
@@ -164,29 +179,34 @@ def assert_all_close(found, expected):
 
 
 @pytest.mark.parametrize("make", [tied, pytest.param(adapted, marks=pytest.mark.slow)])
-def test_a_checkpoint_of_two_processes_goes_on_in_three_and_in_one_and_the_other_way_round(tmp_path, make):
-    (tmp_path / "shared").mkdir()
-    (tmp_path / "whole").mkdir()
-    in_processes(2, save_and_go_on, tmp_path, make)
+def test_a_checkpoint_of_two_processes_goes_on_in_three_and_in_one(tmp_path, make):
+    then = saved_by_two(tmp_path, make)
     names = sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "shared").rglob("*.*"))
     assert [Path(name).suffix for name in names] == [".json", ".safetensors", ".safetensors"]
-    then = load_file(tmp_path / "then.safetensors")
     single = Single(make(), OPTIMIZER)
     single.load(tmp_path / "shared")
-    single.save(tmp_path / "whole")
     train(single, 2, first=2)
     assert_all_close(policy_weights(single.module.model), then)
-    for checkpoint in ("shared", "whole"):
-        in_processes(3, load_and_go_on, tmp_path, checkpoint, make)
+    in_processes(3, load_and_go_on, tmp_path, "shared", make)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [tied, adapted])
+def test_a_checkpoint_of_one_process_goes_on_in_three(tmp_path, make):
+    saved_by_two(tmp_path, make)
+    single = Single(make(), OPTIMIZER)
+    train(single, 2)
+    (tmp_path / "whole").mkdir()
+    single.save(tmp_path / "whole")
+    in_processes(3, load_and_go_on, tmp_path, "whole", make)
 
 
 @pytest.mark.slow
 def test_what_is_gathered_opens_in_transformers_with_its_weights_tied(tmp_path):
-    (tmp_path / "shared").mkdir()
-    in_processes(2, save_and_go_on, tmp_path, tied)
+    then = saved_by_two(tmp_path, tied)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
     assert model.lm_head.weight is model.transformer.wte.weight
-    assert_all_close(dict(model.state_dict()), load_file(tmp_path / "then.safetensors"))
+    assert_all_close(dict(model.state_dict()), then)
 
 
 def swap(world):
