@@ -7,7 +7,7 @@ import torch
 
 from aloll_cli.errors import UserError
 from aloll_cli.runtime import device
-from aloll_cli.runtime.device import Device, choose, uses_gpu
+from aloll_cli.runtime.device import Device, choose, faster_dtype, uses_gpu
 from aloll_cli.runtime.world import Alone
 
 
@@ -41,3 +41,21 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_reason(monkeypatch, cuda, w
     choose(Device.cuda)
     with pytest.raises(UserError, match=rf"^device=cuda: {why} \(torch {re.escape(torch.__version__)}\)\.\ndevice=auto, or"):
         uses_gpu()
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "supported", "weights", "in_32_bits", "is_said"),
+    [
+        (True, True, 135_000_000, True, True),
+        (True, False, 135_000_000, True, False),
+        (True, True, 135_000_000, False, False),
+        (True, True, 5_000_000, True, False),
+        (False, True, 135_000_000, True, False),
+    ],
+)
+def test_16_bits_are_proposed_where_a_gpu_computes_faster_in_them(monkeypatch, has_gpu, supported, weights, in_32_bits, is_said):
+    seen(monkeypatch, has_gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    hint = faster_dtype(weights, in_32_bits)
+    assert (hint is not None) == is_said
+    assert not is_said or hint.endswith("model.dtype=bfloat16")

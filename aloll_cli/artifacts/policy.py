@@ -14,9 +14,10 @@ from aloll_cli.artifacts.training_data import TrainingData
 from aloll_cli.errors import UserError
 from aloll_cli.foreign import damaged, integer, json_lines_of, record
 from aloll_cli.models.adapters import Adapter, attach, merged
-from aloll_cli.models.base import Head, Numbers
+from aloll_cli.models.base import Dtype, Head, Numbers
 from aloll_cli.models.optimizers import Adamw
 from aloll_cli.models.saving import load_policy
+from aloll_cli.runtime.device import faster_dtype
 from aloll_cli.runtime.options import Attention
 from aloll_cli.runtime.tracking import Figures, Off, Send, Tracked
 from aloll_cli.schema import identity, name_of
@@ -149,6 +150,8 @@ class TrainedPolicy(PolicySource):
         if training.adapter is not None:
             training.adapter.prepare(model, training.seed)
         job.log.say(f"  {trainable_parameters(model)}")
+        if hint := faster_dtype(model.num_parameters(), self.model.dtype is Dtype.float32):
+            job.log.say(f"  hint: {hint}")
         if not training.variant.needs_behaviour and draws_attention(model):
             self._drop_by_row(model, job)
         source = self.data.open(job, training.draws, tokenizer, model)
