@@ -78,8 +78,8 @@ class Job:
 
     def _start(self, host: str, words: list[str]) -> subprocess.Popen[bytes]:
         launcher = [
-            sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d",
-            "--rdzv-id=aloll", f"--rdzv-endpoint={HOSTS[FIRST]}:29400", f"--local-addr={HOSTS[host]}", "--no-python",
+            sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={list(HOSTS).index(host)}",
+            "--nproc-per-node=1", f"--master-addr={HOSTS[FIRST]}", "--master-port=29400", "--no-python",
         ]  # fmt: skip
         aloll = [str(Path(sys.executable).with_name("aloll")), "train", *words]
         named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host, *launcher, *aloll]
@@ -96,14 +96,16 @@ class Job:
     def is_running(self) -> bool:
         return None in [machine.poll() for machine in self._machines]
 
-    def ended_on(self, host: str) -> float:
-        """Seconds until nothing of the job runs on a machine any more."""
-        start = time.monotonic()
-        while pids(host):
+    def ended_on(self, host: str) -> tuple[float, float]:
+        """Seconds until none of aloll's processes runs on a machine, and until torchrun has ended there, too."""
+        start, aloll = time.monotonic(), 0.0
+        while left := pids(host):
+            if not aloll and all(map(is_launcher, left)):
+                aloll = time.monotonic() - start
+            if time.monotonic() > start + 3 * LIMIT:
+                break
             time.sleep(0.1)
-            if time.monotonic() > start + 10 * LIMIT:
-                raise SystemExit(f"{host} goes on: {pids(host)}")
-        return time.monotonic() - start
+        return aloll or time.monotonic() - start, time.monotonic() - start
 
     def said(self, host: str) -> str:
         return (self._folder / f"{host}.txt").read_text(errors="replace")
@@ -111,6 +113,12 @@ class Job:
 
 def pids(host: str) -> list[int]:
     return [int(pid) for pid in sh("ip", "netns", "pids", host).split()]
+
+
+def is_launcher(pid: int) -> bool:
+    with suppress(OSError):
+        return b"torch.distributed.run" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return True
 
 
 def kill(host: str) -> None:
@@ -152,11 +160,11 @@ def without_policy(one: Path, folder: Path) -> Path:
     return folder
 
 
-def try_all(root: Path) -> bool:
+def try_all(root: Path, only: str) -> bool:
     """Whether all of it holds."""
     one, good = root / "one", True
     alone(one)
-    for strategy in ("ddp", "fsdp"):
+    for strategy in ("ddp", "fsdp") if not only else ():
         folder = without_policy(one, root / f"two {strategy}")
         job = Job(folder, [*LINE, f"strategy={strategy}"])
         codes = job.wait()
@@ -171,6 +179,8 @@ def try_all(root: Path) -> bool:
         ("the second killed", SECOND, kill, FIRST), ("the first killed", FIRST, kill, SECOND),
         ("the second cut off", SECOND, cut, FIRST), ("the first cut off", FIRST, cut, SECOND),
     ):  # fmt: skip
+        if only not in name:
+            continue
         folder = without_policy(one, root / name)
         words = [*LINE, "strategy=fsdp"]
         job = Job(folder, words)
@@ -179,9 +189,10 @@ def try_all(root: Path) -> bool:
                 raise SystemExit(f"ended too early\n{job.said(FIRST)}\n{job.said(SECOND)}")
             time.sleep(0.02)
         hit(host)
-        seconds = job.ended_on(left)
+        seconds, everything = job.ended_on(left)
         causes = [line for line in job.said(left).splitlines() if line.startswith("aloll train:")]
-        kill(host)
+        for machine in HOSTS:
+            kill(machine)
         job.wait()
         lay_cable()
         again = Job(folder, words)
@@ -189,7 +200,7 @@ def try_all(root: Path) -> bool:
         resumed = [line.strip() for line in (policy(folder) / "log.txt").read_text().splitlines() if "resumed after" in line]
         apart = off(folder, one) if codes == [0, 0] else float("inf")
         good &= seconds < LIMIT and bool(causes) and bool(resumed) and apart < CLOSE
-        sys.stdout.write(f"{name}: the other machine's processes ended after {seconds:.1f} s\n")
+        sys.stdout.write(f"{name}: on the other, aloll ended after {seconds:.1f} s, torchrun after {everything:.1f} s\n")
         sys.stdout.writelines(f"  {line}\n" for line in [*causes, *resumed[-1:]])
         sys.stdout.write(f"  exit codes of the repeated command {codes}, losses differ by {apart:.1e}\n")
         sys.stdout.flush()
@@ -199,12 +210,14 @@ def try_all(root: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
-    root = parser.parse_args().folder.resolve()
+    parser.add_argument("--only", default="", help="a part of the name of what happens: 'cut off'")
+    given = parser.parse_args()
+    root = given.folder.resolve()
     if reason := why_not():
         sys.stdout.write(f"not run: {reason}\n")
         return
     try:
-        good = try_all(root)
+        good = try_all(root, given.only)
     finally:
         for host in HOSTS:
             with suppress(subprocess.CalledProcessError):

@@ -175,7 +175,7 @@ def measure(root: Path) -> None:
     """Print the peak memory of processes that train a model of 50 M parameters, and a tiny one."""
     forking.load()
     small = [word for word in LARGE if not word.startswith("model.")]
-    for kind, words in (("tiny", small), ("large", LARGE)):
+    for kind, words in (("large", LARGE), ("tiny", small)):
         for way, more in WAYS.items():
             folder = copied(root, kind, way, words)
             every = peaks(folder, [*words, *more], int(more[0].partition("=")[2]))

@@ -28,7 +28,7 @@ from aloll_cli.files import read_json, write_json
 from aloll_cli.training.checkpoints import SHARDS, foreign, is_shared, trained
 
 SCALARS = "scalars.json"
-LARGEST = 2**27  # bytes of a file that holds more than one tensor; torch makes a copy of a file before it writes that
+LARGEST = 2**26  # bytes of a file that holds more than one tensor; torch makes a copy of a file before it writes that
 
 
 def save_tensors(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer, rank: int) -> None:
