@@ -39,7 +39,7 @@ WAYS = {
     "fsdp on 2": ["processes=2", "strategy=fsdp"], "fsdp on 4": ["processes=4", "strategy=fsdp"],
 }  # fmt: skip
 LARGE = [
-    "model.hidden_size=512", "model.layers=13", "model.heads=8", "model.intermediate_size=1376", "model.vocab_size=8000",
+    "model.hidden_size=512", "model.layers=16", "model.heads=8", "model.intermediate_size=1376", "model.vocab_size=8000",
     "updates=2", "eval_every=2", "eval_prompts=2", "checkpoint_every=2", "batch_size=4", "micro_batch_size=1",
     "variant=nll", "reference=trained", "reference.updates=1", "reference.eval_every=1", "reference.batch_size=4",
     "task.max_prompt_tokens=8", "task.max_response_tokens=4", "values=constant", "values.value=0.4", "threads=1",

@@ -26,8 +26,8 @@ def keep_freed_memory() -> None:
 def return_freed_memory() -> None:
     """Let freed blocks of more than LARGE bytes go back to the system, unless the environment says otherwise as above.
 
-    For processes that share a model: layers are gathered and dropped all the time, by several threads with heaps of their own, whose
-    holes would take more than sharing saves.
+    For processes that share a model: layers are gathered and dropped all the time, by several threads with heaps of their own,
+    whose holes would take more than sharing saves.
     """
     _set({MMAP_THRESHOLD: LARGE})
 
