@@ -25,7 +25,7 @@ FIRST, SECOND = HOSTS
 OWN_FILES = Path("/etc/netns")
 LINE = [
     "model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=64", "model.vocab_size=400",
-    "eval_every=200", "eval_prompts=8", "checkpoint_every=10", "batch_size=8", "updates=200", "optimizer.eps=1e-3",
+    "eval_every=100", "eval_prompts=8", "checkpoint_every=10", "batch_size=8", "updates=100", "optimizer.eps=1e-3",
     "reference.updates=12", "reference.eval_every=4", "reference.batch_size=8", "task.max_prompt_tokens=24",
     "task.max_response_tokens=12", "values=constant", "values.value=0.4", "threads=1", "device=cpu",
 ]  # fmt: skip

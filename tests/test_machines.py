@@ -147,7 +147,7 @@ def together(folder, *words):
 
 
 @pytest.mark.slow
-def test_a_sweep_of_processes_that_were_started_together_equals_that_of_one_process(undisturbed, tmp_path):
+def test_processes_that_were_started_together_run_a_sweep_once(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "outputs")
     words = ["train", *SMALL, "strategy=fsdp", "-m", "seed=1,2", "variant=nll"]
     codes, said = together(tmp_path, *words)
