@@ -11,11 +11,13 @@ import time
 
 import pytest
 from running import SMALL
+from tiny import in_two
 
 from aloll_cli.cli.composition import enter_hydra
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.runtime import rendezvous
+from aloll_cli.stopping import Stopper
 from aloll_cli.store import places
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "one", "MASTER_PORT": "29400"}
@@ -170,3 +172,15 @@ def test_a_mistake_is_said_once_and_ends_all(tmp_path):
     assert codes == [2, 2]
     assert [part[1].count("batch_size=1 is less than processes=2") for part in said] == [1, 0]
     assert json.dumps(said).count("Traceback") == 0
+
+
+def test_a_stop_that_one_process_was_asked_for_stops_all_with_its_reason():
+    def asked(world):
+        stopper = Stopper(None)
+        if world.rank == 1:
+            stopper._note(signal.SIGTERM, None)
+        return world.stopped(stopper)
+
+    stops = in_two(asked)
+    assert [(stop.code, stop.reason) for stop in stops] == [(143, "SIGTERM")] * 2
+    assert in_two(lambda world: world.stopped(Stopper(None))) == [None, None]

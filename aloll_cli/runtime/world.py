@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.errors import UserError
 from aloll_cli.runtime import rendezvous
 from aloll_cli.runtime.device import uses_gpu
+from aloll_cli.stopping import Interrupted, Stopper
 from aloll_cli.user_code import plugin_errors
 
 if TYPE_CHECKING:
@@ -67,6 +68,12 @@ class World(ABC):
             except UserError as found:
                 error = found
         self.agree(error)
+
+    def stopped(self, stopper: Stopper) -> Interrupted | None:
+        """Why any process was asked to stop, the same in all of them; None if none was. Every process must call this."""
+        own = stopper.interruption().args if stopper.requested else None
+        found = next((args for args in self.gather(own) if args is not None), None)
+        return None if found is None else Interrupted(*found)
 
     def share(self, count: int, together: int = 1) -> list[int]:
         """This process's share of so many rows, of which so many consecutive ones stay in one process, as samples of a prompt."""

@@ -207,8 +207,8 @@ class Store:
         raise UserError(f"{directory} is damaged: {damage.what}.", hint)
 
     def _build(self, artifact: Artifact) -> None:
-        if self.world.decide(lambda: self.stopper.requested):
-            raise self.stopper.interruption()
+        if stop := self.world.stopped(self.stopper):
+            raise stop
         directory = self.path(artifact)
         partial = directory.with_name(directory.name + PARTIAL)
         start = time.monotonic()

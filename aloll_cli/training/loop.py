@@ -91,11 +91,11 @@ class Trainer:
                 score = self._evaluate(done) if evaluated else {}
                 over = evaluated and self._is_over(done)
                 meter.advance(1, loss=figures["loss"], **score)
-                stop = self.job.world.decide(lambda: self.job.stopper.requested)
+                stop = self.job.world.stopped(self.job.stopper)
                 if stop or over or done % self.job.runtime.checkpoint_every == 0:
                     self._checkpoint(done)
                 if stop and not over:
-                    raise self.job.stopper.interruption()
+                    raise stop
         if self.job.world.is_main:
             self._finish()
 

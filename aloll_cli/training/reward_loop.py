@@ -90,11 +90,11 @@ class RewardTrainer:
                 if done % self.eval_every == 0 or done == self.steps:
                     self._evaluate(done)
                 meter.advance(1, loss=figures["loss"])
-                stop = job.world.decide(lambda: job.stopper.requested)
+                stop = job.world.stopped(job.stopper)
                 if stop or done % job.runtime.checkpoint_every == 0 or done == self.steps:
                     self._checkpoint(done)
                 if stop and done < self.steps:
-                    raise job.stopper.interruption()
+                    raise stop
         if job.world.is_main:
             self._finish()
 
