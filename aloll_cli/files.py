@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from aloll_cli.errors import UserError
 
+WITHOUT_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}  # what a file system says that has none, as FAT
 DEEPEST = 20  # folders within each other that are looked into; an artifact has at most 4
 
 
@@ -62,6 +63,21 @@ def write_text(file: Path, text: str, durably: bool = False) -> None:
         os.replace(temporary, file)
     if durably:
         sync(file.parent)
+
+
+def write_new(file: Path, text: str) -> None:
+    """Write a file that is not there yet; it is there as a whole or not at all. Raises FileExistsError."""
+    temporary = file.with_name(f".{file.name}.{uuid4().hex}")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        file.hardlink_to(temporary)  # unlike a rename, it fails where the file has appeared meanwhile
+    except OSError as error:
+        if error.errno not in WITHOUT_HARD_LINKS:
+            raise
+        with file.open("xb") as stream:
+            stream.write(temporary.read_bytes())
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
