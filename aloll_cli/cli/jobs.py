@@ -7,17 +7,22 @@ from typing import Any
 from omegaconf import DictConfig, open_dict
 
 from aloll_cli.cli.execution import execute
+from aloll_cli.cli.joining import share
 from aloll_cli.cli.launching import run_workers
 from aloll_cli.cli.validation import build
 from aloll_cli.command import Command
+from aloll_cli.runtime.rendezvous import size
 from aloll_cli.settings.checks import check
 from aloll_cli.settings.root import Settings
 from aloll_cli.stages import STAGES
 
 
 def run_stage(command: Command, settings: Settings, more_follow: bool = False) -> Any:
-    """Run a stage in this process, or in as many as ``processes`` says."""
-    return execute(command, settings, more_follow) if settings.processes == 1 else run_workers(command, settings)
+    """Run a stage in this process, in as many as ``processes`` says, or in those that were started with this one."""
+    if settings.processes > 1 and size() == 1:
+        return run_workers(command, settings)
+    share(command, settings)
+    return execute(command, settings, more_follow)
 
 
 def checked(stage: str, cfg: DictConfig) -> Settings:

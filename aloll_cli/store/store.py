@@ -33,7 +33,7 @@ from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import UNFINISHED, damage_of
 from aloll_cli.store.marker import mark, refuse_links
-from aloll_cli.store.places import PARTIAL, path_of
+from aloll_cli.store.places import PARTIAL, path_of, seen
 from aloll_cli.user_code import plugin_errors
 
 POLL = 0.2  # seconds between two attempts to acquire a lock
@@ -178,10 +178,10 @@ class Store:
                 if self.world.decide(lambda: not self.is_complete(artifact)):
                     self._build(artifact)
                     self._verified.add(artifact.fingerprint)
-                    return self.path(artifact)
+                    return seen(self.path(artifact))
         self.log.say(f"cached    {artifact.kind}/{self.path(artifact).name}")
         self._verified.add(artifact.fingerprint)
-        return self.path(artifact)
+        return seen(self.path(artifact))
 
     def _open(self) -> None:
         """Mark the output folder, and keep ``aloll clean`` from removing inputs while this process lives."""
@@ -208,19 +208,18 @@ class Store:
         raise UserError(f"{directory} is damaged: {damage.what}.", hint)
 
     def _build(self, artifact: Artifact) -> None:
-        if self.world.decide(lambda: self.stopper.requested):
-            raise self.stopper.interruption()
+        if stop := self.world.stopped(self.stopper):
+            raise stop
         directory = self.path(artifact)
         partial = directory.with_name(directory.name + PARTIAL)
         start = time.monotonic()
         self.world.on_main(lambda: self._prepare(directory, partial))
-        resuming = artifact.resumes and partial.exists()
-        self.world.wait()
+        resuming = self.world.decide(lambda: artifact.resumes and partial.exists())
         try:
             if self.world.is_main:
                 begin(partial, artifact.recipe, self._config, resuming)
             self.world.wait()
-            log = self._log_to(partial / "log.txt")
+            log = self._log_to(seen(partial) / "log.txt")
             log.say(f"{'resuming' if resuming else 'building'}  {artifact.folder}")
             with plugin_errors(), self._noting(artifact, partial):
                 artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
