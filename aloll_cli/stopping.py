@@ -117,6 +117,22 @@ def interruptibly(work: Callable[[], T], stopper: Stopper) -> T:
 
 
 @contextmanager
+def noted() -> Iterator[list[int]]:
+    """Within this context SIGTERM and Ctrl-C are only noted, for a process that waits for others: those received so far."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Within this context SIGTERM and Ctrl-C stop immediately, except inside a Stopper; to be used once, for a whole process.
 
