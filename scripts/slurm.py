@@ -3,8 +3,8 @@
     apt-get install slurm-wlm munge
     python scripts/slurm.py FOLDER -- sinfo    # start it, run a command in it, end it
 
-Nothing outside the folder is written, and all daemons end with the command. Jobs can be preempted and are requeued then: what is
-sent to the partition ``urgent`` takes the place of what runs in ``main``.
+Nothing outside the folder is written, and all daemons end with the command, however that ends. Jobs can be preempted and are
+requeued then: what is sent to the partition ``urgent`` takes the place of what runs in ``main``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from aloll_cli.watchdog import end_with_parent
 
 DAEMONS = {"munged": "munge", "slurmctld": "slurm-wlm", "slurmd": "slurm-wlm"}  # and the packages of Debian that hold them
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -107,7 +109,9 @@ def daemon(root: Path, environment: dict[str, str], name: str, *arguments: str) 
     """A daemon in the foreground, which ends with this context."""
     command = [str(shutil.which(name, path=PATH)), *arguments]
     with (root / f"{name}.out").open("wb") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=out, start_new_session=True, preexec_fn=end_with_parent
+        )
     try:
         yield
     finally:

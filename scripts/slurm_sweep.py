@@ -11,8 +11,10 @@ Ends with exit code 1 where one of these does not hold, and leaves no daemon beh
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,11 +34,16 @@ SMALL = (
     "task.limit=400", "task.limit_eval=60",
 )  # fmt: skip
 LAUNCHER = (
-    "hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=3", "hydra.launcher.stop_before_s=120",
-    "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1.5", "hydra.launcher.gpus_per_node=null",
+    "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1.5",
+    "hydra.launcher.gpus_per_node=null",
 )  # fmt: skip
-LIMIT = 62.0  # seconds for which a job is held up: more than the 60 that it has
-PATIENCE = 600.0  # seconds for a whole sweep
+ROUNDS = 20  # of the seconds that a job has: the sweep must have ended by then
+
+
+def limits(seconds: int) -> tuple[str, str]:
+    """Options with which a job stops and is requeued after so many seconds."""
+    minutes = math.ceil(seconds / 60) + 2
+    return f"hydra.launcher.timeout_min={minutes}", f"hydra.launcher.stop_before_s={60 * minutes - seconds}"
 
 
 def start(folder: Path, environment: dict[str, str], *more: str) -> subprocess.Popen[bytes]:
@@ -50,8 +57,9 @@ def start(folder: Path, environment: dict[str, str], *more: str) -> subprocess.P
 class Tormentor:
     """Has one job preempted, and holds another one up, each as soon as one is seen training."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self._folder, self._environment = folder, environment
+    def __init__(self, folder: Path, environment: dict[str, str], seconds: int) -> None:
+        """``seconds``: what a job has until its limit."""
+        self._folder, self._environment, self._seconds = folder, environment, seconds
         self.preempted = self.held = ""
         self._until = 0.0
 
@@ -65,7 +73,7 @@ class Tormentor:
             asked(self._environment, "sbatch", "--partition=urgent", "--output=/dev/null", "--wrap=sleep 1")
             self.preempted = self._wait_for_the_preempted()
         elif training and not self.held and training[0] != self.preempted:
-            self.held, self._until = training[0], time.monotonic() + LIMIT
+            self.held, self._until = training[0], time.monotonic() + self._seconds + 2
             asked(self._environment, "scancel", "--signal=STOP", self.held)
 
     def _training(self) -> list[str]:
@@ -106,29 +114,32 @@ def main(arguments: list[str]) -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="a new folder to work in; default: a temporary one, which is removed")
+    parser.add_argument("--seconds", type=int, default=60, help="what a job has until it is requeued; a busy machine needs more")
     args = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if wanted := missing():
         sys.stdout.write(f"no SLURM on this machine, nothing was checked: {wanted}\n")
         return 0
     if args.folder is not None:
         args.folder.mkdir(parents=True)
-        return check(args.folder.absolute())
+        return check(args.folder.absolute(), args.seconds)
     with tempfile.TemporaryDirectory(prefix="aloll-slurm-") as folder:
-        return check(Path(folder))
+        return check(Path(folder), args.seconds)
 
 
-def check(root: Path) -> int:
-    """Returns the exit code; what does not hold is said."""
+def check(root: Path, seconds: int) -> int:
+    """Returns the exit code; what does not hold is said. A job has so many seconds until its limit."""
     began = time.monotonic()
     with cluster(root / "cluster") as environment:
-        process = start(root / "slurm", environment, *LAUNCHER)
-        tormentor = Tormentor(root / "slurm", environment)
-        while process.poll() is None:
-            if time.monotonic() > began + PATIENCE:
-                process.kill()
-                process.wait()
-            tormentor.look()
-            time.sleep(0.2)
+        process = start(root / "slurm", environment, *LAUNCHER, *limits(seconds))
+        tormentor = Tormentor(root / "slurm", environment, seconds)
+        try:
+            while process.poll() is None and time.monotonic() < began + ROUNDS * seconds:
+                tormentor.look()
+                time.sleep(0.2)
+        finally:
+            process.terminate()
+            process.wait()
     queued = time.monotonic() - began
     local = start(root / "local", dict(os.environ))
     codes = process.returncode, local.wait()

@@ -199,11 +199,20 @@ def test_an_array_is_asked_for_with_the_options_and_its_states_are_read(commands
     assert not {"account", "qos"} & set(asked)
     assert script.index("module load cuda") < script.index("srun")
     assert f"{shlex.quote(sys.executable)} -P -u -m submitit" in script
-    assert [status.phase for status in cluster.look()] == [Phase.gone] * 2  # an empty squeue knows neither
-    (commands / "rows").write_text("7_0|RUNNING|None|node7\n7_1|PENDING|Resources|\n")
-    assert cluster.look() == [Status(Phase.running, "node7"), Status(Phase.waiting, "Resources")]
-    (commands / "rows").write_text("7_0|OUT_OF_MEMORY|None|node7\n7_1|COMPLETING|None|node8\n")
-    lost, ending = cluster.look()
+
+    def told(rows):
+        (commands / "rows").write_text(rows)
+        asked = cluster._asked
+        while cluster._asked == asked or cluster._question is not None:
+            found = cluster.look()
+            time.sleep(0.01)
+        return found
+
+    assert told("7_0|RUNNING|None|node7\n7_1|PENDING|Resources|\n") == [
+        Status(Phase.running, "node7"), Status(Phase.waiting, "Resources")
+    ]  # fmt: skip
+    lost, ending = told("7_0|OUT_OF_MEMORY|None|node7\n7_1|COMPLETING|None|node8\n")
+    assert told("")[1] == Status(Phase.gone, "UNKNOWN")
     assert (lost, ending.phase) == (Status(Phase.gone, "OUT_OF_MEMORY"), Phase.running)
     assert "OUT_OF_MEMORY; finished work and checkpoints are kept.\nRaise hydra.launcher.mem_gb" in str(cluster.lost(lost))
     assert capsys.readouterr() == ("", "")

@@ -20,6 +20,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGINT
+from threading import Thread
 from typing import Any
 
 from aloll_cli.cli.queued import Order, run_job
@@ -30,6 +31,7 @@ from aloll_cli.settings.launchers import SubmititSlurm
 from aloll_cli.stopping import Interrupted
 
 OFTEN, SELDOM = 2.0, 15.0  # seconds between two questions to squeue: for a sweep that has just begun, and for a long one
+SILENCE = 60.0  # seconds without an answer of SLURM after which that is said
 SECOND = 10.0  # seconds within which a second Ctrl-C cancels the jobs
 ENDED = {  # how SLURM says that a job has ended, and what to do about it; it may have ended in order with any of them
     "BOOT_FAIL": "The machine did not start.",
@@ -106,23 +108,30 @@ class Cluster(Queue):
         self.array = self._ids[0].partition("_")[0]
         self._statuses = [Status(Phase.waiting)] * len(orders)
         self._began = self._asked = time.monotonic()
+        self._answered: float | None = self._began
+        self._question: _Question | None = None
         self._leaving: float | None = None
 
     def look(self) -> Sequence[Status]:
         now = time.monotonic()
-        if now - self._asked >= min(SELDOM, max(OFTEN, (now - self._began) / 20)):
+        if self._question is None and now - self._asked >= min(SELDOM, max(OFTEN, (now - self._began) / 20)):
             self._asked = now
-            self._statuses = self._told()
+            self._question = _Question(self.array)
+        if self._question is not None and (answer := self._question.answer) is not None:
+            self._question = None
+            self._take(answer, now)
         return self._statuses
 
-    def _told(self) -> list[Status]:
-        """What squeue says; what was known where it does not answer."""
-        words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={self.array}", "--format=%i|%T|%r|%N"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode and "Invalid job id" not in done.stderr:
-            return self._statuses
-        rows = {row[0]: row[1:] for row in (line.split("|") for line in done.stdout.splitlines()) if len(row) == 4}
-        return [self._status(rows.get(job), before) for job, before in zip(self._ids, self._statuses, strict=True)]
+    def _take(self, answer: subprocess.CompletedProcess[str], now: float) -> None:
+        """What squeue says; what was known stays where it does not know."""
+        if answer.returncode == 0 or "Invalid job id" in answer.stderr:
+            self._answered = now
+            rows = {row[0]: row[1:] for row in (line.split("|") for line in answer.stdout.splitlines()) if len(row) == 4}
+            pairs = zip(self._ids, self._statuses, strict=True)
+            self._statuses = [self._status(rows.get(job), before) for job, before in pairs]
+        elif self._answered is not None and now - self._answered > SILENCE:
+            self._answered = None  # it is said once
+            self._say(f"warning: SLURM does not answer ({' '.join(answer.stderr.split())}); this command goes on waiting")
 
     @staticmethod
     def _status(row: list[str] | None, before: Status) -> Status:
@@ -163,6 +172,24 @@ class Cluster(Queue):
         """Cancel what SLURM has requeued although it was done, as it does to a job that is preempted while it ends."""
         if any(status.phase is not Phase.gone for status in self._statuses):
             subprocess.run(["scancel", self.array], capture_output=True, check=False)
+
+
+class _Question:
+    """One call of squeue, which takes minutes where SLURM's daemon is away; nobody waits for it."""
+
+    def __init__(self, array: str) -> None:
+        words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={array}", "--format=%i|%T|%r|%N"]
+        self._found: list[subprocess.CompletedProcess[str]] = []
+
+        def ask() -> None:
+            self._found.append(subprocess.run(words, capture_output=True, text=True, check=False))
+
+        Thread(target=ask, daemon=True).start()
+
+    @property
+    def answer(self) -> subprocess.CompletedProcess[str] | None:
+        """What it said, once it is there."""
+        return self._found[0] if self._found else None
 
 
 def _write(order: Order, options: SubmititSlurm) -> None:
