@@ -2,6 +2,7 @@
 
     apt-get install slurm-wlm munge
     python scripts/slurm.py FOLDER -- sinfo    # start it, run a command in it, end it
+    python scripts/slurm.py --missing          # say what is not installed; exit code 1 if anything
 
 Nothing outside the folder is written, and all daemons end with the command, however that ends. Jobs can be preempted and are
 requeued then: what is sent to the partition ``urgent`` takes the place of what runs in ``main``.
@@ -148,10 +149,12 @@ def free_ports(count: int) -> list[int]:
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code of the command."""
-    if len(arguments) < 3 or arguments[1] != "--":
+    if arguments != ["--missing"] and (len(arguments) < 3 or arguments[1] != "--"):
         sys.exit(__doc__)
     if wanted := missing():
         sys.exit(f"no SLURM on this machine: {wanted}")
+    if arguments == ["--missing"]:
+        return 0
     with cluster(Path(arguments[0]).absolute()) as environment:
         return subprocess.run(arguments[2:], env=environment, check=False).returncode
 

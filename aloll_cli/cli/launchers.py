@@ -70,7 +70,11 @@ class _Jobs(Launcher):  # type: ignore[misc]
         root = Path(tempfile.mkdtemp(prefix="jobs-", dir=sweep))
         composed = [self._composed(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         orders = [self._order(root / str(i), *found) for i, found in enumerate(composed)]
-        queue = self.start(root, orders, options_of(self._config))
+        try:
+            queue = self.start(root, orders, options_of(self._config))
+        except UserError:
+            shutil.rmtree(root)
+            raise
         outcomes = watch(queue, orders)
         for order in orders:
             if (order.folder / RESULTS).is_file():

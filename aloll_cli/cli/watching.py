@@ -83,10 +83,14 @@ def watch(queue: Queue, orders: Sequence[Order]) -> list[Outcome]:
             queue.react(received)
             statuses, now = queue.look(), time.monotonic()
             for i, (order, status) in enumerate(zip(orders, statuses, strict=True)):
-                waited = now - gone_since.setdefault(i, now) if status.phase is Phase.gone else 0.0
+                if status.phase is Phase.gone:
+                    gone_since.setdefault(i, now)
+                else:
+                    gone_since.pop(i, None)
                 if found[i] is None:
                     outcome = outcome_of(order.folder)
-                    if outcome is None and waited > queue.grace:
+                    # after a signal, jobs end without an outcome
+                    if outcome is None and not received and now - gone_since.get(i, now) > queue.grace:
                         outcome = Outcome(error=queue.lost(status), failed=True)
                     found[i] = outcome
                     board.changed(i, status, outcome)
@@ -179,4 +183,4 @@ class Board:
         counts += [f"{len(waiting)} waiting{f' ({reasons})' if reasons else ''}"] * bool(waiting)
         yield ", ".join(counts)
         for i in running[:ROWS]:
-            yield f"  {self.name(i)}: {last_line(self._orders[i].folder)}"
+            yield f"  {self.name(i)}: {last_line(self._orders[i].folder) or 'starting'}"
