@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 from uuid import uuid4
 
 from aloll_cli.errors import UserError
@@ -42,7 +44,9 @@ def near(path: Path) -> str:
 
 
 def write_text(file: Path, text: str, durably: bool = False) -> None:
-    """Write a file atomically, through a new file beside it: a symbolic link in either place is replaced, not followed.
+    """Write a file atomically, through a file beside it: a link in either place is replaced, not followed.
+
+    Several processes may write the same file at once: one after another.
 
     Args:
         file: where.
@@ -50,14 +54,45 @@ def write_text(file: Path, text: str, durably: bool = False) -> None:
         durably: return once it is on disk.
     """
     temporary = file.with_name(f".{file.name}.tmp")
-    temporary.unlink(missing_ok=True)  # of a killed process
-    with temporary.open("xb") as stream:
+    with _alone(temporary) as stream:
         stream.write(text.encode("utf-8", "backslashreplace"))  # lone surrogates, of names that are no UTF-8
-    if durably:
-        sync(temporary)
-    os.replace(temporary, file)
+        stream.flush()
+        if durably:
+            sync(temporary)
+        os.replace(temporary, file)
     if durably:
         sync(file.parent)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[BinaryIO]:
+    """An empty file that only this process writes, where the file system has locks; that of a killed process is used again."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a pipe
+                raise
+            path.unlink(missing_ok=True)
+            continue
+        with open(descriptor, "wb") as stream:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            if _is_own(stream, path):
+                stream.truncate()
+                yield stream
+                return
+
+
+def _is_own(stream: BinaryIO, path: Path) -> bool:
+    """Whether an open file is still at a path, and nowhere else; what is no such file is removed."""
+    mine = os.fstat(stream.fileno())
+    with suppress(FileNotFoundError):
+        if os.path.samestat(mine, path.lstat()):
+            if stat.S_ISREG(mine.st_mode) and mine.st_nlink == 1:
+                return True
+            path.unlink()
+    return False
 
 
 def open_to_append(file: Path) -> TextIO:

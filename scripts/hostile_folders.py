@@ -52,10 +52,11 @@ BYTES = (b"PAR1" + b"\xff" * 99 + b"PAR1", b"\xff" * 8 + b"{}", (10**15).to_byte
 SLOW = 10.0  # seconds of processors
 KILLED = 300.0  # seconds by the clock, on a machine that may be busy with other things
 REAL = 30  # one folder of so many is not forked
-# notes whatever is written, renamed or removed outside of outputs/
+# notes whatever is written, renamed or removed outside of outputs/ and the temporary folder, which libraries try out
 AUDIT = """if True:
     import os, sys
-    allowed = tuple(os.path.realpath(place) for place in ("outputs", "/dev", "/proc"))
+    places = ("outputs", "/dev", "/proc", os.environ.get("TMPDIR", "/dev"))
+    allowed = tuple(os.path.realpath(place) for place in places)
     touched = os.open("../touched", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
     def hook(event, args):
@@ -174,10 +175,12 @@ def run(words: list[str], folder: Path, real: bool) -> tuple[int | None, float, 
     command: Any
     if real:
         code = f"{AUDIT}\nfrom aloll_cli.cli.main import main; main()"
+        temporary = folder.parent / "tmp"
+        temporary.mkdir(exist_ok=True)
+        line = [sys.executable, "-c", code, *words]
+        environment = {**os.environ, "TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": str(temporary)}
         with said.open("ab") as stream:
-            command = subprocess.Popen(
-                [sys.executable, "-c", code, *words], cwd=folder, stdout=stream, stderr=stream, start_new_session=True
-            )
+            command = subprocess.Popen(line, cwd=folder, stdout=stream, stderr=stream, start_new_session=True, env=environment)
     else:
         command = forking.Command(folder, words, said, said, AUDIT)
     try:

@@ -15,6 +15,7 @@ cut are started as a user starts them.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import fcntl
 import os
 import random
@@ -38,6 +39,7 @@ from torture import SMALL, contents, start
 from aloll_cli.store.inventory import State, entries
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, of linux/ext4.h
+NEW_MOUNTS = 0x20000  # CLONE_NEWNS, of linux/sched.h
 WITHOUT_FLUSH = 2  # EXT4_GOING_FLAGS_NOLOGFLUSH
 SIZE = 200 << 20  # bytes of the file system
 CANNOT = 77  # exit code of a skipped test, as in automake
@@ -56,6 +58,12 @@ def why_not() -> str | None:
 def run(*words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run([str(word) for word in words], check=check, capture_output=True, text=True)
+
+
+def keep_mounts_private() -> None:
+    """Mount where no other program copies it: such a copy (``ip netns exec`` makes one) keeps what was shut down alive."""
+    if ctypes.CDLL(None, use_errno=True).unshare(NEW_MOUNTS) == 0:
+        run("mount", "--make-rprivate", "/")
 
 
 @contextmanager
@@ -148,6 +156,7 @@ def main() -> int:
     if reason := why_not():
         sys.stdout.write(f"not run: {reason}\n")
         return CANNOT
+    keep_mounts_private()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # what is mounted is unmounted
     root = (args.folder or Path(tempfile.mkdtemp(prefix="aloll-power-"))).resolve()
     options = list(args.options)

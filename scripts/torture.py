@@ -63,11 +63,11 @@ def contents(root: Path) -> dict[str, Any]:
         if not file.is_file() or ".locks" in file.parts or file.name in TIMES:
             continue
         name = str(file.relative_to(root))
+        found[name] = file.read_bytes()
         if file.name == "metrics.jsonl":
-            rows = [json.loads(line) for line in file.read_text().splitlines()]
-            found[name] = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-        else:
-            found[name] = file.read_bytes()
+            with suppress(ValueError):  # a file that somebody damaged is compared as it is
+                rows = [json.loads(line) for line in file.read_text().splitlines()]
+                found[name] = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
     return found
 
 

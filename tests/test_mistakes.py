@@ -750,6 +750,11 @@ def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Pa
     ("kind", "content", "message"),
     [
         ("an unknown type", {"model_type": "nosuch"}, r"model cannot be loaded: .+\nIt must be a causal language model"),
+        (
+            "a value of another kind",
+            {"model_type": "gpt2", "initializer_range": ".."},
+            r"model cannot be loaded: Validation error for",
+        ),
         ("no type", {"hidden_size": 3}, r"config.json has no model_type"),
         (
             "no weights",

@@ -120,6 +120,18 @@ def test_a_folder_that_held_other_things_is_marked_without_a_tag_for_backups(tmp
     assert {file.name for file in tmp_path.iterdir()} == {"new", "thesis.txt", MARK}
 
 
+def test_a_mark_that_was_damaged_is_mended_and_the_tag_of_another_program_is_left_alone(tmp_path):
+    mark(tmp_path / "ours")
+    expected = {name: (tmp_path / "ours" / name).read_bytes() for name in (MARK, TAG)}
+    for name, content in expected.items():
+        (tmp_path / "ours" / name).write_bytes(bytes([content[0] ^ 4]) + content[1:])
+    mark(tmp_path / "ours")
+    assert {name: (tmp_path / "ours" / name).read_bytes() for name in (MARK, TAG)} == expected
+    (tmp_path / "ours" / TAG).write_text("Signature: 8a477f597d28d172789f06886806bc55\n# of another program\n")
+    mark(tmp_path / "ours")
+    assert "of another program" in (tmp_path / "ours" / TAG).read_text()
+
+
 @pytest.mark.parametrize("place", ["", "notes", ".locks", "notes/{name}", "notes/{name}.partial", "notes/{name}.partial/log.txt"])
 def test_nothing_is_written_through_a_link_below_the_output_folder(tmp_path, place):
     outside = tmp_path / "outside"

@@ -237,7 +237,7 @@ def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
     if any(getattr(part, "source_cls", None) is Conv1D for part in model.modules()):
         raise UserError(f"the 4-bit layers of {type(model).__name__} cannot be converted back to full precision.", "merge=false")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), loading(str(folder), "a peft adapter for this model"):
         warnings.simplefilter("ignore", FutureWarning)  # peft uses a deprecated name of transformers
         plain: Any = PeftModel.from_pretrained(model, str(folder))
     if getattr(plain.peft_config["default"], "layer_replication", None):

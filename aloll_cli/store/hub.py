@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import sha256, storage_trouble
+from aloll_cli.files import out_of_memory, sha256, storage_trouble
 
 TIMEOUT = 10.0  # seconds for the hub to answer
 UNREAD = ("README.md", "LICENSE", "LICENSE.txt", ".gitattributes")  # files beside a model that say nothing about it
@@ -141,12 +141,12 @@ def check_model_folder(folder: Path) -> None:
 @contextmanager
 def loading(name: str, what: str) -> Iterator[None]:
     """Turns what transformers raises on loading into a UserError with the first sentence of its message."""
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
-        if storage_trouble(error) is not None or "out of memory" in str(error):  # which is reported elsewhere
+    except UserError:
+        raise
+    except Exception as error:  # by foreign files, of any class: also of huggingface_hub, and plain ones of tokenizers
+        if storage_trouble(error) is not None or out_of_memory(error) is not None:  # which is reported elsewhere
             raise
         if re.search(r"file named model\.safetensors", str(error)):
             raise UserError(

@@ -22,13 +22,21 @@ TAG_TEXT = (
 
 
 def mark(output_dir: Path) -> None:
-    """Mark an output folder, which need not exist yet. A read-only one stays as it is."""
+    """Mark an output folder, which need not exist yet, and mend marks that were damaged. A read-only one stays as it is."""
     with suppress(OSError):
         if not is_marked(output_dir):
             output_dir.mkdir(parents=True, exist_ok=True)
             if not any(output_dir.iterdir()):
                 write_text(output_dir / TAG, TAG_TEXT, durably=True)
             write_text(output_dir / MARK, TEXT, durably=True)
+        for name, text in ((MARK, TEXT), (TAG, TAG_TEXT)):
+            if _is_damaged(output_dir / name, text.encode()):
+                write_text(output_dir / name, text, durably=True)
+
+
+def _is_damaged(file: Path, content: bytes) -> bool:
+    """Whether a file of ours, which is as long as we wrote it, has other content."""
+    return not file.is_symlink() and file.is_file() and file.stat().st_size == len(content) and file.read_bytes() != content
 
 
 def is_marked(output_dir: Path) -> bool:

@@ -1,0 +1,49 @@
+"""Text files are written as a whole: by several processes at once, and where somebody put something in the way."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aloll_cli.files import write_text
+
+WRITER = """
+import sys
+from pathlib import Path
+from aloll_cli.files import write_text
+for _ in range(300):
+    write_text(Path("page.html"), sys.argv[1] * 100_000)
+"""
+
+
+def test_several_processes_that_write_one_file_leave_one_of_their_texts(tmp_path: Path):
+    running = [subprocess.Popen([sys.executable, "-c", WRITER, letter], cwd=tmp_path) for letter in "abcd"]
+    seen = set()
+    while any(process.poll() is None for process in running):
+        if (tmp_path / "page.html").exists():
+            seen.add((tmp_path / "page.html").read_text())
+    assert [process.returncode for process in running] == [0] * 4
+    assert seen <= {letter * 100_000 for letter in "abcd"}
+    assert len(seen) > 1
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize("kind", ["nothing", "text of a killed process", "symbolic link", "broken link", "hard link", "pipe"])
+def test_what_stands_in_the_way_is_replaced_and_not_followed(tmp_path: Path, kind: str):
+    precious, temporary = tmp_path / "precious", tmp_path / ".page.html.tmp"
+    precious.write_text("precious")
+    make = {
+        "nothing": lambda: None,
+        "text of a killed process": lambda: temporary.write_text("longer than what is written now"),
+        "symbolic link": lambda: temporary.symlink_to(precious),
+        "broken link": lambda: temporary.symlink_to(tmp_path / "nowhere"),
+        "hard link": lambda: temporary.hardlink_to(precious),
+        "pipe": lambda: os.mkfifo(temporary),
+    }
+    make[kind]()
+    write_text(tmp_path / "page.html", "new")
+    assert (tmp_path / "page.html").read_text() == "new"
+    assert precious.read_text() == "precious"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["page.html", "precious"]
