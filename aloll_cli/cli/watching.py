@@ -153,8 +153,8 @@ class Board:
         elif outcome.stopped:
             self._log.say(f"stopped   {name}: {outcome.stopped}")
         else:
-            took = time.monotonic() - self._began.get(place, time.monotonic())
-            self._log.say(f"done      {name} after {took:.0f} s")
+            began = self._began.get(place)  # a short job may have ended before anybody saw it running
+            self._log.say(f"done      {name}" + ("" if began is None else f" after {time.monotonic() - began:.0f} s"))
 
     def name(self, place: int) -> str:
         """What a job is called."""
