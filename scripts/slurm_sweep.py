@@ -95,8 +95,8 @@ class Tormentor:
 
 
 def results(outputs: Path) -> dict[str, Any]:
-    """Every result of a sweep by its relative path; what Hydra writes about the sweep is left out."""
-    return {name: value for name, value in contents(outputs).items() if not name.startswith(".sweeps")}
+    """Every result of a sweep by its relative path; left out are what Hydra writes and the page with the seconds of training."""
+    return {name: value for name, value in contents(outputs).items() if not re.search(r"^\.sweeps/|/report/index\.", name)}
 
 
 def tables(text: str) -> str:

@@ -27,7 +27,7 @@ from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.settings.launchers import Joblib, SubmititSlurm
 from aloll_cli.settings.plugins import settings_from_text
-from aloll_cli.stopping import Interrupted
+from aloll_cli.stopping import DEADLINE, Interrupted, Stopper
 
 SECRET = "planted/secret/planted"
 
@@ -76,12 +76,12 @@ def test_a_job_is_told_its_settings_and_reads_secrets_from_its_own_environment(t
     settings = settings_of(["reward=http", "reward.revision=1", "reward.url='http://127.0.0.1:9/${oc.env:PLANTED}'", "seed=7"])
     assert settings.reward.url.endswith(SECRET)
     order = Order(tmp_path / "0", Command("train", ("-m", "seed=7,8")), "seed=7", settings, requeues=3)
-    order.write(max_hours=1.5)
+    order.write()
     assert SECRET not in "".join(file.read_text() for file in order.folder.iterdir())
     text = (order.folder / SETTINGS).read_text()
-    assert settings_from_text(text, resolved) == replace(settings, max_hours=1.5)
+    assert settings_from_text(text, resolved) == settings
     told = json.loads((order.folder / ORDER).read_text())
-    assert told == {"stage": "train", "arguments": ["-m", "seed=7,8"], "words": "seed=7", "requeues": 3}
+    assert told == {"stage": "train", "arguments": ["-m", "seed=7,8"], "threads": 1, "seconds": None, "requeues": 3}
     monkeypatch.delenv("PLANTED")
     with pytest.raises(UserError, match=r"the environment variable PLANTED is not set\.\nExport it where the job runs"):
         settings_from_text(text, resolved)
@@ -253,16 +253,24 @@ def test_a_machine_without_slurm_is_said_before_anything_is_sent(monkeypatch, tm
 
 def test_a_job_stops_before_its_limit_unless_the_user_ends_it_earlier_and_has_the_threads_of_its_cores(tmp_path, settings):
     def told(**more):
-        order = Order(tmp_path / "job", Command("train"), "", replace(settings, **{"threads": None} | more))
+        order = Order(tmp_path / "job", Command("train"), "", replace(settings, **more))
         slurm._write(order, OPTIONS)
-        return settings_from_text((order.folder / SETTINGS).read_text()), json.loads((order.folder / ORDER).read_text())
+        assert settings_from_text((order.folder / SETTINGS).read_text()) == order.settings  # which are recorded
+        found = json.loads((order.folder / ORDER).read_text())
+        return found["seconds"], found["requeues"], found["threads"]
 
-    limit = 9 / 60  # hours: 10 minutes less 60 seconds
-    for max_hours, hours, requeues in ((None, limit, 5), (0.1, 0.1, None), (2.0, limit, 5)):
-        written, order = told(max_hours=max_hours)
-        assert (written.max_hours, order["requeues"]) == (pytest.approx(hours), requeues)
-    assert told()[0].threads == 4
-    assert told(threads=3)[0].threads == 3
+    assert told() == (540, 5, 4)  # 10 minutes less 60 seconds
+    assert told(max_hours=0.1) == (None, None, 4)
+    assert told(max_hours=2.0, processes=2) == (540, 5, 2)
+
+
+def test_the_end_that_a_queue_sets_asks_to_stop_and_the_earlier_one_counts(monkeypatch):
+    monkeypatch.setenv(DEADLINE, str(time.time() + 100))
+    assert not Stopper(None).requested
+    monkeypatch.setenv(DEADLINE, str(time.time() - 1))
+    assert Stopper(None).requested
+    assert Stopper(1000.0).requested
+    assert Stopper(1000.0).interruption().code == 0
 
 
 def test_processes_of_a_job_need_a_gpu_and_a_core_each(tmp_path, settings):

@@ -100,7 +100,7 @@ def _start(rank: int, command: Command, inherited: tuple[int, int], settings: An
     from aloll_cli.runtime.terminal import results
 
     count = settings.processes
-    threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
+    threads = settings.threads or os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // count)
     joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, PARENT: os.getpid()}
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads}
     environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}

@@ -12,8 +12,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from aloll_cli.files import read_json, write_json, write_text
 from aloll_cli.settings.plugins import settings_as_text, settings_from_text
 from aloll_cli.settings.root import Settings
 from aloll_cli.stages import command_of
-from aloll_cli.stopping import Interrupted, interruptible
+from aloll_cli.stopping import DEADLINE, STARTED, Interrupted, interruptible
 from aloll_cli.watchdog import end_with_parent, watched
 
 ORDER, SETTINGS, RESULTS, LOG, OUTCOME = "order.json", "settings.yaml", "results.txt", "log.txt", "outcome.json"
@@ -41,22 +42,25 @@ class Order:
         command: the command line as typed.
         words: what only this job has.
         settings: its options.
-        requeues: how often it may go back into the queue when ``max_hours`` is over; None: then it has ended.
+        threads: what each of its processes may use where ``threads`` is null.
+        seconds: when it stops, from the start of its process on; None: at its end, or at that of ``max_hours``.
+        requeues: how often it may go back into the queue then; None: it has ended.
     """
 
     folder: Path
     command: Command
     words: str
     settings: Settings
+    threads: int = 1
+    seconds: float | None = None
     requeues: int | None = None
 
-    def write(self, max_hours: float | None) -> None:
-        """Write it down for the process that runs it, which has so many hours."""
+    def write(self) -> None:
+        """Write it down for the process that runs it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = settings_as_text(replace(self.settings, max_hours=max_hours), with_secrets=False)
-        write_text(self.folder / SETTINGS, text)
-        order = {"stage": self.command.stage, "arguments": self.command.arguments, "words": self.words, "requeues": self.requeues}
-        write_json(self.folder / ORDER, order)
+        write_text(self.folder / SETTINGS, settings_as_text(self.settings, with_secrets=False))
+        limits = {"threads": self.threads, "seconds": self.seconds, "requeues": self.requeues}
+        write_json(self.folder / ORDER, {"stage": self.command.stage, "arguments": self.command.arguments} | limits)
 
     def skip(self, why: str) -> None:
         """Write down that it was not started."""
@@ -117,6 +121,10 @@ def run_job(folder: str) -> None:
     command = command_of(order["stage"], order["arguments"])
     for name, descriptor, flags in ((RESULTS, 1, os.O_TRUNC), (LOG, 2, os.O_APPEND)):
         os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | flags, 0o666), descriptor)
+    os.environ |= {name: str(order["threads"]) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")}
+    os.environ.pop(DEADLINE, None)  # of a job from which the sweep was sent
+    if order["seconds"] is not None:
+        os.environ[DEADLINE] = str(time.time() + STARTED + order["seconds"] - time.monotonic())
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # with which submitit would end a step in the middle
     said: dict[str, Any] = {"ended": "done", "value": None, "error": None, "stopped": "", "requeued": before}
     try:

@@ -87,13 +87,12 @@ class SideBySide(Queue):
     def _finished(self, place: int, gpu: int | None) -> str:
         """How a job ended, once it has."""
         order = self._orders[place]
-        hours, settings = order.settings.max_hours, order.settings
-        left = None if hours is None else hours - (time.monotonic() - STARTED) / 3600
+        hours, processes = order.settings.max_hours, order.settings.processes
+        left = None if hours is None else STARTED + 3600 * hours - time.monotonic()  # they are those of the whole sweep
         if left is not None and left <= 0:
             order.skip("max_hours reached")
             return "max_hours"
-        threads = settings.threads or max(1, (os.cpu_count() or 1) // (self._at_a_time * settings.processes))
-        replace(order, settings=replace(settings, threads=threads)).write(left)
+        replace(order, threads=max(1, (os.cpu_count() or 1) // (self._at_a_time * processes)), seconds=left).write()
         process = self._processes[place] = self._start(order, gpu)
         for number in self._received:  # while it was started
             process.send_signal(number)

@@ -194,18 +194,18 @@ class _Question:
 
 def _write(order: Order, options: SubmititSlurm) -> None:
     """Write a job down; it stops before the queue's limit, and uses the cores that it has."""
-    settings = order.settings
-    limit = (60 * options.timeout_min - options.stop_before_s) / 3600
-    is_own = settings.max_hours is not None and settings.max_hours <= limit  # the user's end, at which nothing goes on
-    threads = settings.threads or max(1, options.cpus_per_task // settings.processes)
-    requeues = None if is_own else options.max_num_timeout
-    replace(order, settings=replace(settings, threads=threads), requeues=requeues).write(settings.max_hours if is_own else limit)
+    seconds, hours = 60 * options.timeout_min - options.stop_before_s, order.settings.max_hours
+    threads = max(1, options.cpus_per_task // order.settings.processes)
+    if hours is not None and 3600 * hours <= seconds:  # the user's end, at which nothing goes on
+        replace(order, threads=threads).write()
+    else:
+        replace(order, threads=threads, seconds=seconds, requeues=options.max_num_timeout).write()
 
 
 def _parameters(stage: str, options: SubmititSlurm) -> dict[str, Any]:
     """What submitit makes lines of sbatch of."""
     more = {str(name).replace("_", "-"): value for name, value in options.additional_parameters.items()}
-    # submitit always asks for a signal before the limit; the one of its choice ends a job that has just begun
+    # submitit always asks for a signal before the limit; the one of its choice would end a job that has just begun
     requests = {"requeue": True, "signal": "CONT@1"}
     found = {
         "job_name": f"aloll-{stage}",
