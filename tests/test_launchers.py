@@ -18,7 +18,7 @@ from slurm_sweep import main, results
 from aloll_cli.cli import slurm, watching
 from aloll_cli.cli.composition import composing, settings_of
 from aloll_cli.cli.launchers import options_of
-from aloll_cli.cli.queued import LOG, ORDER, OUTCOME, SETTINGS, Order, last_line, outcome_of
+from aloll_cli.cli.queued import LOG, ORDER, OUTCOME, SETTINGS, Order, _requeue, _requeued, last_line, outcome_of
 from aloll_cli.cli.side_by_side import SideBySide
 from aloll_cli.cli.slurm import Cluster, check_cluster, check_fits
 from aloll_cli.cli.validation import resolved
@@ -271,6 +271,29 @@ def test_the_end_that_a_queue_sets_asks_to_stop_and_the_earlier_one_counts(monke
     assert Stopper(None).requested
     assert Stopper(1000.0).requested
     assert Stopper(1000.0).interruption().code == 0
+
+
+def test_a_job_at_its_limit_goes_back_into_the_queue_as_often_as_it_may(commands, monkeypatch, capsys):
+    place = commands / "job"
+    place.mkdir()
+    (commands / "bin" / "scontrol").write_text(f"#!/bin/sh\necho $@ >> {commands}/requeued\n")
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    for task, before in (("", 0), ("3", 1)):
+        if task:
+            monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
+            monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+        assert _requeued(place) == before
+        with pytest.raises(SystemExit) as end:
+            _requeue(place, before, most=2)
+        assert end.value.code == 75
+    assert (commands / "requeued").read_text() == "requeue 9\nrequeue 7_3\n"
+    assert outcome_of(place) is None
+    assert _requeue(place, _requeued(place), most=2)["error"][0].startswith("the job has reached its time limit 3 times")
+    (commands / "bin" / "scontrol").write_text("#!/bin/sh\necho Requested operation is disabled >&2; exit 1\n")
+    assert _requeue(place, 0, most=2)["error"][0].endswith(
+        "does not take it back into the queue: Requested operation is disabled"
+    )
+    assert "job 7_3 goes back into the queue, and goes on from its checkpoint" in capsys.readouterr().err
 
 
 def test_processes_of_a_job_need_a_gpu_and_a_core_each(tmp_path, settings):
