@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -69,7 +70,9 @@ class _Jobs(Launcher):  # type: ignore[misc]
         sweep.mkdir(parents=True, exist_ok=True)
         root = Path(tempfile.mkdtemp(prefix="jobs-", dir=sweep))
         composed = [self._composed(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        orders = [self._order(root / str(i), *found) for i, found in enumerate(composed)]
+        shared = set.intersection(*(set(overrides) for overrides in job_overrides))
+        names = [shlex.join(word for word in overrides if word not in shared) for overrides in job_overrides]
+        orders = [self._order(root / str(i), name, cfg) for i, (name, cfg) in enumerate(zip(names, composed, strict=True))]
         try:
             queue = self.start(root, orders, options_of(self._config))
         except UserError:
@@ -84,23 +87,22 @@ class _Jobs(Launcher):  # type: ignore[misc]
         if stopped := [outcome.stopped for outcome in outcomes if outcome.stopped]:
             raise Interrupted(0, stopped[0])
         pairs = zip(composed, orders, outcomes, strict=True)
-        return [self._returned(cfg, order, outcome) for (cfg, _), order, outcome in pairs]
+        return [self._returned(*found) for found in pairs]
 
     @abstractmethod
     def start(self, root: Path, orders: Sequence[Order], options: Any) -> Queue:
         """Start jobs; a folder is for what a launcher has to write beside theirs."""
 
-    def _composed(self, overrides: list[str], number: int) -> tuple[DictConfig, list[str]]:
-        """The configuration of a job, without Hydra's own part, and its overrides."""
+    def _composed(self, overrides: list[str], number: int) -> DictConfig:
+        """The configuration of a job, without Hydra's own part."""
         cfg = self._loader.load_sweep_config(self._config, overrides)
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = number
-        words = [str(word) for word in cfg.hydra.overrides.task]
-        return without_hydra(cfg), words
+        return without_hydra(cfg)
 
-    def _order(self, folder: Path, cfg: DictConfig, overrides: list[str]) -> Order:
+    def _order(self, folder: Path, name: str, cfg: DictConfig) -> Order:
         command = self._task.command
-        return Order(folder, command, self._task.words(overrides), checked(command.stage, cfg.copy()))
+        return Order(folder, command, name, checked(command.stage, cfg.copy()))
 
     def _returned(self, cfg: DictConfig, order: Order, outcome: Outcome) -> JobReturn:
         if outcome.failed and not self._task.goes_on:

@@ -40,7 +40,7 @@ class Order:
     Attributes:
         folder: where everything about it stands.
         command: the command line as typed.
-        words: what only this job has.
+        words: what this job has and not every other.
         settings: its options.
         threads: what each of its processes may use where ``threads`` is null.
         seconds: when it stops, from the start of its process on; None: at its end, or at that of ``max_hours``.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +47,10 @@ class Task:
         """``goes_on``: whether a job that fails ends by itself; a sweeper that learns from results needs a number of each."""
         self.command, self.goes_on = command, goes_on
 
-    def words(self, overrides: Sequence[str]) -> str:
-        """What only the job with these overrides has; the rest was typed."""
-        return shlex.join(word for word in overrides if word not in self.command.arguments)
-
     def __call__(self, cfg: DictConfig) -> Any:
         register(Settings, GROUPS)  # a launcher may have sent it to another process
-        words = self.words(HydraConfig.get().overrides.task)
+        # what only this job has; the rest was typed
+        words = shlex.join(word for word in HydraConfig.get().overrides.task if word not in self.command.arguments)
         try:
             return run_stage(self.command, checked(self.command.stage, cfg), more_follow=True)
         except FAILURES as error:
