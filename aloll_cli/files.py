@@ -64,6 +64,16 @@ def write_text(file: Path, text: str, durably: bool = False) -> None:
         sync(file.parent)
 
 
+def write_new(file: Path, text: str) -> None:
+    """Write a file that is not there yet; it is there as a whole or not at all. Raises FileExistsError."""
+    temporary = file.with_name(f".{file.name}.{uuid4().hex}")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        file.hardlink_to(temporary)  # unlike a rename, it fails where the file has appeared meanwhile
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 @contextmanager
 def _alone(path: Path) -> Iterator[BinaryIO]:
     """An empty file that only this process writes, where the file system has locks; that of a killed process is used again."""

@@ -154,7 +154,7 @@ def judge_scripted(out: Path) -> None:
 
 def by_hand(out: Path, found: dict[str, Any]) -> None:
     """The win rate computed again from the ballots and the evaluation's own responses."""
-    (folder,) = [
+    folder, *_ = [  # with other resamples, intervals may be the same
         file.parent for file in (out / "reviews" / "judgements").glob("*/judgement.json") if json.loads(file.read_text()) == found
     ]
     ballots = [json.loads(line) for line in (folder / "ballots.jsonl").read_text().splitlines()]

@@ -25,7 +25,7 @@ from aloll_cli.files import read_json_lines
 from aloll_cli.models.adapters import attach, has_adapter
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.models.saving import load_tokenizer
-from aloll_cli.reports.model_card import _use
+from aloll_cli.reports.model_card import Exported, _use
 from aloll_cli.runtime.world import Alone
 from aloll_cli.stages import export
 from aloll_cli.stopping import Interrupted, Stopper
@@ -379,6 +379,10 @@ def test_the_lines_in_the_card_load_the_policy_as_it_was_evaluated(line, tmp_pat
     monkeypatch.chdir(tmp_path / "exported")
     found = {}
     exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], found)
+    responses = load_generations(store.path(made.metrics.policy.generations)).select(["prompt", "response"]).to_pylist()
+    equal = sum(found["respond"](row["prompt"]) == row["response"] for row in responses)
+    assert len(responses) == 12
+    assert equal >= (12 if "model.dtype=bfloat16" not in overrides else 9)  # a batch rounds otherwise than a prompt alone
     assert f"evaluated in `{made.settings.model.dtype.name}`" in card
     policy = logps_of(made.policy.load(working(store)), made, store)
     torch.testing.assert_close(logps_of(found["model"].eval(), made, store), policy, atol=1e-5, rtol=0)
@@ -389,7 +393,7 @@ def test_the_lines_in_the_card_of_a_4_bit_adapter_load_its_base_in_4_bits():
     model = composed(
         "model=pretrained", "model.path=base", "model.dtype=bfloat16", "model.quantization=nf4", "adapter=lora"
     ).model
-    said = "\n".join(_use(model, "base"))
+    said = "\n".join(_use(model, Exported(base="base")))
     code = re.search(r"```python\n(.*?)```", said, re.DOTALL)[1]
     compile(code, "card", "exec")
     assert "It was evaluated in `bfloat16`, on a base model in 4 bits (`nf4`)." in said

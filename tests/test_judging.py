@@ -296,7 +296,7 @@ def test_two_runs_are_judged_by_a_reward_and_the_figure_is_that_by_hand(tmp_path
     assert [one["sides"][1]["side"] for one in judgements_of(runs[:1])] == ["reference"]
     said = sentences(judgements_of(runs[:1]))
     assert said[0] == (
-        "judged by vader, vader: win rate of seq s1 over reference 1.000 [1.000, 1.000] (wins 100.0%, losses 0.0%, equal 0.0%, "
+        "judged by vader: win rate of seq s1 over reference 1.000 [1.000, 1.000] (wins 100.0%, losses 0.0%, equal 0.0%, "
         "neither 0.0%); better."
     )
     both = compared(runs)

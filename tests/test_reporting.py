@@ -96,7 +96,7 @@ def test_few_prompts_have_means_alone_and_no_verdict(tmp_path, capsys, columns):
     assert f"mean reward gain over the reference policy; {few}" in page
     assert "confidence interval" not in page
     lines = _gains({"reward": "vader", "test_reward": None}, metrics)
-    assert lines[0] == f"- reward gain (`vader`): +0.100, {few}"
+    assert lines[0] == f"- gain (`vader`): +0.100, {few}"
     assert "bootstrap" not in "".join(lines)
 
 

@@ -8,7 +8,9 @@ import yaml
 from evaluated import write_run
 
 from aloll_cli import UserError, compose, run
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.schema import as_written, identity, plain
+from aloll_cli.settings.recorded import of_its_run
 from aloll_cli.settings.root import Settings
 
 MIXED = ["reward=mixed", "reward.parts.mood=vader", "reward.parts.size=length", "reward.parts.size.weight=0.1"]
@@ -47,6 +49,14 @@ def test_each_run_is_a_line_that_says_in_what_it_differs(runs, capsys):
     assert re.split("  +", lines[0]) == headings
     assert sum("optimizer.lr=0.01" in line for line in lines) == 1
     assert json.loads(json.dumps(found)) == found
+
+
+def test_a_run_with_an_adapter_differs_from_those_without(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / "reviews", "seq", seed, options={"adapter": None})
+    write_run(tmp_path / "reviews", "seq", 3, options={"adapter": {"name": "lora", "r": 4}})
+    found = {row["seed"]: row["differs"] for row in run("runs", compose(f"output_dir={tmp_path}"))}
+    assert found == {1: {}, 2: {}, 3: {"adapter.name": "lora"}}
 
 
 @pytest.mark.slow
@@ -90,3 +100,16 @@ def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(UserError, match="run= and experiment= both choose"):
         compose("run=0123456789ab", f"output_dir={tmp_path}", "experiment=hha_small")
     assert Settings.__dataclass_fields__["run"].metadata["identity"] is False
+
+
+def test_a_run_that_is_asked_with_another_decoding_is_still_its_own_policy(tmp_path):
+    settings = recorded(tmp_path, ["generation=beam", "generation.beams=3", "seed=4"])
+    for name in ("0123456789ab", f"{tmp_path}/reviews/policy/seq-s1-0123456789ab"):
+        asked = compose(f"run={name}", f"output_dir={tmp_path}", "generation=greedy")
+        assert Pipeline(asked).policy.fingerprint != Pipeline(settings).policy.fingerprint
+        assert Pipeline(of_its_run(asked)).policy.fingerprint == Pipeline(settings).policy.fingerprint
+    assert of_its_run(settings) is settings
+    config = tmp_path / "reviews" / "policy" / "seq-s1-0123456789ab" / "config.yaml"
+    config.write_text(config.read_text().replace("beams: 3", "beans: 3"))
+    with pytest.raises(UserError, match="has another decoding"):
+        of_its_run(asked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -16,10 +15,9 @@ from aloll_cli.foreign import anything, damaged, dict_of, read_bytes, yaml_of
 from aloll_cli.schema import name_of
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
+from aloll_cli.store.places import run_folder
 
-KINDS = ("metrics", "policy")  # of artifacts that are a run; an evaluation comes first
 LARGEST = 1_000_000  # bytes of a configuration
-LISTED = 3  # names that a message proposes at most
 OURS = ("name", "stage")  # keys of config.yaml that are no options
 KEPT = ("plugins", "attn")  # of the options that the recipe of a run leaves out, those that may decide what is built
 
@@ -127,23 +125,7 @@ def recorded(typed: Sequence[str]) -> Recorded | None:
     place = Path(name).expanduser()
     if (place / "config.yaml").is_file():
         return Recorded(place, str(place.resolve().parents[2]))
-    return Recorded(_folder(name, named.get("output_dir", "outputs")), None)
-
-
-def _folder(name: str, output_dir: str) -> Path:
-    """The folder of the run with a name, or with a fingerprint."""
-    root = Path(output_dir).expanduser()
-    for kind in KINDS:
-        there = [path for path in sorted(root.glob(f"*/{kind}/*")) if path.suffix != ".partial"]
-        found = [path for path in there if path.name == name or path.name.rpartition("-")[2] == name]
-        if len(found) > 1:
-            raise UserError(f"run={name}: there are several of that name.", f"run={found[0]} or run={found[1]}")
-        if found:
-            return found[0]
-    names = [path.name for path in root.glob("*/metrics/*") if path.suffix != ".partial"]
-    close = [one for one in names if one.startswith(name)] or difflib.get_close_matches(name, names, n=LISTED, cutoff=0.5)
-    meant = f"Did you mean run={' or run='.join(close[:LISTED])}? " if close else ""
-    raise UserError(f"run={name}: there is no such run under {root}.", f"{meant}aloll runs lists them.")
+    return Recorded(run_folder(name, named.get("output_dir", "outputs")), None)
 
 
 def _deciding() -> set[str]:

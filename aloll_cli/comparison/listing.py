@@ -93,6 +93,8 @@ def _loaded(output_dir: Path, warn: Callable[[str], None]) -> list[Run]:
 def _differing(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """For each run the options, variant and seed apart, whose value is not the most frequent one."""
     apart = settings_apart([run.options for run in runs])
+    absent = {key: None for one in apart for key in one if key.endswith(".name")}  # a group that is null, such as adapter
+    apart = [absent | one for one in apart]
     usual = {
         key: Counter(json.dumps(one[key]) for one in apart if key in one).most_common(1)[0][0]
         for key in dict.fromkeys(key for one in apart for key in one)

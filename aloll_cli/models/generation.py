@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import StoppingCriteria
 
+from aloll_cli.models.ends import end_tokens
 from aloll_cli.models.prefill import SharedPrefill
-from aloll_cli.models.pretrained import end_tokens
 from aloll_cli.text.encoded import Around
 from aloll_cli.text.encoding import left_padded
 from aloll_cli.text.packing import by_tokens

@@ -12,9 +12,9 @@ from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.models.adapters import attach, base_of, merged
 from aloll_cli.models.base import Dtype, Head, Model, Placement
+from aloll_cli.models.ends import end_tokens
 from aloll_cli.schema import OPERATIONAL
 from aloll_cli.store.hub import ADAPTER, adapter_folder, content_of, expanded, loading, revision_options
-from aloll_cli.text.chat import chat_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -281,10 +281,3 @@ def with_plain_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
         bos_token_id=tokenizer.bos_token_id, eos_token_id=end_tokens(model, tokenizer), pad_token_id=tokenizer.pad_token_id
     )
     return model
-
-
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end a response: the tokenizer's EOS, the published ones, and the one of the chat template."""
-    published: int | list[int] | None = model.generation_config.eos_token_id if model.generation_config else None
-    more = published if isinstance(published, list) else [published]
-    return list(dict.fromkeys(token for token in [tokenizer.eos_token_id, *more, chat_end(tokenizer)] if token is not None))

@@ -17,8 +17,11 @@ def sentences(judgements: Sequence[dict[str, Any]]) -> list[str]:
 
 def _questions(judgement: dict[str, Any]) -> list[str]:
     first, second = (side["label"] for side in judgement["sides"])
-    by = f"judged by {judgement['by']}"
-    return [f"{by}, {question}: {_won(first, second, found)}" for question, found in judgement["questions"].items()]
+    by = judgement["by"]
+    return [
+        f"judged by {by}{'' if question == by else f', {question}'}: {_won(first, second, found)}"  # a reward's only question
+        for question, found in judgement["questions"].items()
+    ]
 
 
 def _won(first: str, second: str, found: dict[str, Any]) -> str:

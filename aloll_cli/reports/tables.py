@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from aloll_cli.artifacts.as_seen import shared_told
-from aloll_cli.comparison.grouping import Method, option_of, shown
-from aloll_cli.reports.comparison_columns import Column, caveats, columns
+from aloll_cli.reports.comparison_columns import Column, caveats
 from aloll_cli.reports.figures import comparison, comparison_by_subset, conclusions, words_sentence
+from aloll_cli.reports.method_table import GAP, figures_of, names_of, packed
 from aloll_cli.reports.printing import line as _line
 from aloll_cli.reports.printing import prose as _prose
 from aloll_cli.reports.printing import say as _say
-from aloll_cli.reports.text import counted, ending, interval, number
+from aloll_cli.reports.text import ending, interval, number
 from aloll_cli.runtime.terminal import results
 from aloll_cli.visible import visible
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 WIDEST = 110  # columns of running text; longer lines are hard to read
 PROMPT_SHOWN, RESPONSE_SHOWN = 160, 600  # characters
 BAR = 40  # characters of the longest bar of a histogram
-GAP = 2  # columns between two cells
-
-Cells = tuple[str, list[str]]  # a heading and one cell per row
 
 
 def show_comparison(metrics: dict[str, Any], folder: Path) -> None:
@@ -78,9 +75,8 @@ def show_methods(found: Comparison, more: Sequence[Column] = ()) -> None:
         more: columns to add.
     """
     _say(f"\n{found.counted}: mean [95% confidence interval]")
-    naming = _naming(found.methods)
-    figures = [(heading, [_cell(figure, sign) for figure in row]) for heading, row, sign in [*columns(found), *more]]
-    for chosen in _packed(naming, figures, results.width):
+    naming = names_of(found)
+    for chosen in packed(naming, figures_of(found, more), results.width):
         table = _table()
         for index, (heading, _) in enumerate(chosen):
             table.add_column(_line(heading), justify="left" if index < len(naming) else "right")
@@ -202,28 +198,6 @@ def show_rewards(scores: dict[str, dict[str, FloatArray]], folders: list[Path]) 
         results.print(_line(f"rewards: {folder / 'rewards'}"))
 
 
-def _naming(methods: list[Method]) -> list[Cells]:
-    """The columns that identify methods: variant, seed and the options that differ; empty ones are left out."""
-    found = [("variant", [method.variant for method in methods]), ("seed", [method.seed for method in methods])]
-    for key in dict.fromkeys(key for method in methods for key in method.told):
-        found.append((option_of(key), [shown(method.told[key]) if key in method.told else "" for method in methods]))
-    return [(heading, cells) for heading, cells in found if any(cells)]
-
-
-def _packed(naming: list[Cells], figures: list[Cells], width: int) -> list[list[Cells]]:
-    """Split columns into tables that fit a width; each table repeats the columns that name the rows."""
-    tables = [list(naming)]
-    for column in figures:
-        if _width([*tables[-1], column]) > width and len(tables[-1]) > len(naming):
-            tables.append(list(naming))
-        tables[-1].append(column)
-    return tables
-
-
-def _width(table: list[Cells]) -> int:
-    return sum(max(map(len, [heading, *cells])) + GAP for heading, cells in table) - GAP
-
-
 def _table() -> Table:
     return Table(box=RULED, padding=(0, GAP - 1, 0, 0), show_edge=False, pad_edge=False, collapse_padding=True)
 
@@ -234,16 +208,6 @@ RULED = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 def _who(metrics: dict[str, Any]) -> str:
     return metrics["variant"] if metrics["seed"] is None else f"{metrics['variant']}, seed {metrics['seed']},"
-
-
-def _cell(figure: Any, sign: str = "") -> str:
-    if figure is None:
-        return "-"
-    if sign == ",":
-        return counted(figure)
-    if isinstance(figure, tuple):
-        return " to ".join(number(bound, sign) for bound in figure)
-    return interval(figure, sign) if isinstance(figure, dict) else number(figure, sign)
 
 
 def _with_margin(figure: Any) -> Text:

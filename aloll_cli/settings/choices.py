@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from aloll_cli.errors import UserError
+
 
 class Split(Enum):
     """The prompts that evaluate and generate generate responses to."""
@@ -44,7 +46,16 @@ class Sort(Enum):
 
 
 class Format(Enum):
-    """The output format of inspect, compare and runs."""
+    """The output format of inspect, compare, judge and runs."""
 
     page = "for people"
     json = "for programs: one JSON object"
+    csv = "a row per method, all digits (compare)"
+    markdown = "a table of GitHub's kind (compare)"
+    latex = "a table of booktabs (compare)"
+
+    def is_json(self, stage: str) -> bool:
+        """Whether a stage that prints no tables prints JSON. Raises UserError for the format of a table."""
+        if self not in (Format.page, Format.json):
+            raise UserError(f"format={self.name}: {stage} prints no such table; compare does.", "format=json")
+        return self is Format.json

@@ -70,6 +70,8 @@ class Settings(Runtime):
     against: str | None = field(metadata=OPERATIONAL)
     best_of: Any = field(metadata=OPERATIONAL)  # the name of an option, or a list of names
     to: str | None = field(metadata=OPERATIONAL)
+    push: str | None = field(metadata=OPERATIONAL)
+    figures: str | None = field(metadata=OPERATIONAL)
     merge: bool = field(metadata=OPERATIONAL)
     ask: bool = field(metadata=OPERATIONAL)
     repair: bool = field(metadata=OPERATIONAL)

@@ -69,8 +69,8 @@ LINE = {
         after=_TRAINED,
     ),
     "report": Stage(
-        "write an HTML page about one or more runs",
-        options=("runs", "against", "best_of"),
+        "write an HTML page about one or more runs, and with figures= figures for a paper",
+        options=("runs", "against", "best_of", "figures"),
         makes=("metrics",),
         after=(*_TRAINED, "evaluate"),
     ),
@@ -110,7 +110,7 @@ BESIDE = {
     ),
     "compare": Stage(
         "compare evaluated runs: one row per method, paired differences, training costs",
-        options=("runs", "against", "best_of", "format"),
+        options=("runs", "against", "best_of", "format", "to"),
         after=(*_TRAINED, "evaluate"),
     ),
     "judge": Stage(
@@ -137,8 +137,8 @@ BESIDE = {
     "clean": Stage("remove unreferenced artifacts, after listing them and asking", options=("ask",)),
     "verify": Stage("check every checksum under the output folder, and name all that is damaged", options=("repair",)),
     "export": Stage(
-        "write the policy to a folder for from_pretrained, with a model card",
-        options=("to", "merge", "policy"),
+        "write the policy to a folder for from_pretrained, with a model card; with push= upload it to the hub",
+        options=("to", "push", "merge", "policy"),
         makes=("policy",),
         after=_TRAINED,
     ),

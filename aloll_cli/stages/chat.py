@@ -15,6 +15,7 @@ from aloll_cli.models.decoding import Generation
 from aloll_cli.reports.printing import prose, say
 from aloll_cli.runtime.terminal import notes, results
 from aloll_cli.schema import name_of
+from aloll_cli.settings.recorded import of_its_run
 from aloll_cli.settings.root import Settings
 from aloll_cli.stopping import SIGNALS, Interrupted
 from aloll_cli.store.store import Store
@@ -40,7 +41,7 @@ def run(settings: Settings, store: Store) -> None:
     """
     if store.world.size > 1:
         raise UserError("chat runs in one process.", "processes=1")
-    line, task = Pipeline(settings), settings.task
+    line, task = Pipeline(of_its_run(settings)), settings.task
     generation = sampled(settings.generation, 1)
     sides = {"policy": line.tried(settings.policy)}
     if settings.side_by_side and settings.policy != "reference":

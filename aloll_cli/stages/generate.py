@@ -14,11 +14,13 @@ from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.artifacts.rewards import ScoredBy, load_rewards
 from aloll_cli.artifacts.speaker import Question, Speaker, questions_of, sampled, scores
 from aloll_cli.errors import UserError
+from aloll_cli.files import write_new
 from aloll_cli.models.decoding import Generation
 from aloll_cli.reports.samples import Generated, json_line, show_generated
 from aloll_cli.rewards.base import Row
 from aloll_cli.runtime.terminal import results
 from aloll_cli.schema import name_of
+from aloll_cli.settings.recorded import of_its_run
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
 from aloll_cli.tasks.base import Chat, Part, Task
@@ -38,7 +40,7 @@ def run(settings: Settings, store: Store) -> list[dict[str, Any]] | None:
     Raises:
         UserError: options contradict each other, the file exists already, or a prompt or the policy cannot be read.
     """
-    to, line = settings.to, Pipeline(settings)
+    to, line = settings.to, Pipeline(of_its_run(settings))
     if to not in (None, STDOUT):
         _check_place(to)
     if settings.policy == "reference" and settings.side_by_side:
@@ -173,12 +175,7 @@ def _another(to: str) -> str:
 
 def _write(to: str, rows: list[dict[str, Any]]) -> None:
     """A file that was not there before; it is there as a whole or not at all."""
-    file = Path(to).expanduser()
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text("".join(map(json_line, rows)), encoding="utf-8")
     try:
-        file.hardlink_to(temporary)  # unlike a rename, it fails where the file has appeared meanwhile
+        write_new(Path(to).expanduser(), "".join(map(json_line, rows)))
     except FileExistsError:
         raise UserError(f"to={to} exists by now, and is not overwritten.", _another(to)) from None
-    finally:
-        temporary.unlink()

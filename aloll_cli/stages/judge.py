@@ -24,7 +24,6 @@ from aloll_cli.reports.judged import sentences
 from aloll_cli.runtime.terminal import results
 from aloll_cli.runtime.world import Alone
 from aloll_cli.schema import as_written, plain
-from aloll_cli.settings.choices import Format
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
 
@@ -37,6 +36,7 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
     Raises:
         UserError: the runs cannot be compared, votes are of another page, or the judge cannot do its work.
     """
+    as_json = settings.format.is_json("judge")
     judge = settings.judge
     if settings.votes and not judge.by_votes:
         raise UserError("votes= are of people.", f"{store.command.but('judge', 'judge')} judge=human")
@@ -55,7 +55,7 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
     found = Judgements(judge, settings.rubric, both, pairs, by, votes, settings.resamples)
     folder = store.ensure(found)
     judgement = load_judgement(folder)
-    if settings.format is Format.json:
+    if as_json:
         results.print(Text(json.dumps(judgement, indent=1)))
     else:
         for line in sentences([judgement]):

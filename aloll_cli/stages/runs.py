@@ -11,7 +11,6 @@ from rich.text import Text
 from aloll_cli.comparison.listing import listed
 from aloll_cli.reports.listing import table
 from aloll_cli.runtime.terminal import results
-from aloll_cli.settings.choices import Format
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
 
@@ -21,12 +20,13 @@ def run(settings: Settings, store: Store) -> list[dict[str, Any]] | None:
 
     ``where=[variant=seq]`` lists those with that option, ``sort=`` orders them.
     """
+    as_json = settings.format.is_json("runs")
     if not store.world.is_main:
         return None
     output_dir = Path(settings.output_dir).expanduser()
     found = listed(output_dir, settings.where, settings.sort, store.log.warn)
     plain = [one.plain() for one in found]
-    if settings.format is Format.json:
+    if as_json:
         results.print(Text(json.dumps(plain, indent=1)))
         return plain
     for line in table(found) if found else ():

@@ -43,10 +43,10 @@ def resolved_revision(name: str, kind: str, revision: str | None = None) -> str:
         HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT)
     except (HfHubHTTPError, HFValidationError) as error:
         if _is_final(error):
-            raise _unavailable(name, kind, _reason(error)) from error
-        reachable, why = False, _reason(error)
+            raise _unavailable(name, kind, reason(error)) from error
+        reachable, why = False, reason(error)
     except Exception as error:
-        if not _is_network_error(error):
+        if not is_network_error(error):
             raise
         reachable = False
     try:
@@ -168,7 +168,8 @@ def _unavailable(name: str, kind: str, why: str) -> UserError:
     return UserError(what, "Name a local folder or another hub name, or connect to the network.")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why the hub refused a request, in a few words."""
     from huggingface_hub import errors
 
     known = {
@@ -188,6 +189,6 @@ def _is_final(error: Exception) -> bool:
     return isinstance(error, HFValidationError) or status in (401, 403, 404)
 
 
-def _is_network_error(error: Exception) -> bool:
+def is_network_error(error: Exception) -> bool:
     """Whether the hub was not reached. huggingface_hub passes on errors of its HTTP client, which was requests and is httpx."""
     return isinstance(error, OSError) or type(error).__module__.startswith("httpx")

@@ -1,13 +1,18 @@
-"""Where artifacts are: looked up by their fingerprint."""
+"""Where artifacts are: looked up by their fingerprint, and runs by their name."""
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from aloll_cli.errors import UserError
 
 if TYPE_CHECKING:
     from aloll_cli.store.store import Artifact
 
+KINDS = ("metrics", "policy")  # of artifacts that are a run; an evaluation comes first
+LISTED = 3  # names that a message proposes at most
 PARTIAL = ".partial"  # ends the name of a folder in which an artifact is being built
 
 
@@ -25,3 +30,23 @@ def path_of(artifact: Artifact, root: Path) -> Path:
         path.name.removesuffix(PARTIAL): path for path in others if path.name.removesuffix(PARTIAL).endswith(artifact.fingerprint)
     }
     return own.with_name(next(iter(found), own.name))
+
+
+def run_folder(name: str, output_dir: str) -> Path:
+    """The folder of the run with a name, or with a fingerprint.
+
+    Raises:
+        UserError: there is none, or several.
+    """
+    root = Path(output_dir).expanduser()
+    for kind in KINDS:
+        there = [path for path in sorted(root.glob(f"*/{kind}/*")) if path.suffix != PARTIAL]
+        found = [path for path in there if path.name == name or path.name.rpartition("-")[2] == name]
+        if len(found) > 1:
+            raise UserError(f"run={name}: there are several of that name.", f"run={found[0]} or run={found[1]}")
+        if found:
+            return found[0]
+    names = [path.name for path in root.glob("*/metrics/*") if path.suffix != PARTIAL]
+    close = [one for one in names if one.startswith(name)] or difflib.get_close_matches(name, names, n=LISTED, cutoff=0.5)
+    meant = f"Did you mean run={' or run='.join(close[:LISTED])}? " if close else ""
+    raise UserError(f"run={name}: there is no such run under {root}.", f"{meant}aloll runs lists them.")

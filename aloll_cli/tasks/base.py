@@ -167,6 +167,7 @@ class Task(ABC):
 
     hub: ClassVar[str | None] = None
     hub_revision: ClassVar[str | None] = None  # if not the default branch
+    licence: ClassVar[str | None] = None  # of the public data set, for model cards
     download: ClassVar[str] = "this task has no public data set"  # why task.path is needed, and what to put there
 
     def __post_init__(self) -> None:

@@ -12,3 +12,4 @@ class Faithdial(KnowledgeDialogue):
     written = Written.anew
     hub = "McGill-NLP/FaithDial"
     hub_revision = "refs/convert/parquet"  # the default branch has a loading script, which datasets no longer runs
+    licence = "mit"

@@ -35,6 +35,7 @@ class Hha(Task):
 
     version: ClassVar[int] = 2  # prompts to the byte; responses begin with a space
     hub = "Anthropic/hh-rlhf"
+    licence = "mit"
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
         turns, responses, rewards = _pro(row) if "prefix" in row else _hub(row)

@@ -20,6 +20,7 @@ class Imdb(Task):
     """Film reviews to continue; the stored reward is the label, 1 for a favourable review and 0 for an unfavourable one."""
 
     hub = "stanfordnlp/imdb"
+    licence = "other"
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
         words = LINE_BREAK.sub(" ", text_field(row, "text")).split()

@@ -21,6 +21,8 @@ from aloll_cli.tasks.source import LocalSource, Source
 class Reviews(Task):
     """Short reviews: the prompt is the beginning, the response the rest."""
 
+    licence = "apache-2.0"
+
     def source(self) -> Source:
         shipped = Path(__file__).parents[1] / "data" / "reviews"
         return LocalSource(str(shipped) if self.path is None else self.path)
