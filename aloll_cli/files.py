@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from aloll_cli.errors import UserError
 
+WITHOUT_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}  # what a file system says that has none, as FAT
 DEEPEST = 20  # folders within each other that are looked into; an artifact has at most 4
 
 
@@ -70,6 +71,11 @@ def write_new(file: Path, text: str) -> None:
     try:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
         file.hardlink_to(temporary)  # unlike a rename, it fails where the file has appeared meanwhile
+    except OSError as error:
+        if error.errno not in WITHOUT_HARD_LINKS:
+            raise
+        with file.open("xb") as stream:
+            stream.write(temporary.read_bytes())
     finally:
         temporary.unlink(missing_ok=True)
 

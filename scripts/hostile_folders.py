@@ -152,7 +152,7 @@ def craft_input(root: Path, draw: random.Random) -> str:
     files = [
         path for path in sorted(root.rglob("*")) if path.is_file() and path.parts[len(root.parts)] not in (".locks", "report")
     ]
-    file = draw.choice([path for path in files if path.name not in ("manifest.json", "log.txt")])
+    file = draw.choice([path for path in files if path.name not in ("manifest.json", "log.txt", "build.json")])
     if file.suffix == ".json" and draw.random() < 0.6:
         file.write_text(json.dumps(bent(json.loads(file.read_text()), draw)))
     elif file.suffix == ".parquet" and draw.random() < 0.5:

@@ -41,7 +41,7 @@ SHAPES = ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4), (2, 2))  # processes of a comm
 REAL = 7  # one run of so many is not forked
 LAST = 20.0  # seconds until workers whose command was killed have ended
 AFTER_A_WORKER = 2  # exit code of a command that lost a worker
-NO_RESULTS = ("log.txt",)
+NO_RESULTS = ("log.txt", "build.json")
 
 
 def differences(expected: dict[str, Any], folder: Path) -> list[str]:

@@ -51,16 +51,18 @@ AFTER = {
     "evaluate": ("outputs/*/generations/*-test-*/manifest.json", "outputs/*/metrics/*/manifest.json"),
     "report": ("outputs/*/metrics/*/manifest.json", "outputs/*/report/*.html"),
 }
-BOOKKEEPING = ("recipe.json", "config.yaml", "log.txt", ".recipe.json.tmp", ".config.yaml.tmp")
-TIMES = ("log.txt", "config.yaml", "manifest.json")  # files that hold times, or checksums of files that do
+BOOKKEEPING = (
+    "recipe.json", "config.yaml", "log.txt", "build.json", ".recipe.json.tmp", ".config.yaml.tmp", ".build.json.tmp",
+)  # fmt: skip
+TIMES = ("log.txt", "build.json", "config.yaml", "manifest.json")  # files that hold times, or checksums of files that do
 POLL = 0.005  # seconds; looking takes a core from what is looked at
 
 
 def contents(root: Path) -> dict[str, Any]:
-    """Every result under a folder by its relative path; time fields are left out."""
+    """Every result under a folder by its relative path; time fields are left out, and pages, which show times."""
     found: dict[str, Any] = {}
     for file in sorted(root.rglob("*")):
-        if not file.is_file() or ".locks" in file.parts or file.name in TIMES:
+        if not file.is_file() or {".locks", "report"} & set(file.parts) or file.name in TIMES:
             continue
         name = str(file.relative_to(root))
         found[name] = file.read_bytes()

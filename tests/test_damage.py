@@ -43,7 +43,7 @@ KINDS = {
 
 def largest_file(folder):
     """A block of a table, weights, or the only file there is."""
-    own = ("manifest.json", "recipe.json", "config.yaml", "log.txt")  # the first also of a checkpoint
+    own = ("manifest.json", "recipe.json", "config.yaml", "log.txt", "build.json")  # the first also of a checkpoint
     return max((file for file in folder.rglob("*") if file.is_file() and file.name not in own), key=lambda f: f.stat().st_size)
 
 

@@ -69,7 +69,8 @@ def progress(folder: Path, steps: int, keep: int = 2) -> Progress:
     for step in range(1, steps + 1):
         run.record(METRICS, {"update": step})
         run.record(EVALUATIONS, {"update": step, "score": -step})
-        run.save_candidate(step, lambda place, step=step: (place / "weights").write_text(f"policy {step}"))
+        if run.is_selected(step):
+            run.save_candidate(step, lambda place, step=step: (place / "weights").write_text(f"policy {step}"))
         run.save_checkpoint(step, lambda place, step=step: (place / "state").write_text(f"state {step}"))
     run.record(METRICS, {"update": steps + 1})  # not yet in a checkpoint
     return run

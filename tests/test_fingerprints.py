@@ -11,6 +11,7 @@ from aloll_cli.settings.root import Settings
 
 OPERATIONAL = {
     "processes": "processes=2",
+    "strategy": "strategy=fsdp",
     "threads": "threads=1",
     "micro_batch_size": "micro_batch_size=3",
     "gradient_checkpointing": "gradient_checkpointing=true",

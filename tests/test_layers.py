@@ -22,6 +22,7 @@ GROUND = {
     "files",
     "foreign",
     "schema",
+    "sealed",
     "source_code",
     "stopping",
     "user_code",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from evaluated import RESAMPLES, REWARDS, write_run
 from hydra.core.global_hydra import GlobalHydra
+from pages import page_about
 from scipy import stats
 
 from aloll_cli.cli.main import run_command
@@ -20,12 +20,10 @@ from aloll_cli.comparison.differences import compared
 from aloll_cli.comparison.grouping import methods
 from aloll_cli.comparison.runs import load_run
 from aloll_cli.reports.model_card import _gains
-from aloll_cli.reports.page import write_page
 from aloll_cli.reports.tables import show_comparison, show_methods, show_responses
 from aloll_cli.runtime.terminal import results
 from aloll_cli.store.manifest import write_manifest
 
-ATTACK = "<script>alert('x')</script><img src=http://evil.example/x.png>"
 SKILL = {"held_out_rows": 40, "r2": 0.412, "rank_correlation": 0.633, "pairs": 25, "pair_accuracy": 0.72}
 
 
@@ -280,54 +278,6 @@ def test_the_table_of_runs_fits_its_width_and_holds_every_figure(tmp_path, capsy
     assert {"2.000", "1.000", "0.083", "0.468"} <= set(cells)
 
 
-class Page(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.source = file.read_text(encoding="utf-8")
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def page_about(runs: list[Path], file: Path) -> Page:
-    write_page(compared([load_run(folder) for folder in runs]), file)
-    return Page(file)
-
-
-def hostile_runs(root: Path) -> list[Path]:
-    """Runs whose every string that a model or a user chooses tries to become markup."""
-    options = [{"optimizer": {"name": ATTACK, "lr": lr}} for lr in (1, 2)]
-    return [write_run(root, "seq", 1, {ATTACK: 0.5, "$x_": 0.1}, ATTACK + "\x00\ud800", options=chosen) for chosen in options]
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_what_a_model_wrote_stays_text_on_the_page(tmp_path, count):
-    page = page_about(hostile_runs(tmp_path)[:count], tmp_path / "page.html")
-    assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in page.tags}
-    assert "&lt;script&gt;alert(" in page.source
-    assert ATTACK + "\\x00\\ud800" in page.text
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_the_page_asks_for_nothing_from_outside(tmp_path, count):
-    page = page_about([write_run(tmp_path, "seq", seed) for seed in range(count)], tmp_path / "page.html")
-    links = {value for _, found in page.tags for name, value in found.items() if name in ("src", "href", "srcset", "action")}
-    assert "data:," in links
-    assert all(link.startswith(("#", "data:")) for link in links if link)
-    namespaces = r'xmlns(:xlink)?="http://www\.w3\.org/[a-z0-9/]+"'
-    assert not re.search(r"(https?:)?//\w|@import|url\((?!#)", re.sub(namespaces, "", page.source))
-    policy = next(found["content"] for tag, found in page.tags if tag == "meta" and "http-equiv" in found)
-    assert "default-src 'none'" in str(policy)
-
-
 def test_the_page_of_one_run_shows_metrics_curves_responses_and_configuration(tmp_path):
     folder = write_run(tmp_path, metrics={"reward": "fitted", "proxy_skill": {"reward": SKILL}})
     page = page_about([folder], tmp_path / "page.html")
@@ -342,7 +292,7 @@ def test_the_page_of_one_run_shows_metrics_curves_responses_and_configuration(tm
     assert folder.name in page.text
     assert all("scope" in found for tag, found in page.tags if tag == "th")
     drawn = [found for tag, found in page.tags if tag == "svg" and found.get("role") == "img"]
-    assert len(drawn) == len(titles)
+    assert len(drawn) == len(titles) + 4  # and four of rewards
     assert all(found["aria-label"] for found in drawn)
     assert "Validation score by training step: seq s1 from 0.000 to 0.300." in page.text
     ids = [found["id"] for _, found in page.tags if "id" in found]
@@ -403,31 +353,20 @@ def test_the_page_does_without_curves_and_without_a_scorer(tmp_path):
     assert "gain: not available" in page_about(folders[:1], tmp_path / "one.html").text
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path):
-    folders = [write_run(tmp_path, "seq", seed) for seed in (1, 2)]
-    pages = [page_about(folders, tmp_path / name).source for name in ("a.html", "b.html")]
-    assert pages[0] == pages[1]
-    assert str(tmp_path) not in pages[0].replace(f"output_dir: {tmp_path}", "")
-
-
-def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    page = tmp_path / "page.html"
-    page.write_text("old")
-    run = load_run(write_run(tmp_path))
-    del run.metrics["policy"]
-    with pytest.raises(KeyError, match="policy"):
-        write_page(compared([run]), page)
-    assert page.read_text() == "old"
-    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["page.html"]
-
-
 def test_aloll_report_compares_finished_runs_and_refuses_damaged_ones(tmp_path, capsys, fresh_hydra):
     folders = [write_run(tmp_path, "seq", seed) for seed in (1, 2)]
     command = ["report", f"runs=[{','.join(map(str, folders))}]", f"output_dir={tmp_path}"]
     assert run_command(command) == 0
     out = capsys.readouterr().out
     assert re.search(r"\nseq +1,2 ", out)
-    assert "2 runs on reviews" in (tmp_path / "reviews" / "report" / "index.html").read_text()
+    (page,) = (tmp_path / "reviews" / "report").glob("*.html")
+    assert "2 runs on reviews" in page.read_text()
+    before, third = page.read_bytes(), write_run(tmp_path, "seq", 3)
+    GlobalHydra.instance().clear()
+    assert run_command(["report", f"runs=[{folders[0]},{third}]", f"output_dir={tmp_path}"]) == 0
+    assert len([*page.parent.glob("*.html")]) == 2
+    assert page.read_bytes() == before
+    capsys.readouterr()
     (folders[1] / "answers.jsonl").write_text("")
     GlobalHydra.instance().clear()
     assert run_command(command) == 2

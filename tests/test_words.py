@@ -13,8 +13,9 @@ from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.comparison.differences import compared
 from aloll_cli.comparison.runs import load_run
 from aloll_cli.reports.comparison_columns import NOTES, columns, costs
+from aloll_cli.reports.curves import FIGURES
 from aloll_cli.reports.figures import comparison
-from aloll_cli.reports.page import FIGURES, write_page
+from aloll_cli.reports.page import write_page
 from aloll_cli.store.inventory import entries, table
 
 ROOT = Path(__file__).parents[1]

@@ -1,5 +1,6 @@
 """Text files are written as a whole: by several processes at once, and where somebody put something in the way."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aloll_cli.files import write_text
+from aloll_cli.files import write_new, write_text
 
 WRITER = """
 import sys
@@ -47,3 +48,18 @@ def test_what_stands_in_the_way_is_replaced_and_not_followed(tmp_path: Path, kin
     assert (tmp_path / "page.html").read_text() == "new"
     assert precious.read_text() == "precious"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["page.html", "precious"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_new_file_is_written_whole_and_one_that_is_there_is_left_alone(tmp_path: Path, monkeypatch, has_links: bool):
+    def refuse(file: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(file))
+
+    if not has_links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    (tmp_path / ".rows.jsonl.tmp").write_text("somebody's")
+    write_new(tmp_path / "rows.jsonl", "first\n")
+    with pytest.raises(FileExistsError):
+        write_new(tmp_path / "rows.jsonl", "second\n")
+    found = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert found == {".rows.jsonl.tmp": "somebody's", "rows.jsonl": "first\n"}

@@ -43,10 +43,7 @@ def logged(raw: pa.Table, groups: Sequence[str], which: References) -> LoggedPro
         groups: (G,) ids of the prompts.
         which: which logged responses are references.
     """
-    rows: dict[str, list[int]] = {group: [] for group in groups}
-    for i, group in enumerate(raw.column("group").to_pylist()):
-        if group in rows:
-            rows[group].append(i)
+    rows = _rows_of(raw, groups)
     first = raw.take([rows[group][0] for group in groups])
     columns = raw.select(["response", "stored", "position"]).to_pydict()
     subsets = first.column("subset").to_pylist()
@@ -76,16 +73,38 @@ def words_of(directory: Path, words: Words) -> tuple[TextTokenizer, dict[str, An
     return tokenizer, {"tokenizer": tokenizer.name, "unit": tokenizer.unit, "option": words.name, "letters": letters}
 
 
+def best_logged(raw: pa.Table, groups: Sequence[str]) -> list[tuple[str, float | None]]:
+    """The best logged response to each prompt, and its stored reward.
+
+    Args:
+        raw: columns group, response, stored and position of a split.
+        groups: ids of prompts, which are all in it.
+    """
+    rows = _rows_of(raw, groups)
+    columns = raw.select(["response", "stored", "position"]).to_pydict()
+    chosen = [_best(rows[group], columns)[0] for group in groups]
+    return [(columns["response"][i], columns["stored"][i]) for i in chosen]
+
+
+def _rows_of(raw: pa.Table, groups: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each prompt."""
+    rows: dict[str, list[int]] = {group: [] for group in groups}
+    for i, group in enumerate(raw.column("group").to_pylist()):
+        if group in rows:
+            rows[group].append(i)
+    return rows
+
+
 def _references(rows: list[int], columns: dict[str, list[Any]], which: References) -> list[str]:
-    responses, stored, position = (columns[name] for name in ("response", "stored", "position"))
-    rated = [i for i in rows if stored[i] is not None]
-    if which is References.all:
-        chosen = rows
-    elif rated:
-        chosen = [max(rated, key=lambda i: stored[i])]
-    else:
-        chosen = [i for i in rows if position[i] == 0] or rows[:1]
-    return [responses[i] for i in chosen]
+    return [columns["response"][i] for i in (rows if which is References.all else _best(rows, columns))]
+
+
+def _best(rows: list[int], columns: dict[str, list[Any]]) -> list[int]:
+    """The response with the highest stored reward; without any the first, or those that the data put first."""
+    stored, position = columns["stored"], columns["position"]
+    if rated := [i for i in rows if stored[i] is not None]:
+        return [max(rated, key=lambda i: stored[i])]
+    return [i for i in rows if position[i] == 0] or rows[:1]
 
 
 def _knowledge(parts: list[dict[str, Any]]) -> str | None:

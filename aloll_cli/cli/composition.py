@@ -37,6 +37,7 @@ from aloll_cli.cli.unassigned import check_assigned
 from aloll_cli.cli.validation import check_declared, declared_keys, missing_keys, register
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
+from aloll_cli.runtime.rendezvous import size
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.launchers import GROUP as LAUNCHER
 from aloll_cli.settings.launchers import KEY as LAUNCHER_KEY
@@ -69,7 +70,7 @@ def enter_hydra(command: Command) -> int:
         args.overrides.remove("all")
     said = ["verbosity=quiet"] * args.quiet + ["verbosity=verbose"] * args.verbose
     composer, typed = composing(command.stage, args.config_name or CONFIG, args.config_dir, args.overrides)
-    overrides = composer.parsed([*typed, *said], args.multirun)
+    overrides = composer.parsed([*typed, *said, *_started_together(typed)], args.multirun)
     if args.hydra_help:
         composer.hydra.hydra_help(config_name=composer.name, args_parser=parser, args=args)
     elif args.help:
@@ -96,6 +97,16 @@ def _refuse_launchers(command: Command, overrides: list[str]) -> None:
     for word in overrides:
         if word.startswith(f"{LAUNCHER}=") and word != f"{LAUNCHER}=basic":
             raise UserError(f"{word} is for the jobs of a sweep; this command would run here.", f"Add -m: {command} -m")
+
+
+def _started_together(typed: Sequence[str]) -> list[str]:
+    """``processes=`` where somebody else has started them. Raises UserError if the command line says another number."""
+    count = size()
+    if count == 1:
+        return []
+    if other := next((word for word in typed if word.startswith("processes=") and word != f"processes={count}"), None):
+        raise UserError(f"{other}, but {count} processes were started together.", "Leave out processes=.")
+    return [f"processes={count}"]
 
 
 def settings_of(overrides: list[str], plugins: Sequence[str] = (), config_dir: str | None = None) -> Settings:

@@ -21,8 +21,8 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
 
     from aloll_cli.runtime.determinism import prepare_environment
     from aloll_cli.runtime.device import choose
-    from aloll_cli.runtime.memory import keep_freed_memory
-    from aloll_cli.runtime.options import Verbosity
+    from aloll_cli.runtime.memory import keep_freed_memory, return_freed_memory
+    from aloll_cli.runtime.options import Strategy, Verbosity
     from aloll_cli.schema import as_written, plain
     from aloll_cli.stopping import Stopper
 
@@ -30,7 +30,8 @@ def execute(command: Command, settings: Any, more_follow: bool = False) -> Any:
     if settings.threads is not None:
         _limit_threads(settings.threads)
     choose(settings.device)
-    keep_freed_memory()
+    shares = settings.strategy is Strategy.fsdp and settings.processes > 1
+    return_freed_memory() if shares else keep_freed_memory()
     prepare_environment(settings.deterministic)
     stage = import_module(f"aloll_cli.stages.{command.stage.replace('-', '_')}")
     with Stopper(settings.max_hours) as stopper:

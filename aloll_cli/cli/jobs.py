@@ -8,11 +8,13 @@ from typing import Any, cast
 from omegaconf import DictConfig, open_dict
 
 from aloll_cli.cli.execution import execute
+from aloll_cli.cli.joining import share
 from aloll_cli.cli.launching import WorkersFailed, run_workers
 from aloll_cli.cli.validation import build
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.files import of_a_user, of_the_system
+from aloll_cli.runtime.rendezvous import size
 from aloll_cli.settings.checks import check
 from aloll_cli.settings.root import Settings
 from aloll_cli.stages import STAGES
@@ -21,8 +23,11 @@ FAILURES = (UserError, WorkersFailed, OSError, RuntimeError)  # what ends one jo
 
 
 def run_stage(command: Command, settings: Settings, more_follow: bool = False) -> Any:
-    """Run a stage in this process, or in as many as ``processes`` says."""
-    return execute(command, settings, more_follow) if settings.processes == 1 else run_workers(command, settings)
+    """Run a stage in this process, in as many as ``processes`` says, or in those that were started with this one."""
+    if settings.processes > 1 and size() == 1:
+        return run_workers(command, settings)
+    share(command, settings)
+    return execute(command, settings, more_follow)
 
 
 def said_of(error: Exception, words: Sequence[str]) -> UserError | None:

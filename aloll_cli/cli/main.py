@@ -1,7 +1,8 @@
 """The command line: ``aloll STAGE group=choice key=value …``, plain Hydra from the stage on.
 
 One parent composes the configuration. With ``processes=N`` it writes the configuration down and starts N workers
-(launching.py), which read it (worker.py); Hydra is entered once.
+(launching.py), which read it (worker.py). Of processes that torchrun or srun started, the first composes it, and the others
+get it from that (joining.py). Either way Hydra is entered once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aloll_cli.cli.layout import entry
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.files import check_current_folder, of_a_user, of_the_system
+from aloll_cli.runtime.rendezvous import size
 from aloll_cli.stages import BESIDE, LINE, STAGES, Stage, command_of
 from aloll_cli.stopping import Interrupted, interruptible
 from aloll_cli.visible import on_terminal
@@ -91,8 +93,9 @@ def run_command(arguments: list[str]) -> int:
             raise UserError(f'there is no stage "{stage}".', _meant(arguments))
         with watched(f"aloll {stage}:"), interruptible():
             from aloll_cli.cli.composition import enter_hydra
+            from aloll_cli.cli.joining import together
 
-            return enter_hydra(command)
+            return enter_hydra(command) if size() == 1 else together(command, enter_hydra)
     except UserError as error:
         sys.stderr.write(error.told(f"aloll {stage}: ") + "\n")
         return 2

@@ -21,6 +21,7 @@ from aloll_cli.cli.validation import build, register
 from aloll_cli.command import Command
 from aloll_cli.comparison.grouping import chosen_keys
 from aloll_cli.errors import UserError
+from aloll_cli.runtime.rendezvous import size
 from aloll_cli.runtime.terminal import Log
 from aloll_cli.schema import flatten, plain
 from aloll_cli.settings.groups import GROUPS
@@ -70,6 +71,9 @@ def sweep(command: Command, composer: Composer, overrides: list[str]) -> None:
     if composer.folders and launcher != "basic" and not is_ours:
         # its processes could not read the configurations of plugins' classes
         raise UserError(f"hydra/launcher={launcher} cannot start jobs with plugins.", "hydra/launcher=basic")
+    if is_ours and size() > 1:
+        what = f"{size()} processes were started together, and hydra/launcher={launcher} starts the processes of its jobs itself."
+        raise UserError(what, "Leave out torchrun, accelerate launch or srun.")
     try:
         task = Task(command, goes_on=sweeper == "basic")
         batches = composer.hydra.multirun(config_name=composer.name, task_function=task, overrides=overrides)

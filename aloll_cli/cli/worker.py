@@ -33,7 +33,7 @@ def main() -> int:
         _say(turn, of_the_system(error).told(f"aloll {stage}: "))
         return 2
     except RuntimeError as error:
-        if not any(words in str(error) for words in LOST):
+        if not is_lost(error):
             raise
         _say(turn, f"aloll {stage}: another of the processes ended first.")
         return 1
@@ -42,6 +42,11 @@ def main() -> int:
     finally:
         part()
     return 0
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether an error says no more than that another process has gone."""
+    return any(words in str(error) for words in LOST)
 
 
 def _read(descriptor: int) -> str:

@@ -1,11 +1,12 @@
-"""What the earlier rounds of a run cost (``rounds=``): their steps, and the responses that were generated between them."""
+"""The earlier rounds of a run (``rounds=``): their curves, and the responses that were generated between them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aloll_cli.comparison.shape import steps_of
+from aloll_cli.comparison.shape import evaluations_of, steps_of
 from aloll_cli.foreign import damaged, recipe_of
 from aloll_cli.schema import fingerprint
 from aloll_cli.store.inventory import STANDS_FOR
@@ -13,8 +14,23 @@ from aloll_cli.store.inventory import STANDS_FOR
 OWN = "samples_"  # roles of generated responses in a pool, by number
 
 
-def earlier_steps(root: Path, policy: dict[str, Any]) -> list[dict[str, Any]]:
-    """The training log of the rounds before a policy, and a row without ``update`` for the responses that follow each of them.
+@dataclass(frozen=True)
+class Round:
+    """One round of training before the last one.
+
+    Attributes:
+        updates: what training logged, one row per training step.
+        evaluations: validation scores, one row per evaluation.
+        sampled: ``samples`` and ``sampled_tokens`` of the responses that were generated after it; empty if they are gone.
+    """
+
+    updates: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+    sampled: dict[str, Any]
+
+
+def earlier_rounds(root: Path, policy: dict[str, Any]) -> list[Round]:
+    """The rounds before a policy, the first one first.
 
     Args:
         root: ``outputs/TASK``.
@@ -33,7 +49,9 @@ def earlier_steps(root: Path, policy: dict[str, Any]) -> list[dict[str, Any]]:
         recipe = recipe_of(folder / "recipe.json")
     with damaged(folder / "metrics.jsonl"):
         steps = steps_of(folder)
-    return [*earlier_steps(root, recipe), *steps, _samples(root, policy["inputs"]["examples"])]
+    with damaged(folder / "evaluations.jsonl"):
+        evaluations = evaluations_of(folder)
+    return [*earlier_rounds(root, recipe), Round(steps, evaluations, _samples(root, policy["inputs"]["examples"]))]
 
 
 def _samples(root: Path, pool: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.comparison.rounds import earlier_steps
+from aloll_cli.comparison.rounds import Round, earlier_rounds
 from aloll_cli.comparison.shape import (
     configuration_of,
     evaluations_of,
@@ -39,7 +39,7 @@ class Run:
         metrics: content of metrics.json.
         responses: content of answers.jsonl, one row per generated response.
         updates: what training logged, one row per training step; empty for a policy that was not trained here.
-        earlier: the same of earlier rounds, and a row for the responses that were generated after each of them.
+        rounds: the rounds before the last one (``rounds=``).
         evaluations: validation scores, one row per evaluation; empty for a policy that was not trained here.
         score: what the validation score measures, such as ``reward``.
         keeps_best: whether the policy is the checkpoint with the best validation score (else the last one).
@@ -51,7 +51,7 @@ class Run:
     metrics: dict[str, Any]
     responses: list[dict[str, Any]]
     updates: list[dict[str, Any]]
-    earlier: list[dict[str, Any]]
+    rounds: list[Round]
     evaluations: list[dict[str, Any]]
     score: str
     keeps_best: bool
@@ -110,7 +110,7 @@ class Run:
         """
         if not self.updates:
             return None
-        every = [*self.earlier, *self.updates]
+        every = [*(row for one in self.rounds for row in (*one.updates, one.sampled)), *self.updates]
         return float(sum("update" in row for row in every) if of == "updates" else sum(row.get(of, 0) for row in every))
 
     @cached_property
@@ -179,7 +179,7 @@ def load_run(folder: Path) -> Run:
         metrics=load_metrics(folder),
         responses=responses,
         updates=updates,
-        earlier=earlier_steps(root, generated["policy"]),
+        rounds=earlier_rounds(root, generated["policy"]),
         evaluations=[{key: value for key, value in record.items() if key != "responses"} for record in records],
         score=generated["policy"]["identity"].get("judge", {}).get("by", "reward"),
         keeps_best=generated["policy"]["identity"].get("select_best", True),

@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from aloll_cli.schema import COUNT, numbers
 from aloll_cli.store.hub import ADAPTER, adapter_folder, loading
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -158,9 +159,22 @@ def _check_kind(config: Any, path: str, model: PreTrainedModel) -> None:
         )
 
 
-def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Save a model's adapter in peft's format, deterministically down to the bytes."""
+def adapter_weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights of a model's adapter, as peft names them."""
     from peft import get_peft_model_state_dict
+
+    found: dict[str, Tensor] = get_peft_model_state_dict(model)
+    return found
+
+
+def save_adapter(model: PreTrainedModel, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Save a model's adapter in peft's format, deterministically down to the bytes.
+
+    Args:
+        model: the model.
+        folder: where.
+        weights: those of the adapter, where the model's own are not whole; None: the model's.
+    """
     from safetensors.torch import save_file
 
     (name,) = model.active_adapters()
@@ -172,8 +186,9 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     sets = {key for key in written if isinstance(getattr(config, key, None), set)}
     write_json(folder / ADAPTER, {key: sorted(value) if key in sets else value for key, value in written.items()})
     # copies, because transformers would leave out the second name of tied weights, which peft reads
-    weights = {f"{PREFIX}{name}": weight.detach().cpu().clone() for name, weight in get_peft_model_state_dict(model).items()}
-    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    found = adapter_weights(model) if weights is None else weights
+    copies = {f"{PREFIX}{name}": weight.detach().cpu().clone() for name, weight in found.items()}
+    save_file(copies, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def _load_weights(model: PreTrainedModel, folder: str) -> list[str]:

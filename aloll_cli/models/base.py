@@ -82,11 +82,18 @@ class Numbers:
             return {}
         return {"numbers": {"weights": "float32" if self.in_full else self.dtype.name, "attn": self.attn and self.attn.name}}
 
-    def computing(self, device: torch.device) -> AbstractContextManager[Any]:
-        """The context in which a model computes in them, once its weights were loaded accordingly."""
+    def computing(self, device: torch.device, cached: bool = True) -> AbstractContextManager[Any]:
+        """The context in which a model computes in them, once its weights were loaded accordingly.
+
+        Args:
+            device: of the model.
+            cached: whether weights that are cast to ``dtype`` stay in memory until the context ends.
+        """
         import torch
 
-        return nullcontext() if self.dtype is Dtype.float32 else torch.autocast(device.type, getattr(torch, self.dtype.name))
+        if self.dtype is Dtype.float32:
+            return nullcontext()
+        return torch.autocast(device.type, getattr(torch, self.dtype.name), cache_enabled=cached)
 
 
 @dataclass(kw_only=True)

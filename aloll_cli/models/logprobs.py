@@ -59,6 +59,12 @@ class ResponseLogps(InTraining):
         with self.dropping():
             return self._logps(prompt_ids, prompt_mask, response_ids, response_mask)
 
+    def smallest(self) -> Tensor:
+        """(1, 1) the output for the smallest batch there is."""
+        one = torch.ones(1, 1, dtype=torch.long, device=self.model.device)
+        logps: Tensor = self(one, one, one, one)
+        return logps
+
     def _logps(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor) -> Tensor:
         batch = (prompt_ids, prompt_mask, response_ids, response_mask)
         if (

@@ -46,6 +46,7 @@ class SharedPrefill:
         numbers: dict[bytes, int] = {}
         row_of = [numbers.setdefault(np.asarray(prompt, dtype=np.int64).tobytes(), len(numbers)) for prompt in prompts]
         ids, mask = options["input_ids"], options["attention_mask"]
+        options["synced_gpus"] = False  # processes of sharded training generate when they have all weights, each for itself
         if len(numbers) < WORTH * len(prompts) * beams and ids.shape[1] > 1 and self._can_repeat(ids, options):
             firsts = [row_of.index(number) for number in range(len(numbers))]
             cache, logits = self._computed(ids[firsts], mask[firsts], options)
@@ -72,7 +73,7 @@ class SharedPrefill:
         """The cache of (D, P) prompts, and the (D, V) logits of their first new tokens."""
         output = self._model.generate(
             input_ids=ids, attention_mask=mask, do_sample=False, num_beams=1, max_new_tokens=1, output_logits=True,
-            return_dict_in_generate=True, eos_token_id=options["eos_token_id"], pad_token_id=options["pad_token_id"],
+            return_dict_in_generate=True, **{name: options[name] for name in ("eos_token_id", "pad_token_id", "synced_gpus")},
         )  # fmt: skip
         return output.get("past_key_values"), output.logits[0]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aloll_cli.models.adapters import has_adapter, save_adapter
+from aloll_cli.models.adapters import adapter_weights, has_adapter, save_adapter
 from aloll_cli.models.base import Placement
 from aloll_cli.store.hub import loading
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -33,12 +35,24 @@ def load_policy(directory: Path, place: Placement, trusts_code: bool) -> PreTrai
     return model
 
 
-def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save a policy, or only its adapter if it has one, in the format of transformers."""
+def policy_weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """What is saved of a policy, by name: all its weights, or those of its adapter if it has one."""
+    return adapter_weights(model) if has_adapter(model) else dict(model.state_dict(keep_vars=True))
+
+
+def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Save a policy, or only its adapter if it has one, in the format of transformers.
+
+    Args:
+        model: the policy.
+        tokenizer: its tokenizer.
+        folder: where.
+        weights: those of :func:`policy_weights`, each as a whole.
+    """
     if has_adapter(model):
-        save_adapter(model, folder)
+        save_adapter(model, folder, weights)
     else:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=dict(weights))
     tokenizer.save_pretrained(folder)
 
 

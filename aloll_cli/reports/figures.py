@@ -15,6 +15,7 @@ KL = (
 )
 
 SIDES = ("policy", "reference")
+NO_DIFFERENCE = "no significant difference"
 LENGTH_CONTROLLED = {
     "length_controlled_gain": "reward at equal length",
     "length_controlled_held_out_gain": "held-out at equal length",
@@ -185,10 +186,18 @@ def _judged(gain: dict[str, Any], metrics: dict[str, Any], role: str) -> str:
     """What follows a gain: how its interval was computed and what it says, or why there is none."""
     if gain["ci95"] is None:
         return f" under {metrics[role]}: {too_few(metrics)}"
-    lo, hi = gain["ci95"]
-    verdict = (
-        "no significant difference between policy and reference"
-        if lo <= 0 <= hi
-        else f"the policy's responses score {'higher' if lo > 0 else 'lower'} than the reference's"
+    verdict = verdict_of(gain)
+    said = (
+        f"{verdict} between policy and reference"
+        if verdict == NO_DIFFERENCE
+        else f"the policy's responses score {verdict} than the reference's"
     )
-    return f", paired bootstrap over {metrics['n']} prompts: {verdict} under {metrics[role]}"
+    return f", paired bootstrap over {metrics['n']} prompts: {said} under {metrics[role]}"
+
+
+def verdict_of(figure: dict[str, Any]) -> str:
+    """What the interval of a difference says: higher, lower or NO_DIFFERENCE; nothing where there is no interval."""
+    if figure["ci95"] is None:
+        return ""
+    lo, hi = figure["ci95"]
+    return NO_DIFFERENCE if lo <= 0 <= hi else "higher" if lo > 0 else "lower"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.reports.drawing import use_own_style
 from aloll_cli.visible import one_line
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def save(stem: Path, height: float, draw: Any, legend: Sequence[Series]) -> list
         draw: draws on axes.
         legend: what looks mean.
     """
-    _use_own_style()
+    use_own_style()
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -100,10 +99,3 @@ def _add_legend(figure: Figure, legend: Sequence[Series], columns: int) -> None:
 
     handles = [Line2D([], [], color=look.colour, marker=look.marker, ls=look.line) for look in legend]
     figure.legend(handles, [shortened(look.name) for look in legend], loc="outside lower center", ncols=columns)
-
-
-def _use_own_style() -> None:
-    """Keep matplotlib from reading a matplotlibrc in the current folder, which may be anybody's."""
-    spec = find_spec("matplotlib")
-    if spec is not None and spec.submodule_search_locations:
-        os.environ.setdefault("MATPLOTLIBRC", str(Path(spec.submodule_search_locations[0], "mpl-data", "matplotlibrc")))

@@ -25,6 +25,15 @@ def counted(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def duration(seconds: float) -> str:
+    """``12.3 s``, ``4 min 05 s`` or ``3 h 02 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours:,} h {minute:02} min" if hours else f"{minute} min {second:02} s"
+
+
 def interval(figure: dict[str, Any], sign: str = "") -> str:
     """``0.305 [0.271, 0.340]``: a mean and its 95% interval; the mean alone where there are too few prompts for an interval."""
     mean = figure["mean"]

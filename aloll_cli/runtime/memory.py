@@ -9,6 +9,7 @@ from contextlib import suppress
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt(3)
 NEVER = -1
+LARGE = 2**20  # bytes; larger blocks are mapped each by itself, where freed memory is returned
 LARGEST = 2**30  # bytes; larger blocks go back to the system, so that blocks of many sizes do not add up
 
 
@@ -19,8 +20,21 @@ def keep_freed_memory() -> None:
     step on a CPU whose vocabulary is large. Where the environment sets glibc's own variables (``MALLOC_…_``), or the C library is
     another one, nothing is changed.
     """
+    _set({MMAP_THRESHOLD: LARGEST, TRIM_THRESHOLD: NEVER})
+
+
+def return_freed_memory() -> None:
+    """Let freed blocks of more than LARGE bytes go back to the system, unless the environment says otherwise as above.
+
+    For processes that share a model: layers are gathered and dropped all the time, by several threads with heaps of their own,
+    whose holes would take more than sharing saves.
+    """
+    _set({MMAP_THRESHOLD: LARGE})
+
+
+def _set(options: dict[int, int]) -> None:
     if sys.platform == "linux" and not any(name.startswith("MALLOC_") for name in os.environ):
         with suppress(AttributeError):  # another C library
             mallopt = ctypes.CDLL(None).mallopt
-            mallopt(MMAP_THRESHOLD, LARGEST)
-            mallopt(TRIM_THRESHOLD, NEVER)
+            for option, value in options.items():
+                mallopt(option, value)

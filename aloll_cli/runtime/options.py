@@ -18,6 +18,13 @@ class Attention(Enum):
     eager = "plain matrix products in PyTorch"
 
 
+class Strategy(Enum):
+    """What each of several processes holds of a model in training."""
+
+    ddp = "all of it; gradients are averaged"
+    fsdp = "its share of each weight, gradient and optimizer state; a layer is gathered while it computes"
+
+
 class Upstream(Enum):
     """What a stage does if an artifact that it needs is missing."""
 
@@ -45,6 +52,7 @@ class Runtime:
     """Options that change results by rounding at most."""
 
     processes: int = field(metadata=OPERATIONAL | numbers("[1, 1024]"))
+    strategy: Strategy = field(metadata=OPERATIONAL)
     device: Device = field(metadata=OPERATIONAL)
     threads: int | None = field(metadata=OPERATIONAL | numbers("[1, 4096]"))
     micro_batch_size: int = field(metadata=OPERATIONAL | COUNT)

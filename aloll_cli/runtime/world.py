@@ -14,7 +14,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
+from aloll_cli.runtime import rendezvous
 from aloll_cli.runtime.device import uses_gpu
+from aloll_cli.stopping import Interrupted, Stopper
 from aloll_cli.user_code import plugin_errors
 
 if TYPE_CHECKING:
@@ -67,6 +69,12 @@ class World(ABC):
                 error = found
         self.agree(error)
 
+    def stopped(self, stopper: Stopper) -> Interrupted | None:
+        """Why any process was asked to stop, the same in all of them; None if none was. Every process must call this."""
+        own = stopper.interruption().args if stopper.requested else None
+        found = next((args for args in self.gather(own) if args is not None), None)
+        return None if found is None else Interrupted(*found)
+
     def share(self, count: int, together: int = 1) -> list[int]:
         """This process's share of so many rows, of which so many consecutive ones stay in one process, as samples of a prompt."""
         return [row for row in range(count) if row // together % self.size == self.rank]
@@ -98,7 +106,10 @@ class Distributed(World):
         from accelerate import PartialState
 
         # one process may wait for another command's lock, or build something alone, for longer than torch's default timeout
-        self._state = PartialState(cpu=not uses_gpu(), timeout=timedelta(days=7))
+        timeout = timedelta(days=7)
+        if (met := rendezvous.current()) is not None:
+            _join(met, timeout)
+        self._state = PartialState(cpu=not uses_gpu(), timeout=timeout)
         self.rank, self.size = self._state.process_index, self._state.num_processes
 
     def wait(self) -> None:
@@ -115,6 +126,20 @@ class Distributed(World):
         mine = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=self._state.device)
         rows = gather(pad_across_processes(mine, pad_index=ord(" "))[None])
         return [json.loads(bytes(row)) for row in rows.tolist()]  # type: ignore[attr-defined]
+
+
+def _join(met: rendezvous.Rendezvous, timeout: timedelta) -> None:
+    """Make the process group of processes that have met; accelerate takes the one that it finds."""
+    import torch
+    from torch import distributed
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
+    if distributed.is_initialized():  # by an earlier job of a sweep
+        return
+    if uses_gpu():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    backend, store = "nccl" if uses_gpu() else "gloo", PrefixStore("group", met.store)
+    distributed.init_process_group(backend, store=store, rank=rendezvous.rank(), world_size=rendezvous.size(), timeout=timeout)
 
 
 def current_world() -> World:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from aloll_cli.errors import UserError
 from aloll_cli.models.adapters import Adapter, Given
 from aloll_cli.models.base import Dtype, Model
+from aloll_cli.models.optimizers import Adamw
 from aloll_cli.models.pretrained import Pretrained
-from aloll_cli.runtime.options import Attention
+from aloll_cli.runtime.options import Attention, Strategy
 from aloll_cli.schema import name_of
 from aloll_cli.settings.reference import AsLoaded, Trained, check_length
 from aloll_cli.training.sampling import All, Priority, Sampling
@@ -65,12 +66,14 @@ def check_reference(settings: Settings) -> None:
     if isinstance(reference, Trained):
         check_length(reference.updates, reference.epochs, "reference.")
         _check_batch("reference.batch_size", reference.batch_size, settings.processes)
+        _check_optimizer(settings.strategy, "reference.optimizer", reference.optimizer)
     if isinstance(reference, AsLoaded) and settings.model.from_scratch:
         raise UserError(
             "reference=pretrained needs a pretrained model, but this one starts from scratch.",
             "reference=trained, or model=pretrained",
         )
     check_attention(settings.attn, settings.model)
+    check_strategy(settings.strategy, settings.model)
     check_adapter(settings.model, settings.adapter)
 
 
@@ -90,6 +93,7 @@ def check_policy(settings: Settings) -> None:
     variant, reward = settings.variant, settings.reward
     check_length(settings.updates, settings.epochs)
     _check_batch("batch_size", settings.batch_size, settings.processes)
+    _check_optimizer(settings.strategy, "optimizer", settings.optimizer)
     if settings.needs_values:
         check_values(settings)
     variant.check(reward.range, settings.batch_size)
@@ -249,3 +253,18 @@ def _check_batch(name: str, size: int, processes: int) -> None:
         raise UserError(
             f"{name}={size} is less than processes={processes}: some processes would have no responses.", "processes=1"
         )
+
+
+def check_strategy(strategy: Strategy, model: Model) -> None:
+    """Raises UserError where processes cannot share a model."""
+    if strategy is Strategy.fsdp and isinstance(model, Pretrained) and model.quantization is not None:
+        what = f"strategy=fsdp: layers in {model.quantization.name} cannot be shared between processes."
+        raise UserError(what, "model.quantization=null, or strategy=ddp")
+
+
+def _check_optimizer(strategy: Strategy, name: str, optimizer: Adamw) -> None:
+    """Raises UserError where processes cannot share an optimizer's states."""
+    used = [option for option, on in (("eight_bit", optimizer.eight_bit), ("paged", optimizer.paged)) if on]
+    if strategy is Strategy.fsdp and used:
+        what = f"{name}.{used[0]}=true: bitsandbytes' optimizers do not share their states between processes."
+        raise UserError(what, f"{name}.{used[0]}=false, or strategy=ddp")

@@ -157,8 +157,8 @@ STAGES = LINE | BESIDE
 # of these none changes a result by more than rounding; only stages that build artifacts read the second line's
 EVERYWHERE = ("output_dir", "plugins", "verbosity")
 BUILDING = (
-    "run", "upstream", "busy", "processes", "device", "threads", "micro_batch_size", "gradient_checkpointing", "deterministic",
-    "attn", "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints", "max_hours",
+    "run", "upstream", "busy", "processes", "strategy", "device", "threads", "micro_batch_size", "gradient_checkpointing",
+    "deterministic", "attn", "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints", "max_hours",
 )  # fmt: skip
 RUNNING = (*EVERYWHERE, *BUILDING)
 RUNNING_GROUPS = ("tracking",)

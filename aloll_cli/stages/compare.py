@@ -15,7 +15,7 @@ from aloll_cli.reports.comparison_columns import as_plain, costs
 from aloll_cli.reports.csv_table import csv_table
 from aloll_cli.reports.latex import latex
 from aloll_cli.reports.markdown import markdown
-from aloll_cli.reports.page import render, write_page
+from aloll_cli.reports.page import name_of, render, write_page
 from aloll_cli.reports.tables import show_methods
 from aloll_cli.runtime.terminal import results
 from aloll_cli.settings.choices import Format
@@ -63,7 +63,7 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
     elif settings.to is None:
         text = WRITERS[settings.format](found)
         results.file.write(on_terminal(text) if results.is_terminal else text)
-    page = pages(found, store.root) / "compare.html"
+    page = pages(found, store.root) / name_of(found)
     write_page(found, page)
     if others:
         names = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")

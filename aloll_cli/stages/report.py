@@ -7,7 +7,7 @@ from aloll_cli.comparison.differences import Comparison, compared
 from aloll_cli.comparison.folders import comparison, named, pages
 from aloll_cli.comparison.runs import load_run
 from aloll_cli.reports.figure_folder import check_folder, write_figures
-from aloll_cli.reports.page import write_page
+from aloll_cli.reports.page import name_of, write_page
 from aloll_cli.reports.tables import show_methods
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
@@ -37,7 +37,7 @@ def run(settings: Settings, store: Store) -> None:
 
 def show(found: Comparison, store: Store) -> None:
     """Write the page about evaluated runs and log its path; for several runs, also print the table."""
-    page = pages(found, store.root) / (f"{found.runs[0].name}.html" if found.is_single else "index.html")
+    page = pages(found, store.root) / name_of(found)
     write_page(found, page)
     if not found.is_single:
         show_methods(found)

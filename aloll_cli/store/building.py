@@ -10,6 +10,7 @@ from typing import Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import below, remove_tree, sync, write_text
+from aloll_cli.store.built import BUILD
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import Sums, remember, sums_of, write_manifest
 
@@ -41,8 +42,9 @@ def certify(partial: Path) -> Sums:
             raise UserError(f"{partial / name} was changed while the rest was built.", "Repeat the command: it is built again.")
     for name in journal.remove():
         del sums[name]
-    if (partial / "log.txt").exists():  # no manifest lists it
-        sync(partial / "log.txt")
+    for name in ("log.txt", BUILD):  # no manifest lists them
+        if (partial / name).exists():
+            sync(partial / name)
     write_manifest(partial, sums)
     return sums
 

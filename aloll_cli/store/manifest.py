@@ -19,7 +19,7 @@ from aloll_cli.files import below, is_deepest, sha256, sync, sync_folders, write
 from aloll_cli.foreign import Unreadable, dict_of, inner_path, integer, json_of, record, text
 
 MANIFEST = "manifest.json"
-NOT_LISTED = (MANIFEST, "log.txt")
+NOT_LISTED = (MANIFEST, "log.txt", "build.json")
 OF_THE_SYSTEM = re.compile(r"\.DS_Store|\.directory|\.nfs[0-9a-f]+|\._.*")  # files that file managers and NFS leave in any folder
 ENTRY = record({"bytes": integer, "sha256": text})
 RACY = 2.0  # seconds: a file that was written so shortly before it was checked may change again without a sign

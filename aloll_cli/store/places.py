@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
 KINDS = ("metrics", "policy")  # of artifacts that are a run; an evaluation comes first
 LISTED = 3  # names that a message proposes at most
 PARTIAL = ".partial"  # ends the name of a folder in which an artifact is being built
+LATE = 90.0  # seconds after which a new name is seen on every machine; NFS remembers for up to 60 that there was none
+
+
+def seen(folder: Path) -> Path:
+    """A folder that the first process has made, which may be another machine's.
+
+    Raises:
+        UserError: this machine does not see it.
+    """
+    end = time.monotonic() + LATE
+    while not folder.exists():
+        if time.monotonic() > end:
+            what = f"{folder.absolute()} was made by the first process, and cannot be seen on this machine."
+            raise UserError(what, "Set output_dir=FOLDER to a folder that all machines share.")
+        time.sleep(0.2)
+    return folder
 
 
 def path_of(artifact: Artifact, root: Path) -> Path:

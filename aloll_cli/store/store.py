@@ -12,7 +12,7 @@ import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,13 @@ from aloll_cli.runtime.world import World
 from aloll_cli.schema import fingerprint
 from aloll_cli.stopping import Stopper
 from aloll_cli.store.building import begin, certify, finish, reopen, tidy
+from aloll_cli.store.built import About, noting, peak_memory
 from aloll_cli.store.inventory import is_ours
 from aloll_cli.store.locks import FOLDER as LOCKS
 from aloll_cli.store.locks import ArtifactLock, Presence
 from aloll_cli.store.manifest import UNFINISHED, damage_of
 from aloll_cli.store.marker import mark, refuse_links
-from aloll_cli.store.places import PARTIAL, path_of
+from aloll_cli.store.places import PARTIAL, path_of, seen
 from aloll_cli.user_code import plugin_errors
 
 POLL = 0.2  # seconds between two attempts to acquire a lock
@@ -177,10 +178,10 @@ class Store:
                 if self.world.decide(lambda: not self.is_complete(artifact)):
                     self._build(artifact)
                     self._verified.add(artifact.fingerprint)
-                    return self.path(artifact)
+                    return seen(self.path(artifact))
         self.log.say(f"cached    {artifact.kind}/{self.path(artifact).name}")
         self._verified.add(artifact.fingerprint)
-        return self.path(artifact)
+        return seen(self.path(artifact))
 
     def _open(self) -> None:
         """Mark the output folder, and keep ``aloll clean`` from removing inputs while this process lives."""
@@ -207,21 +208,20 @@ class Store:
         raise UserError(f"{directory} is damaged: {damage.what}.", hint)
 
     def _build(self, artifact: Artifact) -> None:
-        if self.world.decide(lambda: self.stopper.requested):
-            raise self.stopper.interruption()
+        if stop := self.world.stopped(self.stopper):
+            raise stop
         directory = self.path(artifact)
         partial = directory.with_name(directory.name + PARTIAL)
         start = time.monotonic()
         self.world.on_main(lambda: self._prepare(directory, partial))
-        resuming = artifact.resumes and partial.exists()
-        self.world.wait()
+        resuming = self.world.decide(lambda: artifact.resumes and partial.exists())
         try:
             if self.world.is_main:
                 begin(partial, artifact.recipe, self._config, resuming)
             self.world.wait()
-            log = self._log_to(partial / "log.txt")
+            log = self._log_to(seen(partial) / "log.txt")
             log.say(f"{'resuming' if resuming else 'building'}  {artifact.folder}")
-            with plugin_errors():
+            with plugin_errors(), self._noting(artifact, partial):
                 artifact.make(Job(partial, self, self.runtime, self.world, log, self.stopper))
             self.world.wait()
             if self.world.is_main:
@@ -237,7 +237,7 @@ class Store:
             finish(partial, directory, sums)
         self.world.wait()
         self.log.say(f"built     {artifact.folder} in {time.monotonic() - start:.1f} s")
-        self.log.detail(f"          peak memory so far: {_peak_memory():,} MiB")
+        self.log.detail(f"          peak memory so far: {peak_memory():,} MiB")
 
     def _prepare(self, directory: Path, partial: Path) -> None:
         """Make an artifact without a readable manifest an interrupted build; nothing is written through links."""
@@ -252,6 +252,12 @@ class Store:
             self.log.warn(f"{directory} is unfinished: {UNFINISHED.what}")
             reopen(directory, partial)
         refuse_links(within=partial)
+
+    def _noting(self, artifact: Artifact, partial: Path) -> AbstractContextManager[None]:
+        """Notes in the main process how an artifact is built."""
+        inputs = [str(self.path(needed).relative_to(self.root)) for needed in artifact.inputs().values()]
+        about = About(artifact.stage, str(self.command), self.world.size, inputs)
+        return noting(partial, about) if self.world.is_main else nullcontext()
 
     def _log_to(self, file: Path | None) -> Log:
         is_main = self.world.is_main
@@ -291,10 +297,3 @@ def upstream(artifact: Artifact, found: dict[str, Artifact] | None = None) -> li
 
 def _elsewhere(path: Path) -> str:
     return f"Move it elsewhere: {shlex.join(['mv', str(path), 'elsewhere'])}"
-
-
-def _peak_memory() -> int:
-    """Peak memory of this process so far, in MiB."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

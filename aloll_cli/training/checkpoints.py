@@ -19,9 +19,14 @@ def folders(root: Path) -> dict[int, Path]:
     return {int(path.name.removeprefix("update-")): path for path in sorted(root.glob("update-*")) if path.is_dir()}
 
 
+def folder_of(root: Path, update: int) -> Path:
+    """Where a step's checkpoint is, or will be; found without a list of names, which NFS may have from before."""
+    return root / f"update-{update:07d}"
+
+
 def write_folder(root: Path, update: int, write: Callable[[Path], object]) -> None:
     """Create ``update-<step>`` atomically; ``write(folder)`` writes its files, and syncs them."""
-    final, temporary = root / f"update-{update:07d}", root / f".update-{update:07d}.tmp"
+    final, temporary = folder_of(root, update), root / f".update-{update:07d}.tmp"
     for stale in (temporary, final):
         if stale.exists():
             remove_tree(stale)
@@ -40,11 +45,30 @@ def keep_folders(root: Path, updates: set[int]) -> None:
         remove_tree(stale)
 
 
+SHARDS = "shards"  # in a checkpoint of processes that share tensors (shards.py)
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether processes that share tensors wrote a checkpoint."""
+    return (folder / SHARDS).is_dir()
+
+
+def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The weights that are trained, by name."""
+    return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+
+
+def foreign(folder: Path, error: Exception) -> UserError:
+    """What to say of a checkpoint that cannot be loaded."""
+    hint = f"Remove it, and repeat the command: {shlex.join(['rm', '-r', str(folder)])}"
+    return UserError(f"{folder} is no checkpoint of this model: {error}.", hint)
+
+
 def save_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Save the trainable weights and the optimizer's state of each."""
     from safetensors.torch import save_file
 
-    weights = _trained(module)
+    weights = trained(module)
     save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, folder / "weights.safetensors")
     tensors, numbers, places = {}, {}, set()
     for name, weight in weights.items():
@@ -68,7 +92,7 @@ def load_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Opt
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    weights = _trained(module)
+    weights = trained(module)
     try:
         for name, stored in load_file(folder / "weights.safetensors").items():
             weights[name].data.copy_(stored)
@@ -79,8 +103,7 @@ def load_state(folder: Path, module: torch.nn.Module, optimizer: torch.optim.Opt
             name, _, key = place.rpartition("/")
             optimizer.state[weights[name]][key] = _placed(tensor, weights[name], optimizer)
     except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        hint = f"Remove it, and repeat the command: {shlex.join(['rm', '-r', str(folder)])}"
-        raise UserError(f"{folder} is no checkpoint of this model: {error}.", hint) from None
+        raise foreign(folder, error) from None
 
 
 def _placed(tensor: torch.Tensor, weight: torch.nn.Parameter, optimizer: Any) -> torch.Tensor:
@@ -91,7 +114,3 @@ def _placed(tensor: torch.Tensor, weight: torch.nn.Parameter, optimizer: Any) ->
         pages: torch.Tensor = optimizer.get_state_buffer(weight, dtype=tensor.dtype)
         return pages.copy_(tensor)
     return tensor.to(weight.device)
-
-
-def _trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}

@@ -13,21 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
 from aloll_cli.models.logprobs import ResponseLogps
-from aloll_cli.models.saving import save_policy
-from aloll_cli.runtime.device import uses_gpu
-from aloll_cli.training.averaging import average_in_order_of_ranks
+from aloll_cli.models.saving import policy_weights, save_policy
 from aloll_cli.training.batches import no_masks, padded, row_masks, token_batch
-from aloll_cli.training.checkpoints import load_state, save_state
 from aloll_cli.training.contracts import checked_loss, checked_metrics
 from aloll_cli.training.progress import EVALUATIONS, METRICS, Progress
 from aloll_cli.training.selection import STOPPED_EARLY, conclusion, early_stop_sentence, stops_early
 from aloll_cli.training.sources import Source, packed, same_texts
 from aloll_cli.training.start import check_distance, distance
+from aloll_cli.training.strategies import parallel
 from aloll_cli.variants.base import Batch, Reduction, Variant
 from aloll_cli.watchdog import patient
 
@@ -73,12 +70,8 @@ class Trainer:
     _has_warned: bool = False
 
     def __post_init__(self) -> None:
-        self.accelerator = Accelerator(cpu=not uses_gpu())
-        optimizer = self.optimizer_options.build(self.module.parameters())
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
-        reproducible = self.job.runtime.deterministic or self.accelerator.device.type == "cpu"
-        if self.job.world.size > 2 and reproducible:  # a sum of two has one order
-            self.wrapped.register_comm_hook(None, average_in_order_of_ranks)
+        self.parallel = parallel(self.module, self.optimizer_options, self.job)
+        self.optimizer, self.device = self.parallel.optimizer, self.module.model.device
 
     def run(self) -> None:
         """Train to the end, from the last checkpoint if there is one."""
@@ -98,11 +91,11 @@ class Trainer:
                 score = self._evaluate(done) if evaluated else {}
                 over = evaluated and self._is_over(done)
                 meter.advance(1, loss=figures["loss"], **score)
-                stop = self.job.world.decide(lambda: self.job.stopper.requested)
+                stop = self.job.world.stopped(self.job.stopper)
                 if stop or over or done % self.job.runtime.checkpoint_every == 0:
                     self._checkpoint(done)
                 if stop and not over:
-                    raise self.job.stopper.interruption()
+                    raise stop
         if self.job.world.is_main:
             self._finish()
 
@@ -126,24 +119,24 @@ class Trainer:
             group["lr"] = lr
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
+        missing = self.parallel.missing(len(micro))
         for number, chosen in enumerate(micro):
             last = number == len(micro) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.wrapped), masks(chosen):
-                with self._precision():
+            with self.parallel.accumulating(last), masks(chosen):
+                with self.numbers.computing(self.device, cached=self.parallel.holds_whole):
                     loss, figures = self._loss(chosen, mean_length)
-                # the mean is over all units of the step; DDP averages over processes
-                self.accelerator.backward(loss.sum() / len(units) * self.job.world.size)
+                self.parallel.backward(loss.sum() / len(units))  # the mean is over all units of the step
             for name, values in figures.items():
                 sums[name] = sums.get(name, 0.0) + float(values.sum())
                 counts[name] = counts.get(name, 0) + len(values)
-        max_norm = self.optimizer_options.max_grad_norm
-        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), math.inf if max_norm is None else max_norm)
+        self.parallel.take_part(missing)
+        norm = self.parallel.clip(self.optimizer_options.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         learned = self.source.learn(self.job.world)
         every = self.job.world.gather([sums, counts])
         means = {name: sum(part[0][name] for part in every) / sum(part[1][name] for part in every) for name in sums}
-        logged = {"update": update + 1, **means, "lr": lr, "grad_norm": float(norm)}
+        logged = {"update": update + 1, **means, "lr": lr, "grad_norm": norm}
         logged |= {} if self.source.kept is None else {"kept": self.source.kept}
         logged |= prepared | learned | {"tokens": int(rows.lengths[drawn].sum())}
         self._check_finite(logged)
@@ -157,19 +150,19 @@ class Trainer:
 
     def _prepare(self, update: int) -> dict[str, float]:
         self.module.eval()
-        with self._precision():
+        with self.parallel.whole() if self.source.asks(update) else nullcontext(), self._precision():
             return self.source.prepare(update, self.module, self.job.world)
 
     def _precision(self) -> Any:
-        return self.numbers.computing(self.accelerator.device)
+        return self.numbers.computing(self.device)
 
     def _loss(self, units: list[IntArray], mean_length: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """(U,) losses of some units, and metrics per unit or per response."""
-        device = self.accelerator.device
+        device = self.device
         rows, chosen, apart = self.source.rows, np.concatenate(units), self.source.mismatched_log_ratios
         tokens = token_batch(rows.responses, chosen.tolist(), int(self.tokenizer.pad_token_id), device)
         batch = Batch(
-            logps=tokens.logps(self.wrapped),
+            logps=tokens.logps(self.parallel.module),
             behaviour_logps=padded([rows.behaviour.row(i) for i in chosen], device) if rows.behaviour else None,
             weights=torch.tensor(rows.weights[chosen], dtype=torch.float32, device=device),
             rewards=torch.tensor(rows.rewards[chosen], dtype=torch.float32, device=device),
@@ -218,7 +211,7 @@ class Trainer:
             return
         assert self.stored_logps is not None
         pad, batch_tokens = int(self.tokenizer.pad_token_id), self.job.runtime.scoring_batch_tokens
-        with self._precision():
+        with self.parallel.whole(), self._precision():
             off = distance(self.module, rows, rows.behaviour, pad, batch_tokens)
         check_distance(off, self.is_exact, self.stored_logps)
         self.job.log.say(f"  check: the initial policy reproduces the reference log-probs (median |ln ρ|/√T = {off:.1e})")
@@ -226,10 +219,19 @@ class Trainer:
     def _evaluate(self, update: int) -> dict[str, float]:
         """Evaluate the policy; save its weights if they are the best so far."""
         self.module.eval()
-        with self._precision():
+        with self.parallel.whole(), self._precision():
             record = {"update": update, **self.evaluator.evaluate(self.module, self.seed, self.job.world)}
-        if not self.job.world.is_main:
-            return {}
+        if self.job.world.is_main:
+            self._tell(update, record)
+        may_be_kept = bool(update) or self.evaluator.may_refuse
+        if may_be_kept and self.job.world.decide(lambda: self.progress.is_selected(update)):
+            weights = self.parallel.gathered(policy_weights(self.module.model))
+            if self.job.world.is_main:
+                self.progress.save_candidate(update, lambda folder: self._save_policy(folder, weights))
+        return {self.evaluator.label: record["score"]}
+
+    def _tell(self, update: int, record: dict[str, Any]) -> None:
+        """Record an evaluation, and say what it shows."""
         if self.early_stop and update < self.updates and stops_early([*self.progress.evaluations(), record], self.early_stop):
             record[STOPPED_EARLY] = {"after": update, "of": self.updates, "patience": self.early_stop}
         self._record(EVALUATIONS, record)
@@ -237,19 +239,18 @@ class Trainer:
         self.job.log.say(f"  step {update:5d}  {score}  {self.evaluator.describe(record)}".rstrip())
         if warning := self.evaluator.collapse(self.progress.evaluations()[0], record):
             self.job.log.warn(f"step {update}: {warning}")
-        if update or self.evaluator.may_refuse:
-            self.progress.save_candidate(update, self._save_policy)
-        return {self.evaluator.label: record["score"]}
 
     def _checkpoint(self, update: int) -> None:
         self.job.world.wait()
-        if self.job.world.is_main:
-            with patient():
+        with patient():
+            if self.job.world.is_main:
                 self.progress.save_checkpoint(update, self._save_state)
+            else:
+                self.parallel.save(None)
         self.job.world.wait()
 
     def _save_state(self, folder: Path) -> None:
-        save_state(folder, self.module, self.optimizer.optimizer)
+        self.parallel.save(folder)
         self.source.save(folder)
 
     def _resume(self) -> int:
@@ -260,9 +261,9 @@ class Trainer:
         self.job.world.wait()
         if done:
             checkpoint = self.progress.checkpoint(done)
-            load_state(checkpoint, self.module, self.optimizer.optimizer)
+            self.parallel.load(checkpoint)
             self.source.load(checkpoint)
-            rounded = self.accelerator.device.type == "cuda" and not self.job.runtime.deterministic
+            rounded = self.device.type == "cuda" and not self.job.runtime.deterministic
             to = "; on a GPU the same to rounding, and to the bit with deterministic=true" if rounded else ""
             self.job.log.say(f"  resumed after step {done} of {self.updates}{to}")
         return done
@@ -276,8 +277,8 @@ class Trainer:
         if warning:
             self.job.log.warn(warning)
 
-    def _save_policy(self, folder: Path) -> None:
-        save_policy(self.module.model, self.tokenizer, folder)
+    def _save_policy(self, folder: Path, weights: dict[str, torch.Tensor]) -> None:
+        save_policy(self.module.model, self.tokenizer, folder, weights)
 
     def _record(self, name: str, record: dict[str, Any]) -> None:
         if self.job.world.is_main:

@@ -19,7 +19,7 @@ from aloll_cli.files import open_to_append, read_json_lines, remove_tree, sha256
 from aloll_cli.foreign import damaged, integer, list_of, number, record
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import Sums, damage_of, files_of, listed_in, sums_of, write_manifest
-from aloll_cli.training.checkpoints import folders, keep_folders, write_folder
+from aloll_cli.training.checkpoints import folder_of, folders, keep_folders, write_folder
 from aloll_cli.training.selection import STOPPED_EARLY, selected_step
 
 if TYPE_CHECKING:
@@ -71,12 +71,15 @@ class Progress:
 
     def checkpoint(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
-        return folders(self._checkpoints)[step]
+        return folder_of(self._checkpoints, step)
+
+    def is_selected(self, step: int) -> bool:
+        """Whether a step that was evaluated is the one to select so far."""
+        return selected_step(self.evaluations(), self.select_best) == step
 
     def save_candidate(self, step: int, write: Write) -> None:
-        """Save the policy of a step, if it is the one to select so far."""
-        if selected_step(self.evaluations(), self.select_best) == step:
-            write_folder(self._candidates, step, partial(self._write_candidate, step, write))
+        """Save the policy of a step that is the one to select so far."""
+        write_folder(self._candidates, step, partial(self._write_candidate, step, write))
 
     def save_checkpoint(self, step: int, write: Write) -> None:
         """Save the state of a step, and remove what resuming from it does not need."""

@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
 from aloll_cli.models.dropout import RowDropout
 from aloll_cli.models.text_scores import TextScores
-from aloll_cli.runtime.device import uses_gpu
 from aloll_cli.text.encoding import right_padded
-from aloll_cli.training.checkpoints import load_state, save_state
+from aloll_cli.training.parallel import replicated
 from aloll_cli.training.progress import EVALUATIONS, METRICS, Progress
 from aloll_cli.training.sampling import philox
 from aloll_cli.training.selection import selected_step
@@ -75,9 +72,8 @@ class RewardTrainer:
     result: str  # the name of the folder for the chosen model
 
     def __post_init__(self) -> None:
-        self.accelerator = Accelerator(cpu=not uses_gpu())
-        optimizer = self.optimizer_options.build(self.module.parameters())
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
+        self.parallel = replicated(self.module, self.optimizer_options, self.job)
+        self.optimizer = self.parallel.optimizer
         job = self.job
         self.progress = Progress(job.directory, job.runtime.keep_checkpoints, True, job.log, result=self.result)
 
@@ -94,11 +90,11 @@ class RewardTrainer:
                 if done % self.eval_every == 0 or done == self.steps:
                     self._evaluate(done)
                 meter.advance(1, loss=figures["loss"])
-                stop = job.world.decide(lambda: job.stopper.requested)
+                stop = job.world.stopped(job.stopper)
                 if stop or done % job.runtime.checkpoint_every == 0 or done == self.steps:
                     self._checkpoint(done)
                 if stop and done < self.steps:
-                    raise job.stopper.interruption()
+                    raise stop
         if job.world.is_main:
             self._finish()
 
@@ -115,25 +111,23 @@ class RewardTrainer:
         total, micro = 0.0, packed(mine, self.job.runtime.micro_batch_size)
         for number, chosen in enumerate(micro):
             last = number == len(micro) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.wrapped), self._masks(chosen, step):
-                losses = self._losses(chosen, self.wrapped)
-                # the mean is over all units of the step; DDP averages over processes
-                self.accelerator.backward(losses.sum() / len(units) * world.size)
+            with self.parallel.accumulating(last), self._masks(chosen, step):
+                losses = self._losses(chosen, self.parallel.module)
+                self.parallel.backward(losses.sum() / len(units))  # the mean is over all units of the step
             total += float(losses.detach().sum())
-        max_norm = self.optimizer_options.max_grad_norm
-        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), math.inf if max_norm is None else max_norm)
+        norm = self.parallel.clip(self.optimizer_options.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         loss, tokens = world.sum(total) / len(units), sum(len(self.texts.ids[i]) for unit in units for i in unit)
-        if not math.isfinite(loss) or not math.isfinite(float(norm)):
-            what = f"reward={self.label}, step {step + 1}: the loss is {loss} and the gradient norm {float(norm)}."
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            what = f"reward={self.label}, step {step + 1}: the loss is {loss} and the gradient norm {norm}."
             raise UserError(what, "Try a smaller reward.optimizer.lr, or reward.body.dtype=float32.")
         seconds = round(time.perf_counter() - start, 4)
-        return {"update": step + 1, "loss": loss, "lr": lr, "grad_norm": float(norm), "tokens": tokens, "seconds": seconds}
+        return {"update": step + 1, "loss": loss, "lr": lr, "grad_norm": norm, "tokens": tokens, "seconds": seconds}
 
     def _losses(self, units: list[IntArray], module: Any) -> Tensor:
         """(U,) losses of some units; ``module`` is ours, wrapped or not."""
-        device, chosen = self.accelerator.device, np.concatenate(units)
+        device, chosen = self.module.model.device, np.concatenate(units)
         rows = [self.texts.ids[i] for i in chosen]
         with self.numbers.computing(device):
             scores = module(*right_padded(rows, self.padding([row.tolist() for row in rows]), device))
@@ -170,13 +164,14 @@ class RewardTrainer:
         if self.job.world.is_main:
             self._record(EVALUATIONS, {"update": step, "score": -loss})
             self.job.log.say(f"  step {step:5d}  loss on held-out prompts {loss:.4f}")
-            self.progress.save_candidate(step, self.save)
+            if self.progress.is_selected(step):
+                self.progress.save_candidate(step, self.save)
 
     def _checkpoint(self, step: int) -> None:
         self.job.world.wait()
         if self.job.world.is_main:
             with patient():
-                self.progress.save_checkpoint(step, lambda folder: save_state(folder, self.module, self.optimizer.optimizer))
+                self.progress.save_checkpoint(step, self.parallel.save)
         self.job.world.wait()
 
     def _resume(self) -> int:
@@ -187,7 +182,7 @@ class RewardTrainer:
             self.progress.go_back_to(done, self.steps)
         world.wait()
         if done:
-            load_state(self.progress.checkpoint(done), self.module, self.optimizer.optimizer)
+            self.parallel.load(self.progress.checkpoint(done))
             self.job.log.say(f"  resumed after step {done} of {self.steps}")
         return done
 

@@ -99,19 +99,23 @@ class InitialWeights:
     """Temporarily restores the trainable weights of now in a model: π_ref, if only an adapter is trained."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._weights = [(weight, weight.detach().clone()) for weight in model.parameters() if weight.requires_grad]
+        self._weights = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
 
     @contextmanager
     def __call__(self, module: ResponseLogps) -> Iterator[ResponseLogps]:
-        self._swap()
+        self._swap(module.model)
         try:
             yield module
         finally:
-            self._swap()
+            self._swap(module.model)
 
-    def _swap(self) -> None:
-        for weight, other in self._weights:
-            weight.data, other.data = other.data, weight.data
+    def _swap(self, model: PreTrainedModel) -> None:
+        """By name and value: sharding puts other parameters in the place of those that the model began with."""
+        now = dict(model.named_parameters())
+        for name, other in self._weights.items():
+            kept = now[name].detach().clone()
+            now[name].data.copy_(other)
+            other.copy_(kept)
 
 
 @dataclass
@@ -144,11 +148,14 @@ class Rollouts(Source):
         """Units per epoch over the data: the responses to each prompt, each used ``variant.epochs`` times."""
         return len(self.responder.examples.groups[1]) * self.variant.per_prompt * self.variant.epochs
 
+    def asks(self, update: int) -> bool:
+        return update % self._updates == 0 and update != self._begins
+
     def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
         """Generate a rollout if one begins at this step and does not exist yet."""
         if update % self._updates:
             return {}
-        if update != self._begins:
+        if self.asks(update):
             self._figures, self._begins = self._draw(update, module, world), update
         return self._figures
 

@@ -96,6 +96,10 @@ class Source(ABC):
         """Rows that exist before the first step, with the initial policy as behaviour policy; None for rollouts."""
         return None
 
+    def asks(self, update: int) -> bool:
+        """Whether ``prepare`` computes with the policy at this step."""
+        return False
+
     def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
         """Prepare a step; the policy is in eval mode, and every process must call this. Returns metrics to log."""
         return {}
@@ -142,6 +146,9 @@ class LoggedUnits(Source):
     @property
     def stored(self) -> Rows:
         return self.rows
+
+    def asks(self, update: int) -> bool:
+        return self.mismatched is not None
 
     def prepare(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
         """Compute what a loss reads of the whole step, the log-ratios of its mismatched pairs, and what V(x) is now."""
