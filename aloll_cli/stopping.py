@@ -28,6 +28,7 @@ class Interrupted(BaseException):
         return cls(128 + number, signal.Signals(number).name)
 
 
+DEADLINE = "ALOLL_DEADLINE"  # environment variable: when a batch queue ends this process, in seconds of time.time()
 TIME_IS_UP = 75  # exit code of a worker that stopped at max_hours
 STARTED = time.monotonic()  # of this process: max_hours includes start-up and all stages
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -52,11 +53,16 @@ def is_repeated(number: int) -> bool:
 class Stopper:
     """Handles SIGINT and SIGTERM while it is entered: the first asks to stop, the second stops immediately.
 
+    The end of ``max_hours``, or of what a batch queue allows, asks to stop, too.
+
     SIGTERM that comes several times within SAME seconds counts once.
     """
 
     def __init__(self, max_hours: float | None) -> None:
-        self._deadline = None if max_hours is None else STARTED + 3600 * max_hours
+        ends = [] if max_hours is None else [STARTED + 3600 * max_hours]
+        if DEADLINE in os.environ:
+            ends.append(time.monotonic() + float(os.environ[DEADLINE]) - time.time())
+        self._deadline = min(ends, default=None)
         self._signal: int | None = None
 
     def __enter__(self) -> Stopper:
@@ -114,6 +120,22 @@ def interruptibly(work: Callable[[], T], stopper: Stopper) -> T:
             if found.done():  # the work's own error
                 raise
             stopper.check()
+
+
+@contextmanager
+def noted() -> Iterator[list[int]]:
+    """Within this context SIGTERM and Ctrl-C are only noted, for a process that waits for others: those received so far."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -144,7 +144,7 @@ def test_no_stage_imports_another_but_run_which_is_the_line_itself():
 
 def test_only_the_command_line_knows_hydra_and_omegaconf():
     knowing = {m for m in SOURCES if {name.partition(".")[0] for name in imports(m)} & {"hydra", "omegaconf"}}
-    command_line = ("composition", "jobs", "overrides", "sweeps", "validation")
+    command_line = ("composition", "jobs", "launchers", "overrides", "sweeps", "validation")
     assert knowing == {f"aloll_cli.cli.{name}" for name in command_line}
 
 
@@ -179,7 +179,9 @@ def calls(tree):
 def test_nothing_is_pickled_and_nothing_is_loaded_with_pickle():
     picklers = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     everything = {m: {name.partition(".")[0] for name in imported(ast.walk(tree))} for m, tree in SOURCES.items()}
-    assert {m: names & picklers for m, names in everything.items() if names & picklers} == {}
+    threads = {"aloll_cli.cli.side_by_side": {"joblib"}}  # which pickle nothing
+    assert {m: names & picklers for m, names in everything.items() if names & picklers} == threads
+    assert 'backend="threading"' in FILES["aloll_cli.cli.side_by_side"].read_text()
     loaders = {"torch.load", "torch.save", "np.load", "numpy.load", "np.save", "np.savez"}
     assert {m: calls(tree) & loaders for m, tree in SOURCES.items() if calls(tree) & loaders} == {}
 
@@ -194,6 +196,8 @@ def test_every_folder_of_the_package_and_of_the_configuration_is_shipped():
     listed = project["tool"]["setuptools"]["packages"]
     kept = {"__pycache__", "conf"}
     own = {dotted(folder / "x.py").rpartition(".")[0] for folder in ROOT.rglob("*/") if not kept & set(folder.parts)}
-    configured = {f"aloll_cli.conf.{folder.name}" for folder in (ROOT.parent / "conf").iterdir() if folder.is_dir()}
+    conf = ROOT.parent / "conf"
+    folders = [folder.relative_to(conf).parts for folder in conf.rglob("*/") if folder != conf]
+    configured = {".".join(("aloll_cli.conf", *parts)) for parts in folders if "__pycache__" not in parts}
     assert len(configured) > 8
     assert sorted(listed) == sorted({"aloll_cli", "aloll_cli.conf"} | own | configured)

@@ -22,8 +22,9 @@ from yaml import YAMLError
 
 from aloll_cli.cli.filters import filtered
 from aloll_cli.cli.help import StageHelp
-from aloll_cli.cli.hints import unknown
+from aloll_cli.cli.hints import unknown, unknown_of_launcher
 from aloll_cli.cli.jobs import checked, run_stage, without_hydra
+from aloll_cli.cli.launchers import offer, options_of
 from aloll_cli.cli.launching import WorkersFailed
 from aloll_cli.cli.options import SECOND, Catalogue
 from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed
@@ -38,11 +39,13 @@ from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.runtime.rendezvous import size
 from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.launchers import GROUP as LAUNCHER
+from aloll_cli.settings.launchers import KEY as LAUNCHER_KEY
 from aloll_cli.settings.plugins import load_plugins
 from aloll_cli.settings.root import Settings
 
 CONFIG = "config"
-CHOICE = re.compile(rf"\+?({'|'.join(GROUPS)}|experiment|reward@[\w.]+)=")
+CHOICE = re.compile(rf"\+?({'|'.join(GROUPS)}|experiment|reward@[\w.]+|{LAUNCHER})=")
 PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.\w+)(?:\.reward)?=")
 OF_PART = re.compile(r"\+*(?P<part>(?P<role>(?:test_)?reward)\.parts\.(?P<name>\w+))\.")
 
@@ -82,10 +85,18 @@ def enter_hydra(command: Command) -> int:
             if args.multirun:
                 sweep(command, composer, overrides)
             else:
+                _refuse_launchers(command, overrides)
                 run_stage(command, composer.settings(overrides))
         except WorkersFailed as failure:
             return failure.code
     return 0
+
+
+def _refuse_launchers(command: Command, overrides: list[str]) -> None:
+    """Raises UserError where a launcher is named and there is no sweep, which would run here."""
+    for word in overrides:
+        if word.startswith(f"{LAUNCHER}=") and word != f"{LAUNCHER}=basic":
+            raise UserError(f"{word} is for the jobs of a sweep; this command would run here.", f"Add -m: {command} -m")
 
 
 def _started_together(typed: Sequence[str]) -> list[str]:
@@ -154,6 +165,7 @@ class Composer:
             search_path.append("plugins", f"file://{plugin}", SearchPathQuery(provider="main"))
         GlobalHydra.instance().clear()  # a second command in the same process
         self.hydra = Hydra.create_main_hydra2(task_name=stage, config_search_path=search_path)
+        offer()
         self.stage, self.name, self.plugins = stage, name, plugins
 
     def config(self, overrides: list[str], multirun: bool = False) -> DictConfig:
@@ -169,6 +181,7 @@ class Composer:
             if cfg.get(group) is not None and OmegaConf.get_type(cfg, group) not in entries.values():
                 raise no_schema(f"{group}/{cfg.hydra.runtime.choices[group]}.yaml")
         check_declared(without_hydra(cfg.copy()), Settings)
+        options_of(cfg)
         return cfg
 
     def choices(self, group: str) -> Sequence[str]:
@@ -229,6 +242,10 @@ class Composer:
         if found[1] == "reward@judge.reward":
             return UserError("judge.reward is not an option of this configuration's judge.", "It belongs to judge=reward.")
         choices = [override for override in overrides if CHOICE.match(override)]
+        typed = next((o.partition("=")[2] for o in overrides if o.lstrip("+").startswith(f"{found[1]}=")), "")
+        if found[1].startswith(f"{LAUNCHER_KEY}."):
+            launcher = self.config(choices).hydra.launcher
+            return unknown_of_launcher(found[1].removeprefix(f"{LAUNCHER_KEY}."), typed, OmegaConf.get_type(launcher))
         known = declared_keys(without_hydra(self.config(choices)))
         group, _, option = found[1].partition(".")
         owners = [name for name, cls in GROUPS.get(group, {}).items() if option in {f.name for f in fields(cls)}]
@@ -236,7 +253,6 @@ class Composer:
             return UserError(
                 f"{found[1]} is not an option of this configuration's {group}.", f"It belongs to {group}={' or '.join(owners)}."
             )
-        typed = next((o.partition("=")[2] for o in overrides if o.lstrip("+").startswith(f"{found[1]}=")), "")
         return unknown(found[1], typed, [*known, *GROUPS], self.stage)
 
 

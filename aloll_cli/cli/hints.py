@@ -5,16 +5,24 @@ from __future__ import annotations
 import difflib
 import re
 from functools import cache
+from typing import Any
 
 from aloll_cli.cli.elsewhere import NOTHING, familiar, instead
-from aloll_cli.cli.options import MISSING, SECOND, Catalogue, Option
+from aloll_cli.cli.options import MISSING, SECOND, Catalogue, Option, entries
 from aloll_cli.errors import UserError
 from aloll_cli.schema import unknown_key
 from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.launchers import GROUP, KEY, LAUNCHERS
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
 SEVERAL = re.compile(r"(\d+)(?:-|:|\.\.+)(\d+)|\[(\d+(?:, ?\d+)+)\]")  # 1-5, [1,2,3]
 CHOICE = ("name", "type", "kind", "choice", "class", "id", "_target_")  # how a choice may be written as an option of its group
+OF_SLURM = {  # what sbatch and joblib call an option of a launcher
+    "time": "timeout_min", "timelimit": "timeout_min", "timeout": "timeout_min", "mem": "mem_gb", "memory": "mem_gb",
+    "cpus": "cpus_per_task", "cores": "cpus_per_task", "gpus": "gpus_per_node", "gpu": "gpus_per_node", "gres": "gpus_per_node",
+    "signal_delay_s": "stop_before_s", "parallelism": "array_parallelism", "jobs": "n_jobs", "processes": "n_jobs",
+    "workers": "n_jobs",
+}  # fmt: skip
 
 
 def unknown(key: str, value: str, known: list[str], stage: str = "") -> UserError:
@@ -47,6 +55,28 @@ def unknown(key: str, value: str, known: list[str], stage: str = "") -> UserErro
         nearest = by_case[close[0]]
         return UserError(f'there is no option "{key}"{where}.', f"Did you mean {nearest}{f'={value}' if value else ''}?")
     return unknown_key(key, known)
+
+
+def unknown_of_launcher(name: str, value: str, cls: Any) -> UserError:
+    """The error for a key that is no option of a sweep's launcher.
+
+    Args:
+        name: without ``hydra.launcher.`` before it.
+        value: what it was set to.
+        cls: the class of the launcher's options; another one for a launcher that is not ours.
+    """
+    what = f'there is no option "{KEY}.{name}".'
+    by_choice = {choice: list(vars(found)["__dataclass_fields__"]) for choice, found in LAUNCHERS.items()}
+    here = next((names for choice, names in by_choice.items() if LAUNCHERS[choice] is cls), [])
+    owners = [f"{GROUP}={choice}" for choice, names in by_choice.items() if name in names]
+    if owners and name not in here:
+        return UserError(what, f"It belongs to {' or '.join(owners)}.")
+    plain = name.lower().replace("-", "_")
+    known = [option for option in here if not option.startswith("_")]
+    meant = OF_SLURM.get(plain, plain)
+    if close := difflib.get_close_matches(meant, known, n=1, cutoff=0.6):
+        return UserError(what, f"Did you mean {KEY}.{close[0]}{f'={value}' if value else ''}?")
+    return UserError(what, f"Options: {', '.join(known)}." if known else f"{GROUP}={' or '.join(LAUNCHERS)}")
 
 
 def option_named(name: str) -> str | None:
@@ -107,9 +137,9 @@ def corrected(key: str, value: str, complaint: str) -> str:
 def catalogue() -> dict[str, Option]:
     """Every option of the package's own files by its key; of several choices, that of the file named after its class."""
     whole = Catalogue()
-    choices = [whole.choice(group, name) for group in (*GROUPS, *SECOND) for name in whole.names(group)]
+    choices = [whole.choice(group, name) for group in (*GROUPS, *SECOND, GROUP) for name in whole.names(group)]
     found = dict(whole.root)
-    for choice in sorted(choices, key=lambda c: c.name not in GROUPS[SECOND.get(c.group, c.group)]):
+    for choice in sorted(choices, key=lambda c: c.name not in entries(SECOND.get(c.group, c.group))):
         found |= {key: option for key, option in choice.options.items() if key not in found}
     return found
 

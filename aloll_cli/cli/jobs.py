@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from omegaconf import DictConfig, open_dict
 
 from aloll_cli.cli.execution import execute
 from aloll_cli.cli.joining import share
-from aloll_cli.cli.launching import run_workers
+from aloll_cli.cli.launching import WorkersFailed, run_workers
 from aloll_cli.cli.validation import build
 from aloll_cli.command import Command
+from aloll_cli.errors import UserError
+from aloll_cli.files import of_a_user, of_the_system
 from aloll_cli.runtime.rendezvous import size
 from aloll_cli.settings.checks import check
 from aloll_cli.settings.root import Settings
 from aloll_cli.stages import STAGES
+
+FAILURES = (UserError, WorkersFailed, OSError, RuntimeError)  # what ends one job of a sweep, and no other
 
 
 def run_stage(command: Command, settings: Settings, more_follow: bool = False) -> Any:
@@ -23,6 +28,20 @@ def run_stage(command: Command, settings: Settings, more_follow: bool = False) -
         return run_workers(command, settings)
     share(command, settings)
     return execute(command, settings, more_follow)
+
+
+def said_of(error: Exception, words: Sequence[str]) -> UserError | None:
+    """What to say of one of FAILURES; None where the workers of the job have said it. Raises any other error again.
+
+    Args:
+        error: what ended the job.
+        words: of the command line.
+    """
+    if isinstance(error, WorkersFailed):
+        return None
+    if isinstance(error, OSError):
+        return of_the_system(error)
+    return of_a_user(error, words) if isinstance(error, RuntimeError) else cast(UserError, error)
 
 
 def checked(stage: str, cfg: DictConfig) -> Settings:

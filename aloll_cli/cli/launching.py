@@ -14,13 +14,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.settings.plugins import settings_as_text
-from aloll_cli.stopping import SIGNALS, TIME_IS_UP, Interrupted
+from aloll_cli.stopping import SIGNALS, TIME_IS_UP, Interrupted, noted
 from aloll_cli.watchdog import PARENT, patient
 
 POLL = 0.1  # seconds
@@ -45,24 +44,17 @@ def run_workers(command: Command, settings: Any) -> None:
         WorkersFailed: one of them failed; the others were stopped.
     """
     workers: list[subprocess.Popen[bytes]] = []
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    previous = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
-        with _handed_over(settings) as descriptors:
-            port = _free_port()
-            for rank in range(settings.processes):
-                workers.append(_start(rank, command, descriptors, settings, port))
-        with patient():  # the workers have watchdogs of their own
-            code = _wait(workers, received)
-    finally:
-        for worker in workers:
-            worker.kill()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with noted() as received:
+        try:
+            with _handed_over(settings) as descriptors:
+                port = _free_port()
+                for rank in range(settings.processes):
+                    workers.append(_start(rank, command, descriptors, settings, port))
+            with patient():  # the workers have watchdogs of their own
+                code = _wait(workers, received)
+        finally:
+            for worker in workers:
+                worker.kill()
     if code == TIME_IS_UP:
         raise Interrupted(0, "max_hours reached")
     if received and code in (0, 128 + received[0], -received[0], -signal.SIGKILL):  # the last by its watchdog
@@ -108,7 +100,7 @@ def _start(rank: int, command: Command, inherited: tuple[int, int], settings: An
     from aloll_cli.runtime.terminal import results
 
     count = settings.processes
-    threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
+    threads = settings.threads or os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // count)
     joined = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, PARENT: os.getpid()}
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads}
     environment = os.environ | {name: str(value) for name, value in (joined | meeting).items()}

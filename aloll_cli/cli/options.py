@@ -22,11 +22,18 @@ from typing import Any
 from aloll_cli.cli.commented import Commented, read
 from aloll_cli.schema import Interval
 from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.launchers import GROUP as LAUNCHER
+from aloll_cli.settings.launchers import LAUNCHERS
 from aloll_cli.settings.root import Settings
 
 SECOND = {"test_reward": "reward"}  # groups of options that are chosen from another group's files
 MISSING = "???"
 SOURCE = re.compile(r"\(([^()]*\b(?:19|20)\d\d\b[^()]*)\)")  # a publication in a docstring
+
+
+def entries(group: str) -> dict[str, type]:
+    """The classes of a group's choices by name; those of launchers stand in Hydra's own part of the configuration."""
+    return LAUNCHERS if group == LAUNCHER else GROUPS[group]
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,8 @@ class Catalogue:
     def defaults(self) -> dict[str, str]:
         """The choice of each group where the command line names none."""
         chosen = {group: choice or "" for group, choice in self._file("config").defaults}
-        return {group: chosen[f"reward@{group}" if group in SECOND else group] for group in (*GROUPS, *SECOND, "experiment")}
+        ours = {group: chosen[f"reward@{group}" if group in SECOND else group] for group in (*GROUPS, *SECOND, "experiment")}
+        return ours | {LAUNCHER: "basic"}
 
     def names(self, group: str) -> list[str]:
         """The choices of a group."""
@@ -109,6 +117,8 @@ class Catalogue:
         """What is chosen from a group: what the root file says of it, or the class that its choices share."""
         if group == "experiment":
             return "a set of options for one experiment"
+        if group == LAUNCHER:
+            return "where the jobs of a sweep (-m) run; basic: one after the other in this process"
         if group in SECOND:
             return self._file("config").lines[group].comment
         hint = _hints(Settings)[group]
@@ -117,7 +127,7 @@ class Catalogue:
 
     def choice(self, group: str, name: str) -> Choice:
         """One choice of a group with its options."""
-        folder = SECOND.get(group, group)
+        folder, key_of = SECOND.get(group, group), group.replace("/", ".")
         file = self._file(f"{folder}/{name}")
         cls, options, sets = None, dict[str, Option](), dict[str, str]()
         for entry, target in file.defaults:
@@ -131,7 +141,7 @@ class Catalogue:
                 options = others | _moved(inner.options, words, f"{group}.{place}")
                 sets |= {place: target} if place.startswith("parts.") else {}
             elif words.startswith("/schema/"):
-                cls = GROUPS[folder][words.rpartition("/")[2]]
+                cls = entries(folder)[words.rpartition("/")[2]]
             elif words.startswith("/base/"):
                 base = self._file(words.lstrip("/")).lines
                 options |= {f"{group}.{key}": _option(f"{group}.{key}", None, key, v.value, v.comment) for key, v in base.items()}
@@ -141,10 +151,10 @@ class Catalogue:
         beginning = f"{folder}." if file.is_global else ""
         for key, line in file.lines.items():
             if key.startswith(beginning) and key != folder:
-                own = f"{group}.{key.removeprefix(beginning)}"
+                own = f"{key_of}.{key.removeprefix(beginning)}"
                 inherited = options.get(own, _option(own, None, "", "", ""))
                 options[own] = replace(inherited, default=line.value, what=line.comment or inherited.what)
-        typed = {key: self._typed(found, folder, name, cls, key.partition(".")[2]) for key, found in options.items()}
+        typed = {key: self._typed(found, folder, name, cls, key.removeprefix(f"{key_of}.")) for key, found in options.items()}
         return Choice(group, name, cls, file.summary, file.example, typed, sets)
 
     @property
@@ -162,7 +172,7 @@ class Catalogue:
         """An option with its type; where its own file says nothing about it, with what the file named after its class says."""
         if cls is None or option.allowed:
             return option
-        owner = next(own for own, found in GROUPS[folder].items() if found is cls)
+        owner = next(own for own, found in entries(folder).items() if found is cls)
         what = option.what
         if not what and owner != name and owner in self.names(folder):
             what = next((line.comment for key, line in self._file(f"{folder}/{owner}").lines.items() if key == path), "")

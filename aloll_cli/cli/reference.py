@@ -9,6 +9,7 @@ from aloll_cli.cli.completion import table
 from aloll_cli.cli.flags import FLAGS
 from aloll_cli.cli.options import MISSING, SECOND, Catalogue, Choice, Option
 from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.launchers import GROUP as LAUNCHER
 from aloll_cli.stages import BUILDING, EVERYWHERE, RUNNING, STAGES
 
 OPENING = """# Options
@@ -32,7 +33,7 @@ def options_page() -> str:
             lines += [f"## Options of `{name}`", "", *_options(own), ""]
     lines += ["## Options of all stages", "", *_options(catalogue.root[key] for key in EVERYWHERE), ""]
     lines += ["## Options of stages that build artifacts", "", *_options(catalogue.root[key] for key in BUILDING), ""]
-    for group in GROUPS:
+    for group in (*GROUPS, LAUNCHER):
         lines += _group(catalogue, group)
     for group, other in SECOND.items():
         lines += [f"## Group `{group}`", "", f"{_sentence(catalogue.about(group))} Its choices are those of `{other}`.", ""]

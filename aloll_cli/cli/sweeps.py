@@ -11,21 +11,21 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aloll_cli.cli.execution import compare
-from aloll_cli.cli.jobs import checked, run_stage, without_hydra
-from aloll_cli.cli.launching import WorkersFailed
+from aloll_cli.cli.jobs import FAILURES, checked, run_stage, said_of, without_hydra
 from aloll_cli.cli.overrides import explained, parsed
 from aloll_cli.cli.validation import build, register
 from aloll_cli.command import Command
 from aloll_cli.comparison.grouping import chosen_keys
 from aloll_cli.errors import UserError
-from aloll_cli.files import of_a_user, of_the_system
+from aloll_cli.runtime.rendezvous import size
 from aloll_cli.runtime.terminal import Log
 from aloll_cli.schema import flatten, plain
 from aloll_cli.settings.groups import GROUPS
+from aloll_cli.settings.launchers import LAUNCHERS
 from aloll_cli.settings.root import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Failed:
     words: str  # what it was called with
 
 
-class _Task:
+class Task:
     """What Hydra calls for each job of a sweep; a plain object, so that launchers can send it to other processes."""
 
     def __init__(self, command: Command, goes_on: bool) -> None:
@@ -54,28 +54,28 @@ class _Task:
         words = shlex.join(word for word in HydraConfig.get().overrides.task if word not in self.command.arguments)
         try:
             return run_stage(self.command, checked(self.command.stage, cfg), more_follow=True)
-        except (UserError, WorkersFailed, OSError, RuntimeError) as error:
+        except FAILURES as error:
             if not self.goes_on:
                 raise
-            found: Exception = error
-            if isinstance(error, OSError):
-                found = of_the_system(error)
-            elif isinstance(error, RuntimeError):
-                found = of_a_user(error, [*self.command.arguments, words])
-            if isinstance(found, UserError):
+            if found := said_of(error, [*self.command.arguments, words]):
                 sys.stderr.write(found.told(f"aloll {self.command.stage} ({words}): ") + "\n")
             return Failed(words)
 
 
 def sweep(command: Command, composer: Composer, overrides: list[str]) -> None:
     """One job for each combination of values; ends with a comparison where the stage evaluates."""
-    _check_jobs(composer, overrides)
-    choices = composer.config(overrides, multirun=True).hydra.runtime.choices
-    launcher = choices["hydra/launcher"]
-    if composer.folders and launcher != "basic":  # its processes could not read the configurations of plugins' classes
+    cfg = composer.config(overrides, multirun=True)
+    is_ours = OmegaConf.get_type(cfg.hydra.launcher) in LAUNCHERS.values()
+    _check_jobs(composer, overrides, warns=not is_ours)
+    launcher, sweeper = (cfg.hydra.runtime.choices[f"hydra/{part}"] for part in ("launcher", "sweeper"))
+    if composer.folders and launcher != "basic" and not is_ours:
+        # its processes could not read the configurations of plugins' classes
         raise UserError(f"hydra/launcher={launcher} cannot start jobs with plugins.", "hydra/launcher=basic")
+    if is_ours and size() > 1:
+        what = f"{size()} processes were started together, and hydra/launcher={launcher} starts the processes of its jobs itself."
+        raise UserError(what, "Leave out torchrun, accelerate launch or srun.")
     try:
-        task = _Task(command, goes_on=choices["hydra/sweeper"] == "basic")
+        task = Task(command, goes_on=sweeper == "basic")
         batches = composer.hydra.multirun(config_name=composer.name, task_function=task, overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(error) from error
@@ -91,8 +91,14 @@ def sweep(command: Command, composer: Composer, overrides: list[str]) -> None:
         raise UserError(what, f"Correct them and repeat the command, which keeps what is finished: {command}")
 
 
-def _check_jobs(composer: Composer, overrides: list[str]) -> None:
-    """Compose every job of a plain sweep, so that a mistake in the last is found before the first one starts."""
+def _check_jobs(composer: Composer, overrides: list[str], warns: bool) -> None:
+    """Compose every job of a plain sweep, so that a mistake in the last is found before the first one starts.
+
+    Args:
+        composer: of this command.
+        overrides: of the sweep.
+        warns: whether one job alone is likely a mistake.
+    """
     sweeper = composer.config(overrides, multirun=True).hydra.sweeper
     presets = [f"{key}={values}" for key, values in (sweeper.get("params") or {}).items()]  # of an experiment
     found = parsed(composer.hydra, composer.stage, [*presets, *overrides], multirun=True)
@@ -105,7 +111,7 @@ def _check_jobs(composer: Composer, overrides: list[str]) -> None:
         composer.settings([str(one.input_line) for one in parsed(composer.hydra, composer.stage, job, multirun=False)])
         for job in jobs
     ]
-    if len(jobs) == 1:
+    if warns and len(jobs) == 1:
         Log().warn("-m runs once for each combination of the values in OPTION=a,b; here no option has several values")
     if configurations[0].options_chosen:
         chosen_keys(configurations[0].options_chosen, [flatten(plain(settings)) for settings in configurations])

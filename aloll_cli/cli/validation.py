@@ -34,8 +34,13 @@ def _holds(stored: Mapping[str, Any], name: str, cls: type) -> bool:
     return node is not None and OmegaConf.get_type(node.node) is cls
 
 
-def check_declared(cfg: Any, root: type) -> None:
+def check_declared(cfg: Any, root: type, prefix: str = "") -> None:
     """Check that every key is declared and every number in its range.
+
+    Args:
+        cfg: what was composed.
+        root: its class.
+        prefix: of its keys, with a dot behind, where it stands below another root.
 
     Raises:
         UserError: the first that is not.
@@ -45,18 +50,18 @@ def check_declared(cfg: Any, root: type) -> None:
 
     if OmegaConf.get_type(cfg) is not root:
         raise UserError("the root file of the configuration has no schema.", "Begin it with: defaults: [schema/root, _self_, …]")
-    for key, typed, known in _undeclared(cfg, ""):
+    for key, typed, known in _undeclared(cfg, prefix):
         raise unknown(key, typed, known if "." in key else [k for k in declared_keys(cfg) if k != key])
     try:
-        for key, value, interval in _out_of_range(cfg, ""):
+        for key, value, interval in _out_of_range(cfg, prefix):
             raise UserError(f"{key} {interval.against(value)}, got {value}.", _inside(key, interval))
     except OmegaConfBaseException as error:
         raise UserError(f"{_full_key(error)}: {expected(str(error))}.", example(_full_key(error))) from None
 
 
 @plugin_errors()
-def build(cfg: Any, root: type[T]) -> T:
-    """Turn a composed configuration into checked dataclasses.
+def build(cfg: Any, root: type[T], prefix: str = "") -> T:
+    """Turn a composed configuration, or a part of one, into checked dataclasses; arguments as ``check_declared``.
 
     Raises:
         UserError: an undeclared key (also one added by ``+``), or a value that is missing, of another type or out of range.
@@ -64,7 +69,7 @@ def build(cfg: Any, root: type[T]) -> T:
     from omegaconf import MissingMandatoryValue, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    check_declared(cfg, root)
+    check_declared(cfg, root, prefix)
     try:
         settings = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
@@ -163,6 +168,21 @@ def _out_of_range(node: Any, prefix: str) -> Iterator[tuple[str, float, Interval
                 if number not in interval:
                     yield f"{prefix}{name}", number, interval
         yield from _out_of_range(value, f"{prefix}{name}.")
+
+
+def resolved(written: str) -> str:
+    """Text with ``${oc.env:…}`` as the environment of this process has it.
+
+    Raises:
+        UserError: it has no such variable.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return str(OmegaConf.create({"text": written})["text"])
+    except OmegaConfBaseException as error:
+        raise UserError(f"{written}: {expected(str(error))}.", "Export it where the job runs.") from None
 
 
 def missing_keys(node: Any, prefix: str = "") -> Iterator[str]:

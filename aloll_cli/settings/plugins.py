@@ -17,7 +17,7 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.resources import files
 from pathlib import Path
@@ -166,25 +166,45 @@ def _imported(file: Path, module: str) -> ModuleType:
         raise UserError(f"{where}: {type(error).__name__}: {error}.", "Correct the file.") from None
 
 
-def settings_as_text(settings: Settings) -> str:
-    """Settings as YAML for a process that runs a stage with them; with values of ``${oc.env:…}``, which may be secret."""
+def settings_as_text(settings: Settings, with_secrets: bool = True) -> str:
+    """Settings as YAML for a process that runs a stage with them.
+
+    Args:
+        settings: of the stage.
+        with_secrets: whether values of ``${oc.env:…}`` are in it; otherwise that process reads them from its environment.
+    """
     import yaml
 
     class Dumper(yaml.SafeDumper):
         pass
 
-    Dumper.add_representer(FromEnvironment, lambda to, text: to.represent_sequence(ENVIRONMENT, [str(text), text.written]))
+    def represent(to: yaml.SafeDumper, text: FromEnvironment) -> yaml.Node:
+        return to.represent_sequence(ENVIRONMENT, [str(text) if with_secrets else None, text.written])
+
+    Dumper.add_representer(FromEnvironment, represent)
     return str(yaml.dump(plain(settings), Dumper=Dumper, allow_unicode=True))
 
 
-def settings_from_text(text: str) -> Settings:
-    """The settings that a parent process wrote, its plugins read first."""
+def settings_from_text(text: str, read: Callable[[str], str] | None = None) -> Settings:
+    """The settings that another process wrote, its plugins read first.
+
+    Args:
+        text: of ``settings_as_text``.
+        read: the value of ``${oc.env:…}`` here, where the text has none.
+
+    Raises:
+        UserError: there is no such variable, or a plugin cannot be read.
+    """
     import yaml
 
     class Loader(yaml.SafeLoader):
         pass
 
-    Loader.add_constructor(ENVIRONMENT, lambda of, node: FromEnvironment(*of.construct_sequence(cast(yaml.SequenceNode, node))))
+    def construct(of: yaml.SafeLoader, node: yaml.Node) -> FromEnvironment:
+        value, written = of.construct_sequence(cast(yaml.SequenceNode, node))
+        return FromEnvironment(read(written) if value is None and read else value, written)
+
+    Loader.add_constructor(ENVIRONMENT, construct)
     written = yaml.load(text, Loader=Loader)
     load_plugins(written["plugins"])
     settings: Settings = from_plain(Settings, written)
