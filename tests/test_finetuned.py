@@ -70,7 +70,7 @@ def files(folder: Path) -> dict[str, bytes]:
     found = {str(file.relative_to(folder)): text for file, text in kept.items() if file.suffix not in (".txt", ".yaml")}
     lines = [json.loads(line) for line in found.pop("metrics.jsonl").splitlines()]
     found["metrics"] = json.dumps([{key: value for key, value in line.items() if key != "seconds"} for line in lines]).encode()
-    return {name: text for name, text in found.items() if not name.endswith("manifest.json")}
+    return {name: text for name, text in found.items() if not name.endswith(("manifest.json", "build.json"))}
 
 
 @pytest.fixture(scope="module")

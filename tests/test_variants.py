@@ -191,9 +191,11 @@ def test_each_variant_is_weighted_by_what_the_paper_says():
 
 
 CONF = Path(str(resources.files("aloll_cli.conf")))
-# base/ holds what choices start from, and is no group
+# base/ holds what choices start from, and is no group; hydra/launcher is about sweeps (test_launchers.py)
 YAMLS = sorted(
-    name for f in CONF.rglob("*.yaml") if not (name := f.relative_to(CONF).with_suffix("").as_posix()).startswith("base/")
+    name
+    for f in CONF.rglob("*.yaml")
+    if not (name := f.relative_to(CONF).with_suffix("").as_posix()).startswith(("base/", "hydra/"))
 )
 NEEDS = {  # beside the options that a file leaves to the user, which are read from it
     "adapter/pretrained": ["model=pretrained", "model.path=gpt2", "model.adapter=FOLDER"],

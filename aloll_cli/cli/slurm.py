@@ -86,6 +86,8 @@ class Cluster(Queue):
         Raises:
             UserError: SLURM refuses them.
         """
+        # it would set up logging anew, which closes the handlers of all other libraries
+        os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
         from submitit.helpers import clean_env
