@@ -176,6 +176,7 @@ def test_workers_do_not_import_from_the_current_folder(tmp_path):
     assert not (tmp_path / "PWN").exists()
 
 
+@pytest.mark.slow
 def test_what_others_wrote_is_shown_with_its_escapes(tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps({f"{ESCAPE}x": "a", "response": "b"}) + "\n")
     folder = tmp_path / "outputs" / f"{ESCAPE}task" / "kind" / f"n{ESCAPE}-0123456789ab"

@@ -96,6 +96,7 @@ def test_clean_and_verify_touch_nothing_of_others(tmp_path, marked):
     assert {name: after.get(name) for name in before} == before
 
 
+@pytest.mark.slow
 def test_a_folder_that_somebody_renamed_is_not_ours_and_one_with_a_flipped_bit_is(tmp_path):
     root = tmp_path / "outputs" / "task"
     mark(root.parent)

@@ -31,7 +31,7 @@ from aloll_cli.settings.launchers import SubmititSlurm
 from aloll_cli.stopping import Interrupted
 
 OFTEN, SELDOM = 2.0, 15.0  # seconds between two questions to squeue: for a sweep that has just begun, and for a long one
-SILENCE = 60.0  # seconds without an answer of SLURM after which that is said
+SILENCE = 60.0  # seconds of silence of SLURM after which that is said
 SECOND = 10.0  # seconds within which a second Ctrl-C cancels the jobs
 ENDED = {  # how SLURM says that a job has ended, and what to do about it; it may have ended in order with any of them
     "BOOT_FAIL": "The machine did not start.",
