@@ -114,6 +114,7 @@ def test_a_process_that_is_killed_ends_the_others_with_a_cause(killed):
     dies.communicate()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_silent_ends_the_others_and_one_that_ends_in_order_does_not():
     first, port = linked(0)
     second, _ = linked(1, port, ends=0.5)

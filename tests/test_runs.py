@@ -102,6 +102,7 @@ def test_what_is_no_run_is_named(tmp_path):
     assert Settings.__dataclass_fields__["run"].metadata["identity"] is False
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_with_another_decoding_is_still_its_own_policy(tmp_path):
     settings = recorded(tmp_path, ["generation=beam", "generation.beams=3", "seed=4"])
     for name in ("0123456789ab", f"{tmp_path}/reviews/policy/seq-s1-0123456789ab"):

@@ -143,6 +143,7 @@ def test_every_ascii_character_and_accents_survive_tex():
     assert escaped("*[") == "{*}{[}"  # \\\\* and \\\\[ have a meaning of their own
 
 
+@pytest.mark.slow
 def test_figures_are_a_column_wide_of_8_points_and_the_same_bytes_again(tmp_path):
     found = made(tmp_path / "runs", hostile="$x_1$ <b>", curves=False)
     names = write_figures(found, tmp_path / "one")
@@ -222,6 +223,7 @@ def aloll(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 ALL = "runs=[outputs/reviews/metrics/*]"
 
 
+@pytest.mark.slow
 def test_a_table_goes_to_stdout_or_to_a_new_file(aloll):
     out, _ = aloll("compare", ALL, "format=csv")
     assert rows_of(out)[1]["options.task.path"] == "x&y"
