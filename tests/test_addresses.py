@@ -39,7 +39,8 @@ def line_of(place, *overrides):
     return Pipeline(composed(f"task.path={place / 'rows'}", *SHORT, "model=pretrained", *overrides))
 
 
-@pytest.mark.parametrize("policy", [pytest.param("first", marks=pytest.mark.slow), "adapter"])
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["first", "adapter"])
 def test_a_model_is_evaluated_against_its_own_copy_in_another_folder(place, tmp_path, policy):
     line = line_of(place, f"model.path={place / 'second'}", f"policy={place / policy}")
     store = opened(tmp_path, line.settings.runtime)

@@ -406,7 +406,10 @@ def folder(tmp_path: Path) -> Path:
 # every second one is left to the slow tests, because each takes a sixth of a second
 @pytest.mark.parametrize(
     ("command", "message"),
-    [pytest.param(*case, id=case[0][:60], marks=[] if place % 2 else [pytest.mark.slow]) for place, case in enumerate(COMMANDS)],
+    [
+        pytest.param(*case, id=case[0][:60], marks=[] if place % 3 == 1 else [pytest.mark.slow])
+        for place, case in enumerate(COMMANDS)
+    ],
 )
 def test_a_mistake_on_the_command_line(light, folder: Path, command: str, message: str):
     said = light(folder, command.split(" "))

@@ -231,6 +231,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path):
     assert everything(tmp_path) == {"empty": "/"}
 
 
+@pytest.mark.slow
 def test_damage_in_one_task_or_in_an_unfinished_copy_dooms_nothing_else(tmp_path):
     mark(tmp_path / "outputs")
     made = {}

@@ -100,8 +100,8 @@ def test_sigterm_several_times_at_once_stops_once_and_lets_the_process_tidy_up()
         from aloll_cli.watchdog import watched
         try:
             with watched("aloll train:"), interruptible():
-                print("ready", flush=True)
                 try:
+                    print("ready", flush=True)
                     time.sleep(60)
                 finally:
                     time.sleep(0.2)

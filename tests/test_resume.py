@@ -234,6 +234,7 @@ def test_a_process_that_dies_with_a_lock_does_not_hold_up_the_others(tmp_path: P
     assert sum(f"process {doomed.pid} on " in text for text in said) >= 1
 
 
+@pytest.mark.slow
 def test_the_same_command_again_makes_nothing(undisturbed: Path, tmp_path: Path):
     outputs = Path(shutil.copytree(undisturbed, tmp_path / "outputs"))
 

@@ -269,7 +269,14 @@ def left_to_the_user(name):
     return [f"{name.rpartition('/')[0]}.{key}=GIVEN" for key, value in options.items() if value == "???"]
 
 
-@pytest.mark.parametrize("name", [name for name in YAMLS if "/" in name])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name.startswith("variant/") else pytest.param(name, marks=pytest.mark.slow)  # as many again as all others
+        for name in YAMLS
+        if "/" in name
+    ],
+)
 def test_every_yaml_file_composes_into_checked_settings(name):
     group, _, choice = name.rpartition("/")
     settings = composed(f"{group}={choice}", *left_to_the_user(name), *NEEDS.get(name, []))
