@@ -444,3 +444,12 @@ def test_limits_apply_to_the_examples_of_each_split(tmp_path):
     )  # fmt: skip
     folder = opened(tmp_path / "out", settings.runtime).ensure(Pipeline(settings).examples)
     assert [len(ExampleTable(folder / split)) for split in SPLITS] == [50, 3, 3]
+
+
+def test_rows_that_fill_their_last_chunk_give_a_tokenizer(tmp_path):
+    """A train split of 10,000 responses, which are written in chunks of as many."""
+    for name, rows in (("train", 10_000), ("validation", 1), ("test", 1)):
+        write_rows(tmp_path / f"{name}.jsonl", [{"prompt": f"{name} {i}", "response": "Yes."} for i in range(rows)])
+    line = Pipeline(composed("task=local", f"task.path={tmp_path}", "model.vocab_size=300"))
+    made = store(tmp_path / "out").ensure(line.tokenizer)
+    assert len(read_json(made / "tokenizer.json")["model"]["vocab"]) == 300
