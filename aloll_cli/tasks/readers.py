@@ -1,4 +1,7 @@
-"""Rows of one file: JSON Lines, a JSON array, CSV or Parquet, compressed or not. Errors name the line."""
+"""Rows of one file: JSON Lines, a JSON array, CSV or Parquet, compressed or not. Errors name the line.
+
+Files of any size: at most a few megabytes are in memory at a time, or one row if it is longer.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
+from aloll_cli.tasks.json_array import NotJson, array_values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +31,8 @@ MAGIC = {  # what files of other kinds start with, their kind and the end of the
     b"PAR1": ("Parquet", "it must end in .parquet"),
 }  # fmt: skip
 
+PIECE = 1 << 20  # bytes of a Parquet column that are read at a time
+
 Rows = Iterator[tuple[str, dict[str, Any]]]  # the place of each row, for messages, and the row
 
 
@@ -33,6 +40,21 @@ def rows_of(file: Path) -> Rows:
     """(place, row) of every row, in order. Raises UserError where the file cannot be read, with the line."""
     kind = next(kind for kind in READERS if file.name.endswith(tuple(f".{kind}{packed}" for packed in COMPRESSED)))
     yield from READERS[kind](file)
+
+
+def columns_of(file: Path) -> frozenset[str]:
+    """The names of the columns of a table, CSV or Parquet; empty for other files, and where it has no rows or cannot be read."""
+    if file.suffix == ".parquet":
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetFile
+
+        with suppress(pa.ArrowException, OSError):  # rows_of says what is wrong
+            table = ParquetFile(file)
+            return frozenset(table.schema_arrow.names if table.metadata.num_rows else ())
+    elif file.name.endswith(tuple(f".csv{packed}" for packed in COMPRESSED)):
+        with suppress(UserError):
+            return frozenset(key for _, row in islice(_csv_rows(file), 1) for key in row)
+    return frozenset()
 
 
 def _csv_rows(file: Path) -> Rows:
@@ -61,7 +83,7 @@ def _parquet_rows(file: Path) -> Rows:
     from pyarrow.parquet import ParquetFile
 
     try:
-        table = ParquetFile(file)
+        table = ParquetFile(file, pre_buffer=False, buffer_size=PIECE)  # or a whole row group would be in memory
         if twice := _repeated(table.schema_arrow.names):
             raise UserError(f'{file}: there are two columns "{twice}".', "Give every column its own name.")
         batches = (_without_dates(batch).to_pylist(maps_as_pydicts="strict") for batch in table.iter_batches(batch_size=1000))
@@ -98,21 +120,24 @@ def _json_rows(file: Path) -> Rows:
     if not start.startswith(b"["):
         yield from _json_lines(file)
         return
-    with _opened(file) as stream:
-        try:
-            rows = json.loads(stream.read().decode("utf-8-sig"), object_pairs_hook=_unique)
-        except UnicodeDecodeError:
-            raise _not_utf8(file) from None
-        except json.JSONDecodeError as error:
-            place = f"line {error.lineno}, column {error.colno}"
-            raise UserError(f"{file}: not valid JSON: {error.msg} at {place}.", "Correct that line.") from None
-        except (RecursionError, ValueError) as error:
-            raise UserError(f"{file}: this JSON cannot be read: {error}.", ONE_PER_LINE) from None
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(_array(file), start=1):
         place = f"{file}, row {number}"
         if not isinstance(row, dict):
             raise UserError(f"{place}: expected a JSON object, got {type(row).__name__}.", 'Such as {"prompt": …, "response": …}')
         yield place, row
+
+
+def _array(file: Path) -> Iterator[Any]:
+    """The values of a JSON array. Raises UserError with the line and column."""
+    with _opened(file) as stream:
+        try:
+            yield from array_values(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), _unique)
+        except UnicodeDecodeError:
+            raise _not_utf8(file) from None
+        except NotJson as error:
+            raise UserError(f"{file}: not valid JSON: {error}.", "Correct that line.") from None
+        except (RecursionError, ValueError) as error:
+            raise UserError(f"{file}: this JSON cannot be read: {error}.", ONE_PER_LINE) from None
 
 
 READERS = {"jsonl": _json_lines, "json": _json_rows, "csv": _csv_rows, "parquet": _parquet_rows}
