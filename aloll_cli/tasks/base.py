@@ -15,8 +15,9 @@ from typing import Any, ClassVar, TypedDict
 
 from aloll_cli.errors import UserError
 from aloll_cli.schema import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
+from aloll_cli.tasks.layouts import SPLIT_NAMES
 from aloll_cli.tasks.options import OnBadRow, Responses, Truncated
-from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, LocalSource, Source
+from aloll_cli.tasks.source import HubSource, LocalSource, Source
 from aloll_cli.tasks.splits import drawn_split, prompt_key
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)

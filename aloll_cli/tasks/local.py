@@ -23,8 +23,9 @@ from aloll_cli.tasks.base import BadRow, Part, Record, Task, Turn, expected, spl
 from aloll_cli.tasks.column_names import Columns, listed
 from aloll_cli.tasks.forms import FORMS, standard
 from aloll_cli.tasks.labels import labels_of, worth
+from aloll_cli.tasks.layouts import SPLIT_NAMES
 from aloll_cli.tasks.seam import Seam, between, script_has_spaces
-from aloll_cli.tasks.source import SPLIT_NAMES, HubSource, Source
+from aloll_cli.tasks.source import HubSource, Source
 from aloll_cli.tasks.turns import answered, chat_parts
 
 SCRIPT_ROWS = 1000  # of each split, from which the script of the data is told

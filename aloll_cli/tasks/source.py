@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import sha256
-from aloll_cli.store.hub import resolved_revision
+from aloll_cli.files import out_of_memory, sha256, storage_trouble
+from aloll_cli.store.hub import is_network_error, resolved_revision
 from aloll_cli.tasks.column_names import listed
-from aloll_cli.tasks.readers import SUFFIXES, rows_of
-
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-               "test": "test"}  # fmt: skip
+from aloll_cli.tasks.layouts import SPLIT_NAMES, gap, split_files, total, unread
+from aloll_cli.tasks.readers import SUFFIXES, columns_of, rows_of
 
 
 class Source(ABC):
@@ -46,14 +46,15 @@ class Source(ABC):
 
 
 class LocalSource(Source):
-    """A folder with train, validation and test files, or one file. A split may be several files, as on the hub."""
+    """A folder with train, validation and test files, or one file. A split may be several files (layouts.py)."""
 
     def __init__(self, path: str) -> None:
         self.path, root = path, Path(path).expanduser()
+        self._checked: set[str] = set()  # splits whose files have the same columns
         if not path or not _exists(root):
             hint = "Download it first. " if re.match("https?://", path) else ""
             raise UserError(f"task.path={_shortened(path)}: no such file or folder.", f"{hint}task.path=FOLDER or FILE.jsonl")
-        self.files = self._in_folder(root) if root.is_dir() else {"all": [self._one_file(root)]}
+        self.files = split_files(root, path) if root.is_dir() else {"all": [self._one_file(root)]}
 
     def _one_file(self, file: Path) -> Path:
         if not file.is_file():
@@ -61,44 +62,6 @@ class LocalSource(Source):
         if not file.name.endswith(SUFFIXES):
             raise UserError(f"task.path={self.path}: unknown file type; expected {', '.join(SUFFIXES)}.", "task.path=FILE.jsonl")
         return file
-
-    def _in_folder(self, root: Path) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
-        there = {file.name: file for file in root.iterdir()}
-        for split in dict.fromkeys(SPLIT_NAMES.values()):
-            names = [name for name, meant in SPLIT_NAMES.items() if meant == split]
-            sets = list(filter(None, (self._set(there, name, suffix) for name in names for suffix in SUFFIXES)))
-            if len(sets) > 1:
-                both = " and ".join(files[0].name for files in sets[:2])
-                raise UserError(f"task.path={self.path}: found both {both}.", "Keep one file, or one numbered set, per split.")
-            if sets:
-                found[split] = sets[0]
-        if "train" not in found:
-            hint = "Name it train.jsonl (.json, .csv, .parquet, also .gz or .zst), or train-00000-of-00002.parquet and so on."
-            raise UserError(f"task.path={self.path}: the folder has no train file.", hint)
-        return found
-
-    def _set(self, there: Mapping[str, Path], name: str, suffix: str) -> list[Path]:
-        """The file of a split of this name and kind, or its numbered files in order."""
-        # older files of the hub end in a hash
-        numbered = re.compile(rf"{name}[-_.]?(\d+)(?:-of-(\d+)(?:-[0-9a-f]{{16}})?)?{re.escape(suffix)}")
-        shards = {file: match for other, file in there.items() if (match := numbered.fullmatch(other))}
-        plain = there.get(f"{name}{suffix}")
-        if plain and shards:
-            names = f"{plain.name} and {min(shards).name}"
-            raise UserError(f"task.path={self.path}: found both {names}.", "Keep one file, or one numbered set, per split.")
-        files = [plain] if plain else sorted(shards, key=lambda file: (int(shards[file][1]), file.name))
-        for file in files:
-            if not file.is_file():
-                raise UserError(f"task.path={self.path}: {file.name} is not a file.", f"Put the {name} rows into a file.")
-        announced = {int(match[2]) for match in shards.values() if match[2]}
-        if announced and announced != {len(files)}:
-            most = max(announced)
-            raise UserError(
-                f"task.path={self.path}: {len(files)} of the {most} files of {name} are there ({files[-1].name}).",
-                "Add the missing files: without them a part of the data would be left out.",
-            )
-        return files
 
     def place(self, split: str) -> str:
         files = self.files.get(split)
@@ -108,17 +71,35 @@ class LocalSource(Source):
         return tuple(self.files)
 
     def describe(self) -> list[str]:
-        root, read = Path(self.path).expanduser(), {file for files in self.files.values() for file in files}
-        there = root.iterdir() if root.is_dir() else ()
-        unread = sorted(file.name for file in there if file.name.endswith(SUFFIXES) and file not in read)
-        return [f"files that are not read: {listed(unread)} (splits are called {', '.join(SPLIT_NAMES)})"] if unread else []
+        root = Path(self.path).expanduser()
+        if root.is_file():
+            more = total(root) > 1
+            return [f"{root.name} is one of {total(root)} files: task.path={root.parent} reads them all"] if more else []
+        others = unread(root, self.files)
+        lines = [f"files that are not read: {listed(others)} (splits are called {', '.join(SPLIT_NAMES)})"] if others else []
+        gaps = [found for files in self.files.values() if (found := gap(files))]
+        return lines + [f"between {first.name} and {second.name} no numbers are there" for first, second in gaps]
 
     def content(self) -> dict[str, str]:
         return {split: "+".join(map(sha256, files)) for split, files in self.files.items()}
 
     def rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        self._check_columns(split)
         for file in self.files[split]:
             yield from rows_of(file)
+
+    def _check_columns(self, split: str) -> None:
+        """Raises UserError where files of a split are tables of different columns: their rows would lack some in silence."""
+        if split in self._checked or len(self.files[split]) == 1:
+            return
+        tables = [(file, names) for file in self.files[split] if (names := columns_of(file))]
+        for file, names in tables:
+            first, columns = tables[0]
+            if names != columns:
+                lacks, has = (listed(sorted(some)) for some in (columns - names, names - columns))
+                what = f"{file}: other columns than in {first.name}; missing: {lacks}; not there: {has}."
+                raise UserError(what, "Give all files of a split the same columns.")
+        self._checked.add(split)
 
 
 class HubSource(Source):
@@ -127,6 +108,7 @@ class HubSource(Source):
     def __init__(self, name: str, branch: str | None = None) -> None:
         self.name, self.branch = name, branch
         self._revision: str | None = None
+        self._splits: tuple[str, ...] | None = None
 
     @property
     def revision(self) -> str:
@@ -138,7 +120,14 @@ class HubSource(Source):
     def splits(self) -> tuple[str, ...]:
         from datasets import get_dataset_split_names
 
-        return tuple(get_dataset_split_names(self.name, revision=self.revision))
+        if self._splits is None:
+            with self._asking(self.name):
+                self._splits = tuple(get_dataset_split_names(self.name, revision=self.revision))
+        return self._splits
+
+    def describe(self) -> list[str]:
+        others = [split for split in self.splits() if split not in SPLIT_NAMES.values()]
+        return [f"splits that are not read: {listed(others)}"] if others else []
 
     def place(self, split: str) -> str:
         return f"{self.name}, {split}"
@@ -149,9 +138,33 @@ class HubSource(Source):
     def rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         from datasets import load_dataset
 
-        rows = load_dataset(self.name, split=split, revision=self.revision, streaming=True)
-        for number, row in enumerate(rows, start=1):
-            yield f"{self.name}, {split} row {number}", dict(row)
+        place = self.place(split)
+        with self._asking(place):
+            rows = iter(load_dataset(self.name, split=split, revision=self.revision, streaming=True))
+        for number in count(1):
+            place = f"{self.name}, {split} row {number}"
+            with self._asking(place):
+                row = next(rows, None)
+            if row is None:
+                return
+            yield place, dict(row)
+
+    @contextmanager
+    def _asking(self, place: str) -> Iterator[None]:
+        """Turns what `datasets` raises into a UserError. It has tried again for minutes where the connection broke off."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # of foreign files and of several HTTP clients, of any class
+            if storage_trouble(error) is not None or out_of_memory(error) is not None:  # which is reported elsewhere
+                raise
+            reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+            what = "Repeat the command, or download" if is_network_error(error) else "Download"
+            command = f"hf download {self.name} --repo-type dataset --local-dir FOLDER"
+            raise UserError(
+                f"{place}: {reason}.", f"{what} the data set and read the folder: {command}; task.path=FOLDER"
+            ) from error
 
 
 def _exists(path: Path) -> bool:
