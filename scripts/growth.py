@@ -5,7 +5,7 @@
     python scripts/growth.py run growth --rows 100000 --processes 1 2 4 --stages score-rewards train
     python scripts/growth.py run growth --rows 10000 --leak 3 --stages inspect    # three planted prompts must be found
     python scripts/growth.py figure growth                                # growth.png, growth.svg, growth.md
-    python scripts/growth.py model growth --rows 100000000 --cores 64
+    python scripts/growth.py model growth --rows 100000000 --cores 64     # by growth_model.py
 
 The rows are those of made_up_rows.py. Every stage is a process of its own: ``inspect`` in an empty folder; ``score-rewards`` in
 an empty folder, and the others in its folder, each with what the stages before it built. Every one adds a line to growth.jsonl:
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -28,13 +29,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from growth_model import GB, Record, predicted
 from made_up_rows import Made, add_options
-
-Record = dict[str, Any]
 
 LINE = [
     "task=local", "reward=column", "values=constant", "model=tiny", "task.max_prompt_tokens=64", "task.max_response_tokens=64",
@@ -42,16 +41,7 @@ LINE = [
 ]  # fmt: skip
 PIPELINE = ("score-rewards", "train-reference", "precompute-values", "train", "evaluate")
 STAGES = ("inspect", *PIPELINE)
-BY_BLOCKS = ("examples", "rewards", "values", "reference-logps", "likelihoods")  # artifacts that processes share
 POLL = 0.05  # seconds
-GB, DAY = 1e9, 86_400
-
-ASSUMED = """\
-Assumed: each figure is a + b · rows, fitted to measurements of one process by relative errors; more rows than were measured are
-a guess. Of {by_blocks}, each of {cores} cores computes its share of the blocks. All else
-(reading, the tokenizer, checks, the start, the steps) takes as long as in one process. Every process holds the same memory. The
-disk keeps up with {cores} cores.
-"""
 
 
 def below(process: int) -> Iterator[int]:
@@ -143,18 +133,32 @@ def run_case(root: Path, made: Made, processes: int, stages: Sequence[str], more
     return True
 
 
-def of_one_process(root: Path) -> dict[str, list[Record]]:
-    """The measurements of one process by stage, in order of the rows; the last ones of each size."""
+def of_one_process(root: Path, clock: str) -> dict[str, list[Record]]:
+    """The measurements of one process by stage, in order of the rows: the last one of each size, in seconds of a clock."""
     found: dict[str, dict[int, Record]] = {stage: {} for stage in STAGES}
     for one in records(root):
         if one["case"]["processes"] == 1:
-            found[one["stage"]][one["case"]["rows"]] = one
+            share = one["cpu"] / one["seconds"] if clock == "processor" else 1.0
+            seconds = {name: one[name] * share for name in ("seconds", "first_step") if one.get(name)}
+            made = {name: taken * share for name, taken in one["artifacts"].items()}
+            found[one["stage"]][one["case"]["rows"]] = {**one, **seconds, "artifacts": made}
     return {stage: [ones[rows] for rows in sorted(ones)] for stage, ones in found.items() if ones}
+
+
+def machine() -> str:
+    """Where this runs."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), os.uname().machine)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "tokenizers", "pyarrow"))
+    return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GB; Python {sys.version.split()[0]}, {versions}"
 
 
 def table(root: Path) -> list[str]:
     """All measurements as a Markdown table."""
-    lines = ["| stage | rows | processes | seconds | of processors | to the first step | peak memory, GB | of it not files | "
+    dates = sorted(one["when"] for one in records(root))
+    lines = [machine() + f"; measured from {dates[0]} to {dates[-1]}", ""] if dates else []
+    lines += ["| stage | rows | processes | seconds | of processors | to the first step | peak memory, GB | of it not files | "
              "written, GB | files there | GB there |", "|" + "---|" * 11]  # fmt: skip
     last = {(STAGES.index(one["stage"]), one["case"]["rows"], one["case"]["processes"]): one for one in records(root)}
     for (stage, rows, processes), one in sorted(last.items()):
@@ -165,81 +169,36 @@ def table(root: Path) -> list[str]:
     return lines
 
 
-def draw(root: Path) -> None:
+def draw(root: Path, clock: str) -> None:
     """Write growth.png and growth.svg: seconds and memory by rows, and seconds by processes; and growth.md."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4), layout="constrained")
     axes = figure.subplots(1, 3)
-    for stage, ones in of_one_process(root).items():
+    for stage, ones in of_one_process(root, clock).items():
         rows = [one["case"]["rows"] for one in ones]
-        axes[0].plot(rows, [one["seconds"] for one in ones], "o-", label=stage)
+        (line,) = axes[0].plot(rows, [one["seconds"] for one in ones], "o-", label=stage)
         axes[1].plot(rows, [one["memory"] / GB for one in ones], "o-", label=stage)
+        if stage == "train":
+            first = [one.get("first_step", math.nan) for one in ones]
+            axes[0].plot(rows, first, "--", color=line.get_color(), label="train, to the first step")
     shared: dict[str, dict[int, float]] = defaultdict(dict)
     for one in records(root):
         shared[f"{one['stage']}, {one['case']['rows']:,} rows"][one["case"]["processes"]] = one["seconds"]
-    for name, seconds in shared.items():
-        if len(seconds) > 1:
-            axes[2].plot(sorted(seconds), [seconds[count] for count in sorted(seconds)], "o-", label=name)
-    scales = (("rows", "seconds", "log"), ("rows", "peak memory (GB)", "log"), ("processes", "seconds", "linear"))
+    for name, by_count in shared.items():
+        if len(by_count) > 1:
+            axes[2].plot(*zip(*sorted(by_count.items()), strict=True), "o-", label=name)
+    seconds = "seconds of one processor" if clock == "processor" else "seconds"
+    scales = (("rows", seconds, "log"), ("rows", "peak memory (GB)", "log"), ("processes", "seconds", "linear"))
     for axis, (x, y, scale) in zip(axes, scales, strict=True):
         axis.set(xlabel=x, ylabel=y, xscale=scale, yscale=scale)
         axis.grid(alpha=0.3)
-        if axis.lines:
+        if axis.lines and axis is not axes[1]:
             axis.legend(fontsize="small")
     axes[2].set_ylim(bottom=0)
     for name in ("growth.png", "growth.svg"):
         figure.savefig(root / name, dpi=150)
     (root / "growth.md").write_text("\n".join(table(root)) + "\n")
-
-
-def fit(rows: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """a, b ≥ 0 of value = a + b · rows with the least sum of squared relative errors."""
-    from scipy.optimize import nnls
-
-    scale = np.maximum(np.asarray(values, dtype=float), 1e-6)
-    a, b = nnls(np.stack([np.ones(len(rows)), np.asarray(rows)], axis=1) / scale[:, None], np.ones(len(rows)))[0]
-    return float(a), float(b)
-
-
-def seconds_by_kind(one: Record) -> dict[str, float]:
-    """The seconds of a stage by kind of artifact; ``rest`` is what built none: the start, and reading what was there."""
-    found: dict[str, float] = defaultdict(float)
-    for name, seconds in one["artifacts"].items():
-        found[name.split("/")[1]] += seconds
-    return {**found, "rest": max(0.0, one["seconds"] - sum(found.values()))}
-
-
-def predict(root: Path, rows: int, cores: int, memory: float, files: int) -> None:
-    """Print the fits, what so many rows would take, and at how many rows each limit is reached first."""
-    say(ASSUMED.format(cores=cores, by_blocks=", ".join(BY_BLOCKS)))
-    say(f"| stage | measured up to | seconds = a + b · 10^6 rows | {rows:,} rows, 1 core | {cores} cores | of it in one process | "
-        "memory, GB = a + b · 10^6 rows | then, GB per process |\n" + "|" + "---|" * 8)  # fmt: skip
-    limits: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for stage, ones in of_one_process(root).items():
-        sizes = [one["case"]["rows"] for one in ones]
-        if len(sizes) < 2:
-            continue
-        kinds = [seconds_by_kind(one) for one in ones]
-        parts = {kind: fit(sizes, [found.get(kind, 0.0) for found in kinds]) for kind in {key for one in kinds for key in one}}
-        alone = [part for kind, part in parts.items() if kind not in BY_BLOCKS]
-        shared = [part for kind, part in parts.items() if kind in BY_BLOCKS]
-        at = {name: sum(a + b * rows for a, b in found) for name, found in (("alone", alone), ("shared", shared))}
-        a, b = (sum(part[i] for part in parts.values()) for i in (0, 1))
-        held = fit(sizes, [one["memory"] / GB for one in ones])
-        say(f"| {stage} | {sizes[-1]:,} | {a:.1f} + {b * 1e6:.1f} | {at['alone'] + at['shared']:,.0f} | "
-            f"{at['alone'] + at['shared'] / cores:,.0f} | {at['alone']:,.0f} | {held[0]:.2f} + {held[1] * 1e6:.3f} | "
-            f"{held[0] + held[1] * rows:,.1f} |")  # fmt: skip
-        many = [sum(part[i] for part in alone) + sum(part[i] for part in shared) / cores for i in (0, 1)]
-        grown = {
-            f"{memory:g} GB in one process": (held, memory), f"{memory:g} GB in {cores} processes": (held, memory / cores),
-            f"{files:,} files": (fit(sizes, [one["files"] for one in ones]), files), f"a day on {cores} cores": (many, DAY),
-        }  # fmt: skip
-        for what, ((c, d), most) in grown.items():
-            limits[what] += [(max(0.0, (most - c) / d), stage)] if d > 0 else []
-    say("\nWhat breaks first, beyond how many rows:\n")
-    for what, (where, stage) in sorted(((what, min(found)) for what, found in limits.items() if found), key=lambda one: one[1]):
-        say(f"- {where:,.0f}: {what} ({stage})")
 
 
 def say(line: str) -> None:
@@ -258,6 +217,10 @@ def main() -> None:
     run.add_argument("--processes", type=int, nargs="+", default=[1])
     run.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE", help="further options of aloll")
     add_options(run)
+    for act in (figure, model):
+        act.add_argument(
+            "--clock", choices=("wall", "processor"), default="wall", help="processor: for a machine that others use, too"
+        )
     model.add_argument("--rows", type=int, default=10**8)
     model.add_argument("--cores", type=int, default=64)
     model.add_argument("--memory", type=float, default=256, metavar="GB", help="of the machine (default 256)")
@@ -266,9 +229,10 @@ def main() -> None:
     root = given.folder.resolve()
     root.mkdir(parents=True, exist_ok=True)
     if given.act == "figure":
-        draw(root)
+        draw(root, given.clock)
     elif given.act == "model":
-        predict(root, given.rows, given.cores, given.memory, given.files)
+        found = of_one_process(root, given.clock)
+        say("\n".join(predicted(found, given.rows, given.cores, given.memory, given.files)))
     else:
         made = [Made(rows, given.format, given.shards, given.leak, given.held_out) for rows in given.rows]
         cases = [(one, processes) for one in made for processes in given.processes]
