@@ -90,7 +90,7 @@ def test_what_processes_share_is_divided_by_the_cores_and_the_rest_is_not():
 @pytest.mark.slow
 def test_two_thousand_rows_go_through_every_stage_and_planted_prompts_are_found(tmp_path: Path):
     line = [sys.executable, growth.__file__, "run", str(tmp_path), "--rows", "2000", "--held-out", "60", "--leak", "3"]
-    line += ["--options", "task.max_response_tokens=8", "task.limit_eval=4"]
+    line += ["--options", "task.max_response_tokens=8", "task.limit_eval=40"]
     ended = run(line, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = [json.loads(row) for row in (tmp_path / "growth.jsonl").read_text().splitlines()]
