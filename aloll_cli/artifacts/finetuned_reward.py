@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.fitted_reward import raw_rows
 from aloll_cli.artifacts.policy_source import trainable_parameters
+from aloll_cli.artifacts.raw_rows import load_data
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.data import Data
+from aloll_cli.artifacts.raw_rows import load_data
 from aloll_cli.files import write_json
 from aloll_cli.rewards.base import Reward, Row
 from aloll_cli.rewards.skill import in_words
