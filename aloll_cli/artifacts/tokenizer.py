@@ -64,10 +64,12 @@ class Tokenizer(Artifact):
 
 def _texts(data: Path) -> Iterator[str]:
     """Texts of the train split; of a large one every second, third, … row, at most TEXTS."""
+    import numpy as np
+
     rows = open_data(data, "train", ["parts", "response"])
     step = -(-rows.num_rows // TEXTS)
     start = 0
     for batch in rows.batches():
-        for row in batch.take(list(range(-start % step, batch.num_rows, step))).to_pylist():
+        for row in batch.take(np.arange(-start % step, batch.num_rows, step)).to_pylist():
             yield plain_prompt(row["parts"]) + row["response"]
         start += batch.num_rows
