@@ -1,19 +1,24 @@
 """What is found out of many rows: parts of keys, tokens in a file, blocks of large tables, and a bound on what is read."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import job
+from tiny import composed, job, store, write_rows
 
 from aloll_cli import keys
+from aloll_cli.artifacts import fitted_reward
 from aloll_cli.artifacts.as_seen import Pairs, count_pairs
+from aloll_cli.artifacts.fitted_reward import rows_to_fit
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.store import tables
 from aloll_cli.store.rows import TableRows
 from aloll_cli.store.tables import open_blocks, read_blocks, read_numbers, write_blocks
+from aloll_cli.tasks.base import SPLITS
 from aloll_cli.text.token_file import TokenFile
 
 SMALL = st.lists(st.integers(0, 40) | st.integers(2**64 - 40, 2**64 - 1), max_size=60)
@@ -103,3 +108,21 @@ def test_a_large_table_has_larger_blocks_and_blocks_of_another_size_are_computed
     assert rows.take(np.array([3, 511, 512, 999])).column("id").to_pylist() == ["3", "511", "512", "999"]
     write_blocks(build, "numbers", 1000, "count", compute)
     assert calls.total() == 6  # both are kept
+
+
+def test_of_many_responses_a_reward_is_fitted_on_those_to_a_fixed_subset_of_the_prompts(tmp_path, monkeypatch):
+    rows = [{"prompt": f"Visit {i}.", "response": f"{word}.", "reward": 0.5} for i in range(40) for word in ("Good", "Bad")]
+    for split in SPLITS:
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", [row | {"prompt": f"{split}: {row['prompt']}"} for row in rows])
+    line = Pipeline(composed("task=local", f"task.path={tmp_path / 'rows'}", "reward=column"))
+    opened, said = store(tmp_path / "out"), []
+    opened.ensure(line.data)
+    build = SimpleNamespace(path=opened.path, log=SimpleNamespace(say=said.append))
+    every = rows_to_fit(build, line.data, "train")
+    assert [row.response for row in every] == [f" {row['response']}" for row in rows]
+    assert said == []
+    monkeypatch.setattr(fitted_reward, "MOST_FITTED", 21)
+    some = rows_to_fit(build, line.data, "train")
+    assert said == ["  train: 20 of 80 responses are read, those to a fixed subset of the prompts"]
+    assert [row for row in every if row.id in {row.id for row in some}] == some
+    assert set(Counter(row.prompt for row in some).values()) == {2}

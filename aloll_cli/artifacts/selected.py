@@ -34,7 +34,7 @@ def selected_rows(directory: Path, split: str, task: Task) -> IntArray:
     kept = np.arange(open_data(directory, split).num_rows)
     if not any(read.values()):
         return kept
-    table = _columns(directory, split, [name for name, is_read in read.items() if is_read])
+    table = columns_of_rows(directory, split, [name for name, is_read in read.items() if is_read])
     if task.subsets is not None:
         kept = kept[of_subsets(table, task.subsets)]
     if bounded:
@@ -43,8 +43,8 @@ def selected_rows(directory: Path, split: str, task: Task) -> IntArray:
     return kept if most is None else kept[limited(table.column("group").take(kept).to_numpy(), most)]
 
 
-def _columns(directory: Path, split: str, names: list[str]) -> pa.Table:
-    """Some columns of a split's raw rows, with the prompts' keys as numbers and a subset's name stored once."""
+def columns_of_rows(directory: Path, split: str, names: list[str]) -> pa.Table:
+    """Some columns of a split's raw rows: of group, with the prompts' keys as numbers, position, stored and subset."""
     import pyarrow as pa
 
     from aloll_cli.keys import of_names
@@ -89,7 +89,7 @@ class SelectedResponses:
         raw = open_data(directory, split, ["id"])
         parts = (self._rows[start : start + CHUNK] for start in range(0, len(self), CHUNK))
         ids = (name for part in parts for name in raw.take(part).column("id").to_pylist())
-        groups = _columns(directory, split, ["group"]).column("group").take(self._rows).to_numpy()
+        groups = columns_of_rows(directory, split, ["group"]).column("group").take(self._rows).to_numpy()
         return noise_sources(ids, numbered(groups)[0], task.noise, task.noise_seed)
 
     def slice(self, start: int, stop: int) -> pa.Table:
