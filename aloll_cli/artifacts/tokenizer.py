@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.data import Data, open_data
+from aloll_cli.artifacts.data import Data
+from aloll_cli.artifacts.raw_rows import open_data
 from aloll_cli.models.base import Model
 from aloll_cli.stopping import interruptibly
 from aloll_cli.store.store import Artifact, Job
