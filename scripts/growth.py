@@ -22,6 +22,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -234,6 +235,7 @@ def main() -> None:
         found = of_one_process(root, given.clock)
         say("\n".join(predicted(found, given.rows, given.cores, given.memory, given.files)))
     else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what is measured ends, too
         made = [Made(rows, given.format, given.shards, given.leak, given.held_out) for rows in given.rows]
         cases = [(one, processes) for one in made for processes in given.processes]
         ended = [run_case(root, one, processes, given.stages, given.options) for one, processes in cases]
