@@ -10,13 +10,13 @@ import numpy as np
 
 Record = dict[str, Any]
 
-BY_BLOCKS = ("examples", "rewards", "values", "reference-logps", "likelihoods")  # artifacts that processes share
+BY_BLOCKS = ("examples", "rewards", "values", "reference-logps", "likelihoods", "generations", "answer-logps")  # artifacts
 GB, DAY = 1e9, 86_400
 ASSUMED = """\
 Assumed: each figure is a + b · rows, fitted to measurements of one process by relative errors; more rows than were measured are
-a guess. Of {by_blocks}, each of {cores} cores computes its share of the blocks. All else
-(reading, the tokenizer, checks, the start, the steps) takes as long as in one process. Every process holds the same memory. The
-disk keeps up with {cores} cores.
+a guess. Each of {cores} cores computes its share of the blocks of {by_blocks}.
+All else (reading, the tokenizer, checks, the start, the steps) takes as long as in one process. Every process holds the same
+memory. The disk keeps up with {cores} cores.
 """
 
 

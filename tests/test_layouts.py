@@ -161,6 +161,12 @@ def test_what_is_incomplete_or_not_clear_is_refused_by_name(tmp_path, case):
         LocalSource(str(tmp_path))
 
 
+def test_the_folder_of_a_split_is_not_the_data_and_the_one_above_it_is_named(tmp_path):
+    shards(tmp_path / "rows" / "train", ["0.csv", "1.csv"])
+    with pytest.raises(UserError, match=r"no train file\.\nName the folder above it: task\.path=.*/rows$"):
+        LocalSource(str(tmp_path / "rows" / "train"))
+
+
 def test_numbers_between_files_that_are_not_there_and_a_single_file_of_a_set_are_said(tmp_path):
     shards(tmp_path, ["train_1.jsonl", "train_2.jsonl", "train_10.jsonl"])
     source = LocalSource(str(tmp_path))

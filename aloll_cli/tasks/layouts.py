@@ -184,5 +184,7 @@ def _hint(root: Path, path: str) -> str:
     if fitting:
         several = f" (there is one in {listed(fitting)})" if len(fitting) > 1 else ""
         return f"Name the folder that has one: task.path={Path(path) / fitting[0]}{several}"
+    if root.name in SPLIT_NAMES and _data_in(root):
+        return f"Name the folder above it: task.path={Path(path).parent}"
     hint = "Name it train.jsonl (.json, .csv, .parquet, also .gz or .zst), or train-00000-of-00002.parquet and so on"
     return f"{hint}, or put the files into a folder train." if _data_in(root) else f"{hint}."
