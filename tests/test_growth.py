@@ -87,6 +87,11 @@ def test_what_processes_share_is_divided_by_the_cores_and_the_rest_is_not():
     assert "\n- 24,000,000: 101 GB in 4 processes (score-rewards)\n- 100,000,000: 101 GB in one process (score-rewards)\n" in told
 
 
+def test_a_tokenizer_takes_what_it_took_at_the_largest_size():
+    ones = [{"case": {"rows": rows}, "seconds": s, "artifacts": {"local/tokenizer/a": s}} for rows, s in ((10, 1.0), (100, 3.0))]
+    assert seconds_of(ones, 8) == pytest.approx((3, 0, 3, 0))
+
+
 @pytest.mark.slow
 def test_two_thousand_rows_go_through_every_stage_and_planted_prompts_are_found(tmp_path: Path):
     line = [sys.executable, growth.__file__, "run", str(tmp_path), "--rows", "2000", "--held-out", "60", "--leak", "3"]
