@@ -159,8 +159,11 @@ def table(root: Path) -> list[str]:
     """All measurements as a Markdown table."""
     dates = sorted(one["when"] for one in records(root))
     lines = [machine() + f"; measured from {dates[0]} to {dates[-1]}", ""] if dates else []
-    lines += ["| stage | rows | processes | seconds | of processors | to the first step | peak memory, GB | of it not files | "
-             "written, GB | files there | GB there |", "|" + "---|" * 11]  # fmt: skip
+    heads = (
+        "stage", "rows", "processes", "seconds", "processor seconds", "until the first step", "peak memory, GB", "without mapped files",
+        "written, GB", "files", "on disk, GB",
+    )  # fmt: skip
+    lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     last = {(STAGES.index(one["stage"]), one["case"]["rows"], one["case"]["processes"]): one for one in records(root)}
     for (stage, rows, processes), one in sorted(last.items()):
         step = f"{one['first_step']:,.1f}" if one.get("first_step") else ""

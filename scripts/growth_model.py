@@ -64,9 +64,10 @@ def predicted(measured: Mapping[str, Sequence[Record]], rows: int, cores: int, m
         files: that a file system is glad to hold.
     """
     yield ASSUMED.format(cores=cores, by_blocks=", ".join(BY_BLOCKS))
+    at = f"at {rows:,}"
     heads = (
-        "stage", "measured up to", "seconds, a + b · 10^6 rows", f"{rows:,} rows, 1 core", f"{cores} cores", "of it one alone",
-        "GB per process, a + b · 10^6 rows", f"{rows:,} rows", "GB written",
+        "stage", "measured up to", "seconds, a + b · 10^6 rows", f"{at}, one core", f"{cores} cores", "of it one core alone",
+        "GB per process, a + b · 10^6 rows", at, f"GB written {at}",
     )  # fmt: skip
     yield f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|"
     limits: dict[str, list[tuple[float, str]]] = defaultdict(list)

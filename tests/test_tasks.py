@@ -16,7 +16,7 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.artifacts.raw_rows import load_data
+from aloll_cli.artifacts.raw_table import load_data
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, turns
@@ -395,6 +395,13 @@ def test_a_column_may_name_the_splits(tmp_path):
         [f"{split}-{row}-{position}" for position in (0, 1)] for row, split in enumerate(SPLITS)
     ]
     assert read_json(made / "counts.json")["all"] == {"rows": 3}
+
+
+def test_a_refusal_of_prompts_that_two_splits_share_says_how_many_they_are(tmp_path):
+    for split, prompts in {"train": "ABCD", "validation": "E", "test": "DAFB"}.items():
+        write_rows(tmp_path / f"{split}.jsonl", [{"prompt": prompt, "response": "Yes."} for prompt in prompts])
+    with pytest.raises(UserError, match=r'row \d: the prompt "[ABD]" is in train and in test, and so are 2 more\.'):
+        data(tmp_path / "out", "task=local", f"task.path={tmp_path}")
 
 
 def test_a_column_that_names_splits_beside_files_that_do_is_refused(tmp_path):
