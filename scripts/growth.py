@@ -160,8 +160,8 @@ def table(root: Path) -> list[str]:
     dates = sorted(one["when"] for one in records(root))
     lines = [machine() + f"; measured from {dates[0]} to {dates[-1]}", ""] if dates else []
     heads = (
-        "stage", "rows", "processes", "seconds", "processor seconds", "until the first step", "peak memory, GB", "without mapped files",
-        "written, GB", "files", "on disk, GB",
+        "stage", "rows", "processes", "seconds", "processor seconds", "until the first step", "peak memory, GB",
+        "without mapped files", "written, GB", "files", "on disk, GB",
     )  # fmt: skip
     lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     last = {(STAGES.index(one["stage"]), one["case"]["rows"], one["case"]["processes"]): one for one in records(root)}
