@@ -175,6 +175,7 @@ def table(root: Path) -> list[str]:
 
 def draw(root: Path, clock: str) -> None:
     """Write growth.png and growth.svg: seconds and memory by rows, and seconds by processes; and growth.md."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4), layout="constrained")
@@ -200,8 +201,9 @@ def draw(root: Path, clock: str) -> None:
         if axis.lines and axis is not axes[1]:
             axis.legend(fontsize="small")
     axes[2].set_ylim(bottom=0)
-    for name in ("growth.png", "growth.svg"):
-        figure.savefig(root / name, dpi=150)
+    figure.savefig(root / "growth.png", dpi=150)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "growth"}):
+        figure.savefig(root / "growth.svg", metadata={"Date": None})
     (root / "growth.md").write_text("\n".join(table(root)) + "\n")
 
 
