@@ -2,7 +2,6 @@
 
 import threading
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -10,7 +9,22 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from tiny import VOCABULARY, composed, gpt2, llama, opened, reviews, tokenizer
-from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GemmaConfig,
+    GemmaForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers.generation.continuous_batching import RequestState
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchProcessor
 
@@ -71,8 +85,8 @@ def test_every_row_is_generated_as_in_padded_batches(make, generation):
 def test_a_row_that_lost_its_place_in_the_cache_goes_on_with_its_own_tokens_and_numbers(model, monkeypatch):
     lost, again = [], RequestState.create_equivalent_initial_request
     monkeypatch.setattr(RequestState, "create_equivalent_initial_request", lambda state: lost.append(state) or again(state))
-    long, short = [prompts()[2][i : i + 40] for i in range(3)], [prompts()[2][i : i + 2] for i in range(20)]
-    padded, found = both(model, SAMPLE, given=[*long, *short], max_tokens=30, batch_tokens=120)
+    long, short = [prompts()[2][i : i + 40] for i in range(3)], [prompts()[2][i : i + 2] for i in range(9)]
+    padded, found = both(model, SAMPLE, given=[*long, *short], max_tokens=30, batch_tokens=160)
     assert found == padded  # three rows begin together, where there is room for two long ones to the end
     assert lost
 
@@ -116,6 +130,7 @@ def test_samples_of_a_prompt_and_one_prompt_alone_are_generated_as_in_padded_bat
     assert answers(model, Batching.continuous, given=[]) == []
 
 
+@pytest.mark.slow
 def test_an_adapter_takes_part(model):
     adapted = get_peft_model(llama(), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)).eval()
     padded, found = both(adapted)
@@ -180,6 +195,24 @@ def test_a_model_that_computes_something_else_with_the_paged_cache_is_an_error()
     assert raised.value.args[1] == "generation_batching=padded"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "config", "sizes"),
+    [
+        (Qwen3ForCausalLM, Qwen3Config, {"num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 64}),
+        (GemmaForCausalLM, GemmaConfig, {"num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 64}),
+        (GPTNeoXForCausalLM, GPTNeoXConfig, {"intermediate_size": 64}),
+        (OPTForCausalLM, OPTConfig, {"ffn_dim": 64, "word_embed_proj_dim": 32}),
+    ],
+)
+def test_other_architectures_are_generated_as_in_padded_batches(model, config, sizes):
+    torch.manual_seed(0)
+    made = model(config(num_attention_heads=4, initializer_range=0.2, **sizes, **SIZES, **TOKENS)).eval()
+    for generation in (GREEDY, SAMPLE):
+        padded, found = both(made, generation)
+        assert found == padded
+
+
 def mistral():
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 64}
     return MistralForCausalLM(MistralConfig(sliding_window=8, **heads, **SIZES, **TOKENS)).eval()
@@ -225,13 +258,14 @@ def test_the_option_reaches_the_responses_of_an_evaluation_and_a_reason_against_
     monkeypatch.setattr(continuous, "respond", lambda *given, **options: calls.append(1) or plain(*given, **options))
     sizes = ("model.hidden_size=32", "model.layers=1", "model.heads=2", "model.intermediate_size=32", "model.vocab_size=300")
     rows, tables = reviews(tmp_path / "rows", others=12), {}
-    for batching, penalty in product(Batching, (1.0, 1.5)):
+    for batching in Batching:
         settings = composed(f"task.path={rows}", *sizes, "task.max_response_tokens=6", f"generation_batching={batching.name}")
-        line = Pipeline(settings)
-        policy, decoding = LoadedPolicy(settings.model, line.tokenizer, seed=1), replace(SAMPLE, repetition_penalty=penalty)
-        opened_store = opened(tmp_path / f"{batching.name} {penalty}", settings.runtime)
-        responses = Generations(policy, line.examples, "validation", decoding)
-        tables[batching, penalty] = load_generations(opened_store.ensure(responses))
+        line, place = Pipeline(settings), opened(tmp_path / batching.name, settings.runtime)
+        policy = LoadedPolicy(settings.model, line.tokenizer, seed=1)
+        for penalty in (1.0, 1.5):
+            decoding = replace(SAMPLE, repetition_penalty=penalty)
+            made = place.ensure(Generations(policy, line.examples, "validation", decoding))
+            tables[batching, penalty] = load_generations(made)
     assert len(calls) == 1
     for penalty in (1.0, 1.5):
         assert tables[Batching.continuous, penalty].equals(tables[Batching.padded, penalty])

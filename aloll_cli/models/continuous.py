@@ -94,14 +94,14 @@ def respond(
             batch._generation_step(module)
             batch.update_batch()
             for row, state in rows.of_step():
-                new = state.to_generation_output().generated_tokens
-                is_stopped = bool(stop) and stops.end(new, around[row])
                 is_finished = state.status.name == "FINISHED"
-                if is_stopped and not is_finished:
+                new = state.to_generation_output().generated_tokens if stop or is_finished else []
+                if not is_finished:
+                    if not stops.end(new, around[row]):
+                        continue
                     batch.scheduler.set_request_cancellation(state.request_id)
-                if is_stopped or is_finished:
-                    tokens[row], found[row] = new, response_of(new, tokenizer, ends, stop, around[row])
-                    advance(1)
+                tokens[row], found[row] = new, response_of(new, tokenizer, ends, stop, around[row])
+                advance(1)
     finally:
         if model.config._attn_implementation != attention:
             model.set_attn_implementation(attention)
