@@ -10,10 +10,11 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 from uuid import uuid4
 
 from aloll_cli.errors import UserError
@@ -109,6 +110,18 @@ def _is_own(stream: BinaryIO, path: Path) -> bool:
                 return True
             path.unlink()
     return False
+
+
+def unnamed(near: Path) -> BinaryIO:
+    """An empty file to write and read that has no name and goes with the process.
+
+    Args:
+        near: a folder on the disk where it shall be; the system's temporary folder where it cannot be written to.
+    """
+    try:
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=near))
+    except OSError:
+        return cast(BinaryIO, tempfile.TemporaryFile())
 
 
 def open_to_append(file: Path) -> TextIO:

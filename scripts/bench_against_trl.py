@@ -76,11 +76,11 @@ class Tokens:
     def response_ids(self, row: int) -> np.ndarray:
         return self.responses[row]
 
-    def prompt_lengths(self) -> np.ndarray:
-        return np.full(len(self), self.prompts.shape[1])
+    def prompt_lengths(self, rows: np.ndarray) -> np.ndarray:
+        return np.full(len(rows), self.prompts.shape[1])
 
-    def response_lengths(self) -> np.ndarray:
-        return np.full(len(self), self.responses.shape[1])
+    def response_lengths(self, rows: np.ndarray) -> np.ndarray:
+        return np.full(len(rows), self.responses.shape[1])
 
 
 @dataclasses.dataclass

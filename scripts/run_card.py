@@ -52,7 +52,7 @@ def main(folder: str, overrides: list[str]) -> None:
     known = load_generation_logps(path_of(side.under_itself, root))
     table = ExampleTable(path_of(line.examples, root) / settings.split.name)
     prompts = [int(row) for row in table.groups[1]]
-    about = table.table.select(["prompt_cut", "templated"]).take(prompts).to_pylist()
+    about = table.at(prompts, ["prompt_cut", "templated"]).to_pylist()
     os.chdir(folder)
     card, found = Path("README.md").read_text(encoding="utf-8"), dict[str, Any]()
     exec(re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0], found)

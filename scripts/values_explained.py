@@ -123,7 +123,7 @@ def truth_of(line: Pipeline, store: Store, prompts: int, samples: int, file: Pat
     texts = json.loads(file.read_text()) if file and file.exists() else responses_to(line, store, chosen, samples)
     if file and not file.exists():
         file.write_text(json.dumps(texts))
-    given = [examples.table.slice(int(row), 1).to_pylist()[0] for row in examples.groups[1][chosen]]
+    given = examples.at(examples.groups[1][chosen]).to_pylist()
     rows = [
         Row(f"{row['group']}-{number}", row["group"], row["prompt"], text, None, row["turns"])
         for row, found in zip(given, texts, strict=True)

@@ -10,13 +10,14 @@ import pytest
 import torch
 from tiny import composed, outspoken, reviews, store, write_rows
 
-from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.generation_logps import GenerationLogps, load_generation_logps
 from aloll_cli.artifacts.generations import Generations, GenerationTokens, load_generations
 from aloll_cli.artifacts.likelihoods import load_likelihoods
 from aloll_cli.artifacts.logged_prompts import logged
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.policy_source import LoadedPolicy
+from aloll_cli.artifacts.raw_rows import load_data
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.files import read_json
 from aloll_cli.metrics.intervals import likelihood_figures

@@ -6,11 +6,12 @@ import pyarrow.parquet
 import pytest
 from tiny import composed, reviews, store
 
-from aloll_cli.artifacts.data import load_data
-from aloll_cli.artifacts.examples import SelectedResponses
 from aloll_cli.artifacts.logged_data import noise_shares
 from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.artifacts.raw_rows import load_data
+from aloll_cli.artifacts.selected import SelectedResponses
 from aloll_cli.errors import UserError
+from aloll_cli.store.tables import read_blocks
 from aloll_cli.tasks.selection import noise_sources, of_subsets, within
 from aloll_cli.text.examples import ExampleTable
 
@@ -97,7 +98,7 @@ def test_examples_hold_other_prompts_responses_where_they_say_noise_and_data_sta
     for split, count in (("train", 6), ("validation", 0), ("test", 0)):
         examples = ExampleTable(folder / split)
         assert examples.noise.sum() == count
-    rows = ExampleTable(folder / "train").table.to_pylist()
+    rows = read_blocks(folder / "train").to_pylist()
     assert [row["noise"] for row in rows] == [row["response"] != own[row["id"]] for row in rows]
     assert {row["response"] for row in rows} <= set(own.values())
 

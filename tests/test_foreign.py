@@ -13,8 +13,8 @@ from evaluated import write_run
 from running import SMALL, quick
 from tiny import composed
 
-from aloll_cli.artifacts.data import load_data, open_data
 from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.artifacts.raw_rows import load_data, open_data
 from aloll_cli.artifacts.values import load_values
 from aloll_cli.comparison.shape import configuration_of, metrics_of, steps_of
 from aloll_cli.errors import UserError
@@ -131,7 +131,7 @@ def test_a_table_that_is_none_is_refused_by_name(tmp_path):
     (tmp_path / "test.parquet").write_bytes(part.read_bytes())
     for wrong in (
         lambda: read_blocks(tmp_path, ["id"]), lambda: open_blocks(tmp_path, ["id"]),
-        lambda: ExampleTable(tmp_path).ids, lambda: load_values(tmp_path.parent, tmp_path.name),
+        lambda: ExampleTable(tmp_path).ids([0]), lambda: load_values(tmp_path.parent, tmp_path.name),
         lambda: load_data(tmp_path, "test"), lambda: open_data(tmp_path, "test"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=r"\.parquet has no column \w+"):

@@ -21,6 +21,7 @@ GROUND = {
     "errors",
     "files",
     "foreign",
+    "keys",
     "schema",
     "sealed",
     "source_code",

@@ -37,32 +37,32 @@ def drawn(steps, seed=1):
 
 def test_every_row_is_paired_with_a_response_to_another_prompt_and_each_of_those_equally_often():
     rows = [np.full(1000, 2)] * 12
-    pairs = mismatched_pairs(Tokens(), GROUPS, rows, seed=1)
+    pairs = mismatched_pairs(lambda rows: Tokens(), GROUPS, rows, seed=1)
     others, counts = np.unique(pairs.responses, return_counts=True)
     assert others.tolist() == [0, 3, 4, 6]  # 1, 2 and 5 are to the same prompt
     assert np.abs(counts / 12_000 - 0.25).max() < 0.02
-    mixed = mismatched_pairs(Tokens(), GROUPS, drawn(50), seed=1)
+    mixed = mismatched_pairs(lambda rows: Tokens(), GROUPS, drawn(50), seed=1)
     assert (GROUPS[mixed.prompts] != GROUPS[mixed.responses]).all()
     assert set(mixed.responses) == set(range(len(GROUPS)))
     assert (mixed.prompt_ids(3), *mixed.response_ids(3)) == (10 + mixed.prompts[3], *np.array([20, 30]) + mixed.responses[3])
 
 
 def test_the_pairs_of_a_step_depend_on_the_seed_and_the_step_alone():
-    long, short = (mismatched_pairs(Tokens(), GROUPS, drawn(steps), seed=1) for steps in (5, 2))
+    long, short = (mismatched_pairs(lambda rows: Tokens(), GROUPS, drawn(steps), seed=1) for steps in (5, 2))
     np.testing.assert_array_equal(long.responses[:32], short.responses)
     rows = [np.full(16, 2)] * 2
-    first, second = mismatched_pairs(Tokens(), GROUPS, rows, seed=1).responses.reshape(2, 16)
+    first, second = mismatched_pairs(lambda rows: Tokens(), GROUPS, rows, seed=1).responses.reshape(2, 16)
     assert (first != second).any()
-    assert (mismatched_pairs(Tokens(), GROUPS, rows, seed=2).responses[:16] != first).any()
+    assert (mismatched_pairs(lambda rows: Tokens(), GROUPS, rows, seed=2).responses[:16] != first).any()
 
 
 def test_without_a_second_prompt_there_are_no_pairs():
     with pytest.raises(UserError, match="all training responses are to one prompt"):
-        mismatched_pairs(Tokens(), np.zeros(7, dtype=int), drawn(1), seed=1)
+        mismatched_pairs(lambda rows: Tokens(), np.zeros(7, dtype=int), drawn(1), seed=1)
 
 
 def test_log_ratios_are_those_of_the_whole_step_in_every_process():
-    pairs = mismatched_pairs(Tokens(), GROUPS, drawn(3), seed=1)
+    pairs = mismatched_pairs(lambda rows: Tokens(), GROUPS, drawn(3), seed=1)
     found = Mismatched(pairs, Zeros(), 16, 0, 64)
     alone = found.log_ratios(1, ResponseLogps(llama()), Alone())
     for i in (0, 15):

@@ -243,7 +243,7 @@ def test_each_response_has_its_own_advantage(source):
     for row, prompt in enumerate(rollouts._rollout.prompts):
         of_prompt = int(np.flatnonzero(examples.groups[1] == prompt)[0])
         text = tokenizer().decode(rows.responses.response_ids(row), skip_special_tokens=True)
-        prompt_text = examples.table.slice(int(prompt), 1).to_pylist()[0]["prompt"]
+        prompt_text = examples.at([int(prompt)], ["prompt"]).to_pylist()[0]["prompt"]
         (reward,) = scorer.score([Row("it", 0, prompt_text, text)])
         assert rows.rewards[row] == pytest.approx(reward)
         scores[row] = reward - rollouts.values[of_prompt]

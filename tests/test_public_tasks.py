@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 from tiny import composed, store, tokenizer, write_rows
 
-from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.artifacts.raw_rows import load_data
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.rewards.base import Row
+from aloll_cli.store.tables import read_blocks
 from aloll_cli.tasks.atomic2020 import RELATIONS, as_prompt, sentence
 from aloll_cli.tasks.base import SPLITS, BadRow, Chat, Dropped, turns
 from aloll_cli.tasks.source import LocalSource
 from aloll_cli.text.encoding import Encoder
-from aloll_cli.text.examples import ExampleTable
 
 
 def task(name, *overrides):
@@ -135,7 +136,7 @@ def test_the_training_split_learns_from_what_its_task_says_and_validation_and_te
         line = Pipeline(composed(f"task={name}", f"task.path={tmp_path / 'rows'}"))
         opened = store(tmp_path / "out" / name)
         folder = opened.ensure(line.examples)
-        scores[name] = [ExampleTable(folder / split).table.column("stored").to_pylist() for split in SPLITS]
+        scores[name] = [read_blocks(folder / split, ["stored"]).column("stored").to_pylist() for split in SPLITS]
         assert load_data(opened.path(line.data), "train").num_rows == 6  # what rewards are fitted on
     everything = [-7, -6, 0, 65, 66, 300]
     assert scores == {"reddit_pos": [[66, 300], everything, everything], "reddit_neg": [[-7, -6], everything, everything]}

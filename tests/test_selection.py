@@ -12,6 +12,7 @@ from aloll_cli.files import read_json_lines
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.runtime.world import Alone
 from aloll_cli.text.examples import ExampleTable
+from aloll_cli.training import evaluators
 from aloll_cli.training.evaluators import Likelihood
 from aloll_cli.training.selection import Best, Last, conclusion, difference, selected_step, stops_early
 
@@ -215,6 +216,23 @@ def pairs(tmp_path):
     return ExampleTable(opened(tmp_path / "out", settings.runtime).ensure(Pipeline(settings).examples) / "validation")
 
 
+def test_a_likelihood_reads_a_fixed_subset_of_the_prompts_of_a_large_split(pairs, monkeypatch):
+    table, module = pairs, ResponseLogps(llama().eval())
+    weights = np.ones(len(table))
+    every = evaluators.Likelihood(table, weights, 0, 300, "likelihood")
+    assert every.rows.tolist() == list(range(len(table)))
+    monkeypatch.setattr(evaluators, "MOST_READ", 5)
+    some = evaluators.Likelihood(table, weights, 0, 300, "likelihood")
+    assert len(some.rows) == 4  # two prompts of two responses
+    codes = table.groups[0]
+    assert all(sum(codes[some.rows] == code) == sum(codes == code) for code in codes[some.rows])
+    first, again = (some.evaluate(module, seed, Alone()) for seed in (1, 2))
+    assert first == again
+    assert len(first["scores"]) == 2
+    logps = [evaluators.batch_logps(module, table, [row], 0, 300)[0].sum() for row in some.rows]
+    assert first["score"] == pytest.approx(sum(logps) / table.response_lengths(some.rows).sum(), rel=1e-5)
+
+
 def test_likelihoods_by_prompt_worked_by_hand_and_equal_in_two_processes(pairs):
     weights = np.arange(2.0 * PROMPTS)  # the first response has none, and is left out
     evaluator, module = Likelihood(pairs, weights, 0, 300, "log-likelihood per token"), ResponseLogps(llama().eval())
@@ -224,7 +242,7 @@ def test_likelihoods_by_prompt_worked_by_hand_and_equal_in_two_processes(pairs):
         prompt, response = pairs.prompt_ids(i), pairs.response_ids(i)
         logps = llama()(torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1].log_softmax(dim=-1)
         sums[i] = logps[range(len(response)), torch.tensor(response)].sum().item()
-    tokens = weights @ pairs.response_lengths()
+    tokens = weights @ pairs.response_lengths(np.arange(len(pairs)))
     assert record["score"] == pytest.approx(weights @ sums / tokens, rel=1e-5)
     expected = (weights * sums).reshape(PROMPTS, 2).sum(axis=1) * PROMPTS / tokens
     np.testing.assert_allclose(record["scores"], expected, rtol=1e-5)

@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from aloll_cli.store.tables import Rows, open_blocks
+from aloll_cli.keys import Keys, count_in, numbered, parts
+from aloll_cli.store.tables import open_blocks
 from aloll_cli.tasks.base import SPLITS
+from aloll_cli.text.examples import prompt_keys
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from aloll_cli.arrays import Float32Array, IntArray
 
-Hashes = npt.NDArray[np.uint64]
 
-
-def hashes(tokens: pa.ListArray) -> Hashes:
+def hashes(tokens: pa.ListArray) -> Keys:
     """(N,) a hash of each row's token ids."""
     ids, offsets = tokens.values.to_numpy(), tokens.offsets.to_numpy()
     rows = zip(offsets[:-1], offsets[1:], strict=True)
@@ -30,20 +29,15 @@ def hashes(tokens: pa.ListArray) -> Hashes:
     return np.frombuffer(digests, dtype=np.uint64)
 
 
-def column_hashes(folder: Path, name: str) -> Hashes:
+def column_hashes(folder: Path, name: str) -> Keys:
     """The hashes of a column of token ids of a split's examples; a few row groups are in memory at a time."""
-    rows = open_blocks(folder, [name])
-    assert isinstance(rows, Rows)
-    return np.concatenate([hashes(batch.column(name).combine_chunks()) for batch in rows.batches()])
+    batches = open_blocks(folder, [name]).batches()
+    return np.concatenate([hashes(batch.column(name).combine_chunks()) for batch in batches])
 
 
-def prompt_hashes(folder: Path) -> Hashes:
+def prompt_hashes(folder: Path) -> Keys:
     """(G,) the hash of each unique prompt of a split's examples; prompts that only the cut makes the same are apart."""
-    rows = open_blocks(folder, ["group"])
-    assert isinstance(rows, Rows)
-    groups = [group for batch in rows.batches() for group in batch.column("group").to_pylist()]
-    first = np.unique(np.array(groups), return_index=True)[1]
-    return column_hashes(folder, "prompt_ids")[first]
+    return column_hashes(folder, "prompt_ids")[numbered(prompt_keys(folder))[1]]
 
 
 def shared_prompts(examples: Path) -> dict[str, dict[str, int]]:
@@ -51,7 +45,7 @@ def shared_prompts(examples: Path) -> dict[str, dict[str, int]]:
     found = {split: prompt_hashes(examples / split) for split in SPLITS}
     shared: dict[str, dict[str, int]] = {split: {} for split in SPLITS[1:]}
     for earlier, later in combinations(SPLITS, 2):
-        shared[later][earlier] = int(np.isin(found[later], found[earlier], kind="sort").sum())
+        shared[later][earlier] = count_in(found[later], found[earlier])
     return shared
 
 
@@ -81,16 +75,22 @@ class Pairs:
         return total + (f", less {self.same:,} whose two responses the model sees as the same" if self.same else "")
 
 
-def count_pairs(groups: IntArray, rewards: Float32Array, responses: Hashes) -> Pairs:
-    """Count the pairs of N responses: (N,) index of the prompt, (N,) rewards, (N,) hashes of the token ids."""
-    codes = np.unique(responses, return_inverse=True)[1]
-    values = np.unique(rewards, return_inverse=True)[1]
+def count_pairs(groups: IntArray, rewards: Float32Array, responses: Keys) -> Pairs:
+    """Count the pairs of N responses: (N,) number of the prompt, (N,) rewards, (N,) hashes of the token ids."""
+    different, same = 0, 0
+    for (rows,) in parts(groups.astype(np.uint64)):
+        alike = _alike(groups[rows])
+        alike_in_reward = _alike(groups[rows], rewards[rows])
+        alike_in_text = _alike(groups[rows], responses[rows])
+        alike_in_both = _alike(groups[rows], rewards[rows], responses[rows])
+        same += alike_in_text - alike_in_both
+        different += alike - alike_in_reward - alike_in_text + alike_in_both
+    return Pairs(different, same)
 
-    def within(*keys: Any) -> int:
-        """The number of pairs that agree in all keys."""
-        counts = np.unique(np.stack([groups, *keys]), axis=1, return_counts=True)[1]
-        return int((counts * (counts - 1) // 2).sum())
 
-    unequal = within() - within(values)
-    same = within(codes) - within(codes, values)
-    return Pairs(unequal - same, same)
+def _alike(*keys: Any) -> int:
+    """The number of pairs of rows that agree in all keys."""
+    order = np.lexsort(keys)
+    changes = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)
+    counts = np.diff(np.flatnonzero(np.concatenate([[True], changes, [True]])))
+    return int((counts * (counts - 1) // 2).sum())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aloll_cli.files import write_text
 from aloll_cli.foreign import damaged, dict_of, json_lines_of, text
-from aloll_cli.store.tables import read_blocks
+from aloll_cli.store.tables import open_blocks
 
 COLUMNS = ("apart", "typed", "turns_cut", "system_cut")
 
@@ -64,15 +64,19 @@ def chat_counts(examples: Path, split: str) -> ChatCounts:
     """
     import pyarrow.compute as pc
 
-    table = read_blocks(examples / split, ["id", *COLUMNS])
-    marks = {name: table.column(name) for name in COLUMNS}
-    marks["turns_cut"] = pc.greater(pc.list_value_length(marks["turns_cut"]), 0)
-    counts = {name: pc.sum(mark).as_py() or 0 for name, mark in marks.items()}
-    first = {name: table.column("id")[pc.index(marks[name], True).as_py()].as_py() for name, count in counts.items() if count}
+    rows, counts = open_blocks(examples / split, ["id", *COLUMNS]), dict.fromkeys(COLUMNS, 0)
+    first: dict[str, str] = {}
+    for batch in rows.batches():
+        marks = {name: batch.column(name) for name in COLUMNS}
+        marks["turns_cut"] = pc.greater(pc.list_value_length(marks["turns_cut"]), 0)
+        for name, mark in marks.items():
+            if count := pc.sum(mark).as_py() or 0:
+                first.setdefault(name, batch.column("id")[pc.index(mark, True).as_py()].as_py())
+                counts[name] += count
     rejected, altered = (_noted(examples, kind, split) for kind in ("rejected", "altered"))
     if altered:
         first["altered"] = altered[0]["id"]
-    return ChatCounts(table.num_rows, **counts, altered=len(altered), first=first, rejected=rejected)
+    return ChatCounts(rows.num_rows, **counts, altered=len(altered), first=first, rejected=rejected)
 
 
 def _noted(examples: Path, kind: str, split: str) -> list[dict[str, str]]:

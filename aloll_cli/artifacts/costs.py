@@ -28,6 +28,7 @@ from aloll_cli.store.store import Artifact, Store
 from aloll_cli.store.tables import BLOCK, open_blocks
 from aloll_cli.tasks.base import SPLITS
 from aloll_cli.text.examples import prompt_codes
+from aloll_cli.training.selection import MOST_READ
 
 SAMPLED = 2_048  # responses whose lengths are looked at
 
@@ -178,4 +179,4 @@ def _evaluation(selector: Any, sizes: Sizes) -> Work:
         prompts = min(selector.prompts, sizes.prompts["validation"])
         responses = prompts * selector.generation.samples_per_prompt
         return Work(generated=responses, scored=2 * responses * selector.select.needs_kl)  # under the policy and the reference
-    return Work(scored=sizes.responses["validation"])
+    return Work(scored=min(sizes.responses["validation"], MOST_READ))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,24 +9,19 @@ from functools import cached_property
 from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.artifacts.raw_rows import SplitWriter
 from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.files import write_json
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
-from aloll_cli.store.tables import Rows, read_file
-from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, Record, Task, plain_prompt, shown
+from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, Record, Task, shown
 from aloll_cli.tasks.options import OnBadRow
 from aloll_cli.tasks.source import Source
 from aloll_cli.user_code import MEND, of_plugin
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
-    import numpy as np
-    import numpy.typing as npt
-    import pyarrow as pa
-
-CHUNK = 10_000  # responses held as Python objects at a time
 MALFORMED = (BadRow, LookupError, TypeError, ValueError, AttributeError)  # what a row that lacks something makes a task raise
 
 
@@ -90,7 +84,7 @@ class Data(Artifact):
             job.log.say(f"  {line}")
         counts: dict[str, Counter[str]] = {name: Counter() for name in (*self._origins, *SPLITS)}
         with ExitStack() as stack:
-            writers = {split: stack.enter_context(_Writer(job.directory, split)) for split in SPLITS}
+            writers = {split: stack.enter_context(SplitWriter(job.directory, split)) for split in SPLITS}
             for origin in self._origins:
                 self._write(origin, writers, counts)
         self._separate_splits(writers, counts)
@@ -112,7 +106,7 @@ class Data(Artifact):
             )
         return ["all"] if "all" in own else [split for split in SPLITS if split in own]
 
-    def _write(self, origin: str, writers: dict[str, _Writer], counts: dict[str, Counter[str]]) -> None:
+    def _write(self, origin: str, writers: dict[str, SplitWriter], counts: dict[str, Counter[str]]) -> None:
         for number, (place, row) in enumerate(self.source.rows(origin)):
             counts[origin]["rows"] += 1
             try:
@@ -155,12 +149,12 @@ class Data(Artifact):
         drawn = self.task.split_of(record.prompt)
         return "train" if drawn in self._origins else drawn
 
-    def _separate_splits(self, writers: dict[str, _Writer], counts: dict[str, Counter[str]]) -> None:
+    def _separate_splits(self, writers: dict[str, SplitWriter], counts: dict[str, Counter[str]]) -> None:
         """Remove prompts that two splits share from the later one. Raises UserError unless bad rows are skipped."""
-        import numpy as np
+        from aloll_cli.keys import shared as keys_in_both
 
         for first, second in combinations(SPLITS, 2):
-            shared = np.intersect1d(writers[first].groups, writers[second].groups)
+            shared = keys_in_both(writers[first].groups, writers[second].groups)
             if len(shared) and self.task.on_bad_row is OnBadRow.error:
                 row, prompt = writers[second].find(int(shared[0]))
                 raise UserError(
@@ -198,102 +192,3 @@ def _refusal(error: Exception, place: str) -> UserError | None:
         return UserError(f"{place}: {error}.", error.hint)
     hint = f"{LEAVE_OUT} A task says what it expects by raising BadRow." if isinstance(error, MALFORMED) else MEND
     return of_plugin(error, place, hint)
-
-
-class _Writer:
-    """Writes the responses of one split in chunks."""
-
-    def __init__(self, directory: Path, split: str) -> None:
-        self._file, self._temporary = directory / f"{split}.parquet", directory / f".{split}.parquet.tmp"
-        self._chunk: list[dict[str, Any]] = []
-        self._groups = array("Q")  # ids of the prompts as integers, so that millions of rows fit in memory
-
-    def __enter__(self) -> _Writer:
-        import pyarrow.parquet as pq
-
-        self._writer = pq.ParquetWriter(self._temporary, _schema(), compression="zstd")
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.close()
-        if kind is None:
-            self._temporary.rename(self._file)
-
-    def add(self, name: str, record: Record) -> None:
-        self._groups.append(int(record.group, 16))
-        self._chunk.append(_as_row(name, record))
-        if len(self._chunk) == CHUNK:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._writer.write_table(_table(self._chunk))
-        self._chunk.clear()
-
-    @property
-    def groups(self) -> npt.NDArray[np.uint64]:
-        """(N,) ids of the prompts."""
-        import numpy as np
-
-        return np.frombuffer(self._groups, dtype=np.uint64) if self._groups else np.array([], dtype=np.uint64)
-
-    def leave_out(self, groups: npt.NDArray[np.uint64]) -> int:
-        """Rewrite the file without the responses to these prompts; returns how many were left out."""
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        kept = ~np.isin(self.groups, groups, kind="sort")
-        start = 0
-        with pq.ParquetWriter(self._temporary, _schema(), compression="zstd") as writer:
-            for batch in Rows([self._file]).batches():
-                writer.write_table(batch.filter(pa.array(kept[start : start + batch.num_rows])))
-                start += batch.num_rows
-        self._temporary.rename(self._file)
-        self._groups = array("Q", self.groups[kept].tobytes())
-        return int((~kept).sum())
-
-    def find(self, group: int) -> tuple[int, str]:
-        """The number of a prompt's first row in its source, counted from 1, and the prompt's text."""
-        import pyarrow.parquet as pq
-
-        (row, *_) = pq.read_table(self._file, filters=[("group", "=", f"{group:016x}")]).to_pylist()
-        return int(row["id"].split("-")[1]) + 1, plain_prompt(row["parts"])
-
-
-def load_data(directory: Path, split: str, columns: list[str] | None = None) -> pa.Table:
-    """The raw responses of a split: columns id, group, position, parts, response, stored, subset; or some of them."""
-    return read_file(directory / f"{split}.parquet", columns or _schema().names)
-
-
-def open_data(directory: Path, split: str, columns: list[str] | None = None) -> Rows:
-    """The same for large tables: only a few row groups are in memory at a time."""
-    return Rows([directory / f"{split}.parquet"], columns or _schema().names)
-
-
-def _as_row(name: str, record: Record) -> dict[str, Any]:
-    parts = [vars(part) for part in record.parts]
-    return {
-        "id": name, "group": record.group, "position": record.position, "parts": parts,
-        "response": record.response, "stored": record.reward, "subset": record.subset,
-    }  # fmt: skip
-
-
-def _schema() -> pa.Schema:
-    import pyarrow as pa
-
-    part = pa.struct([
-        ("text", pa.string()), ("role", pa.string()), ("drop", pa.int64()), ("whole", pa.bool_()), ("eos", pa.bool_()),
-        ("prefix", pa.string()), ("source", pa.bool_()),
-    ])  # fmt: skip
-    return pa.schema([
-        ("id", pa.string()), ("group", pa.string()), ("position", pa.int64()), ("parts", pa.list_(part)),
-        ("response", pa.string()), ("stored", pa.float64()), ("subset", pa.string()),
-    ])  # fmt: skip
-
-
-def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.Table.from_pylist(rows, schema=_schema())

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
 from aloll_cli.artifacts.chat_counts import chat_counts, note
-from aloll_cli.artifacts.data import Data, load_data, open_data
+from aloll_cli.artifacts.data import Data
+from aloll_cli.artifacts.raw_rows import open_data
+from aloll_cli.artifacts.selected import SelectedResponses
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.errors import UserError
 from aloll_cli.schema import identity
@@ -16,13 +18,11 @@ from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.tasks.base import SPLITS, BadRow, Chat, Task, plain_prompt
 from aloll_cli.tasks.options import OnBadRow, Truncated
-from aloll_cli.tasks.selection import chosen_rows, limited, noise_sources, numbered, of_subsets, within
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
-    from aloll_cli.arrays import IntArray
     from aloll_cli.text.encoded import Prompt
     from aloll_cli.text.encoding import Encoder
 
@@ -123,70 +123,6 @@ def unused_template(examples: Path, tokenizer: PreTrainedTokenizerBase, chat: Ch
         return None
     what = "the prompts" if without == len(templated) else f"{without:,} of {len(templated):,} training prompts"
     return f"the model's chat template is not used for {what}, which have no turns: task.chat=wrap makes each a turn of the user"
-
-
-def selected_rows(raw: pa.Table, task: Task, split: str) -> IntArray:
-    """Indices of the raw responses that the task selects, in order: by subset, reward bounds, task.responses, limit."""
-    import numpy as np
-
-    kept = np.arange(raw.num_rows)
-    if task.subsets is not None:
-        kept = kept[of_subsets(raw, task.subsets)]
-    if split == "train" and (task.min_reward is not None or task.max_reward is not None):
-        kept = kept[within(raw.take(kept), task.min_reward, task.max_reward)]
-    kept = kept[chosen_rows(raw.take(kept), task.responses)]
-    most = task.limit if split == "train" else task.limit_eval
-    return np.asarray(kept if most is None else kept[limited(raw.column("group").take(kept).to_pylist(), most)])
-
-
-class SelectedResponses:
-    """The selected responses of a split, with noise; only the columns needed for selection are kept in memory."""
-
-    def __init__(self, directory: Path, split: str, task: Task, job: Job) -> None:
-        """Select from the data in a directory, and log the counts."""
-        import numpy as np
-
-        raw = load_data(directory, split, ["id", "group", "position", "stored", "subset"])
-        self._rows = selected_rows(raw, task, split)
-        self._noise = np.zeros(len(self._rows), dtype=bool)
-        self._raw = open_data(directory, split)
-        if len(self) < raw.num_rows:
-            job.log.say(f"  {split}: {len(self):,} of {raw.num_rows:,} responses selected")
-        if split == "train" and task.noise:
-            ids, groups = (raw.column(name).take(self._rows) for name in ("id", "group"))
-            sources = noise_sources(ids.to_pylist(), numbered(groups), task.noise, task.noise_seed)
-            self._noise = sources != np.arange(len(self))
-            self._foreign = _texts(directory, split, self._rows[sources[self._noise]])
-            job.log.say(
-                f"  train: {self._noise.sum():,} of {len(self):,} responses replaced by responses to other prompts (task.noise)"
-            )
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def slice(self, start: int, stop: int) -> pa.Table:
-        """Raw responses and whether they are noise; noise has no stored reward."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        raw, noise = self._raw.take(self._rows[start:stop]), pa.array(self._noise[start:stop])
-        if replaced := int(self._noise[start:stop].sum()):
-            foreign = self._foreign.slice(int(self._noise[:start].sum()), replaced).combine_chunks()
-            changed = {
-                "response": pc.replace_with_mask(raw.column("response").combine_chunks(), noise, foreign),
-                "stored": pc.if_else(noise, None, raw.column("stored")),
-            }
-            for name, column in changed.items():
-                raw = raw.set_column(raw.schema.get_field_index(name), name, column)
-        return raw.append_column("noise", noise)
-
-
-def _texts(directory: Path, split: str, rows: IntArray) -> pa.ChunkedArray:
-    """Texts of raw responses by row, in any order."""
-    import numpy as np
-
-    distinct, places = np.unique(rows, return_inverse=True)
-    return open_data(directory, split, ["response"]).take(distinct).column("response").take(places)
 
 
 def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.Table, dict[str, BadRow], list[str]]:

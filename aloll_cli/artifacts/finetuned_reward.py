@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aloll_cli.artifacts.data import Data, load_data
-from aloll_cli.artifacts.fitted_reward import raw_rows
+from aloll_cli.artifacts.data import Data
+from aloll_cli.artifacts.fitted_reward import MOST_FITTED, rows_to_fit
 from aloll_cli.artifacts.policy_source import trainable_parameters
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.errors import UserError
@@ -82,16 +82,14 @@ class FinetunedReward(Artifact):
         self.tokenizer = Tokenizer(reward.body, data) if reward.body.from_scratch else None
 
     def identity(self) -> dict[str, Any]:
-        return {"reward": identity(self.reward), "content": self.reward.content(), "held_out": HELD_OUT}
+        return {"reward": identity(self.reward), "content": self.reward.content(), "held_out": HELD_OUT, "most_rows": MOST_FITTED}
 
     def inputs(self) -> dict[str, Artifact]:
         return {"data": self.data} | ({"tokenizer": self.tokenizer} if self.tokenizer else {})
 
     def make(self, job: Job) -> None:
         with self.data.naming_columns():
-            train, validation = (
-                with_reward(raw_rows(load_data(job.path(self.data), split)), split) for split in ("train", "validation")
-            )
+            train, validation = (with_reward(rows_to_fit(job, self.data, split), split) for split in ("train", "validation"))
             found = Ratings.of(self.reward, train)
         self._train(job, found)
         job.world.on_main(lambda: self._measure(job, found, validation))

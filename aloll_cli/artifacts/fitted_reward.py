@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.data import Data, load_data
+from aloll_cli.artifacts.data import Data
+from aloll_cli.artifacts.raw_rows import CHUNK, open_data
+from aloll_cli.artifacts.selected import columns_of_rows
 from aloll_cli.files import write_json
 from aloll_cli.rewards.base import Reward, Row
 from aloll_cli.rewards.skill import in_words
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.tasks.base import plain_prompt, turns
+from aloll_cli.tasks.selection import limited
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from aloll_cli.arrays import FloatArray
+
+
+MOST_FITTED = 500_000  # responses that a reward is fitted on, or measured on
 
 
 class FittedReward(Artifact):
@@ -29,7 +35,7 @@ class FittedReward(Artifact):
         self.name = reward.label
 
     def identity(self) -> dict[str, Any]:
-        return {"reward": identity(self.reward)}
+        return {"reward": identity(self.reward), "most_rows": MOST_FITTED}
 
     def inputs(self) -> dict[str, Artifact]:
         return {"data": self.data}
@@ -39,7 +45,7 @@ class FittedReward(Artifact):
             job.world.on_main(lambda: self._fit(job))
 
     def _fit(self, job: Job) -> None:
-        train, validation = (raw_rows(load_data(job.path(self.data), split)) for split in ("train", "validation"))
+        train, validation = (rows_to_fit(job, self.data, split) for split in ("train", "validation"))
         if warning := self.reward.check_stored({"train": _stored(train), "validation": _stored(validation)}):
             job.log.warn(warning)
         skill = self.reward.fit(train, validation, job.directory)
@@ -52,6 +58,17 @@ def _stored(rows: list[Row]) -> FloatArray:
     import numpy as np
 
     return np.array([row.stored for row in rows if row.stored is not None], dtype=np.float64)
+
+
+def rows_to_fit(job: Job, data: Data, split: str) -> list[Row]:
+    """The raw rows of a split, or of more than MOST_FITTED those of a fixed subset of the prompts, which is logged."""
+    raw = open_data(job.path(data), split)
+    if raw.num_rows <= MOST_FITTED:
+        return [row for batch in raw.batches() for row in raw_rows(batch)]
+    kept = limited(columns_of_rows(job.path(data), split, ["group"]).column("group").to_numpy(), MOST_FITTED)
+    job.log.say(f"  {split}: {len(kept):,} of {raw.num_rows:,} responses are read, those to a fixed subset of the prompts")
+    parts = (kept[start : start + CHUNK] for start in range(0, len(kept), CHUNK))
+    return [row for part in parts for row in raw_rows(raw.take(part))]
 
 
 def raw_rows(raw: pa.Table) -> list[Row]:

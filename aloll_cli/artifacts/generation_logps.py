@@ -58,7 +58,7 @@ class GenerationLogps(Artifact):
                 logps = batch_logps(module, tokens, rows, int(tokenizer.pad_token_id), job.runtime.scoring_batch_tokens)
                 sums = np.array([row.sum(dtype=np.float64) for row in logps])
             column = pa.nulls(len(rows), pa.float64()) if sums is None else sums
-            return pa.table({"id": tokens.ids[start:stop], "logp": column, "tokens": counts})
+            return pa.table({"id": tokens.ids(range(start, stop)), "logp": column, "tokens": counts})
 
         write_blocks(job, "logps", len(tokens), f"log-probs of responses under {self.policy.name}", compute)
 

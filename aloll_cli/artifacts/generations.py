@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -82,11 +82,12 @@ class Generations(Artifact):
         del model  # in memory no longer than it is needed: where a server generates, it was only compared
         prompts = np.repeat(examples.groups[1], self.generation.samples_per_prompt)
         names = [name for group in examples.prompt_names for name in self.generation.names(group)]
-        order = longest_first(examples.prompt_lengths()[prompts])
+        order = longest_first(examples.prompt_lengths(prompts))
 
         def generate(start: int, stop: int) -> pa.Table:
             places = order[start:stop]
-            rows = [examples.table.slice(int(i), 1).to_pylist()[0] for i in prompts[places]]
+            table = examples.at(prompts[places], ["group", "prompt", "turns", "opening", "closing"])
+            rows = table.to_pylist()
             ids = [names[i] for i in places]
             responses = generates(
                 prompts=[examples.prompt_ids(int(i)) for i in prompts[places]], ids=ids, generation=self.generation, stream="0",
@@ -95,7 +96,7 @@ class Generations(Artifact):
             )  # fmt: skip
             return pa.table({
                 "place": places, "id": ids, "group": [row["group"] for row in rows], "prompt": [row["prompt"] for row in rows],
-                "turns": examples.table.column("turns").take(prompts[places]),
+                "turns": table.column("turns"),
                 "response": [r.text for r in responses], "tokens": [r.tokens for r in responses],
                 "response_ids": pa.array([r.ids for r in responses], type=pa.list_(pa.int64())),
                 "ended": [r.ended for r in responses], "stored": pa.nulls(len(rows), pa.float64()),
@@ -148,10 +149,9 @@ class GenerationTokens:
     def __len__(self) -> int:
         return len(self._generations)
 
-    @property
-    def ids(self) -> list[str]:
-        """The ids of the rows."""
-        return self._generations.ids
+    def ids(self, rows: Sequence[int]) -> list[str]:
+        """The ids of some rows."""
+        return self._generations.ids(rows)
 
     def prompt_ids(self, row: int) -> IntArray:
         """Token ids of a row's prompt."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.examples import Examples
 from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.store.store import Artifact, Job
-from aloll_cli.store.tables import read_blocks, write_blocks
+from aloll_cli.store.tables import read_numbers, write_blocks
 from aloll_cli.text.examples import ExampleTable
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ class Likelihoods(Artifact):
         def compute(start: int, stop: int) -> pa.Table:
             logps = batch_logps(module, examples, list(range(start, stop)), pad, job.runtime.scoring_batch_tokens)
             sums = np.array([row.sum(dtype=np.float64) for row in logps])
-            return pa.table({"id": examples.ids[start:stop], "logp": sums, "tokens": [len(row) for row in logps]})
+            return pa.table({"id": examples.ids(range(start, stop)), "logp": sums, "tokens": [len(row) for row in logps]})
 
         write_blocks(job, "likelihoods", len(examples), f"log-likelihood of {self.split} responses", compute)
 
 
 def load_likelihoods(directory: Path) -> tuple[FloatArray, FloatArray]:
     """(N,) summed log-probs and (N,) token counts."""
-    table = read_blocks(directory / "likelihoods", ["logp", "tokens"])
-    return table.column("logp").to_numpy(), table.column("tokens").to_numpy().astype("float64")
+    logps, tokens = (read_numbers(directory / "likelihoods", name) for name in ("logp", "tokens"))
+    return logps, tokens.astype("float64")

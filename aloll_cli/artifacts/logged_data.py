@@ -11,7 +11,7 @@ from aloll_cli.artifacts.training_data import Loaded, LoggedData
 from aloll_cli.errors import UserError
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job, Store
-from aloll_cli.store.tables import read_blocks
+from aloll_cli.store.tables import read_numbers
 from aloll_cli.text.examples import ExampleTable
 from aloll_cli.training.sampling import Draws, Sampling
 from aloll_cli.values.joint import Joint
@@ -148,7 +148,7 @@ class EveryResponse(LoggedData):
         place[drawn] = np.arange(len(drawn))
         pad, features = int(tokenizer.pad_token_id), []
         for chosen in np.array_split(drawn, -(-len(drawn) // STATES)):
-            ids = [loaded.examples.prompt_ids(int(first[prompt])) for prompt in chosen]
+            ids = list(map(np.array, loaded.examples.at(first[chosen], ["prompt_ids"]).column("prompt_ids").to_pylist()))
             with self.values.numbers.computing(job.world.device):
                 states = prompt_states(model.eval(), ids, pad, job.runtime.scoring_batch_tokens)
             features += [pooled(state).flatten() for state in states]
@@ -203,7 +203,7 @@ class RankedGroups(LoggedData):
         found, pairs = ranked(groups, rewards, texts), count_pairs(groups, rewards, texts)
         _, offsets, used = found
         if not used.any():
-            cut = read_blocks(folder, ["truncated"]).column("truncated").to_numpy()
+            cut = read_numbers(folder, "truncated")
             more = "Set task.responses=all, or choose"
             if pairs.same:
                 more = (

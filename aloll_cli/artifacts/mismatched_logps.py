@@ -42,11 +42,11 @@ class MismatchedLogps(Artifact):
         assert loaded.units is None  # a unit is a row
         sampler = loaded.sampler(self.draws)
         drawn = [sampler.rows(step) for step in range(self.draws.steps(loaded.kept_units))]
-        return mismatched_pairs(loaded.examples, loaded.examples.groups[0], drawn, self.draws.seed)
+        return mismatched_pairs(loaded.examples.tokens, loaded.examples.groups[0], drawn, self.draws.seed)
 
     def make(self, job: Job) -> None:
         loaded = self.data.load(job)
-        pairs, ids = self.pairs(loaded), loaded.examples.ids
+        pairs = self.pairs(loaded)
         compute = self.every.computing(job, pairs)
 
         def block(start: int, stop: int) -> pa.Table:
@@ -54,7 +54,8 @@ class MismatchedLogps(Artifact):
 
             chosen = list(range(start, stop))
             logps = pa.array(compute(chosen), type=pa.list_(pa.float32()))
-            names = {"id": [ids[i] for i in pairs.prompts[chosen]], "response_id": [ids[i] for i in pairs.responses[chosen]]}
+            ids = loaded.examples.ids
+            names = {"id": ids(pairs.prompts[chosen]), "response_id": ids(pairs.responses[chosen])}
             return pa.table(names | {"row": pa.array(chosen, type=pa.int64()), "logps": logps})
 
         write_blocks(job, "logps", len(pairs), "reference log-probs of mismatched pairs", block)

@@ -88,7 +88,7 @@ class DrawnLogps(Artifact):
         examples, rows = loaded.examples, loaded.drawn(self.draws)
         job.log.say(f"  drawn in training: {len(rows):,} of {len(examples):,} responses ({len(rows) / len(examples):.1%})")
         if 2 * len(rows) < len(examples):
-            compute = self.every.computing(job, examples)
+            compute = self.every.computing(job, examples.tokens(rows))
         else:
             table = LogpTable(job.store.ensure(self.every))
 
@@ -102,12 +102,10 @@ def write_logps(job: Job, examples: ExampleTable, rows: IntArray, compute: Logps
     """Write the table ``logps`` of some rows, ascending."""
     import pyarrow as pa
 
-    ids = examples.ids
-
     def block(start: int, stop: int) -> pa.Table:
         chosen = rows[start:stop].tolist()
         logps = pa.array(compute(chosen), type=pa.list_(pa.float32()))
-        return pa.table({"id": [ids[row] for row in chosen], "row": pa.array(chosen, type=pa.int64()), "logps": logps})
+        return pa.table({"id": examples.ids(chosen), "row": pa.array(chosen, type=pa.int64()), "logps": logps})
 
     write_blocks(job, "logps", len(rows), "reference log-probs", block)
 

@@ -17,8 +17,9 @@ from aloll_cli.rewards.finetuned import Finetuned
 from aloll_cli.rewards.scoring import checked_scores, using
 from aloll_cli.rewards.variation import weakness
 from aloll_cli.schema import identity, name_of
+from aloll_cli.store.rows import Rows
 from aloll_cli.store.store import Artifact, Job
-from aloll_cli.store.tables import Rows, open_blocks, read_blocks, write_blocks
+from aloll_cli.store.tables import columns_of, open_blocks, read_numbers, write_blocks
 from aloll_cli.tasks.base import SPLITS, shown
 
 if TYPE_CHECKING:
@@ -109,15 +110,16 @@ class Rewards(Artifact):
 
     def _stored(self, job: Job, split: str) -> FloatArray:
         """The stored rewards of a split's examples, where they have one."""
-        stored: FloatArray = read_blocks(job.path(self.source) / split, ["stored"]).column("stored").drop_null().to_numpy()
-        return stored
+        import numpy as np
+
+        stored: FloatArray = read_numbers(job.path(self.source) / split, "stored")
+        return stored[~np.isnan(stored)]
 
 
-def _check_script(job: Job, reward: Reward, what: str, responses: Rows | pa.Table) -> None:
+def _check_script(job: Job, reward: Reward, what: str, responses: Rows) -> None:
     """Warn about responses in a script that the reward does not know; raises UserError if all are."""
     count = responses.num_rows
-    tables = responses.batches() if isinstance(responses, Rows) else [responses]
-    unknown = sum(not reward.knows(text) for table in tables for text in table.column("response").to_pylist())
+    unknown = sum(not reward.knows(text) for table in responses.batches() for text in table.column("response").to_pylist())
     if not unknown:
         return
     name = f"reward={name_of(reward)}"
@@ -161,17 +163,16 @@ def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: 
 
 def load_rewards(directory: Path) -> FloatArray:
     """(N,) rewards in the order of the rows."""
-    rewards: FloatArray = read_blocks(directory / "rewards", ["reward"]).column("reward").to_numpy()
+    rewards: FloatArray = read_numbers(directory / "rewards", "reward")
     return rewards
 
 
 def load_components(directory: Path, names: list[str]) -> dict[str, FloatArray]:
     """(N,) score of each component, in the order of the rows."""
-    table = read_blocks(directory / "rewards", names)
-    return {name: table.column(name).to_numpy() for name in names}
+    return {name: read_numbers(directory / "rewards", name) for name in names}
 
 
-def table_rows(table: Rows | pa.Table, start: int, stop: int) -> list[Row]:
+def table_rows(table: Rows, start: int, stop: int) -> list[Row]:
     """Rows of examples or generations as input of a scorer."""
     names = [field.name for field in fields(Row)]
     columns = table.slice(start, stop - start).select(names)
@@ -184,17 +185,16 @@ def log_summary(job: Job, scored: Rewards) -> None:
 
     if not job.world.is_main:
         return
-    table = read_blocks(job.directory / "rewards")
-    rewards = table.column("reward").to_numpy()
+    rewards, columns = load_rewards(job.directory), columns_of(job.directory / "rewards")
     low, middle, high = np.percentile(rewards, [5, 50, 95])
     percentiles = f"5th/50th/95th percentile {low:.3f}/{middle:.3f}/{high:.3f}"
     job.log.say(f"  rewards of {len(rewards):,} responses: mean {rewards.mean():.3f}, {percentiles}")
-    if "cut" in table.column_names:
-        cut = table.column("cut").to_numpy()
+    if "cut" in columns:
+        cut = read_numbers(job.directory / "rewards", "cut")
         lost = f", by {cut[cut > 0].mean():.0f} tokens on average and {cut.max():,} at most" if cut.any() else ""
         job.log.say(f"  {(cut > 0).sum():,} of {len(cut):,} texts were too long for the reward and truncated{lost}")
-    if "malformed" in table.column_names:
-        malformed = table.column("malformed").to_numpy(zero_copy_only=False).sum()
+    if "malformed" in columns:
+        malformed = read_numbers(job.directory / "rewards", "malformed").sum()
         job.log.say(
             f"  {malformed:,} of {len(rewards):,} replies were malformed; these responses have the reward of reward.malformed"
         )

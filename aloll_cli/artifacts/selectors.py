@@ -17,7 +17,9 @@ from aloll_cli.models.adapters import has_adapter
 from aloll_cli.models.base import Head
 from aloll_cli.models.decoding import Generation, decoding_identity
 from aloll_cli.store.store import Artifact, Job
+from aloll_cli.store.tables import open_blocks
 from aloll_cli.text.examples import ExampleTable
+from aloll_cli.training.selection import MOST_READ
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,7 +65,7 @@ class SelectByLikelihood(CheckpointSelector):
         return self.weights.inputs() if self.weights else {}
 
     def identity(self) -> dict[str, Any]:
-        return {"by": "likelihood" if self.weights is None else "advantage-weighted likelihood"}
+        return {"by": "likelihood" if self.weights is None else "advantage-weighted likelihood", "responses": MOST_READ}
 
     def open(
         self, job: Job, examples: Examples, tokenizer: PreTrainedTokenizerBase, start: PolicySource, model: PreTrainedModel
@@ -101,10 +103,12 @@ class SelectByReward(CheckpointSelector):
         from aloll_cli.training.evaluators import GeneratedReward
 
         responder = open_responder(job, examples, "validation", tokenizer, self.generation, self.scored_by)
-        logged = responder.examples.table.column("response").to_pylist()
+        logged = (
+            batch.column("response").to_pylist() for batch in open_blocks(responder.examples.directory, ["response"]).batches()
+        )
         select = self.select if self.select.given else None
         reference = self._reference(job, start, model) if self.select.needs_kl else None
-        words, pad = by_script(letter_shares([logged])), int(tokenizer.pad_token_id)
+        words, pad = by_script(letter_shares(logged)), int(tokenizer.pad_token_id)
         return GeneratedReward(responder, self.prompts, words, select, reference, pad)
 
     def _reference(self, job: Job, start: PolicySource, model: PreTrainedModel) -> ReferenceOf:

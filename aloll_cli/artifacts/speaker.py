@@ -53,15 +53,17 @@ class Question:
 
 def questions_of(examples: Path, split: str, count: int | None) -> list[Question]:
     """The first ``count`` prompts of a split's examples, or all."""
+    import numpy as np
+
     from aloll_cli.text.examples import ExampleTable
 
     table = ExampleTable(examples / split)
-    rows = [int(row) for row in table.groups[1][:count]]
-    columns = ["group", "prompt", "turns", "prompt_cut", "opening", "closing", "templated"]
+    rows = table.groups[1][:count]
+    columns = ["group", "prompt", "turns", "prompt_ids", "prompt_cut", "opening", "closing", "templated"]
     return [
-        Question(row["group"], row["prompt"], row["turns"], table.prompt_ids(place), row["prompt_cut"],
+        Question(row["group"], row["prompt"], row["turns"], np.array(row["prompt_ids"]), row["prompt_cut"],
                  Around(row["opening"], row["closing"]), row["templated"])
-        for place, row in zip(rows, table.table.select(columns).take(rows).to_pylist(), strict=True)
+        for row in table.at(rows, columns).to_pylist()
     ]  # fmt: skip
 
 

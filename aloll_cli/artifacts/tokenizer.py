@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.data import Data, open_data
+from aloll_cli.artifacts.data import Data
+from aloll_cli.artifacts.raw_rows import open_data
 from aloll_cli.models.base import Model
 from aloll_cli.stopping import interruptibly
 from aloll_cli.store.store import Artifact, Job
@@ -63,10 +64,12 @@ class Tokenizer(Artifact):
 
 def _texts(data: Path) -> Iterator[str]:
     """Texts of the train split; of a large one every second, third, … row, at most TEXTS."""
+    import numpy as np
+
     rows = open_data(data, "train", ["parts", "response"])
     step = -(-rows.num_rows // TEXTS)
     start = 0
     for batch in rows.batches():
-        for row in batch.take(list(range(-start % step, batch.num_rows, step))).to_pylist():
+        for row in batch.take(np.arange(-start % step, batch.num_rows, step)).to_pylist():
             yield plain_prompt(row["parts"]) + row["response"]
         start += batch.num_rows

@@ -135,7 +135,7 @@ class LoggedData(TrainingData):
 
     def open(self, job: Job, draws: Draws, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Source:
         from aloll_cli.artifacts.reference_logps import LogpTable
-        from aloll_cli.training.sources import LoggedUnits, Rows, one_by_one
+        from aloll_cli.training.sources import LoggedUnits, Rows
 
         loaded = self.load(job)
         if warning := self.warning(loaded):
@@ -143,10 +143,10 @@ class LoggedData(TrainingData):
         for line in loaded.told:
             job.log.say(f"  {line}")
         table = LogpTable(job.path(self.reference_logps)) if self.reference_logps else None
-        rows = Rows(loaded.examples, loaded.weights, loaded.rewards, table)
-        units, kept = loaded.units or one_by_one(len(loaded.examples)), loaded.kept_units / len(loaded.frequencies)
+        rows = Rows(loaded.examples.tokens(loaded.drawn(draws)), loaded.weights, loaded.rewards, table)
+        kept = loaded.kept_units / len(loaded.frequencies)
         mismatched, values = self._mismatched(job, loaded, tokenizer), self.joint_values(job, loaded, draws, tokenizer, model)
-        return LoggedUnits(rows, loaded.kept_units, kept, *units, loaded.sampler(draws), mismatched, values)
+        return LoggedUnits(rows, loaded.kept_units, kept, loaded.units, loaded.sampler(draws), mismatched, values)
 
     def joint_values(
         self, job: Job, loaded: Loaded, draws: Draws, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel

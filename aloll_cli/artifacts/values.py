@@ -14,7 +14,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job, Store
-from aloll_cli.store.tables import Rows, open_blocks, read_blocks, write_blocks
+from aloll_cli.store.tables import open_blocks, read_numbers, write_blocks
 from aloll_cli.tasks.base import shown
 from aloll_cli.text.examples import ExampleTable, prompt_codes
 from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
@@ -85,7 +85,7 @@ class ValuesArtifact(Artifact):
                 import pyarrow as pa
 
                 values = checked(estimate.of(split, logged[split], slice(start, stop)), stop - start, name_of(self.values))
-                return pa.table({"id": table.ids[start:stop], "value": values})
+                return pa.table({"id": table.ids(range(start, stop)), "value": values})
 
             write_blocks(job, split, len(table), f"values of {split} prompts", compute)
         if job.world.is_main:
@@ -146,7 +146,7 @@ class _Prompts:
     def texts(self, split: str, prompts: IntArray) -> list[str]:
         """Some of a split's unique prompts, uncut."""
         examples = self._examples(split)
-        whole: list[str] = examples.table.column("prompt").take(examples.groups[1][prompts]).to_pylist()
+        whole: list[str] = examples.at(examples.groups[1][prompts], ["prompt"]).column("prompt").to_pylist()
         return whole
 
     def keep(self, split: str) -> None:
@@ -166,9 +166,8 @@ class _Prompts:
         prompts = len(self._examples(split).groups[1])
         write_blocks(self._job, f"states/{split}", prompts, f"hidden states of {split} prompts", compute)
         folder = self._job.directory / "states"
-        lengths = read_blocks(folder / split, ["tokens"]).column("tokens").to_numpy()
+        lengths = read_numbers(folder / split, "tokens")
         stored = open_blocks(folder / split, ["states"])
-        assert isinstance(stored, Rows)
         width = len(stored.slice(0, 1).column("states")[0]) // int(lengths[0])
         mapped = np.memmap(folder / f"{split}-{self._job.world.rank}", np.float32, "w+", shape=(int(lengths.sum()), width))
         place = 0
@@ -185,5 +184,5 @@ class _Prompts:
 
 def load_values(directory: Path, split: str) -> FloatArray:
     """(N,) values in the order of the split's examples."""
-    values: FloatArray = read_blocks(directory / split, ["value"]).column("value").to_numpy()
+    values: FloatArray = read_numbers(directory / split, "value")
     return values

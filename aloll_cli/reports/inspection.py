@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,19 +11,19 @@ import numpy as np
 
 from aloll_cli.artifacts.as_seen import Pairs, column_hashes, count_pairs, shared_prompts
 from aloll_cli.artifacts.chat_counts import chat_counts
-from aloll_cli.artifacts.data import open_data
 from aloll_cli.artifacts.logged_prompts import words_of
+from aloll_cli.artifacts.raw_rows import open_data
 from aloll_cli.artifacts.rewards import ScoredBy, load_components, load_rewards
 from aloll_cli.foreign import anything, checked_json, dict_of
+from aloll_cli.keys import distinct, of_names, parts
 from aloll_cli.reports.token_text import TokenText, cut_mark, marked
 from aloll_cli.settings.choices import Words
-from aloll_cli.store.tables import Rows, open_blocks, read_blocks
+from aloll_cli.store.tables import open_blocks, read_blocks, read_numbers
 from aloll_cli.tasks.base import SPLITS, BadRow, Task
-from aloll_cli.tasks.selection import numbered
 from aloll_cli.text.encoding import Encoder
+from aloll_cli.text.examples import prompt_codes
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
     from aloll_cli.arrays import FloatArray, IntArray
@@ -77,25 +76,14 @@ def _plain(value: Any) -> Any:
 
 def _split(data: Path, examples: Path, split: str) -> dict[str, Any]:
     """Counts, truncation and token lengths of one split's examples."""
-    columns = ("prompt_ids", "prompt_cut", "response", "response_ids", "response_cut", "group", "noise")
-    names = ("prompt", "response", "prompt_cut", "response_cut", "noise", "key", "group")
-    figures: dict[str, list[Any]] = {name: [] for name in names}
-    for batch in _blocks(examples / split, columns):
-        for name in ("prompt", "response"):
-            figures[name].append(np.diff(batch.column(f"{name}_ids").combine_chunks().offsets.to_numpy()))
-            figures[f"{name}_cut"].append(batch.column(f"{name}_cut").to_numpy())
-        figures["noise"].append(batch.column("noise").to_numpy())
-        groups = np.array([int(group, 16) for group in batch.column("group").to_pylist()], dtype=np.uint64)
-        figures["group"].append(groups)
-        figures["key"].append(groups ^ _hashes(batch.column("response").to_pylist()))
-    found = {name: np.concatenate(arrays) for name, arrays in figures.items()}
+    found, noise = _figures(examples / split)
     count = len(found["key"])
     return {
         "examples": count,
         "left_out": open_data(data, split, ["position"]).num_rows - count,  # not selected, or dropped as too long
-        "prompts": len(np.unique(found["group"])),
-        "noise": int(found["noise"].sum()),
-        "duplicates": count - len(np.unique(found["key"])),
+        "prompts": distinct(found["group"]),
+        "noise": noise,
+        "duplicates": count - distinct(found["key"]),
         "conflicting_ratings": _conflicts(data, split),
         "prompt_tokens": percentiles(found["prompt"]),
         "response_tokens": percentiles(found["response"]),
@@ -103,6 +91,24 @@ def _split(data: Path, examples: Path, split: str) -> dict[str, Any]:
         "responses_cut": _cuts(found["response_cut"]),
         "chats": _chats(examples, split),
     }
+
+
+def _figures(folder: Path) -> tuple[dict[str, Any], int]:
+    """(N,) lengths and cuts in tokens, keys of prompts and of whole texts, of a split's examples; and how many are noise."""
+    rows = open_blocks(folder, ["prompt_ids", "prompt_cut", "response", "response_ids", "response_cut", "group", "noise"])
+    counts = ("prompt", "response", "prompt_cut", "response_cut")
+    found: dict[str, Any] = {name: np.empty(rows.num_rows, dtype=np.int32) for name in counts}
+    found |= {name: np.empty(rows.num_rows, dtype=np.uint64) for name in ("group", "key")}
+    noise, start = 0, 0
+    for batch in rows.batches():
+        place = slice(start, start := start + batch.num_rows)
+        for name in ("prompt", "response"):
+            found[name][place] = np.diff(batch.column(f"{name}_ids").combine_chunks().offsets.to_numpy())
+            found[f"{name}_cut"][place] = batch.column(f"{name}_cut").to_numpy()
+        noise += int(batch.column("noise").to_numpy().sum())
+        found["group"][place] = of_names(batch.column("group").to_pylist())
+        found["key"][place] = found["group"][place] ^ _hashes(batch.column("response").to_pylist())
+    return found, noise
 
 
 def _chats(examples: Path, split: str) -> dict[str, Any]:
@@ -120,29 +126,25 @@ def _conflicts(data: Path, split: str) -> int:
     keys, stored = [], []
     for batch in open_data(data, split, ["group", "response", "stored"]).batches():
         rated = batch.filter(batch.column("stored").is_valid())
-        groups = np.array([int(group, 16) for group in rated.column("group").to_pylist()], dtype=np.uint64)
-        keys.append(groups ^ _hashes(rated.column("response").to_pylist()))
+        keys.append(of_names(rated.column("group").to_pylist()) ^ _hashes(rated.column("response").to_pylist()))
         stored.append(rated.column("stored").to_numpy())
-    texts, place = np.unique(np.concatenate(keys), return_inverse=True)
-    ratings = np.unique(np.stack([place, np.concatenate(stored)]), axis=1)[0].astype(np.int64)
-    return int((np.bincount(ratings, minlength=len(texts)) > 1).sum())
+    texts, ratings, found = np.concatenate(keys), np.concatenate(stored), 0
+    for (rows,) in parts(texts):
+        order = rows[np.lexsort((ratings[rows], texts[rows]))]
+        lowest = np.flatnonzero(np.append(True, texts[order[1:]] != texts[order[:-1]])[: len(order)])  # of each text
+        highest = np.append(lowest[1:], len(order))[: len(lowest)] - 1
+        found += int((ratings[order[lowest]] < ratings[order[highest]]).sum())
+    return found
 
 
 def _pairs(examples: Path, rewards: Path | None) -> Pairs:
     """The pairs of responses that differ in the reward, or in the stored one if ``rewards`` is None."""
-    table = read_blocks(examples, ["group", "stored"])
-    groups, texts = numbered(table.column("group")), column_hashes(examples, "response_ids")
+    groups, texts = prompt_codes(examples), column_hashes(examples, "response_ids")
     if rewards is not None:
         return count_pairs(groups, load_rewards(rewards).astype(np.float32), texts)
-    is_rated = table.column("stored").is_valid().to_numpy()
-    stored = table.column("stored").drop_null().to_numpy().astype(np.float32)
-    return count_pairs(groups[is_rated], stored, texts[is_rated])
-
-
-def _blocks(folder: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    rows = open_blocks(folder, columns)
-    assert isinstance(rows, Rows)
-    return rows.batches()
+    stored = read_numbers(examples, "stored")
+    is_rated = ~np.isnan(stored)
+    return count_pairs(groups[is_rated], stored[is_rated].astype(np.float32), texts[is_rated])
 
 
 def _hashes(texts: list[str]) -> Any:
@@ -164,7 +166,8 @@ def percentiles(values: FloatArray | IntArray) -> dict[str, float]:
 def _rewards(examples: Path, rewards: Path | None, scored_by: ScoredBy) -> dict[str, Any]:
     """Distribution of the reward, and of each component if there are several; of the stored rewards if ``rewards`` is None."""
     if rewards is None:
-        stored = read_blocks(examples, ["stored"]).column("stored").drop_null().to_numpy()
+        stored = read_numbers(examples, "stored")
+        stored = stored[~np.isnan(stored)]
         return {"stored": _distribution(stored)} if len(stored) else {}
     names = scored_by.components()
     components = load_components(rewards, names) if len(names) > 1 else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aloll_cli.errors import UserError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from aloll_cli.arrays import BoolArray, IntArray
+    from aloll_cli.keys import Keys
 
 
 def of_subsets(raw: pa.Table, subsets: list[str]) -> BoolArray:
@@ -22,10 +24,10 @@ def of_subsets(raw: pa.Table, subsets: list[str]) -> BoolArray:
     """
     import numpy as np
 
-    found = raw.column("subset").to_pylist()
-    kept = np.array([subset in subsets for subset in found], dtype=bool)
+    parts = raw.column("subset").chunks
+    kept = np.concatenate([np.array([subset in subsets for subset in part.to_pylist()], dtype=bool) for part in parts])
     if not kept.any():
-        there = ", ".join(sorted({subset for subset in found if subset is not None})[:12])
+        there = ", ".join(sorted({subset for part in parts for subset in part.to_pylist() if subset is not None})[:12])
         raise UserError(
             f"no response belongs to task.subsets={subsets}.", f"The data has: {there}." if there else "task.subsets=null"
         )
@@ -57,6 +59,11 @@ def within(raw: pa.Table, lo: float | None, hi: float | None) -> BoolArray:
 def chosen_rows(raw: pa.Table, responses: Responses) -> IntArray:
     """Indices of the responses that the task uses, in order.
 
+    Args:
+        raw: columns group, the key of the prompt as a number, position and stored; the table may lack those that the choice
+            does not read.
+        responses: the choice.
+
     Raises:
         UserError: a choice by stored reward, and a response has none.
     """
@@ -71,46 +78,44 @@ def chosen_rows(raw: pa.Table, responses: Responses) -> IntArray:
             f"task.responses={responses.name} compares stored rewards, but some responses have none.", "task.responses=all"
         )
     worst_first = raw.column("stored").to_numpy() * (1 if responses is Responses.best else -1)
-    groups = numbered(raw.column("group"))
+    groups = raw.column("group").to_numpy()
     order = np.lexsort(
         (np.arange(raw.num_rows), -worst_first, groups)
     )  # by prompt, then best first; ties in the order of the data
     return np.sort(order[np.unique(groups[order], return_index=True)[1]])
 
 
-def limited(groups: list[str], most: int) -> IntArray:
+def limited(groups: Keys, most: int) -> IntArray:
     """Indices of the responses to as many prompts as have ``most`` responses in all, in order; to one prompt at least.
 
     Which prompts these are is decided by a hash of each, so that the order of the data does not matter.
 
     Args:
-        groups: (N,) identities of the prompts.
+        groups: (N,) keys of the prompts.
         most: responses.
     """
     import numpy as np
 
-    names, group, counts = np.unique(np.array(groups), return_inverse=True, return_counts=True)
-    order = np.argsort([hashlib.sha256(f"limit {name}".encode()).hexdigest() for name in names])
-    fits = np.cumsum(counts[order]) <= most
+    from aloll_cli.keys import name_of_key, numbered
+
+    group, first = numbered(groups)
+    hashes = b"".join(hashlib.sha256(f"limit {name_of_key(key)}".encode()).digest()[:8] for key in groups[first].tolist())
+    order = np.argsort(np.frombuffer(hashes, dtype=">u8"), kind="stable")
+    fits = np.cumsum(np.bincount(group)[order]) <= most
     fits[0] = True
-    return np.flatnonzero(np.isin(group, order[fits]))
+    chosen = np.zeros(len(first), dtype=bool)
+    chosen[order[fits]] = True
+    return np.flatnonzero(chosen[group])
 
 
-def numbered(column: pa.ChunkedArray) -> IntArray:
-    """(N,) the index of each text among the distinct texts, in order of appearance."""
-    import numpy as np
-
-    return np.asarray(column.combine_chunks().dictionary_encode().indices, dtype=np.int64)
-
-
-def noise_sources(ids: list[str], groups: IntArray, share: float, seed: int) -> IntArray:
+def noise_sources(ids: Iterable[str], groups: IntArray, share: float, seed: int) -> IntArray:
     """(N,) the row from which each row takes its response: itself or, for a share of the rows, a row with another prompt.
 
     A row's random numbers depend on (seed, id) only: a larger share replaces the same rows and more.
 
     Args:
         ids: N names of rows.
-        groups: (N,) the index of each row's prompt.
+        groups: (N,) the number of each row's prompt.
         share: share of the rows to replace, in [0, 1), rounded to whole rows.
         seed: random seed of the choice.
 
@@ -119,16 +124,18 @@ def noise_sources(ids: list[str], groups: IntArray, share: float, seed: int) -> 
     """
     import numpy as np
 
-    sources = np.arange(len(ids))
+    sources = np.arange(len(groups))
     if not share:
         return sources
-    digests = b"".join(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest() for name in ids)
+    digests = bytearray()
+    for name in ids:
+        digests += hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest()
     draws = np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2)
-    noisy = np.argsort(draws[:, 0], kind="stable")[: round(share * len(ids))]
+    noisy = np.argsort(draws[:, 0], kind="stable")[: round(share * len(groups))]
     by_group = np.argsort(groups, kind="stable")
     first = np.searchsorted(groups[by_group], groups[noisy], side="left")
     own = np.searchsorted(groups[by_group], groups[noisy], side="right") - first
-    others = len(ids) - own
+    others = len(groups) - own
     if not others.all():
         raise UserError("task.noise needs responses to other prompts, but the data has only one prompt.", "task.noise=0")
     drawn = (draws[noisy, 1] % others.astype(np.uint64)).astype(np.int64)  # index among the rows with other prompts

@@ -1,100 +1,128 @@
-"""Encoded examples of one split, in memory as Arrow columns."""
+"""Encoded examples of one split, of which memory holds numbers alone: texts and tokens are read where they are asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aloll_cli.store.tables import read_blocks
-from aloll_cli.tasks.selection import numbered
+from aloll_cli.foreign import Unreadable, damaged
+from aloll_cli.store.tables import open_blocks, read_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from aloll_cli.arrays import BoolArray, IntArray
+    from aloll_cli.keys import Keys
+    from aloll_cli.store.rows import Rows
+    from aloll_cli.text.token_file import TokenFile
 
 
 COLUMNS = (
     "id", "group", "prompt", "turns", "prompt_ids", "prompt_cut", "response", "response_ids", "response_cut", "truncated",
     "templated", "turns_cut", "system_cut", "opening", "closing", "apart", "typed", "stored", "noise",
 )  # fmt: skip
+TOKENS = ("prompt_ids", "response_ids")
+
+
+def prompt_keys(directory: Path) -> Keys:
+    """(N,) the key of each example's prompt. Raises UserError where the table is damaged."""
+    import numpy as np
+
+    from aloll_cli.keys import of_names
+
+    with damaged(directory):
+        try:
+            names = (batch.column("group").to_pylist() for batch in open_blocks(directory, ["group"]).batches())
+            return np.concatenate([of_names(each) for each in names])
+        except (ValueError, TypeError):
+            raise Unreadable("has a group that is no key of a prompt") from None
 
 
 def prompt_codes(directory: Path) -> IntArray:
-    """(N,) index of each example's unique prompt, in order of appearance; no other column is read."""
-    return numbered(read_blocks(directory, ["group"]).column("group"))
+    """(N,) number of each example's unique prompt, in order of appearance; no other column is read."""
+    from aloll_cli.keys import numbered
+
+    return numbered(prompt_keys(directory))[0]
 
 
 @dataclass(frozen=True)
 class ExampleTable:
-    """The examples of one split, in memory as Arrow columns."""
+    """The examples of one split."""
 
     directory: Path
     columns: tuple[str, ...] = COLUMNS  # generated responses have others
 
-    @cached_property
-    def table(self) -> pa.Table:
-        return read_blocks(self.directory, self.columns)
-
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return self._opened(self.columns[:1]).num_rows
 
-    @cached_property
-    def ids(self) -> list[str]:
-        names: list[str] = self.table.column("id").to_pylist()
+    def at(self, rows: Sequence[int] | IntArray, columns: Sequence[str] | None = None) -> pa.Table:
+        """Some rows, in the order of their numbers in ``rows``; all columns, or those named."""
+        import numpy as np
+
+        distinct, places = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
+        opened = self._opened(self.columns if columns is None else tuple(columns))
+        return opened.take(distinct).take(places) if len(places) else opened.slice(0, 0)
+
+    def ids(self, rows: Sequence[int] | IntArray) -> list[str]:
+        """The ids of some rows."""
+        names: list[str] = self.at(rows, ["id"]).column("id").to_pylist()
         return names
 
     @cached_property
     def groups(self) -> tuple[IntArray, IntArray]:
-        """(N,) index of each row's unique prompt, and (G,) the first row of each unique prompt, in order of appearance."""
-        import numpy as np
+        """(N,) number of each row's unique prompt, and (G,) the first row of each unique prompt, in order of appearance."""
+        from aloll_cli.keys import numbered
 
-        codes = numbered(self.table.column("group"))
-        return codes, np.unique(codes, return_index=True)[1]
+        return numbered(prompt_keys(self.directory))
 
     @cached_property
     def prompt_names(self) -> list[str]:
         """(G,) the id of each unique prompt, in order of appearance."""
-        names: list[str] = self.table.column("group").take(self.groups[1]).to_pylist()
-        return names
+        from aloll_cli.keys import name_of_key
+
+        return [name_of_key(key) for key in prompt_keys(self.directory)[self.groups[1]].tolist()]
 
     @cached_property
     def noise(self) -> BoolArray:
         """(N,) whether the response was replaced by one to another prompt (task.noise)."""
-        noise: BoolArray = self.table.column("noise").to_numpy()
+        noise: BoolArray = read_numbers(self.directory, "noise")
         return noise
+
+    def tokens(self, rows: IntArray | None = None) -> TokenFile:
+        """The token ids of some rows, ascending, or of all."""
+        from aloll_cli.text.token_file import TokenFile
+
+        names = [name for name in TOKENS if name in self.columns]
+        return TokenFile(self._opened(tuple(names)), names, rows, near=self.directory.parent)
 
     def prompt_ids(self, row: int) -> IntArray:
         """Token ids of a row's prompt."""
-        return self._tokens("prompt_ids", row)
+        return self._tokens.prompt_ids(row)
 
     def response_ids(self, row: int) -> IntArray:
         """Token ids of a row's response."""
-        return self._tokens("response_ids", row)
+        return self._tokens.response_ids(row)
 
-    def prompt_lengths(self) -> IntArray:
-        """(N,) number of tokens of each prompt."""
-        return self._lengths("prompt_ids")
+    def prompt_lengths(self, rows: IntArray) -> IntArray:
+        """(n,) number of tokens of the prompts of n rows."""
+        return self._tokens.prompt_lengths(rows)
 
-    def response_lengths(self) -> IntArray:
-        """(N,) number of tokens of each response."""
-        return self._lengths("response_ids")
+    def response_lengths(self, rows: IntArray) -> IntArray:
+        """(n,) number of tokens of the responses of n rows."""
+        return self._tokens.response_lengths(rows)
 
     @cached_property
-    def _arrays(self) -> dict[str, tuple[IntArray, IntArray]]:
-        arrays = {}
-        for name in {"prompt_ids", "response_ids"} & set(self.table.column_names):
-            column = self.table.column(name).chunk(0)
-            arrays[name] = (column.values.to_numpy(), column.offsets.to_numpy())
-        return arrays
+    def _tokens(self) -> TokenFile:
+        return self.tokens()
 
-    def _lengths(self, name: str) -> IntArray:
-        import numpy as np
+    def _opened(self, columns: tuple[str, ...]) -> Rows:
+        if columns not in self._open:
+            self._open[columns] = open_blocks(self.directory, columns)
+        return self._open[columns]
 
-        return np.asarray(np.diff(self._arrays[name][1]), dtype=np.int64)
-
-    def _tokens(self, name: str, row: int) -> IntArray:
-        values, offsets = self._arrays[name]
-        return values[offsets[row] : offsets[row + 1]]
+    @cached_property
+    def _open(self) -> dict[tuple[str, ...], Rows]:
+        return {}

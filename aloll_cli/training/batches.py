@@ -64,12 +64,14 @@ def padded(rows: Sequence[Float32Array], device: Any) -> Tensor:
 Masks = Callable[[list["IntArray"]], AbstractContextManager[Any]]  # units of a micro-batch → the context of its dropout
 
 
-def row_masks(module: ResponseLogps, lengths: IntArray, step: str, units: list[IntArray], order: IntArray) -> Masks:
+def row_masks(
+    module: ResponseLogps, lengths: Callable[[IntArray], IntArray], step: str, units: list[IntArray], order: IntArray
+) -> Masks:
     """The dropout of one micro-batch after the other; a row is known by the step and by its place in it.
 
     Args:
         module: the policy.
-        lengths: (N,) tokens of each row, prompt and response together.
+        lengths: (n,) rows → (n,) their tokens, prompt and response together.
         step: the seed and the training step.
         units: (U,) the rows of each unit of the step, in the order in which they were drawn.
         order: the units of this process, in the order of its micro-batches.
@@ -79,7 +81,7 @@ def row_masks(module: ResponseLogps, lengths: IntArray, step: str, units: list[I
     def masks(chosen: list[IntArray]) -> AbstractContextManager[Any]:
         first = [starts[next(left)] for _ in chosen]
         keys = [f"{step} {start + i}" for start, unit in zip(first, chosen, strict=True) for i in range(len(unit))]
-        return RowDropout(module, keys, lengths[np.concatenate(chosen)].tolist())
+        return RowDropout(module, keys, lengths(np.concatenate(chosen)).tolist())
 
     return masks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,17 +12,20 @@ import numpy as np
 from aloll_cli.errors import UserError
 from aloll_cli.metrics.text import different, distinct, lengths, words
 from aloll_cli.metrics.words import ENGLISH, TextTokenizer
+from aloll_cli.tasks.selection import limited
+from aloll_cli.text.examples import prompt_keys
 from aloll_cli.text.packing import longest_first
 from aloll_cli.training.batches import batch_logps
 from aloll_cli.training.responding import Responder
 from aloll_cli.training.rollouts import ReferenceOf, RolloutResponses, flattened
-from aloll_cli.training.selection import Select
+from aloll_cli.training.selection import MOST_READ, Select
 
 if TYPE_CHECKING:
-    from aloll_cli.arrays import FloatArray
+    from aloll_cli.arrays import FloatArray, IntArray
     from aloll_cli.models.logprobs import ResponseLogps
     from aloll_cli.runtime.world import World
     from aloll_cli.text.examples import ExampleTable
+    from aloll_cli.text.token_file import TokenFile
 
 
 class Evaluator(ABC):
@@ -59,7 +63,10 @@ class Evaluator(ABC):
 
 @dataclass
 class Likelihood(Evaluator):
-    """Weighted mean log-likelihood per token of the logged validation responses, with weights 1 (NLL) or A⁺."""
+    """Weighted mean log-likelihood per token of the logged validation responses, with weights 1 (NLL) or A⁺.
+
+    Of more than MOST_READ responses those to a fixed subset of the prompts are read, the same at every evaluation.
+    """
 
     examples: ExampleTable
     weights: FloatArray
@@ -67,17 +74,27 @@ class Likelihood(Evaluator):
     batch_tokens: int
     label: str
 
-    def evaluate(self, module: ResponseLogps, seed: int, world: World) -> dict[str, Any]:
+    @cached_property
+    def rows(self) -> IntArray:
+        """The responses that are read, ascending."""
         rows = np.flatnonzero(self.weights > 0)
-        lengths = self.examples.response_lengths()
         if not len(rows):
             raise UserError(
                 "no validation response has a positive advantage, so checkpoints cannot be compared.", "values=constant"
             )
-        mine = rows[longest_first(lengths[rows])][world.rank :: world.size]
-        logps = batch_logps(module, self.examples, mine.tolist(), self.pad, self.batch_tokens)
+        return rows if len(rows) <= MOST_READ else rows[limited(prompt_keys(self.examples.directory)[rows], MOST_READ)]
+
+    @cached_property
+    def tokens(self) -> TokenFile:
+        """Their token ids."""
+        return self.examples.tokens(self.rows)
+
+    def evaluate(self, module: ResponseLogps, seed: int, world: World) -> dict[str, Any]:
+        rows, lengths = self.rows, self.tokens.response_lengths(self.rows)
+        mine = rows[longest_first(lengths)][world.rank :: world.size]
+        logps = batch_logps(module, self.tokens, mine.tolist(), self.pad, self.batch_tokens)
         weighted = [float(row.sum(dtype=np.float64) * self.weights[i]) for i, row in zip(mine, logps, strict=True)]
-        tokens = float((self.weights[rows] * lengths[rows]).sum())
+        tokens = float((self.weights[rows] * lengths).sum())
         every = [pair for part in world.gather(list(zip(mine.tolist(), weighted, strict=True))) for pair in part]
         found, sums = (np.array(values) for values in zip(*sorted(every), strict=True))
         _, prompts = np.unique(self.examples.groups[0][found], return_inverse=True)
@@ -117,8 +134,9 @@ class GeneratedReward(Evaluator):
         return sorted(int(first[i]) for i in chosen)
 
     def evaluate(self, module: ResponseLogps, seed: int, world: World) -> dict[str, Any]:
-        groups, names = self.responder.examples.table.column("group"), self.responder.generation.names
-        asked = [(name, row) for row in self.sample() for name in names(groups[row].as_py())]
+        rows, names = self.sample(), self.responder.generation.names
+        groups = self.responder.examples.at(rows, ["group"]).column("group").to_pylist()
+        asked = [(name, row) for row, group in zip(rows, groups, strict=True) for name in names(group)]
         mine = [asked[i] for i in world.share(len(asked), together=self.responder.generation.samples_per_prompt)]
         responses, scores = self.responder.respond(module, mine, f"evaluation of seed {seed}", world)
         ratios = self._log_ratios(module, [row for _, row in mine], [response.ids for response in responses])

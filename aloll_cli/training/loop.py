@@ -109,11 +109,11 @@ class Trainer:
         self.module.set_to_train(dropout=drops)
         units, rows = self.source.units(update), self.source.rows
         drawn = np.concatenate(units)
-        longest = [rows.lengths[unit].max() for unit in units]
+        longest = [rows.lengths(unit).max() for unit in units]
         order = np.argsort(longest, kind="stable")[self.job.world.rank :: self.job.world.size]
         micro = packed([units[i] for i in order], self.job.runtime.micro_batch_size)
         masks = row_masks(self.module, rows.lengths, f"{self.seed} {update}", units, order) if drops else no_masks
-        mean_length = float(rows.response_lengths[drawn].mean())
+        mean_length = float(rows.response_lengths(drawn).mean())
         lr = self.optimizer_options.lr_at(update, self.updates)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -138,7 +138,7 @@ class Trainer:
         means = {name: sum(part[0][name] for part in every) / sum(part[1][name] for part in every) for name in sums}
         logged = {"update": update + 1, **means, "lr": lr, "grad_norm": norm}
         logged |= {} if self.source.kept is None else {"kept": self.source.kept}
-        logged |= prepared | learned | {"tokens": int(rows.lengths[drawn].sum())}
+        logged |= prepared | learned | {"tokens": int(rows.lengths(drawn).sum())}
         self._check_finite(logged)
         return logged | {"seconds": round(time.perf_counter() - start, 4)}
 

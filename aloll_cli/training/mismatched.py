@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,11 +45,13 @@ class MismatchedPairs:
         return self.examples.response_ids(int(self.responses[row]))
 
 
-def mismatched_pairs(examples: Tokens, groups: IntArray, drawn: list[IntArray], seed: int) -> MismatchedPairs:
+def mismatched_pairs(
+    tokens_of: Callable[[IntArray], Tokens], groups: IntArray, drawn: list[IntArray], seed: int
+) -> MismatchedPairs:
     """Pairs every row that a run draws with a response to another prompt, a function of the seed and the step.
 
     Args:
-        examples: the tokens of the N training responses.
+        tokens_of: rows of the N training responses, ascending → their tokens.
         groups: (N,) index of the prompt of each.
         drawn: (B,) the rows of each step.
         seed: of the run.
@@ -68,7 +71,8 @@ def mismatched_pairs(examples: Tokens, groups: IntArray, drawn: list[IntArray], 
         own, start = sizes[groups[rows]], starts[groups[rows]]
         place = philox(seed, step, PARTNERS).integers(0, len(groups) - own)  # among the responses to other prompts
         partners.append(members[np.where(place >= start, place + own, place)])
-    return MismatchedPairs(examples, np.concatenate(drawn), np.concatenate(partners))
+    prompts, responses = np.concatenate(drawn), np.concatenate(partners)
+    return MismatchedPairs(tokens_of(np.union1d(prompts, responses)), prompts, responses)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Responder:
             stream: names a stream of random numbers.
             world: every process must call this; an error of one process is raised in all.
         """
-        rows = [self.examples.table.slice(row, 1).to_pylist()[0] for _, row in prompts]
+        rows = self.examples.at([row for _, row in prompts]).to_pylist()
         names = [name for name, _ in prompts]
         responses = generate(
             module.model, self.tokenizer, [np.array(row["prompt_ids"]) for row in rows], names,

@@ -70,11 +70,11 @@ class RolloutResponses:
     def response_ids(self, row: int) -> IntArray:
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
 
-    def prompt_lengths(self) -> IntArray:
-        return self.examples.prompt_lengths()[self.prompts]
+    def prompt_lengths(self, rows: IntArray) -> IntArray:
+        return self.examples.prompt_lengths(self.prompts[rows])
 
-    def response_lengths(self) -> IntArray:
-        return np.diff(self.offsets)
+    def response_lengths(self, rows: IntArray) -> IntArray:
+        return np.diff(self.offsets)[rows]
 
 
 @dataclass(frozen=True)
@@ -182,14 +182,15 @@ class Rollouts(Source):
 
     def _draw(self, update: int, module: ResponseLogps, world: World) -> dict[str, float]:
         random, size = philox(self.seed, update), self.variant.rollout_size
-        first, ids = self.responder.examples.groups[1], self.responder.examples.table.column("id")
+        first = self.responder.examples.groups[1]
         count = self.variant.per_prompt
         drawn = random.choice(len(first), size // count, replace=len(first) < size // count)
         prompts = np.repeat(drawn, count)
         chosen = first[prompts]
         order = np.stack([random.permutation(size) for _ in range(self.variant.epochs)])
         mine = world.share(size, together=count)
-        asked = [(f"{ids[int(chosen[i])].as_py()}/{i}", int(chosen[i])) for i in mine]
+        ids = self.responder.examples.ids(chosen[mine])
+        asked = [(f"{name}/{i}", int(chosen[i])) for name, i in zip(ids, mine, strict=True)]
         responses, scores = self.responder.respond(module, asked, str(update), world)
         tokens = [response.ids for response in responses]
         rows = RolloutResponses(self.responder.examples, chosen[mine], *flattened(tokens))

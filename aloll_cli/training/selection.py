@@ -15,6 +15,8 @@ from aloll_cli.schema import numbers
 if TYPE_CHECKING:
     from aloll_cli.metrics.crossed import Estimate
 
+MOST_READ = 10_000  # logged responses that an evaluation by likelihood reads
+
 Record = dict[str, Any]  # of an evaluation, a line of evaluations.jsonl
 STOPPED_EARLY = "stopped_early"  # key in the last evaluation of a run that stopped early: {"after": …, "of": …, "patience": …}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,13 +27,11 @@ if TYPE_CHECKING:
 class Responses(Tokens, Protocol):
     """Prompts and responses by row, with their lengths."""
 
-    def __len__(self) -> int: ...
+    def prompt_lengths(self, rows: IntArray) -> IntArray:
+        """(n,) number of tokens of the prompts of n rows."""
 
-    def prompt_lengths(self) -> IntArray:
-        """(N,) number of tokens of each prompt."""
-
-    def response_lengths(self) -> IntArray:
-        """(N,) number of tokens of each response."""
+    def response_lengths(self, rows: IntArray) -> IntArray:
+        """(n,) number of tokens of the responses of n rows."""
 
 
 class Logps(Protocol):
@@ -66,15 +63,13 @@ class Rows:
     behaviour: Logps | None
     reference: Logps | None = None
 
-    @cached_property
-    def response_lengths(self) -> IntArray:
-        """(N,) number of tokens of each response."""
-        return self.responses.response_lengths()
+    def response_lengths(self, rows: IntArray) -> IntArray:
+        """(n,) number of tokens of the responses of n rows."""
+        return self.responses.response_lengths(rows)
 
-    @cached_property
-    def lengths(self) -> IntArray:
-        """(N,) number of tokens of prompt and response together."""
-        return self.responses.prompt_lengths() + self.response_lengths
+    def lengths(self, rows: IntArray) -> IntArray:
+        """(n,) number of tokens of prompt and response together, of n rows."""
+        return self.responses.prompt_lengths(rows) + self.response_lengths(rows)
 
 
 class Source(ABC):
@@ -127,8 +122,7 @@ class LoggedUnits(Source):
     """Units of logged responses, sampled with replacement.
 
     Attributes:
-        members: (M,) rows, ordered by unit.
-        offsets: (U + 1,) where each unit begins in ``members``.
+        grouped: members (M,), the rows by unit, and offsets (U + 1,), where each unit begins among them; None: units are rows.
         sampler: samples the units of a step.
         mismatched: the rows' prompts with responses to other prompts; None if not needed.
         values: V(x), if it is learned together with the policy.
@@ -137,8 +131,7 @@ class LoggedUnits(Source):
     rows: Rows
     kept_units: int
     kept: float
-    members: IntArray
-    offsets: IntArray
+    grouped: tuple[IntArray, IntArray] | None
     sampler: BatchSampler
     mismatched: Mismatched | None = None
     values: JointValues | None = None
@@ -175,12 +168,11 @@ class LoggedUnits(Source):
             self.values.load(folder)
 
     def units(self, update: int) -> list[IntArray]:
-        return [self.members[self.offsets[i] : self.offsets[i + 1]] for i in self.sampler.rows(update)]
-
-
-def one_by_one(count: int) -> tuple[IntArray, IntArray]:
-    """Members and offsets of units of one response each."""
-    return np.arange(count), np.arange(count + 1)
+        drawn = self.sampler.rows(update)
+        if self.grouped is None:
+            return np.split(drawn, len(drawn))
+        members, offsets = self.grouped
+        return [members[offsets[i] : offsets[i + 1]] for i in drawn]
 
 
 def ranked(groups: IntArray, rewards: Float32Array, texts: np.ndarray[Any, Any]) -> tuple[IntArray, IntArray, BoolArray]:

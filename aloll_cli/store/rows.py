@@ -1,0 +1,148 @@
+"""Rows of stored tables, of which only some are in memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aloll_cli.foreign import Unreadable, damaged
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from aloll_cli.arrays import IntArray
+
+HELD = 8  # row groups of a table that stay in memory
+
+
+class Rows(ABC):
+    """The rows of a table."""
+
+    @property
+    @abstractmethod
+    def num_rows(self) -> int:
+        """Their number."""
+
+    @abstractmethod
+    def slice(self, start: int, length: int) -> pa.Table:
+        """``length`` rows from ``start`` on."""
+
+    @abstractmethod
+    def take(self, rows: IntArray) -> pa.Table:
+        """Rows by index, at least one and in ascending order."""
+
+    @abstractmethod
+    def batches(self) -> Iterator[pa.Table]:
+        """All rows, some thousands at a time."""
+
+
+class TableRows(Rows):
+    """The rows of a table in memory."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    @property
+    def num_rows(self) -> int:
+        return int(self._table.num_rows)
+
+    def slice(self, start: int, length: int) -> pa.Table:
+        return self._table.slice(start, length)
+
+    def take(self, rows: IntArray) -> pa.Table:
+        return self._table.take(rows)
+
+    def batches(self) -> Iterator[pa.Table]:
+        yield self._table
+
+
+class StoredRows(Rows):
+    """The rows of one or more Parquet files; only a few row groups are in memory at a time."""
+
+    def __init__(self, files: Sequence[Path], columns: Sequence[str] | None = None) -> None:
+        """Open files; ``columns`` are those to read, None for all."""
+        import numpy as np
+        import pyarrow.parquet as pq
+
+        self._columns = None if columns is None else list(columns)
+        self._groups: list[tuple[Path, int]] = []
+        sizes = [0]
+        for file in files:
+            with reading_parquet(file):
+                found = pq.read_metadata(file)
+                _check_columns(found.schema.to_arrow_schema(), self._columns or ())
+            self._groups += [(file, group) for group in range(found.num_row_groups)]
+            sizes += [found.row_group(group).num_rows for group in range(found.num_row_groups)]
+        self._starts = np.cumsum(sizes)
+        self._read: dict[int, pa.Table] = {}
+
+    @property
+    def num_rows(self) -> int:
+        return int(self._starts[-1])
+
+    def slice(self, start: int, length: int) -> pa.Table:
+        import numpy as np
+        import pyarrow as pa
+
+        first, last = np.searchsorted(self._starts, [start, start + max(length, 1) - 1], side="right") - 1
+        wanted = range(int(first), min(int(last), len(self._groups) - 1) + 1)
+        return pa.concat_tables([self._held(i) for i in wanted]).slice(start - int(self._starts[first]), length)
+
+    def take(self, rows: IntArray) -> pa.Table:
+        import numpy as np
+        import pyarrow as pa
+
+        groups, begins = np.unique(np.searchsorted(self._starts, rows, side="right") - 1, return_index=True)
+        chosen = zip(groups.tolist(), np.split(rows, begins[1:]), strict=True)
+        return pa.concat_tables([self._held(i).take(mine - self._starts[i]) for i, mine in chosen])
+
+    def batches(self) -> Iterator[pa.Table]:
+        for i in range(len(self._groups)):
+            yield self._group(i)
+
+    def _held(self, number: int) -> pa.Table:
+        """A row group; the HELD that were asked for last stay in memory."""
+        self._read[number] = self._read.pop(number) if number in self._read else self._group(number)
+        while len(self._read) > HELD:
+            del self._read[next(iter(self._read))]
+        return self._read[number]
+
+    def _group(self, number: int) -> pa.Table:
+        import pyarrow.parquet as pq
+
+        file, group = self._groups[number]
+        with reading_parquet(file):
+            return pq.ParquetFile(file).read_row_group(group, columns=self._columns, use_threads=False)
+
+
+def read_file(file: Path, columns: Sequence[str] | None) -> pa.Table:
+    """One Parquet file of an artifact: all columns, or those named and the rows' places. Raises UserError if it is damaged."""
+    import pyarrow.parquet as pq
+
+    with reading_parquet(file):
+        parquet = pq.ParquetFile(file)
+        if columns is None:
+            return parquet.read(use_threads=False)
+        wanted = [*columns, *({"place"} & set(parquet.schema_arrow.names))]
+        _check_columns(parquet.schema_arrow, columns)
+        return parquet.read(columns=wanted, use_threads=False)
+
+
+def _check_columns(found: pa.Schema, columns: Sequence[str]) -> None:
+    if missing := set(columns) - set(found.names):
+        raise Unreadable(f"has no column {min(missing)}")
+
+
+@contextmanager
+def reading_parquet(file: Path) -> Iterator[None]:
+    """Raises UserError where a file is no Parquet file, or has other columns."""
+    from pyarrow import ArrowException
+
+    with damaged(file):
+        try:
+            yield
+        except ArrowException as error:
+            raise Unreadable(f"is no Parquet file of ours: {' '.join(str(error).split())[:200]}") from None
