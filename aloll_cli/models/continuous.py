@@ -142,7 +142,7 @@ def _own_random_numbers(device: torch.device) -> AbstractContextManager[None]:
 
 
 class _Rows(LogitsProcessor):
-    """Processes the logits of whatever rows a step gives a token."""
+    """Processes the logits of those rows that get a token in a step."""
 
     batch: Any  # of transformers
 
@@ -152,7 +152,7 @@ class _Rows(LogitsProcessor):
         self.logps: dict[int, list[float]] = {count * i // CHECKED: [] for i in range(CHECKED)}  # of the tokens of some rows
 
     def of_step(self) -> Iterator[tuple[int, Any]]:
-        """The rows that the present step gives a token, and what transformers knows of each."""
+        """The rows that get a token in the present step, and what transformers knows of each."""
         for request in self.batch.inputs_and_outputs.requests_in_batch:
             if request.has_new_token:
                 yield int(request.state.request_id), request.state
