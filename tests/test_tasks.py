@@ -397,6 +397,13 @@ def test_a_column_may_name_the_splits(tmp_path):
     assert read_json(made / "counts.json")["all"] == {"rows": 3}
 
 
+def test_a_refusal_of_prompts_that_two_splits_share_says_how_many_they_are(tmp_path):
+    for split, prompts in {"train": "ABCD", "validation": "E", "test": "DAFB"}.items():
+        write_rows(tmp_path / f"{split}.jsonl", [{"prompt": prompt, "response": "Yes."} for prompt in prompts])
+    with pytest.raises(UserError, match=r'row \d: the prompt "[ABD]" is in train and in test, and so are 2 more\.'):
+        data(tmp_path / "out", "task=local", f"task.path={tmp_path}")
+
+
 def test_a_column_that_names_splits_beside_files_that_do_is_refused(tmp_path):
     for split in SPLITS:
         write_rows(tmp_path / f"{split}.jsonl", [{"prompt": split, "response": "A", "part": split}])

@@ -157,9 +157,10 @@ class Data(Artifact):
             shared = keys_in_both(writers[first].groups, writers[second].groups)
             if len(shared) and self.task.on_bad_row is OnBadRow.error:
                 row, prompt = writers[second].find(int(shared[0]))
+                more = f", and so are {len(shared) - 1:,} more" if len(shared) > 1 else ""
                 raise UserError(
                     f"{self.source.place(second)}, row {row}: "
-                    f'the prompt "{" ".join(prompt.split())[-60:]}" is in {first} and in {second}.',
+                    f'the prompt "{" ".join(prompt.split())[-60:]}" is in {first} and in {second}{more}.',
                     "Splits must not share a prompt: remove it from one of them, or set task.on_bad_row=skip to leave it out "
                     "of the later split.",
                 )
