@@ -112,16 +112,16 @@ def _is_own(stream: BinaryIO, path: Path) -> bool:
     return False
 
 
-def unnamed(near: Path) -> BinaryIO:
-    """An empty file to write and read that has no name and goes with the process.
+def unnamed(near: Path) -> tuple[BinaryIO, Path]:
+    """An empty, unbuffered file to write and read that has no name and is deleted when the process ends; and its folder.
 
     Args:
         near: a folder on the disk where it shall be; the system's temporary folder where it cannot be written to.
     """
     try:
-        return cast(BinaryIO, tempfile.TemporaryFile(dir=near))
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=near, buffering=0)), near
     except OSError:
-        return cast(BinaryIO, tempfile.TemporaryFile())
+        return cast(BinaryIO, tempfile.TemporaryFile(buffering=0)), Path(tempfile.gettempdir())
 
 
 def open_to_append(file: Path) -> TextIO:

@@ -15,13 +15,15 @@ Keys = npt.NDArray[np.uint64]
 
 PART = 1 << 20  # keys that are sorted at a time, about
 DIGITS = 16  # hexadecimal digits of a key's name
+HEXADECIMAL = frozenset("0123456789abcdef")
 
 
 def of_names(names: list[str]) -> Keys:
     """(N,) keys from their names of 16 hexadecimal digits. Raises ValueError for other names."""
-    if any(len(name) != DIGITS for name in names):
+    digits = "".join(names)
+    if any(len(name) != DIGITS for name in names) or not set(digits) <= HEXADECIMAL:
         raise ValueError(f"a key has {DIGITS} hexadecimal digits")
-    return np.frombuffer(bytes.fromhex("".join(names)), dtype=">u8").astype(np.uint64)
+    return np.frombuffer(bytes.fromhex(digits), dtype=">u8").astype(np.uint64)
 
 
 def name_of_key(key: int) -> str:

@@ -17,7 +17,7 @@ from aloll_cli.artifacts.likelihoods import load_likelihoods
 from aloll_cli.artifacts.logged_prompts import logged
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.policy_source import LoadedPolicy
-from aloll_cli.artifacts.raw_rows import load_data
+from aloll_cli.artifacts.raw_table import load_data
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.files import read_json
 from aloll_cli.metrics.intervals import likelihood_figures

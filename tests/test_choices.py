@@ -8,8 +8,8 @@ from tiny import composed, reviews, store
 
 from aloll_cli.artifacts.logged_data import noise_shares
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.artifacts.raw_rows import load_data
-from aloll_cli.artifacts.selected import SelectedResponses
+from aloll_cli.artifacts.raw_table import load_data
+from aloll_cli.artifacts.selected_responses import SelectedResponses
 from aloll_cli.errors import UserError
 from aloll_cli.store.tables import read_blocks
 from aloll_cli.tasks.selection import noise_sources, of_subsets, within

@@ -14,7 +14,7 @@ from running import SMALL, quick
 from tiny import composed
 
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.artifacts.raw_rows import load_data, open_data
+from aloll_cli.artifacts.raw_table import load_data, open_data
 from aloll_cli.artifacts.values import load_values
 from aloll_cli.comparison.shape import configuration_of, metrics_of, steps_of
 from aloll_cli.errors import UserError

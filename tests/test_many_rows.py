@@ -1,10 +1,13 @@
 """What is found out of many rows: parts of keys, tokens in a file, blocks of large tables, and a bound on what is read."""
 
+import subprocess
+import sys
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,11 +18,11 @@ from aloll_cli.artifacts import fitted_reward
 from aloll_cli.artifacts.as_seen import Pairs, count_pairs
 from aloll_cli.artifacts.fitted_reward import rows_to_fit
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.store import tables
-from aloll_cli.store.rows import TableRows
+from aloll_cli.store import rows, tables
+from aloll_cli.store.rows import StoredRows, TableRows
 from aloll_cli.store.tables import open_blocks, read_blocks, read_numbers, write_blocks
 from aloll_cli.tasks.base import SPLITS
-from aloll_cli.text.token_file import TokenFile
+from aloll_cli.text.token_file import StoredTokens, TokenFile
 
 SMALL = st.lists(st.integers(0, 40) | st.integers(2**64 - 40, 2**64 - 1), max_size=60)
 
@@ -59,7 +62,7 @@ def test_a_key_has_a_name_of_16_digits(numbers):
     assert all(len(name) == 16 for name in names)
 
 
-@pytest.mark.parametrize("names", [["abc"], ["00000000000000zz"], ["0" * 8, "0" * 24]])
+@pytest.mark.parametrize("names", [["abc"], ["00000000000000zz"], ["0" * 8, "0" * 24], ["0000 0000 000000"]])
 def test_another_name_is_no_key(names):
     with pytest.raises(ValueError, match="hexadecimal"):
         keys.of_names(names)
@@ -69,23 +72,67 @@ TOKENS = pa.table({"prompt_ids": [[1], [2, 2], [3, 3, 3], [4] * 4], "response_id
 
 
 @pytest.mark.parametrize("rows", [None, [0, 3], [2]])
-def test_tokens_are_read_back_from_a_file_without_a_name(tmp_path, rows):
-    stored = TokenFile(TableRows(TOKENS), TOKENS.column_names, None if rows is None else np.array(rows), near=tmp_path)
+def test_tokens_are_read_back_from_files_without_a_name(tmp_path, rows):
+    write_blocks(job(tmp_path), "tokens", 4, "tokens", lambda start, stop: TOKENS.slice(start, stop - start), block=3)
+    before = sorted(tmp_path.rglob("*"))
+    stored = StoredTokens(tmp_path / "tokens", None if rows is None else np.array(rows))
     for row in rows or range(4):
         assert stored.prompt_ids(row).tolist() == TOKENS.column("prompt_ids")[row].as_py()
         assert stored.response_ids(row).tolist() == TOKENS.column("response_ids")[row].as_py()
     chosen = np.array(rows or range(4))[::-1]
     assert stored.prompt_lengths(chosen).tolist() == (chosen + 1).tolist()
     assert stored.response_ids(chosen[0]).dtype == np.int64
-    assert not list(tmp_path.iterdir())
+    assert sorted(tmp_path.rglob("*")) == before
     if rows is not None:
         with pytest.raises(KeyError, match="1"):
             stored.prompt_ids(1)
 
 
 def test_where_the_disk_of_the_table_cannot_be_written_to_another_is_used(tmp_path):
-    stored = TokenFile(TableRows(TOKENS), TOKENS.column_names, None, near=tmp_path / "gone")
-    assert stored.response_ids(0).tolist() == [70_000, 5]
+    stored = TokenFile(TableRows(TOKENS), "response_ids", None, near=tmp_path / "gone")
+    assert stored.ids(0).tolist() == [70_000, 5]
+
+
+def test_a_full_disk_is_named_with_what_helps(tmp_path):
+    code = f"""if True:
+        import resource, signal
+        import pyarrow as pa
+        from pathlib import Path
+        from aloll_cli.errors import UserError
+        from aloll_cli.store.rows import TableRows
+        from aloll_cli.text import token_file
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        token_file.FULL += (27,)  # EFBIG: what a limit says instead of a full disk
+        table = pa.table({{"response_ids": [[7] * 3000]}})
+        try:
+            token_file.TokenFile(TableRows(table), "response_ids", None, near=Path({str(tmp_path)!r}))
+        except UserError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith(f"{tmp_path}: no space is left for a copy of the token ids"), done
+    assert done.stderr == ""
+
+
+def test_row_groups_that_were_asked_for_last_stay_in_memory(tmp_path, monkeypatch):
+    table = pa.table({"number": range(50)})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=10)
+    opened, read = StoredRows([tmp_path / "rows.parquet"]), []
+    groups_of = StoredRows._groups_of
+    monkeypatch.setattr(
+        StoredRows, "_groups_of", lambda self, file, numbers: read.append(list(numbers)) or groups_of(self, file, numbers)
+    )
+    monkeypatch.setattr(rows, "HELD", 2 * groups_of(opened, tmp_path / "rows.parquet", [0]).nbytes)
+    read.clear()
+    assert opened.take(np.array([3, 12])).column("number").to_pylist() == [3, 12]
+    assert opened.take(np.array([4, 25])).column("number").to_pylist() == [4, 25]  # the second group goes
+    assert opened.slice(5, 8).column("number").to_pylist() == list(range(5, 13))
+    assert read == [[0], [1], [2], [1]]
+    assert opened.slice(50, 0).num_rows == 0
+    monkeypatch.setattr(rows, "TOGETHER", 25)
+    assert [batch.num_rows for batch in opened.batches()] == [20, 20, 10]
+    assert pa.concat_tables(opened.batches()).equals(table)
 
 
 def test_a_large_table_has_larger_blocks_and_blocks_of_another_size_are_computed_again(tmp_path, monkeypatch):
@@ -111,7 +158,11 @@ def test_a_large_table_has_larger_blocks_and_blocks_of_another_size_are_computed
 
 
 def test_of_many_responses_a_reward_is_fitted_on_those_to_a_fixed_subset_of_the_prompts(tmp_path, monkeypatch):
-    rows = [{"prompt": f"Visit {i}.", "response": f"{word}.", "reward": 0.5} for i in range(40) for word in ("Good", "Bad")]
+    rows = [
+        {"prompt": f"Visit {i}.", "response": f"{word}.", "reward": 0.5 if i % 4 else None}
+        for i in range(40)
+        for word in ("Good", "Bad")
+    ]
     for split in SPLITS:
         write_rows(tmp_path / "rows" / f"{split}.jsonl", [row | {"prompt": f"{split}: {row['prompt']}"} for row in rows])
     line = Pipeline(composed("task=local", f"task.path={tmp_path / 'rows'}", "reward=column"))
@@ -123,6 +174,7 @@ def test_of_many_responses_a_reward_is_fitted_on_those_to_a_fixed_subset_of_the_
     assert said == []
     monkeypatch.setattr(fitted_reward, "MOST_FITTED", 21)
     some = rows_to_fit(build, line.data, "train")
-    assert said == ["  train: 20 of 80 responses are read, those to a fixed subset of the prompts"]
+    assert said == ["  train: 20 of 60 rated responses are read, those to a fixed subset of the prompts"]
     assert [row for row in every if row.id in {row.id for row in some}] == some
     assert set(Counter(row.prompt for row in some).values()) == {2}
+    assert all(row.stored == 0.5 for row in some)

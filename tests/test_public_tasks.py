@@ -9,7 +9,7 @@ from tiny import composed, store, tokenizer, write_rows
 
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.artifacts.raw_rows import load_data
+from aloll_cli.artifacts.raw_table import load_data
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.rewards.base import Row

@@ -16,7 +16,7 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.artifacts.raw_rows import load_data
+from aloll_cli.artifacts.raw_table import load_data
 from aloll_cli.errors import UserError
 from aloll_cli.files import read_json
 from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, turns

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from itertools import combinations, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aloll_cli.artifacts.raw_rows import SplitWriter
+from aloll_cli.artifacts.raw_table import SplitWriter
 from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.files import write_json
 from aloll_cli.schema import identity, name_of
@@ -18,9 +18,6 @@ from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, Record, Tas
 from aloll_cli.tasks.options import OnBadRow
 from aloll_cli.tasks.source import Source
 from aloll_cli.user_code import MEND, of_plugin
-
-if TYPE_CHECKING:
-    pass
 
 MALFORMED = (BadRow, LookupError, TypeError, ValueError, AttributeError)  # what a row that lacks something makes a task raise
 

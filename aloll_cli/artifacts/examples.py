@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
 from aloll_cli.artifacts.chat_counts import chat_counts, note
 from aloll_cli.artifacts.data import Data
-from aloll_cli.artifacts.raw_rows import open_data
-from aloll_cli.artifacts.selected import SelectedResponses
+from aloll_cli.artifacts.raw_table import open_data
+from aloll_cli.artifacts.selected_responses import SelectedResponses
 from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.errors import UserError
 from aloll_cli.schema import identity

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.data import Data
-from aloll_cli.artifacts.raw_rows import CHUNK, open_data
-from aloll_cli.artifacts.selected import columns_of_rows
+from aloll_cli.artifacts.raw_table import CHUNK, open_data
+from aloll_cli.artifacts.selected_responses import columns_of_rows
 from aloll_cli.files import write_json
 from aloll_cli.rewards.base import Reward, Row
 from aloll_cli.rewards.skill import in_words
@@ -61,12 +61,16 @@ def _stored(rows: list[Row]) -> FloatArray:
 
 
 def rows_to_fit(job: Job, data: Data, split: str) -> list[Row]:
-    """The raw rows of a split, or of more than MOST_FITTED those of a fixed subset of the prompts, which is logged."""
+    """The raw rows of a split; of more than MOST_FITTED rated ones, those to a fixed subset of the prompts."""
+    import numpy as np
+
     raw = open_data(job.path(data), split)
     if raw.num_rows <= MOST_FITTED:
         return [row for batch in raw.batches() for row in raw_rows(batch)]
-    kept = limited(columns_of_rows(job.path(data), split, ["group"]).column("group").to_numpy(), MOST_FITTED)
-    job.log.say(f"  {split}: {len(kept):,} of {raw.num_rows:,} responses are read, those to a fixed subset of the prompts")
+    known = columns_of_rows(job.path(data), split, ["group", "stored"])
+    rated = np.flatnonzero(~np.isnan(known.column("stored").to_numpy()))
+    kept = rated[limited(known.column("group").to_numpy()[rated], MOST_FITTED)]
+    job.log.say(f"  {split}: {len(kept):,} of {len(rated):,} rated responses are read, those to a fixed subset of the prompts")
     parts = (kept[start : start + CHUNK] for start in range(0, len(kept), CHUNK))
     return [row for part in parts for row in raw_rows(raw.take(part))]
 

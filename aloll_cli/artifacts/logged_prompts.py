@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.raw_rows import open_data
+from aloll_cli.artifacts.raw_table import open_data
 from aloll_cli.settings.choices import References, Words
 from aloll_cli.tasks.base import SPLITS
 

@@ -10,7 +10,7 @@ from aloll_cli.artifacts.generation_logps import GenerationLogps, load_generatio
 from aloll_cli.artifacts.generations import Generations, load_generations
 from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
 from aloll_cli.artifacts.logged_prompts import LoggedPrompts, logged, words_of
-from aloll_cli.artifacts.raw_rows import load_data
+from aloll_cli.artifacts.raw_table import load_data
 from aloll_cli.artifacts.response_weights import ResponseWeights
 from aloll_cli.artifacts.rewards import Rewards, load_components, load_rewards
 from aloll_cli.errors import UserError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.fitted_reward import raw_rows
-from aloll_cli.artifacts.raw_rows import open_data
+from aloll_cli.artifacts.raw_table import open_data
 from aloll_cli.artifacts.rewards import Rewards, ScoredBy, load_rewards, log_summary, score_blocks
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.data import Data
-from aloll_cli.artifacts.raw_rows import open_data
+from aloll_cli.artifacts.raw_table import open_data
 from aloll_cli.models.base import Model
 from aloll_cli.stopping import interruptibly
 from aloll_cli.store.store import Artifact, Job

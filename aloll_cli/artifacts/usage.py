@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.data import Data
-from aloll_cli.artifacts.raw_rows import open_data
+from aloll_cli.artifacts.raw_table import open_data
 from aloll_cli.models.decoding import Beam, Generation, Sample
 from aloll_cli.store.store import Store
 from aloll_cli.tasks.base import BadRow, Chat, Part, Task, Turn

@@ -14,7 +14,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.models.base import Numbers
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job, Store
-from aloll_cli.store.tables import open_blocks, read_numbers, write_blocks
+from aloll_cli.store.tables import BLOCK, open_blocks, read_numbers, write_blocks
 from aloll_cli.tasks.base import shown
 from aloll_cli.text.examples import ExampleTable, prompt_codes
 from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
@@ -164,7 +164,7 @@ class _Prompts:
             return pa.table({"tokens": [len(s) for s in states], "states": flat})
 
         prompts = len(self._examples(split).groups[1])
-        write_blocks(self._job, f"states/{split}", prompts, f"hidden states of {split} prompts", compute)
+        write_blocks(self._job, f"states/{split}", prompts, f"hidden states of {split} prompts", compute, block=BLOCK)
         folder = self._job.directory / "states"
         lengths = read_numbers(folder / split, "tokens")
         stored = open_blocks(folder / split, ["states"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.logged_prompts import best_logged
-from aloll_cli.artifacts.raw_rows import load_data
+from aloll_cli.artifacts.raw_table import load_data
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.artifacts.values import load_values
 from aloll_cli.comparison.runs import Run, folder_of

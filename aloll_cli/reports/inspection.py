@@ -12,16 +12,16 @@ import numpy as np
 from aloll_cli.artifacts.as_seen import Pairs, column_hashes, count_pairs, shared_prompts
 from aloll_cli.artifacts.chat_counts import chat_counts
 from aloll_cli.artifacts.logged_prompts import words_of
-from aloll_cli.artifacts.raw_rows import open_data
+from aloll_cli.artifacts.raw_table import open_data
 from aloll_cli.artifacts.rewards import ScoredBy, load_components, load_rewards
 from aloll_cli.foreign import anything, checked_json, dict_of
-from aloll_cli.keys import distinct, of_names, parts
+from aloll_cli.keys import distinct, parts
 from aloll_cli.reports.token_text import TokenText, cut_mark, marked
 from aloll_cli.settings.choices import Words
 from aloll_cli.store.tables import open_blocks, read_blocks, read_numbers
 from aloll_cli.tasks.base import SPLITS, BadRow, Task
 from aloll_cli.text.encoding import Encoder
-from aloll_cli.text.examples import prompt_codes
+from aloll_cli.text.examples import keys_of, prompt_codes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -106,7 +106,7 @@ def _figures(folder: Path) -> tuple[dict[str, Any], int]:
             found[name][place] = np.diff(batch.column(f"{name}_ids").combine_chunks().offsets.to_numpy())
             found[f"{name}_cut"][place] = batch.column(f"{name}_cut").to_numpy()
         noise += int(batch.column("noise").to_numpy().sum())
-        found["group"][place] = of_names(batch.column("group").to_pylist())
+        found["group"][place] = keys_of(batch, folder)
         found["key"][place] = found["group"][place] ^ _hashes(batch.column("response").to_pylist())
     return found, noise
 
@@ -126,7 +126,7 @@ def _conflicts(data: Path, split: str) -> int:
     keys, stored = [], []
     for batch in open_data(data, split, ["group", "response", "stored"]).batches():
         rated = batch.filter(batch.column("stored").is_valid())
-        keys.append(of_names(rated.column("group").to_pylist()) ^ _hashes(rated.column("response").to_pylist()))
+        keys.append(keys_of(rated, data) ^ _hashes(rated.column("response").to_pylist()))
         stored.append(rated.column("stored").to_numpy())
     texts, ratings, found = np.concatenate(keys), np.concatenate(stored), 0
     for (rows,) in parts(texts):

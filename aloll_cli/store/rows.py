@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from aloll_cli.arrays import IntArray
 
-HELD = 8  # row groups of a table that stay in memory
+HELD = 64 << 20  # bytes of row groups that stay in memory, besides the one in use
+TOGETHER = 4096  # rows that are read at a time where all are read
 
 
 class Rows(ABC):
@@ -36,7 +38,7 @@ class Rows(ABC):
 
     @abstractmethod
     def batches(self) -> Iterator[pa.Table]:
-        """All rows, some thousands at a time."""
+        """All rows, part by part."""
 
 
 class TableRows(Rows):
@@ -60,7 +62,7 @@ class TableRows(Rows):
 
 
 class StoredRows(Rows):
-    """The rows of one or more Parquet files; only a few row groups are in memory at a time."""
+    """The rows of one or more Parquet files, of which only some row groups are in memory."""
 
     def __init__(self, files: Sequence[Path], columns: Sequence[str] | None = None) -> None:
         """Open files; ``columns`` are those to read, None for all."""
@@ -77,7 +79,7 @@ class StoredRows(Rows):
             self._groups += [(file, group) for group in range(found.num_row_groups)]
             sizes += [found.row_group(group).num_rows for group in range(found.num_row_groups)]
         self._starts = np.cumsum(sizes)
-        self._read: dict[int, pa.Table] = {}
+        self._read: dict[int, pa.Table] = {}  # the row group that was asked for last comes last
 
     @property
     def num_rows(self) -> int:
@@ -88,6 +90,7 @@ class StoredRows(Rows):
         import pyarrow as pa
 
         first, last = np.searchsorted(self._starts, [start, start + max(length, 1) - 1], side="right") - 1
+        first = min(first, len(self._groups) - 1)  # none of the rows at the end
         wanted = range(int(first), min(int(last), len(self._groups) - 1) + 1)
         return pa.concat_tables([self._held(i) for i in wanted]).slice(start - int(self._starts[first]), length)
 
@@ -100,22 +103,30 @@ class StoredRows(Rows):
         return pa.concat_tables([self._held(i).take(mine - self._starts[i]) for i, mine in chosen])
 
     def batches(self) -> Iterator[pa.Table]:
-        for i in range(len(self._groups)):
-            yield self._group(i)
+        for file, groups in groupby(range(len(self._groups)), lambda number: self._groups[number][0]):
+            together: list[int] = []
+            for number in groups:
+                if together and self._starts[number + 1] - self._starts[together[0]] > TOGETHER:
+                    yield self._groups_of(file, together)
+                    together = []
+                together.append(number)
+            yield self._groups_of(file, together)
 
     def _held(self, number: int) -> pa.Table:
-        """A row group; the HELD that were asked for last stay in memory."""
-        self._read[number] = self._read.pop(number) if number in self._read else self._group(number)
-        while len(self._read) > HELD:
+        """A row group; as many as HELD allows of those that were asked for last stay in memory."""
+        kept = self._read.pop(number, None)
+        self._read[number] = found = self._groups_of(self._groups[number][0], [number]) if kept is None else kept
+        while len(self._read) > 1 and sum(table.nbytes for table in self._read.values()) > HELD:
             del self._read[next(iter(self._read))]
-        return self._read[number]
+        return found
 
-    def _group(self, number: int) -> pa.Table:
+    def _groups_of(self, file: Path, numbers: Sequence[int]) -> pa.Table:
+        """Some row groups of a file, by their numbers in the table."""
         import pyarrow.parquet as pq
 
-        file, group = self._groups[number]
+        own = [self._groups[number][1] for number in numbers]
         with reading_parquet(file):
-            return pq.ParquetFile(file).read_row_group(group, columns=self._columns, use_threads=False)
+            return pq.ParquetFile(file).read_row_groups(own, columns=self._columns, use_threads=False)
 
 
 def read_file(file: Path, columns: Sequence[str] | None) -> pa.Table:

@@ -1,8 +1,8 @@
 """Tables keyed by example id: Parquet in blocks of a fixed number of rows.
 
 Blocks are written atomically, with a checksum in the build's journal; a block that differs from it is computed again. A block
-is the unit of resuming and of sharing work between processes; a table of more than a million rows has larger blocks, so that
-it has few files. If rows are computed in another order than that of the table, blocks hold them in the order of computation and
+is the unit of resuming and of sharing work between processes; a table of more than a million rows has larger blocks, in 4,096
+files at most. If rows are computed in another order than that of the table, blocks hold them in the order of computation and
 a column ``place`` with the position of each row in the table.
 """
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aloll_cli.store.store import Job
 
 BLOCK = 256  # rows; part of the file format of artifacts
+ROW_GROUP = 512  # rows that are read together where only some of a block are needed
 MOST_BLOCKS = 4096  # of a table; one with more rows than these hold has larger ones
 
 
@@ -107,7 +108,7 @@ def write_table(file: Path, table: pa.Table, journal: Journal) -> None:
     import pyarrow.parquet as pq
 
     temporary = file.with_name(f".{file.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
+    pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
     journal.note_file(temporary, file)
     os.replace(temporary, file)
 

@@ -98,6 +98,8 @@ def limited(groups: Keys, most: int) -> IntArray:
 
     from aloll_cli.keys import name_of_key, numbered
 
+    if not len(groups):
+        return np.arange(0)
     group, first = numbered(groups)
     hashes = b"".join(hashlib.sha256(f"limit {name_of_key(key)}".encode()).digest()[:8] for key in groups[first].tolist())
     order = np.argsort(np.frombuffer(hashes, dtype=">u8"), kind="stable")

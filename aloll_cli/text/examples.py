@@ -17,26 +17,37 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import BoolArray, IntArray
     from aloll_cli.keys import Keys
     from aloll_cli.store.rows import Rows
-    from aloll_cli.text.token_file import TokenFile
+    from aloll_cli.text.token_file import StoredTokens
 
 
 COLUMNS = (
     "id", "group", "prompt", "turns", "prompt_ids", "prompt_cut", "response", "response_ids", "response_cut", "truncated",
     "templated", "turns_cut", "system_cut", "opening", "closing", "apart", "typed", "stored", "noise",
 )  # fmt: skip
-TOKENS = ("prompt_ids", "response_ids")
 
 
 def prompt_keys(directory: Path) -> Keys:
     """(N,) the key of each example's prompt. Raises UserError where the table is damaged."""
     import numpy as np
 
+    return np.concatenate([keys_of(batch, directory) for batch in open_blocks(directory, ["group"]).batches()])
+
+
+def keys_of(table: pa.Table, where: Path) -> Keys:
+    """(N,) the keys of the prompts in a table's column group.
+
+    Args:
+        table: the table.
+        where: it was read from.
+
+    Raises:
+        UserError: the column holds something else.
+    """
     from aloll_cli.keys import of_names
 
-    with damaged(directory):
+    with damaged(where):
         try:
-            names = (batch.column("group").to_pylist() for batch in open_blocks(directory, ["group"]).batches())
-            return np.concatenate([of_names(each) for each in names])
+            return of_names(table.column("group").to_pylist())
         except (ValueError, TypeError):
             raise Unreadable("has a group that is no key of a prompt") from None
 
@@ -91,12 +102,11 @@ class ExampleTable:
         noise: BoolArray = read_numbers(self.directory, "noise")
         return noise
 
-    def tokens(self, rows: IntArray | None = None) -> TokenFile:
+    def tokens(self, rows: IntArray | None = None) -> StoredTokens:
         """The token ids of some rows, ascending, or of all."""
-        from aloll_cli.text.token_file import TokenFile
+        from aloll_cli.text.token_file import StoredTokens
 
-        names = [name for name in TOKENS if name in self.columns]
-        return TokenFile(self._opened(tuple(names)), names, rows, near=self.directory.parent)
+        return StoredTokens(self.directory, rows)
 
     def prompt_ids(self, row: int) -> IntArray:
         """Token ids of a row's prompt."""
@@ -115,7 +125,7 @@ class ExampleTable:
         return self._tokens.response_lengths(rows)
 
     @cached_property
-    def _tokens(self) -> TokenFile:
+    def _tokens(self) -> StoredTokens:
         return self.tokens()
 
     def _opened(self, columns: tuple[str, ...]) -> Rows:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aloll_cli.models.logprobs import ResponseLogps
     from aloll_cli.runtime.world import World
     from aloll_cli.text.examples import ExampleTable
-    from aloll_cli.text.token_file import TokenFile
+    from aloll_cli.text.token_file import StoredTokens
 
 
 class Evaluator(ABC):
@@ -85,7 +85,7 @@ class Likelihood(Evaluator):
         return rows if len(rows) <= MOST_READ else rows[limited(prompt_keys(self.examples.directory)[rows], MOST_READ)]
 
     @cached_property
-    def tokens(self) -> TokenFile:
+    def tokens(self) -> StoredTokens:
         """Their token ids."""
         return self.examples.tokens(self.rows)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.artifacts.raw_rows import CHUNK, open_data
+from aloll_cli.artifacts.raw_table import CHUNK, open_data
 from aloll_cli.store.store import Job
 from aloll_cli.tasks.base import Task
 from aloll_cli.tasks.options import Responses
 from aloll_cli.tasks.selection import chosen_rows, limited, noise_sources, of_subsets, within
+from aloll_cli.text.examples import keys_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,15 +48,13 @@ def columns_of_rows(directory: Path, split: str, names: list[str]) -> pa.Table:
     """Some columns of a split's raw rows: of group, with the prompts' keys as numbers, position, stored and subset."""
     import pyarrow as pa
 
-    from aloll_cli.keys import of_names
-
-    def short(name: str, column: pa.ChunkedArray) -> Any:
+    def short(name: str, batch: pa.Table) -> Any:
         if name == "group":
-            return pa.array(of_names(column.to_pylist()))
-        return column.dictionary_encode() if name == "subset" else column
+            return pa.array(keys_of(batch, directory))
+        return batch.column(name).dictionary_encode() if name == "subset" else batch.column(name)
 
     batches = open_data(directory, split, names).batches()
-    tables = [pa.table({name: short(name, batch.column(name)) for name in names}) for batch in batches]
+    tables = [pa.table({name: short(name, batch) for name in names}) for batch in batches]
     return pa.concat_tables(tables).unify_dictionaries()
 
 
