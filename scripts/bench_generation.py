@@ -1,12 +1,14 @@
-"""Time generation in the prompts' own order, sorted by length, and in batches filled by tokens; or with several samples.
+"""Time generation in the prompts' own order, sorted by length, and in batches filled by tokens; or in other ways.
 
     python scripts/bench_generation.py
     python scripts/bench_generation.py --samples 4                   # 256 sampled responses to 256 and to 64 prompts
     python scripts/bench_generation.py --samples 4 --model FOLDER    # of a saved model
+    python scripts/bench_generation.py --batching                    # padded and continuous batches; takes --model, too
 
 All sizes are options; their defaults are those of docs/benchmarks.md. On a CPU the seconds are those of the processor, which
 other jobs disturb little; on a GPU they are those of the clock. Greedy responses that differ between the ways are shown to begin
-to differ at a near tie of the two likeliest tokens. Samples of a prompt are computed apart, or share their prompt; those that
+to differ at a near tie of the two likeliest tokens. With --batching, one token in ``--end-every`` of the random model ends a
+response, so that lengths differ. Samples of a prompt are computed apart, or share their prompt; those that
 differ are shown to begin to differ at two tokens next to each other in likelihood, which rounding can turn round.
 """
 
@@ -41,6 +43,7 @@ from aloll_cli.models import prefill
 from aloll_cli.models.decoding import Greedy, Sample
 from aloll_cli.models.generation import respond
 from aloll_cli.models.pretrained import with_plain_decoding
+from aloll_cli.runtime.options import Batching
 from aloll_cli.text.packing import longest_first
 
 PAIRS = {("file order", "sorted"): ">= 1.3", ("file order", "filled by tokens"): "", ("sorted", "filled by tokens"): ""}
@@ -63,9 +66,11 @@ class Setup:
     hidden: int = 256
     alternations: int = 3
     threads: int = 1
+    end_every: int = 40
     device: str = "cpu"
 
 
+BATCHED = Setup(prompts=256, longest=128, new=128)
 SAMPLED = Setup(prompts=256, longest=256, new=64, hidden=128, layers=4, vocab=2_048)  # the shape of model=tiny
 
 
@@ -99,59 +104,75 @@ def prompts(setup: Setup) -> list[IntArray]:
     return [random.integers(4, setup.vocab, length) for length in lengths]
 
 
-class Ways:
-    """Three ways of generating responses to the same prompts."""
+def opened(setup: Setup, folder: str | None) -> tuple[Any, PreTrainedTokenizerBase, Setup]:
+    """A saved model in 32 bits, or the random one; its tokenizer; and the sizes with its vocabulary."""
+    if folder is None:
+        return llama(setup), words(setup), setup
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(setup.device).eval()
+    return with_plain_decoding(model, tokenizer), tokenizer, dataclasses.replace(setup, vocab=len(tokenizer))
 
-    def __init__(self, setup: Setup) -> None:
-        self.setup, self.model, self.tokenizer, self.prompts = setup, llama(setup), words(setup), prompts(setup)
+
+class Ways:
+    """Ways of generating greedy responses to the same prompts."""
+
+    def __init__(self, setup: Setup, folder: str | None = None) -> None:
+        self.model, self.tokenizer, self.setup = opened(setup, folder)
+        self.prompts = prompts(self.setup)
         by_length = longest_first([len(prompt) for prompt in self.prompts]).tolist()
-        rows = list(range(setup.prompts))
+        self.rows = list(range(setup.prompts))
         self.calls = {
-            "file order": (_chunks(rows, setup.batch), sys.maxsize),
-            "sorted": (_chunks(by_length, setup.batch), sys.maxsize),
-            "filled by tokens": ([rows], setup.batch_tokens),
+            "file order": (_chunks(self.rows, setup.batch), sys.maxsize, Batching.padded),
+            "sorted": (_chunks(by_length, setup.batch), sys.maxsize, Batching.padded),
+            "filled by tokens": ([self.rows], setup.batch_tokens, Batching.padded),
         }
 
-    def responses(self, name: str) -> list[str]:
-        """The responses of one way, in the prompts' order."""
-        calls, batch_tokens = self.calls[name]
-        texts: dict[int, str] = {}
+    def responses(self, name: str) -> list[list[int]]:
+        """The tokens of the responses of one way, in the prompts' order."""
+        calls, *how = self.calls[name]
+        found: dict[int, list[int]] = {}
         for chosen in calls:
-            texts |= dict(zip(chosen, self.respond(chosen, batch_tokens), strict=True))
-        return [texts[i] for i in range(self.setup.prompts)]
+            found |= dict(zip(chosen, self.respond(chosen, *how), strict=True))
+        return [found[i] for i in self.rows]
 
-    def respond(self, chosen: list[int], batch_tokens: int) -> list[str]:
-        """Greedy responses to some of the prompts."""
-        ids = [str(i) for i in chosen]
-        responses = respond(
-            self.model, self.tokenizer, [self.prompts[i] for i in chosen], ids, Greedy(repetition_penalty=1.0), stream="0",
-            max_tokens=self.setup.new, stop=[], batch_tokens=batch_tokens,
+    def respond(self, chosen: list[int], batch_tokens: int, batching: Batching) -> list[list[int]]:
+        """The tokens of greedy responses to some of the prompts."""
+        found = respond(
+            self.model, self.tokenizer, [self.prompts[i] for i in chosen], [str(i) for i in chosen],
+            Greedy(repetition_penalty=1.0), stream="0", max_tokens=self.setup.new, stop=[], batch_tokens=batch_tokens,
+            batching=batching, tell=_refuse,
         )  # fmt: skip
-        return [response.text for response in responses]
+        return [response.ids for response in found]
 
     @torch.inference_mode()
-    def gap(self, row: int, first: str, second: str) -> float:
+    def gap(self, row: int, first: list[int], second: list[int]) -> float:
         """How far apart the logits of the two likeliest tokens are where two responses to a prompt begin to differ."""
-        common = os.path.commonprefix([first.split(), second.split()])
-        so_far = [*self.prompts[row].tolist(), *(int(word[1:]) for word in common)]
+        so_far = [*self.prompts[row].tolist(), *os.path.commonprefix([first, second])]
         logits = self.model(torch.tensor([so_far], device=self.model.device)).logits[0, -1].double()
         top = logits.topk(2).values
         return float(top[0] - top[1])
+
+
+def _refuse(line: str) -> None:
+    raise SystemExit(line)
+
+
+class Batches(Ways):
+    """Padded and continuous batches, of responses that end at different lengths."""
+
+    def __init__(self, setup: Setup, folder: str | None) -> None:
+        super().__init__(setup, folder)
+        if folder is None:
+            self.model.generation_config.eos_token_id = list(range(2, setup.vocab, setup.end_every))
+        self.calls = {batching.name: ([self.rows], setup.batch_tokens, batching) for batching in Batching}
 
 
 class Samples:
     """Sampled responses, several for each prompt, whose rows are computed separately or share their prompt."""
 
     def __init__(self, setup: Setup, folder: str | None, samples: int) -> None:
-        self.setup = setup
-        if folder is None:
-            self.model, self.tokenizer = llama(setup), words(setup)
-        else:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(setup.device).eval()
-            self.model = with_plain_decoding(model, self.tokenizer)
-            setup = dataclasses.replace(setup, vocab=len(self.tokenizer))
-        self.prompts = prompts(setup)
+        self.model, self.tokenizer, self.setup = opened(setup, folder)
+        self.prompts = prompts(self.setup)
         self.calls = {
             f"{count} {name}": (count, worth)
             for count in (1, samples) for name, worth in (("apart", 0.0), ("shared", prefill.WORTH))
@@ -225,22 +246,24 @@ def _chunks(rows: list[int], size: int) -> list[list[int]]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
-def compare(setup: Setup) -> dict[str, Any]:
+def compare(ways: Ways, pairs: dict[tuple[str, ...], str]) -> dict[str, Any]:
     """Each alternation times every way once, beginning with another one each time; ratios are taken within it."""
+    setup = ways.setup
     torch.set_num_threads(setup.threads)
-    ways = Ways(setup)
     names = list(ways.calls)
     first = list(range(min(setup.batch, setup.prompts)))
-    seconds, responses = alternated(setup, names, ways.responses, lambda: ways.respond(first, sys.maxsize))
-    expected = responses["file order"]
+    how = [ways.calls[name][1:] for name in names]
+    seconds, responses = alternated(setup, names, ways.responses, lambda: [ways.respond(first, *each) for each in how])
+    expected = responses[names[0]]
     gaps = [
         ways.gap(i, expected[i], responses[name][i])
         for name in names[1:] for i in range(setup.prompts) if responses[name][i] != expected[i]
     ]  # fmt: skip
     return {
         "ways": {name: spread(values) for name, values in seconds.items()},
-        "ratios": {" / ".join(pair): _ratio(seconds, pair, bound) for pair, bound in PAIRS.items()},
-        "texts": {"compared": 2 * setup.prompts, "different": len(gaps), "widest_gap": max(gaps, default=0.0)},
+        "ratios": {" / ".join(pair): _ratio(seconds, pair, bound) for pair, bound in pairs.items()},
+        "lengths": {"mean": float(np.mean([len(tokens) for tokens in expected])), "limit": setup.new},
+        "texts": {"compared": (len(names) - 1) * setup.prompts, "different": len(gaps), "widest_gap": max(gaps, default=0.0)},
     }
 
 
@@ -255,8 +278,9 @@ def report(figures: dict[str, Any]) -> list[str]:
     count = f"{texts['different']} of {texts['compared']} texts differ"
     if "ranks" in texts:
         return [*lines, "", f"{count} between the ways; they begin to at tokens {texts['ranks']} ranks apart at most, bound < 2"]
+    lines += ["", f"responses of {figures['lengths']['mean']:.1f} tokens in the mean, {figures['lengths']['limit']} at most"]
     gap = f"widest top-2 gap where they begin to: {texts['widest_gap']:.1e}, bound < {TIE:g}"
-    return [*lines, "", f"{count} from those in file order; {gap}"]
+    return [*lines, "", f"{count} from those of the first way; {gap}"]
 
 
 def main() -> int:
@@ -264,14 +288,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--samples", type=int, metavar="N", help="time 1 and N samples per prompt instead")
-    parser.add_argument("--model", metavar="FOLDER", help="of this saved model, with --samples")
+    parser.add_argument("--batching", action="store_true", help="time padded and continuous batches instead")
+    parser.add_argument("--model", metavar="FOLDER", help="of this saved model, with --samples or --batching")
     for name, default in dataclasses.asdict(Setup()).items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=type(default), default=argparse.SUPPRESS, help=f"default {default}")
     options = vars(parser.parse_args())
-    file, samples, folder = (options.pop(name) for name in ("json", "samples", "model"))
-    setup = dataclasses.replace(Setup() if samples is None else SAMPLED, **options)
-    figures = compare(setup) if samples is None else compare_samples(setup, folder, samples)
+    file, samples, batching, folder = (options.pop(name) for name in ("json", "samples", "batching", "model"))
+    setup = dataclasses.replace(BATCHED if batching else Setup() if samples is None else SAMPLED, **options)
+    if batching:
+        figures = compare(Batches(setup, folder), {("padded", "continuous"): ""})
+    else:
+        figures = compare(Ways(setup), PAIRS) if samples is None else compare_samples(setup, folder, samples)
     record = {"machine": machine(setup.device), "setup": dataclasses.asdict(setup), **figures}
     lines = [", ".join(f"{key} {value}" for key, value in record[part].items()) for part in ("machine", "setup")]
     sys.stdout.write("\n".join([*lines, "", *report(figures)]) + "\n")

@@ -1,9 +1,10 @@
-"""What only a GPU can show: ratios that start at 1 in 16 bits, resuming to the bit, and what that costs.
+"""What only a GPU can show: ratios that start at 1 in 16 bits, resuming to the bit and what that costs, batches of responses.
 
     python scripts/check_gpu.py FOLDER              # a model of transformers, such as SmolLM2-135M-Instruct
     python scripts/check_gpu.py --rehearse          # the same commands on a CPU, with a random model of two layers
 
-Runs ``aloll train`` in a temporary folder and prints a table for each check; the exit code is 1 if one of them fails.
+Runs ``aloll train`` and bench_generation.py in a temporary folder and prints a table for each check; the exit code is 1 if one of
+them fails.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from safetensors.torch import load_file
 
 ALOLL = [sys.executable, "-m", "aloll_cli"]
+GENERATION = [sys.executable, str(Path(__file__).with_name("bench_generation.py")), "--batching"]
 TASK = ["task=reviews", "model=pretrained", "reference=pretrained", "values=constant", "variant=seq", "eval_prompts=8"]
 CHOICES = {
     "dtype": ("float32", "bfloat16"),
@@ -98,6 +100,24 @@ def resumes(model: list[str], place: Path, updates: int) -> Iterator[tuple[str, 
             yield f"{label} {figures}{'' if resumed else ', NOT RESUMED'}", resumed and (off == 0 or deterministic == "false")
 
 
+def batches(options: list[str], file: Path) -> Iterator[tuple[str, bool]]:
+    """The seconds of padded and of continuous batches, and whether their responses are the same, near ties apart."""
+    done = subprocess.run([*GENERATION, *options, f"--json={file}"], capture_output=True, text=True, check=False)
+    if not file.exists():
+        yield f"exit code {done.returncode}: {done.stderr.strip().splitlines()[-2:]}", False
+        return
+    figures = json.loads(file.read_text())
+    each = ", ".join(f"{name} {row['median']:.2f} s" for name, row in figures["ways"].items())
+    lengths, texts = figures["lengths"], figures["texts"]
+    yield (
+        (
+            f"{each}; responses of {lengths['mean']:.0f} tokens in the mean, {lengths['limit']} at most; {texts['different']} of "
+            f"{texts['compared']} differ, from a gap of {texts['widest_gap']:.1e} between the two likeliest tokens on"
+        ),
+        done.returncode == 0,
+    )
+
+
 def tiny_model(folder: Path) -> Path:
     """A random Llama of two layers with the tokenizer of a model that was trained on the embedded task."""
     small = ["model.layers=2", "model.hidden_size=64", "model.heads=2", "model.intermediate_size=128", "reference.updates=2"]
@@ -126,9 +146,12 @@ def main() -> int:
         path = tiny_model(place / "model") if given.rehearse else given.model
         model = [f"model.path={path}", *(["threads=1", "batch_size=4", "task.max_response_tokens=16"] if given.rehearse else [])]
         choices = CHOICES | ({"dtype": ("bfloat16",), "head": ("full",), "attn": ("sdpa",)} if given.rehearse else {})
+        sizes = ["--prompts=16", "--longest=64", "--new=32", "--alternations=1"] if given.rehearse else ["--device=cuda"]
         checks = {
             "start: |ln rho|/sqrt(T) of the initial policy against the stored reference": starts(model, place / "s", choices),
             "resume: a run that was killed at its first checkpoint and continued": resumes(model, place / "r", given.updates),
+            "generation: padded and continuous batches of this model": batches([f"--model={path}", *sizes], place / "b.json"),
+            "generation: the same of a random model": batches(sizes, place / "random.json"),
         }
         for title, lines in checks.items():
             sys.stdout.write(f"\n{title}\n")

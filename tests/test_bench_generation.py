@@ -39,3 +39,16 @@ def test_samples_of_a_prompt_are_timed_apart_and_shared_with_the_same_texts(tmp_
     assert list(figures["ratios"]) == ["1 apart / 1 shared", "3 apart / 3 shared"]
     assert "0 of 24 texts differ" in capsys.readouterr().out
     assert bench_generation.prefill.WORTH == 0.75
+
+
+def test_padded_and_continuous_batches_are_timed_with_the_same_tokens(tmp_path, monkeypatch, capsys):
+    options = [*TINY, "--batching", "--new=12", "--end-every=5", f"--json={tmp_path / 'figures.json'}"]
+    monkeypatch.setattr(sys, "argv", ["bench_generation.py", *options])
+    threads = torch.get_num_threads()
+    assert bench_generation.main() == 0
+    torch.set_num_threads(threads)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert list(figures["ways"]) == ["padded", "continuous"]
+    assert list(figures["ratios"]) == ["padded / continuous"]
+    assert 1 < figures["lengths"]["mean"] < figures["lengths"]["limit"] == 12
+    assert "0 of 12 texts differ" in capsys.readouterr().out

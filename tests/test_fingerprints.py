@@ -20,6 +20,7 @@ OPERATIONAL = {
     "attn": "attn=eager",
     "merge": "merge=false",
     "scoring_batch_tokens": "scoring_batch_tokens=500",
+    "generation_batching": "generation_batching=continuous",
     "checkpoint_every": "checkpoint_every=7",
     "keep_checkpoints": "keep_checkpoints=3",
     "max_hours": "max_hours=0.5",

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from aloll_cli.models.decoding import Greedy
 from aloll_cli.models.generation import respond
 from aloll_cli.models.logprobs import ResponseLogps
+from aloll_cli.runtime.options import Batching
 from aloll_cli.training.batches import TokenBatch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")]
@@ -44,24 +45,18 @@ def test_log_probs_in_16_bits_are_near_those_in_32(options):
     assert_close(found, expected, atol=5e-2, rtol=5e-2)
 
 
-def test_greedy_responses_are_those_of_a_cpu():
-    def responses(device):
+@pytest.mark.parametrize("batching", list(Batching), ids=lambda batching: batching.name)
+def test_greedy_responses_are_those_of_a_cpu(batching):
+    def responses(device, batching):
         prompts = [row[mask == 1].numpy() for row, mask in zip(batch().prompt_ids, batch().prompt_mask, strict=True)]
         names, model = [str(i) for i in range(len(prompts))], llama().to(device).eval()
         found = respond(
-            model,
-            tokenizer(),
-            prompts,
-            names,
-            Greedy(repetition_penalty=1.0),
-            stream="0",
-            max_tokens=8,
-            stop=[],
-            batch_tokens=512,
-        )
+            model, tokenizer(), prompts, names, Greedy(repetition_penalty=1.0), stream="0", max_tokens=8, stop=[],
+            batch_tokens=512, batching=batching, tell=pytest.fail,
+        )  # fmt: skip
         return [response.ids for response in found]
 
-    assert responses(GPU) == responses("cpu")
+    assert responses(GPU, batching) == responses("cpu", Batching.padded)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ SAID = "# None of the following changes a result by more than rounding."
 VALUES = {  # another value than the default
     "output_dir": "elsewhere", "plugins": "[{plugin}]", "upstream": "require", "busy": "refuse", "verbosity": "quiet",
     "processes": 2, "strategy": "fsdp", "device": "cpu", "threads": 2, "micro_batch_size": 3, "gradient_checkpointing": "true",
-    "deterministic": "true", "attn": "eager", "scoring_batch_tokens": 60, "checkpoint_every": 1, "keep_checkpoints": 2,
-    "max_hours": 5,
+    "deterministic": "true", "attn": "eager", "scoring_batch_tokens": 60, "generation_batching": "continuous",
+    "checkpoint_every": 1, "keep_checkpoints": 2, "max_hours": 5,
 }  # fmt: skip
 OF_A_COMMAND = ("processes", "threads")  # what a command does before it trains
 SHORT = [

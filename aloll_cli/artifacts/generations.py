@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from aloll_cli.arrays import IntArray
-    from aloll_cli.models.generation import Response
+    from aloll_cli.models.responses import Response
     from aloll_cli.models.served import ServedPolicy
 
 
@@ -68,7 +68,14 @@ class Generations(Artifact):
         check_context(model, self.examples)
         server = self._server_of(job, examples, model, tokenizer) if self.servers else None
         generates: Callable[..., list[Response]] = (
-            partial(respond, model, tokenizer, batch_tokens=job.runtime.scoring_batch_tokens)
+            partial(
+                respond,
+                model,
+                tokenizer,
+                batch_tokens=job.runtime.scoring_batch_tokens,
+                batching=job.runtime.generation_batching,
+                tell=cache(job.log.say),
+            )
             if server is None
             else server.respond
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
@@ -89,4 +90,6 @@ def open_responder(
         batch_tokens=job.runtime.scoring_batch_tokens,
         reward=scored_by.reward,
         load_scorer=lambda: scored_by.scorer(job),
+        batching=job.runtime.generation_batching,
+        tell=cache(job.log.say),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.policy_source import PolicySource
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aloll_cli.arrays import FloatArray, IntArray
-    from aloll_cli.models.generation import Response
+    from aloll_cli.models.responses import Response
     from aloll_cli.text.encoding import Encoder
 
 
@@ -94,6 +94,7 @@ class Speaker:
             store.ensure(needed, wanted=False)
         self._task, self._job = task, job_in(store)
         self.max_tokens = task.max_response_tokens if max_tokens is None else max_tokens
+        self._tell = cache(self._job.log.say)
         self.tokenizer = tokenizer.load(self._job)
         self._model = policy.load(self._job)
 
@@ -144,11 +145,13 @@ class Speaker:
         longest = max(len(question.ids) for question in questions)
         if self.context is not None and longest + self.max_tokens + 1 > self.context:
             raise self._too_long(longest)
+        runtime = self._job.runtime
         with self._job.log.progress("generate responses", len(each)):
             return respond(
                 self._model, self.tokenizer, [question.ids for question in each], names, generation, stream="0",
-                max_tokens=self.max_tokens, stop=self._task.stop, batch_tokens=self._job.runtime.scoring_batch_tokens,
+                max_tokens=self.max_tokens, stop=self._task.stop, batch_tokens=runtime.scoring_batch_tokens,
                 around=[question.around for question in each], advance=self._job.log.advance,
+                batching=runtime.generation_batching, tell=self._tell,
             )  # fmt: skip
 
     def _too_long(self, prompt: int) -> UserError:

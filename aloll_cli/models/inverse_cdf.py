@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from copy import copy
 
 import numpy as np
 import torch
@@ -21,6 +22,12 @@ class InverseCdf(LogitsProcessor):
     def __init__(self, seed: int, stream: str, ids: list[str], top_p: float = 1.0) -> None:
         self._rows = [np.random.Generator(np.random.Philox(key=_row_key(seed, stream, name))) for name in ids]
         self._top_p = top_p
+
+    def of_rows(self, rows: list[int]) -> InverseCdf:
+        """The same for some of the rows, whose next random numbers are these rows' own."""
+        chosen = copy(self)
+        chosen._rows = [self._rows[row] for row in rows]
+        return chosen
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """(B, L) tokens so far and (B, V) logits → (B, V), 0 for the token to take and −∞ elsewhere."""

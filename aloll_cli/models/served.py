@@ -13,7 +13,8 @@ import torch
 from aloll_cli.errors import UserError
 from aloll_cli.models.decoding import Greedy
 from aloll_cli.models.ends import end_tokens
-from aloll_cli.models.generation import NOTHING, Response, respond, response_of
+from aloll_cli.models.generation import respond
+from aloll_cli.models.responses import NOTHING, Response, response_of
 from aloll_cli.models.server import Completion, Refusal, Server
 from aloll_cli.text.encoded import Around
 

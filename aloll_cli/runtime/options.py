@@ -25,6 +25,13 @@ class Strategy(Enum):
     fsdp = "its share of each weight, gradient and optimizer state; a layer is gathered while it computes"
 
 
+class Batching(Enum):
+    """How responses are generated together."""
+
+    padded = "batches of prompts of similar length, each as long as its longest response"
+    continuous = "where a response has ended, the next prompt begins"
+
+
 class Upstream(Enum):
     """What a stage does if an artifact that it needs is missing."""
 
@@ -60,6 +67,7 @@ class Runtime:
     deterministic: bool = field(metadata=OPERATIONAL)
     attn: Attention | None = field(metadata=OPERATIONAL)
     scoring_batch_tokens: int = field(metadata=OPERATIONAL | COUNT)
+    generation_batching: Batching = field(metadata=OPERATIONAL)
     checkpoint_every: int = field(metadata=OPERATIONAL | COUNT)
     keep_checkpoints: int = field(metadata=OPERATIONAL | COUNT)
     max_hours: float | None = field(metadata=OPERATIONAL | numbers("(0, inf)", 8.0))

@@ -158,7 +158,8 @@ STAGES = LINE | BESIDE
 EVERYWHERE = ("output_dir", "plugins", "verbosity")
 BUILDING = (
     "run", "upstream", "busy", "processes", "strategy", "device", "threads", "micro_batch_size", "gradient_checkpointing",
-    "deterministic", "attn", "scoring_batch_tokens", "checkpoint_every", "keep_checkpoints", "max_hours",
+    "deterministic", "attn", "scoring_batch_tokens", "generation_batching", "checkpoint_every", "keep_checkpoints",
+    "max_hours",
 )  # fmt: skip
 RUNNING = (*EVERYWHERE, *BUILDING)
 RUNNING_GROUPS = ("tracking",)

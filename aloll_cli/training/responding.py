@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from aloll_cli.errors import UserError
-from aloll_cli.models.generation import Response
 from aloll_cli.models.generation import respond as generate
+from aloll_cli.models.responses import Response
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.scoring import checked_scores, using
 from aloll_cli.text.encoded import Around
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
     from aloll_cli.models.decoding import Generation
     from aloll_cli.models.logprobs import ResponseLogps
+    from aloll_cli.runtime.options import Batching
     from aloll_cli.runtime.world import World
     from aloll_cli.text.examples import ExampleTable
 
@@ -38,6 +39,8 @@ class Responder:
     batch_tokens: int
     reward: Reward
     load_scorer: Callable[[], Scorer]
+    batching: Batching
+    tell: Callable[[str], None]  # writes a line to the log, once
 
     def respond(
         self, module: ResponseLogps, prompts: Sequence[tuple[str, int]], stream: str, world: World
@@ -56,6 +59,7 @@ class Responder:
             module.model, self.tokenizer, [np.array(row["prompt_ids"]) for row in rows], names,
             self.generation, stream=stream, max_tokens=self.max_tokens, stop=self.stop, batch_tokens=self.batch_tokens,
             around=[Around(row["opening"], row["closing"]) for row in rows],
+            batching=self.batching, tell=self.tell,
         )  # fmt: skip
         scored = [
             Row(name, row["group"], row["prompt"], response.text, turns=row["turns"])
