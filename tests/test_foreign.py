@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from evaluated import write_run
 from running import SMALL, quick
-from tiny import composed
+from tiny import composed, some_slow
 
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.raw_table import load_data, open_data
@@ -208,11 +208,11 @@ def test_text_from_the_environment_stays_as_it_was_written(tmp_path, monkeypatch
 
 @pytest.mark.parametrize(
     "manifest",
-    [
+    some_slow([
         '{"files": {"data": {"bytes": Infinity, "sha256": "0"}}}', '{"files": {"a\\u0000b": {"bytes": 1, "sha256": "0"}}}',
         '{"files": {"a\\ud800b": {"bytes": 1, "sha256": "0"}}}', '{"files": {"/etc/passwd": {"bytes": 1, "sha256": "0"}}}',
         json.dumps({"files": {"x" * 5000: {"bytes": 1, "sha256": "0"}}}), "fifo", "/dev/zero",
-    ],
+    ]),
 )  # fmt: skip
 def test_a_manifest_of_another_shape_is_no_manifest(tmp_path, manifest):
     folder = tmp_path / "outputs" / "task" / "kind" / "x-0123456789ab"

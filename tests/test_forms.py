@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from running import SMALL, quick
-from tiny import composed, write_rows
+from tiny import composed, some_slow, write_rows
 
 from aloll_cli.artifacts.data import Data
 from aloll_cli.errors import UserError
@@ -238,21 +238,23 @@ def test_a_text_that_is_no_number_is_refused_and_labels_are_proposed(stored, hin
 
 @pytest.mark.parametrize(
     ("prompt", "response", "joined"),
-    [
-        ("def area():\n", "    return", "def area():\n    return"),
-        ("The lamp is ", "green.", "The lamp is green."),
-        ("Q: 2 + 2 =\nA:", " 4", "Q: 2 + 2 =\nA: 4"),
-        ("The lamp is", "green.", "The lamp is green."),
-        ("今天天气", "很好。", "今天天气很好。"),
-        ("今日は", "iPhone です", "今日はiPhone です"),
-        ("Answer: 42", "是的", "Answer: 42是的"),
-        ("你好。", "Hello.", "你好。Hello."),
-        ("コーヒー", "OK", "コーヒーOK"),
-        ("สวัสดี", "OK", "สวัสดีOK"),
-        ("안녕", "그래", "안녕 그래"),
-        ("The tide is 🙂", "high.", "The tide is 🙂 high."),
-        ("", "Alone.", "Alone."),
-    ],
+    some_slow(
+        [
+            ("def area():\n", "    return", "def area():\n    return"),
+            ("The lamp is ", "green.", "The lamp is green."),
+            ("Q: 2 + 2 =\nA:", " 4", "Q: 2 + 2 =\nA: 4"),
+            ("The lamp is", "green.", "The lamp is green."),
+            ("今天天气", "很好。", "今天天气很好。"),
+            ("今日は", "iPhone です", "今日はiPhone です"),
+            ("Answer: 42", "是的", "Answer: 42是的"),
+            ("你好。", "Hello.", "你好。Hello."),
+            ("コーヒー", "OK", "コーヒーOK"),
+            ("สวัสดี", "OK", "สวัสดีOK"),
+            ("안녕", "그래", "안녕 그래"),
+            ("The tide is 🙂", "high.", "The tide is 🙂 high."),
+            ("", "Alone.", "Alone."),
+        ]
+    ),
 )
 def test_nothing_stands_between_texts_that_have_white_space_or_need_none(prompt, response, joined, tmp_path):
     english = tmp_path / "rows.jsonl"

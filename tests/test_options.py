@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from make_options import FILES, ROOT
 from omegaconf import OmegaConf
 from running import run
+from tiny import some_slow
 
 from aloll_cli.cli.commented import read
 from aloll_cli.cli.complete import completions
@@ -126,7 +127,7 @@ def test_the_help_of_a_stage_begins_with_its_own_options_and_folds_those_before_
     assert all(f"  {key}=" in everything for key in RUNNING)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", some_slow(STAGES))
 def test_every_stage_has_a_help_that_fits_the_screen(capsys: pytest.CaptureFixture[str], stage: str):
     run_command([stage, "-h"])
     out = capsys.readouterr().out

@@ -239,6 +239,8 @@ def test_class_module_and_yaml_carry_one_name(group):
         "scoring",
         "fitting",
         "forms",
+        "json_array",
+        "layouts",
         "readers",
         "turns",
         "seam",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
+import pytest
 import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -53,6 +56,14 @@ def composed(*overrides: str) -> Settings:
     GlobalHydra.instance().clear()  # of a command in this process
     with initialize_config_module("aloll_cli.conf", version_base=None):
         return build(compose("config", list(overrides)), Settings)
+
+
+def some_slow(cases: Iterable[Any]) -> list[Any]:
+    """The cases of a test, of which every third runs fast and the others with the slow ones."""
+    return [
+        case if place % 3 == 0 else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+        for place, case in enumerate(cases)
+    ]
 
 
 @cache
