@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aloll_cli.foreign import Unreadable, damaged
 
@@ -79,7 +79,9 @@ class StoredRows(Rows):
             self._groups += [(file, group) for group in range(found.num_row_groups)]
             sizes += [found.row_group(group).num_rows for group in range(found.num_row_groups)]
         self._starts = np.cumsum(sizes)
+        self._file: tuple[Path, Any] | None = None  # the one that was read last stays open: opening takes longer than reading
         self._read: dict[int, pa.Table] = {}  # the row group that was asked for last comes last
+        self._bytes = 0  # of these
 
     @property
     def num_rows(self) -> int:
@@ -114,10 +116,13 @@ class StoredRows(Rows):
 
     def _held(self, number: int) -> pa.Table:
         """A row group; as many as HELD allows of those that were asked for last stay in memory."""
-        kept = self._read.pop(number, None)
-        self._read[number] = found = self._groups_of(self._groups[number][0], [number]) if kept is None else kept
-        while len(self._read) > 1 and sum(table.nbytes for table in self._read.values()) > HELD:
-            del self._read[next(iter(self._read))]
+        if number in self._read:
+            self._read[number] = found = self._read.pop(number)
+            return found
+        self._read[number] = found = self._groups_of(self._groups[number][0], [number])
+        self._bytes += found.nbytes
+        while len(self._read) > 1 and self._bytes > HELD:
+            self._bytes -= self._read.pop(next(iter(self._read))).nbytes
         return found
 
     def _groups_of(self, file: Path, numbers: Sequence[int]) -> pa.Table:
@@ -126,7 +131,9 @@ class StoredRows(Rows):
 
         own = [self._groups[number][1] for number in numbers]
         with reading_parquet(file):
-            return pq.ParquetFile(file).read_row_groups(own, columns=self._columns, use_threads=False)
+            if self._file is None or self._file[0] != file:
+                self._file = file, pq.ParquetFile(file)
+            return self._file[1].read_row_groups(own, columns=self._columns, use_threads=False)
 
 
 def read_file(file: Path, columns: Sequence[str] | None) -> pa.Table:
