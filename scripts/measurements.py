@@ -133,7 +133,7 @@ def table(name: str, lr: Mapping[str, str] | None = None) -> str:
         figure = {column: fmean(run.figures[column] for run in found) for column in FIGURES}
         share = fmean(run.figures["distinct"] for run in found) / reference.figures["distinct"]
         lines.append([
-            f"`{variant}`", _rate(found[0].lr), str(len(found)), _interval(gains[variant]),
+            f"`{variant}`", rate(found[0].lr), str(len(found)), _interval(gains[variant]),
             " ".join(f"{_gain([run], reference, 'reward').mean:+.3f}" for run in found),
             _interval(against[variant]) if variant in against else "–",
             _p(p_values[variant]) if variant in p_values else "–",
@@ -163,7 +163,8 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.mean:+.3f} [{lo:.3f}, {hi:.3f}]" + ("" if estimate.includes_seeds else " (prompts only)")
 
 
-def _rate(lr: str) -> str:
+def rate(lr: str) -> str:
+    """A learning rate as the tables show it: 1e-3."""
     return f"{float(lr):.0e}".replace("e-0", "e-")
 
 

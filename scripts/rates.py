@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from measurements import rate
 
 FOLDER = Path(__file__).parent / "measurements" / "rates"
 STRENGTHS = ("beta", "tau")  # options of a variant that say how far it goes from the reference
@@ -69,10 +70,10 @@ def table(name: str) -> str:
     lines = [heads, ["---"] * len(heads)]
     for run in order:
         variant, options, lr, _ = run
-        row, rate = best[run], f"{float(lr):.0e}".replace("e-0", "e-")
+        row = best[run]
         figures = [f"{float(row['words']):.1f}", f"{float(row['distinct']):.2f}", f"{float(row['repeated']):.2f}"]
         is_chosen = "yes" if chosen[variant] == run else ""
-        lines.append([f"`{variant}`", options, rate, f"{float(row['reward']):.3f}", row["step"], *figures, is_chosen])
+        lines.append([f"`{variant}`", options, rate(lr), f"{float(row['reward']):.3f}", row["step"], *figures, is_chosen])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -59,7 +59,7 @@ def columns_of_rows(directory: Path, split: str, names: list[str]) -> pa.Table:
 
 
 class SelectedResponses:
-    """The selected responses of a split, with noise; only the columns needed for selection are kept in memory."""
+    """The selected responses of a split, with noise: in memory are their row numbers and the texts of the noise."""
 
     def __init__(self, directory: Path, split: str, task: Task, job: Job) -> None:
         """Select from the data in a directory, and log the counts."""

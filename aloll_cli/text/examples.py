@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aloll_cli.foreign import Unreadable, damaged
 from aloll_cli.store.tables import open_blocks, read_numbers
+from aloll_cli.text.token_file import StoredTokens
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from aloll_cli.arrays import BoolArray, IntArray
     from aloll_cli.keys import Keys
     from aloll_cli.store.rows import Rows
-    from aloll_cli.text.token_file import StoredTokens
 
 
 COLUMNS = (
@@ -60,8 +60,8 @@ def prompt_codes(directory: Path) -> IntArray:
 
 
 @dataclass(frozen=True)
-class ExampleTable:
-    """The examples of one split."""
+class ExampleTable(StoredTokens):
+    """The examples of one split, and the token ids of all of them."""
 
     directory: Path
     columns: tuple[str, ...] = COLUMNS  # generated responses have others
@@ -102,31 +102,9 @@ class ExampleTable:
         noise: BoolArray = read_numbers(self.directory, "noise")
         return noise
 
-    def tokens(self, rows: IntArray | None = None) -> StoredTokens:
-        """The token ids of some rows, ascending, or of all."""
-        from aloll_cli.text.token_file import StoredTokens
-
+    def tokens(self, rows: IntArray) -> StoredTokens:
+        """The token ids of some rows, ascending, alone."""
         return StoredTokens(self.directory, rows)
-
-    def prompt_ids(self, row: int) -> IntArray:
-        """Token ids of a row's prompt."""
-        return self._tokens.prompt_ids(row)
-
-    def response_ids(self, row: int) -> IntArray:
-        """Token ids of a row's response."""
-        return self._tokens.response_ids(row)
-
-    def prompt_lengths(self, rows: IntArray) -> IntArray:
-        """(n,) number of tokens of the prompts of n rows."""
-        return self._tokens.prompt_lengths(rows)
-
-    def response_lengths(self, rows: IntArray) -> IntArray:
-        """(n,) number of tokens of the responses of n rows."""
-        return self._tokens.response_lengths(rows)
-
-    @cached_property
-    def _tokens(self) -> StoredTokens:
-        return self.tokens()
 
     def _opened(self, columns: tuple[str, ...]) -> Rows:
         if columns not in self._open:

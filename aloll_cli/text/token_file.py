@@ -86,11 +86,18 @@ class TokenFile:
 
 
 class StoredTokens:
-    """Prompts and responses of a table by row, as token ids; each column is copied when it is first used."""
+    """Prompts and responses of a table by row, as token ids; each column is copied when it is first used.
+
+    Attributes:
+        directory: the table, a folder of blocks.
+        rows: (n,) those of its rows that are copied, ascending; None for all.
+    """
+
+    directory: Path
+    rows: IntArray | None = None
 
     def __init__(self, directory: Path, rows: IntArray | None) -> None:
-        """The rows, ascending, or all of the table in a folder of blocks."""
-        self._directory, self._rows = directory, rows
+        self.directory, self.rows = directory, rows
 
     def prompt_ids(self, row: int) -> IntArray:
         """Token ids of a row's prompt. Raises KeyError for a row that was not copied."""
@@ -117,7 +124,7 @@ class StoredTokens:
         return self._copied("response_ids")
 
     def _copied(self, name: str) -> TokenFile:
-        return TokenFile(open_blocks(self._directory, [name]), name, self._rows, near=self._directory.parent)
+        return TokenFile(open_blocks(self.directory, [name]), name, self.rows, near=self.directory.parent)
 
 
 def _taken(table: Rows, rows: IntArray) -> Iterator[pa.Table]:

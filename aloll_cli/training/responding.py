@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from aloll_cli.text.examples import ExampleTable
 
 
+COLUMNS = ("group", "prompt", "turns", "prompt_ids", "opening", "closing")  # of the examples, of which a response is generated
+
+
 @dataclass(frozen=True)
 class Responder:
     """Generates responses to prompts and scores them; the scorer is in memory only while it scores."""
@@ -53,7 +56,7 @@ class Responder:
             stream: names a stream of random numbers.
             world: every process must call this; an error of one process is raised in all.
         """
-        rows = self.examples.at([row for _, row in prompts]).to_pylist()
+        rows = self.examples.at([row for _, row in prompts], COLUMNS).to_pylist()
         names = [name for name, _ in prompts]
         responses = generate(
             module.model, self.tokenizer, [np.array(row["prompt_ids"]) for row in rows], names,
