@@ -16,8 +16,11 @@ from aloll_cli.comparison.grouping import methods, over_seeds, settings_apart, t
 from aloll_cli.comparison.runs import Run, load_run
 from aloll_cli.errors import UserError
 from aloll_cli.metrics.crossed import crossed, holm
+from aloll_cli.metrics.length_control import length_controlled
 from aloll_cli.reports.comparison_columns import as_plain, caveats, columns, costs
 from aloll_cli.reports.page import render
+
+JAPANESE = {"tokenizer": "ja-mecab", "unit": "words", "option": "auto", "letters": {"a to z": 0.0}}
 
 
 def evaluated(root: Path, variant: str = "seq", seed: int | None = 1, rewards: Any = None, lr: float = 0.001, **more: Any) -> Run:
@@ -333,3 +336,40 @@ def test_the_held_out_reward_is_estimated_and_drawn_like_the_reward(tmp_path):
     assert found["held_out_difference"]["mean"] == pytest.approx(0.4)
     assert {"held-out reward gain", "held-out vs nll"} <= {heading for heading, *_ in columns(comparison)}
     assert "seq reward gain +0.500, held-out reward gain +0.500." in render(comparison)
+
+
+def test_gains_at_equal_length_have_intervals_over_prompts_and_seeds(tmp_path):
+    random, runs = np.random.default_rng(1), []
+    for variant, effect in (("nll", 0.0), ("seq", 0.2)):
+        for seed in (1, 2, 3):
+            words = random.integers(1, 9, 40)
+            rewards = {f"p{i}": float(0.4 + effect + 0.05 * (n - 2) + random.normal(0, 0.02)) for i, n in enumerate(words)}
+            run = evaluated(tmp_path, variant, seed, rewards)
+            for row, n in zip(run.responses, words, strict=True):
+                row["policy"]["response"] = "so " * n  # the reference's responses have two words
+            runs.append(run)
+    nll, seq = (row.estimates for row in compared(runs).rows)
+    assert "length_controlled_difference" not in nll
+    assert seq["length_controlled_gain"]["mean"] == pytest.approx(0.2, abs=0.01)
+    assert seq["length_controlled_difference"]["mean"] == pytest.approx(0.2, abs=0.02)
+    assert seq["length_controlled_gain"]["includes_seeds"]
+    assert seq["length_controlled_gain"]["by_seed"] == pytest.approx([
+        length_controlled(*(run.by_prompt(run.prompts, "reward") - 0.4, run_words(run) - 2.0), 10)["mean"]
+        for run in runs if run.variant == "seq"
+    ])  # fmt: skip
+    headings = [heading for heading, *_ in columns(compared(runs))]
+    assert {"gain at equal length", "vs nll, equal length"} <= set(headings)
+    assert as_plain(compared(runs))["methods"][1]["length_controlled_difference"] == seq["length_controlled_difference"]
+
+
+def test_without_its_tokenizer_and_with_lengths_that_all_differ_alike_there_is_no_gain_at_equal_length(tmp_path):
+    rewards = {f"p{i}": i / 40 for i in range(40)}
+    japanese = evaluated(tmp_path, "nll", 1, rewards, metrics={"words": JAPANESE})
+    longer = evaluated(tmp_path, "seq", 1, rewards, response="all of three words")
+    for run in (japanese, longer):
+        assert run.gains_at_equal_length(run.prompts, "reward") is None
+        assert "length_controlled_gain" not in compared([run]).rows[0].estimates
+
+
+def run_words(run: Run) -> Any:
+    return np.array([len(row["policy"]["response"].split()) for row in run.responses])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from aloll_cli.metrics.length_control import length_controlled
+from aloll_cli.metrics.crossed import crossed
+from aloll_cli.metrics.length_control import at_equal_length, length_controlled
 
 
 def test_the_length_controlled_gain_worked_by_hand():
@@ -62,3 +63,40 @@ def test_resamples_without_variation_of_length_are_not_infinite():
     found = length_controlled(np.arange(12.0), longer, 400)
     assert np.isfinite(found["ci95"]).all()
     assert found["mean"] == pytest.approx(6.0)  # the mean of 1 to 11: the first prompt tells the slope alone
+
+
+def test_values_at_equal_length_worked_by_hand():
+    # α 0.8 and slope 0.4 as above; residuals 0.2, -0.6, 0.6, -0.2; z̄ = 3, var 5, so that prompt g counts 1 − 3 (z_g − 3) / 5
+    found = at_equal_length(np.array([1.0, 1.0, 3.0, 3.0]), np.array([0.0, 2.0, 4.0, 6.0]))
+    assert found == pytest.approx([0.8 + 0.2 * 2.8, 0.8 - 0.6 * 1.6, 0.8 + 0.6 * 0.4, 0.8 - 0.2 * -0.8])
+
+
+def test_the_mean_of_values_at_equal_length_is_the_estimate_and_their_interval_that_of_the_bootstrap():
+    random = np.random.default_rng(4)
+    longer = random.normal(2.0, 4.0, 400)
+    gains = 0.3 + 0.05 * longer + random.normal(0, 0.5, 400)
+    values, found = at_equal_length(gains, longer), length_controlled(gains, longer, 4000)
+    assert values.mean() == pytest.approx(found["mean"])
+    assert crossed(values[:, None]).ci95 == pytest.approx(found["ci95"], abs=0.005)
+
+
+def test_the_interval_at_equal_length_over_seeds_holds_the_truth():
+    # prompts move rewards and the slope is estimated anew in every run; seeds move the gain by 0.02
+    random, hits, repeats = np.random.default_rng(5), 0, 400
+    for _ in range(repeats):
+        prompts = random.normal(0, 0.1, 100)
+        runs = []
+        for seed_effect in random.normal(0, 0.02, 5):
+            longer = random.normal(8.0, 4.0, 100) + 20 * prompts
+            runs.append(at_equal_length(0.1 + seed_effect + prompts + 0.01 * longer + random.normal(0, 0.1, 100), longer))
+        # prompts with a high reward have long responses, so that the slope is 0.01 + cov(prompt, longer) / var(longer)
+        slope = 20 * 0.01 / (16 + 400 * 0.01)
+        lo, hi = crossed(np.stack(runs, axis=1)).ci95
+        hits += lo <= 0.1 - slope * 8.0 <= hi
+    assert 0.92 <= hits / repeats <= 0.98
+
+
+def test_values_without_variation_of_length():
+    gains = np.arange(12.0)
+    assert at_equal_length(gains, np.zeros(12)) is gains
+    assert at_equal_length(gains, np.full(12, 2.1)) is None

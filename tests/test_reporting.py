@@ -261,7 +261,7 @@ def test_the_table_of_runs_fits_its_width_and_holds_every_figure(tmp_path, capsy
     out = capsys.readouterr().out
     assert out.isascii()
     tables = ruled(out.replace("interval]\n", "interval]\n\n"))
-    assert len(tables) == (1 if columns == 200 else 3)
+    assert len(tables) == (2 if columns == 200 else 4)
     assert all(len(line) <= columns for table in tables for line in table)
     assert all(table[0].startswith("variant") for table in tables)
     assert "vs nll" in out

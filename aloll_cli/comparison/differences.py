@@ -28,6 +28,10 @@ ESTIMATES = {  # by role of the reward: names of the mean reward, of the gain ov
     "test_reward": ("held_out_reward", "held_out_gain", "held_out_difference"),
 }
 
+AT_EQUAL_LENGTH = {  # by role of the reward: names of the gain at equal length, and of its difference to a baseline's
+    "reward": ("length_controlled_gain", "length_controlled_difference"),
+    "test_reward": ("length_controlled_held_out_gain", "length_controlled_held_out_difference"),
+}
 ENOUGH_SEEDS = 5  # fewer give no verdict: their intervals hold, but say little
 SIGNIFICANT = 0.05
 
@@ -39,7 +43,7 @@ class Row:
     Attributes:
         method: the method.
         against: the baseline that it is compared with; None if it is a baseline itself, or if no baseline is comparable.
-        estimates: by the names in ESTIMATES, see :func:`estimated`; estimates that do not apply are absent.
+        estimates: by the names in ESTIMATES and AT_EQUAL_LENGTH, see :func:`estimated`; estimates that do not apply are absent.
     """
 
     method: Method
@@ -105,7 +109,7 @@ def compared(runs: Sequence[Run], against: str | Run | None = None, best_of: Seq
         partners = [None, *(_nearest(method, chosen[:1]) for method in chosen[1:])]
     pairs = list(zip(chosen, partners, strict=True))
     rows = [Row(method, other, _estimates(method, other)) for method, other in pairs]
-    for name in (names[-1] for names in ESTIMATES.values()):
+    for *_, name in (*ESTIMATES.values(), *AT_EQUAL_LENGTH.values()):
         _correct(rows, name)
     return Comparison(rows, tuple(best_of))
 
@@ -142,7 +146,7 @@ def _nearest(method: Method, baselines: Sequence[Method]) -> Method | None:
 
 
 def _estimates(method: Method, other: Method | None) -> dict[str, dict[str, Any]]:
-    """The estimates of a method, by the names in ESTIMATES."""
+    """The estimates of a method, by the names in ESTIMATES and AT_EQUAL_LENGTH."""
     prompts = method.runs[0].prompts
     found: dict[str, dict[str, Any]] = {}
     for role, (rewards, gain, to_baseline) in ESTIMATES.items():
@@ -155,7 +159,28 @@ def _estimates(method: Method, other: Method | None) -> dict[str, dict[str, Any]
         found[gain] = estimated(mine, reference)
         if other is not None:
             found[to_baseline] = estimated(mine, {run.seed: run.by_prompt(prompts, role) for run in other.runs})
+        found |= _at_equal_length(method, other, role)
     return found
+
+
+def _at_equal_length(method: Method, other: Method | None, role: str) -> dict[str, dict[str, Any]]:
+    """The gain over the reference at equal length, and its difference to the baseline's; without those that do not exist."""
+    prompts = method.runs[0].prompts
+    mine, its = (
+        {run.seed: run.gains_at_equal_length(prompts, role) for run in (side.runs if side else ())} for side in (method, other)
+    )
+    controlled, to_baseline = AT_EQUAL_LENGTH[role]
+    known, others = _without_none(mine), _without_none(its)
+    if known is None:
+        return {}
+    found = {controlled: estimated(known, dict.fromkeys(known, np.zeros(len(prompts))))}
+    return found | ({to_baseline: estimated(known, others)} if others else {})
+
+
+def _without_none(values: Mapping[int | None, FloatArray | None]) -> dict[int | None, FloatArray] | None:
+    """The same values; None if one is missing."""
+    there = {seed: value for seed, value in values.items() if value is not None}
+    return there if len(there) == len(values) else None
 
 
 def estimated(mine: Mapping[int | None, FloatArray], others: Mapping[int | None, FloatArray]) -> dict[str, Any]:

@@ -24,8 +24,10 @@ from aloll_cli.training.selection import selected_step
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
+    from aloll_cli.metrics.words import TextTokenizer
 
 
+SIDES = ("policy", "reference")
 ROLES = {"reward": "gain", "test_reward": "held_out_gain"}  # role of a reward: key of its gain in metrics.json
 LIKELIHOOD = "advantage_weighted_log_likelihood"
 
@@ -133,6 +135,30 @@ class Run:
             if role in row[side]:
                 rewards.setdefault(row["prompt"], []).append(row[side][role])
         return np.array([fmean(rewards[prompt]) for prompt in prompts if rewards])
+
+    @property
+    def tokenizer(self) -> TextTokenizer | None:
+        """What its metrics count as a word; None where that would need a library that may not be there."""
+        from aloll_cli.metrics.words import SELF_MADE, TOKENIZERS
+
+        name = self.metrics["words"]["tokenizer"]
+        return TOKENIZERS[name] if name in SELF_MADE else None
+
+    def gains_at_equal_length(self, prompts: Sequence[str], role: str) -> FloatArray | None:
+        """(G,) values per prompt whose mean is the gain at equal length, see :func:`at_equal_length`; None if there is none."""
+        import numpy as np
+
+        from aloll_cli.metrics.length_control import at_equal_length
+        from aloll_cli.metrics.text import lengths
+
+        gains = self.by_prompt(prompts, role) - self.by_prompt(prompts, role, "reference")
+        if self.tokenizer is None or not len(gains):
+            return None
+        policy, reference = (lengths([row[side]["response"] for row in self.responses], self.tokenizer) for side in SIDES)
+        longer: dict[str, list[float]] = {}
+        for row, difference in zip(self.responses, policy - reference, strict=True):
+            longer.setdefault(row["prompt"], []).append(difference)
+        return at_equal_length(gains, np.array([fmean(longer[prompt]) for prompt in prompts]))
 
     @property
     def judges(self) -> list[str]:

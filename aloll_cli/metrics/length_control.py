@@ -49,6 +49,37 @@ def length_controlled(gains: FloatArray, longer: FloatArray, resamples: int) -> 
     }
 
 
+def at_equal_length(gains: FloatArray, longer: FloatArray) -> FloatArray | None:
+    """(G,) values by prompt whose mean is the gain at equal length, and whose scatter is that of this mean.
+
+    They turn the fit of :func:`length_controlled` into a mean, so that what gives an interval for means gives one for gains at
+    equal length as well: over several seeds and against another method (metrics/crossed.py). Value g is
+
+        α + ε_g · (1 − z̄ (z_g − z̄) / var(z))
+
+    the estimate plus its influence function at g: by how much prompt g moves α (Hampel 1974, JASA 69, 383-393). The variance of
+    their mean is White's (1980, Econometrica 48, 817-838) of α, which includes what the slope's uncertainty adds.
+
+    Args:
+        gains: (G,) policy minus reference reward, by prompt.
+        longer: (G,) policy minus reference length, by prompt.
+
+    Returns:
+        ``gains`` themselves where no prompt has a difference in length. None where all prompts have the same other than 0.
+    """
+    if not longer.any():
+        return gains
+    centred = longer - longer.mean()
+    variance = float(np.mean(centred**2))
+    if np.ptp(longer) == 0:
+        return None
+    slope = float(np.mean(centred * gains)) / variance
+    at_zero = gains.mean() - slope * longer.mean()
+    residuals = gains - at_zero - slope * longer
+    values: FloatArray = at_zero + residuals * (1 - longer.mean() * centred / variance)
+    return values
+
+
 def _fitted(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
     """β and α by row, from (R, 5) sums of 1, z, gain, z², z · gain; β is 0 in a resample without variation of z."""
     n, z, gain, squares, products = sums.T

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SOME, FEW = 0.005, 0.05  # shares of the letters of a data set
 UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA ", "THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ")  # Unicode names of their letters
+SELF_MADE = ("13a", "intl", "zh", "char")  # tokenizers that need no library of their language
 LETTERS = ("a to z", "Chinese characters", "other letters of scripts without spaces", "other letters")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from aloll_cli.comparison.differences import ENOUGH_SEEDS, ESTIMATES, Comparison, Row
+from aloll_cli.comparison.differences import AT_EQUAL_LENGTH, ENOUGH_SEEDS, ESTIMATES, Comparison, Row
 from aloll_cli.comparison.grouping import Method, over_seeds
 from aloll_cli.comparison.judged import judgements_of
 from aloll_cli.comparison.runs import LIKELIHOOD, Run
@@ -23,6 +23,7 @@ GIVEN = (
     "Shared by all runs and not included: the randomness of the data, the reference policy and its samples, and fitted rewards."
 )
 ONE_SEED = "one seed: the interval covers the prompts alone and excludes seed variance."
+EQUAL_LENGTH = "equal length: as a regression on the difference in length to the reference predicts it, for each run by itself."
 
 NOTES = {  # by heading of the column
     "distinct-1 ratio": "the policy's distinct-1 divided by the reference's, over equally many words.",
@@ -57,6 +58,10 @@ def columns(comparison: Comparison) -> list[Column]:
         ("held-out reward gain", _estimated(rows, "held_out_gain"), "+"),
         (f"held-out {comparison.heading}", _estimated(rows, "held_out_difference"), "+"),
         (f"held-out {comparison.heading}, p", [_p_value(row, "held_out_difference") for row in rows], ""),
+        ("gain at equal length", _estimated(rows, "length_controlled_gain"), "+"),
+        (f"{comparison.heading}, equal length", _estimated(rows, "length_controlled_difference"), "+"),
+        ("held-out gain at equal length", _estimated(rows, "length_controlled_held_out_gain"), "+"),
+        (f"held-out {comparison.heading}, equal length", _estimated(rows, "length_controlled_held_out_difference"), "+"),
         ("gain by seed", [_spread(row) for row in rows], "+"),
         ("validation score", [row.method.validation if comparison.best_of else None for row in rows], ""),
         ("weighted log-lik. gain", _measured(rows, lambda run: (run.metrics.get(LIKELIHOOD) or {}).get("gain")), "+"),
@@ -129,6 +134,7 @@ def caveats(comparison: Comparison, more: Sequence[Column] = ()) -> list[str]:
     said += [f"gain: not available ({run.metrics['gain_why']})" for run in runs if run.metrics["gain"] is None]
     said += [line for run in runs for line in proxies(run.metrics)]
     headings = [heading for heading, *_ in [*columns(comparison), *more]]
+    said += [EQUAL_LENGTH] if any(heading.endswith("equal length") for heading in headings) else []
     said += [f"{heading}: {note}" for heading, note in NOTES.items() if heading in headings]
     said += [KL for run in runs if run.metrics["policy"].get("kl_per_token") is not None]
     return list(dict.fromkeys(said))
@@ -201,7 +207,7 @@ def _method_as_plain(row: Row) -> dict[str, Any]:
         **_named(method),
         "runs": [run.name for run in method.runs],
         "against": _named(against) if against else None,
-        **{name: row.estimates.get(name) for names in ESTIMATES.values() for name in names},
+        **{name: row.estimates.get(name) for names in (*ESTIMATES.values(), *AT_EQUAL_LENGTH.values()) for name in names},
         **{name: _measured([row], of)[0] for name, of in measured.items()},
         "cost": {of: method.cost(of) for of in COSTS},
         "rivals": [_named(rival) for rival in method.rivals],

@@ -27,7 +27,6 @@ BINS = 40
 POINTS = 400  # at most, of each side in a scatter plot: evenly spaced responses
 DECILES = 10
 OUTLINES = 3  # histograms in one plot
-SELF_MADE = ("13a", "intl", "zh", "char")  # tokenizers that need no library of their language
 ROLES = {"reward": "reward", "test_reward": "held-out reward"}
 
 Shown = tuple[str, str, Any]  # name, colour, values
@@ -148,8 +147,7 @@ def _by_tenths(length: FloatArray, reward: FloatArray) -> tuple[list[float], lis
 
 def _tokenizer(run: Run) -> TextTokenizer:
     """What the metrics count as a word; characters where that would need a library that may not be there."""
-    name = run.metrics["words"]["tokenizer"]
-    return TOKENIZERS[name if name in SELF_MADE else "char"]
+    return run.tokenizer or TOKENIZERS["char"]
 
 
 def _lengths(run: Run, side: str) -> FloatArray:
