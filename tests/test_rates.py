@@ -27,7 +27,10 @@ def test_the_best_evaluation_of_each_policy_and_the_best_policy_of_each_method(t
     for name, (variant, values, lr, rewards) in runs.items():
         folder = tmp_path / name
         folder.mkdir()
-        settings = {"variant": variant, "values": {"name": values}, "optimizer": {"lr": lr}, "seed": 1}
+        settings = {"variant": variant, "values": {"name": values}, "optimizer": {"lr": lr}, "seed": 1} | {
+            "rounds": 1,
+            "reduction": "sum",
+        }
         (folder / "config.yaml").write_text(yaml.safe_dump(settings))
         lines = [
             f'{{"update": {step * 50}, "score": {reward}, "length": 9, "distinct_1": 0.25, "repeated": 0.5}}\n'
@@ -36,7 +39,8 @@ def test_the_best_evaluation_of_each_policy_and_the_best_policy_of_each_method(t
         (folder / "evaluations.jsonl").write_text("".join(lines))
         if name != "unfinished":
             write_json(folder / "manifest.json", {})
-    collect("made", [tmp_path / name for name in runs])
+    collect("made", [tmp_path / name for name in runs if name != "b"])
+    collect("made", [tmp_path / name for name in ("a", "b")])  # to what is there
     assert table("made").splitlines()[2:] == [
         "| `kto` | beta=0.1 | 3e-4 | 0.750 | 100 | 9.0 | 0.25 | 0.50 | yes |",
         "| `kto` | beta=0.1 | 1e-3 | 0.625 | 50 | 9.0 | 0.25 | 0.50 |  |",

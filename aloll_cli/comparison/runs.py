@@ -144,21 +144,30 @@ class Run:
         name = self.metrics["words"]["tokenizer"]
         return TOKENIZERS[name] if name in SELF_MADE else None
 
-    def gains_at_equal_length(self, prompts: Sequence[str], role: str) -> FloatArray | None:
-        """(G,) values per prompt whose mean is the gain at equal length, see :func:`at_equal_length`; None if there is none."""
+    def texts(self, side: str) -> list[str]:
+        """One side's responses."""
+        return [row[side]["response"] for row in self.responses]
+
+    def words_by_prompt(self, prompts: Sequence[str], side: str = "policy") -> FloatArray:
+        """(G,) mean words per prompt of one side's responses; (0,) without the :attr:`tokenizer`."""
         import numpy as np
 
-        from aloll_cli.metrics.length_control import at_equal_length
         from aloll_cli.metrics.text import lengths
 
+        if self.tokenizer is None:
+            return np.array([])
+        words: dict[str, list[float]] = {}
+        for row, length in zip(self.responses, lengths(self.texts(side), self.tokenizer), strict=True):
+            words.setdefault(row["prompt"], []).append(length)
+        return np.array([fmean(words[prompt]) for prompt in prompts])
+
+    def gains_at_equal_length(self, prompts: Sequence[str], role: str) -> FloatArray | None:
+        """(G,) values per prompt whose mean is the gain at equal length, see :func:`at_equal_length`; None if there is none."""
+        from aloll_cli.metrics.length_control import at_equal_length
+
         gains = self.by_prompt(prompts, role) - self.by_prompt(prompts, role, "reference")
-        if self.tokenizer is None or not len(gains):
-            return None
-        policy, reference = (lengths([row[side]["response"] for row in self.responses], self.tokenizer) for side in SIDES)
-        longer: dict[str, list[float]] = {}
-        for row, difference in zip(self.responses, policy - reference, strict=True):
-            longer.setdefault(row["prompt"], []).append(difference)
-        return at_equal_length(gains, np.array([fmean(longer[prompt]) for prompt in prompts]))
+        longer = self.words_by_prompt(prompts) - self.words_by_prompt(prompts, "reference")
+        return at_equal_length(gains, longer) if len(gains) and len(longer) else None
 
     @property
     def judges(self) -> list[str]:

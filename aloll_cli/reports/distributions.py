@@ -152,7 +152,7 @@ def _tokenizer(run: Run) -> TextTokenizer:
 
 def _lengths(run: Run, side: str) -> FloatArray:
     """(N,) length of one side's responses."""
-    return lengths([row[side]["response"] for row in run.responses], _tokenizer(run))
+    return lengths(run.texts(side), _tokenizer(run))
 
 
 def _values(run: Run, role: str, side: str) -> FloatArray:
