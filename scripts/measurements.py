@@ -5,9 +5,9 @@
     python scripts/measurements.py table hha_small
 
 ``scripts/measurements/NAME.csv`` has a row per run and reward: variant, learning rate, seed, the run's figures, then the reward
-of its response to each test prompt; and one with the words of these responses. The reference has rows of its own. ``collect``
-adds to what is there, and replaces the rows of the same method, rate and seed. ``table`` needs nothing else, so every interval in
-the docs can be computed again; a test compares them with docs/results.md.
+of its response to each test prompt, and one row per run with the number of words of each response. The reference has rows of its
+own. ``collect`` adds to what is there. ``table`` needs nothing else, so every interval in the docs can be computed again; a test
+compares them with docs/results.md.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from aloll_cli.comparison.differences import ENOUGH_SEEDS
 from aloll_cli.comparison.runs import ROLES, Run, load_run
 from aloll_cli.metrics import length_control
 from aloll_cli.metrics.crossed import Estimate, difference, holm
+from aloll_cli.reports.comparison_columns import distinct_share
 
 FOLDER = Path(__file__).parent / "measurements"
 BASELINES = ("nll", "seq values=head", "seq")  # the first one that was measured is what the others are compared with
-FIGURES = {  # by column: their keys in metrics.json
-    "words": "length", "unique": "different", "eos": "ended", "kl": "kl_per_token", "distinct": "distinct_1_matched",
-}  # fmt: skip
-COSTS = ("samples", "seconds")  # of training; files of earlier measurements have neither them nor words by prompt
+FIGURES = {"words": "length", "unique": "different", "eos": "ended", "kl": "kl_per_token"}  # column: key in metrics.json
+DISTINCT = "distinct"  # the policy's distinct-1 over the reference's, over equally many words
+COSTS = ("samples", "seconds")  # of training
+ABOUT = ("variant", "lr", "seed")  # columns that say which run
 REFERENCE = "reference"
 WORDS = "words"
 
@@ -66,50 +67,61 @@ def collect(name: str, folders: Sequence[Path], label: str | None = None) -> Pat
         label: what the table calls them; None: their variants.
 
     Raises:
-        SystemExit: the runs are not comparable, also with those in the file, or two are the same method, rate and seed.
+        SystemExit: the runs are not comparable, also with those in the file; another run of the same method, rate and seed is
+            there; or a policy was not trained here.
     """
     runs = [load_run(folder) for folder in folders]
     if not runs or any(not runs[0].is_comparable(run) for run in runs):
         raise SystemExit("the runs have different test prompts, rewards or splits, or there are none")
     prompts = runs[0].prompts
-    heads = ["variant", "lr", "seed", "role", "validation", *FIGURES, *COSTS, *(f"p{i}" for i in range(len(prompts)))]
-    reference = _rows(dict.fromkeys(heads[:3], "") | {"variant": REFERENCE}, runs[0], prompts, "reference")
-    added = {}
-    for run in runs:
-        about = {"variant": label or run.variant, "lr": f"{run.options['optimizer.lr']:g}", "seed": str(run.seed)}
-        key = tuple(about.values())
-        if key in added:
-            raise SystemExit(f"two runs are {' '.join(key)}: collect them apart, each with a --label")
-        costs = {cost: f"{run.cost(cost) or 0:.0f}" for cost in COSTS}
-        added[key] = _rows(about | {"validation": f"{run.validation:.5f}"} | costs, run, prompts, "policy")
+    heads = [*ABOUT, "run", "role", "validation", *FIGURES, DISTINCT, *COSTS, *(f"p{i}" for i in range(len(prompts)))]
     FOLDER.mkdir(exist_ok=True)
     file = FOLDER / f"{name}.csv"
-    there = _read(file) if file.exists() else [dict.fromkeys(heads, "") | row for row in reference]
-    if there[: len(reference)] != [dict.fromkeys(heads, "") | row for row in reference]:
-        raise SystemExit(f"{file} has another reference, or other test prompts")
-    kept = [row for row in there[len(reference) :] if (row["variant"], row["lr"], row["seed"]) not in added]
-    rows = sorted(
-        [*kept, *(row for one in added.values() for row in one)], key=lambda row: (row["variant"], row["lr"], int(row["seed"]))
-    )
-    with file.open("w", newline="") as stream:
-        out = csv.DictWriter(stream, heads, restval="", lineterminator="\n")
+    there = _read(file, heads) if file.exists() else {}
+    for run in runs:
+        reference = _rows({"variant": REFERENCE}, run, prompts, "reference", heads)
+        if there.setdefault((REFERENCE, "", ""), reference) != reference:
+            raise SystemExit(f"{run.folder}: another reference, or other test prompts, than in {file}")
+        if run.seed is None or run.validation is None:
+            raise SystemExit(f"{run.folder}: the policy was not trained here: it has no seed or no validation score")
+        about = dict(zip(ABOUT, (label or run.variant, f"{run.options['optimizer.lr']:g}", str(run.seed)), strict=True))
+        costs = {of: "" if (cost := run.cost(of)) is None else f"{cost:.0f}" for of in COSTS}
+        share = distinct_share(run)
+        more = {"run": run.fingerprint, "validation": f"{run.validation:.5f}", DISTINCT: "" if share is None else f"{share:.5g}"}
+        rows = _rows(about | more | costs, run, prompts, "policy", heads)
+        same = there.setdefault(tuple(about.values()), rows)
+        if same[0]["run"] != run.fingerprint:
+            raise SystemExit(f"{run.fingerprint} and {same[0]['run']} are both {' '.join(about.values())}: give one a --label")
+    order = sorted(there, key=lambda key: (key[0] != REFERENCE, key[0], float(key[1] or 0), int(key[2] or 0)))
+    written = file.with_suffix(".new")
+    with written.open("w", newline="") as stream:
+        out = csv.DictWriter(stream, heads, lineterminator="\n")
         out.writeheader()
-        out.writerows([*there[: len(reference)], *rows])
+        out.writerows(row for key in order for row in there[key])
+    written.replace(file)
     return file
 
 
-def _read(file: Path) -> list[dict[str, str]]:
+def _read(file: Path, heads: Sequence[str] | None = None) -> dict[tuple[str, ...], list[dict[str, str]]]:
+    """The rows of each run, by the values of ABOUT. Raises SystemExit if the columns are not those that are expected."""
+    found: dict[tuple[str, ...], list[dict[str, str]]] = {}
     with file.open(newline="") as stream:
-        return list(csv.DictReader(stream))
+        rows = csv.DictReader(stream)
+        if heads is not None and rows.fieldnames != heads:
+            raise SystemExit(f"{file} has other columns, or another number of prompts: collect all runs into a new file")
+        for row in rows:
+            found.setdefault(tuple(row[column] for column in ABOUT), []).append(row)
+    return found
 
 
-def _rows(about: Mapping[str, str], run: Run, prompts: Sequence[str], side: str) -> list[dict[str, str]]:
+def _rows(about: Mapping[str, str], run: Run, prompts: Sequence[str], side: str, heads: Sequence[str]) -> list[dict[str, str]]:
     """A row per role of the rewards, and one of the words by prompt."""
     metrics = run.metrics[side]
     figures = {column: f"{_mean(metrics[key]):.5g}" for column, key in FIGURES.items() if metrics.get(key) is not None}
     of_prompts = {role: run.by_prompt(prompts, role, side) for role in ROLES} | {WORDS: run.words_by_prompt(prompts, side)}
     return [
-        {**about, "role": role, **figures, **{f"p{i}": f"{value:.5f}" for i, value in enumerate(values)}}
+        dict.fromkeys(heads, "")
+        | {**about, "role": role, **figures, **{f"p{i}": f"{value:.5f}" for i, value in enumerate(values)}}
         for role, values in of_prompts.items()
         if len(values)
     ]
@@ -121,41 +133,41 @@ def _mean(figure: Any) -> float:
 
 def measured(name: str) -> list[Measured]:
     """The runs in a CSV file, the reference first."""
-    found: dict[tuple[str, str, str], Measured] = {}
-    for row in _read(FOLDER / f"{name}.csv"):
-        key = (row["variant"], row["lr"], row["seed"])
-        figures = {column: float(row[column]) for column in ("validation", *FIGURES, *COSTS) if row.get(column)}
-        run = found.setdefault(key, Measured(*key, figures, {}))
-        run.rewards[row["role"]] = np.array([float(value) for column, value in row.items() if column[1:].isdigit()])
-    return list(found.values())
+    found = []
+    for key, rows in _read(FOLDER / f"{name}.csv").items():
+        figures = {column: float(rows[0][column]) for column in ("validation", *FIGURES, DISTINCT, *COSTS) if rows[0].get(column)}
+        rewards = {row["role"]: np.array([float(value) for head, value in row.items() if head[1:].isdigit()]) for row in rows}
+        found.append(Measured(*key, figures, rewards))
+    return found
 
 
-def table(name: str, lr: Mapping[str, str] | None = None) -> str:
+def table(name: str) -> str:
     """The Markdown table of all variants, by mean gain: intervals over prompts and seeds, p-values against the baseline by Holm.
 
-    Args:
-        name: of the CSV file.
-        lr: the learning rate of some variants; of others, the one with the most runs.
+    Of a variant with several learning rates, the one with the most runs is shown.
     """
-    reference, methods, baseline = _compared(name, lr)
+    reference, methods, baseline = _compared(name)
     gains = {variant: _gain(found, reference, "reward") for variant, found in methods.items()}
     against, p_values = _against(methods, baseline, _rewards)
-    has_held_out = "test_reward" in reference.rewards
+    held_out = "test_reward" in reference.rewards
+    told = {  # heading: column and digits
+        "words": (WORDS, 1), "distinct-1, share": (DISTINCT, 2), "unique responses": ("unique", 2), "KL per token": ("kl", 2),
+    }  # fmt: skip
+    there = {column for found in methods.values() for run in found for column in run.figures}
+    told = {heading: about for heading, about in told.items() if about[0] in there}
     heads = [
         "variant", "lr", "seeds", "gain [95%]", "by seed", f"difference to {baseline} [95%]", "p (Holm)",
-        *(["held-out gain [95%]"] if has_held_out else []), "words", "distinct-1, share", "unique responses", "KL per token",
+        *(["held-out gain [95%]"] if held_out else []), *told,
     ]  # fmt: skip
     lines = [heads]
     for variant in _by_gain(gains):
         found = methods[variant]
-        figure = {column: fmean(run.figures[column] for run in found) for column in FIGURES}
-        share = fmean(run.figures["distinct"] for run in found) / reference.figures["distinct"]
         lines.append([
             f"`{variant}`", rate(found[0].lr), str(len(found)), _interval(gains[variant]),
             " ".join(f"{_gain([run], reference, 'reward').mean:+.3f}" for run in found),
             _interval(against.get(variant)), _p(p_values.get(variant)),
-            *([_interval(_gain(found, reference, "test_reward"))] if has_held_out else []),
-            f"{figure['words']:.1f}", f"{share:.2f}", f"{figure['unique']:.2f}", f"{figure['kl']:.2f}",
+            *([_interval(_gain(found, reference, "test_reward"))] if held_out else []),
+            *(_figure(found, column, digits) for column, digits in told.values()),
         ])  # fmt: skip
     return markdown(lines)
 
@@ -167,7 +179,8 @@ def held_out_table(name: str) -> str:
     def at_equal_length(run: Measured) -> FloatArray:
         gains, longer = (run.rewards[role] - reference.rewards[role] for role in ("test_reward", WORDS))
         values = length_control.at_equal_length(gains, longer)
-        assert values is not None, "all responses are longer by the same number of words"
+        if values is None:
+            raise SystemExit(f"{run.variant}, seed {run.seed}: the lengths of its responses do not tell its gain at equal length")
         return values
 
     zero = np.zeros_like(reference.rewards[WORDS])
@@ -182,19 +195,25 @@ def held_out_table(name: str) -> str:
     ]]  # fmt: skip
     for variant in _by_gain(gains):
         found = methods[variant]
-        samples, seconds = (fmean(run.figures[cost] for run in found) for cost in COSTS)
         lines.append([
             f"`{variant}`", _interval(gains[variant]), " ".join(f"{at_equal_length(run).mean():+.3f}" for run in found),
-            _interval(against.get(variant)), _p(p_values.get(variant)), f"{samples:,.0f}", f"{seconds:.0f}",
+            _interval(against.get(variant)), _p(p_values.get(variant)),
+            *(_figure(found, cost) for cost in COSTS),
         ])  # fmt: skip
     return markdown(lines)
 
 
-def _compared(name: str, lr: Mapping[str, str] | None = None) -> tuple[Measured, dict[str, list[Measured]], str | None]:
+def has_held_out(name: str) -> bool:
+    """Whether the file has what :func:`held_out_table` needs."""
+    return {"test_reward", WORDS} <= measured(name)[0].rewards.keys()
+
+
+def _compared(name: str) -> tuple[Measured, dict[str, list[Measured]], str | None]:
     """The reference, the runs of each variant at one learning rate, and the variant that the others are compared with."""
     reference, *runs = measured(name)
-    variants = dict.fromkeys(run.variant for run in runs)
-    methods = {one: _chosen([run for run in runs if run.variant == one], (lr or {}).get(one)) for one in variants}
+    methods = {
+        one: _of_one_rate([run for run in runs if run.variant == one]) for one in dict.fromkeys(run.variant for run in runs)
+    }
     return reference, methods, next((one for one in BASELINES if one in methods), None)
 
 
@@ -220,9 +239,9 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *rows))
 
 
-def _chosen(runs: list[Measured], lr: str | None) -> list[Measured]:
+def _of_one_rate(runs: list[Measured]) -> list[Measured]:
     rates = [run.lr for run in runs]
-    chosen = lr or max(dict.fromkeys(rates), key=rates.count)
+    chosen = max(dict.fromkeys(rates), key=rates.count)
     return [run for run in runs if run.lr == chosen]
 
 
@@ -247,6 +266,12 @@ def rate(lr: str) -> str:
     return f"{float(lr):.0e}".replace("e-0", "e-")
 
 
+def _figure(runs: Sequence[Measured], column: str, digits: int = 0) -> str:
+    """The mean over seeds; – where a run has no such figure."""
+    figures = [run.figures.get(column) for run in runs]
+    return "–" if None in figures else f"{fmean(figure for figure in figures if figure is not None):,.{digits}f}"
+
+
 def _p(value: float | None) -> str:
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
@@ -262,7 +287,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.stdout.write(f"{collect(given.name, given.folders, given.label)}\n")
         return
     sys.stdout.write(f"{table(given.name)}\n")
-    if WORDS in measured(given.name)[0].rewards:
+    if has_held_out(given.name):
         sys.stdout.write(f"\n{held_out_table(given.name)}\n")
 
 

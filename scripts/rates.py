@@ -3,9 +3,8 @@
     python scripts/rates.py collect hha_small outputs/hha/policy/*
     python scripts/rates.py table hha_small
 
-``scripts/measurements/rates/NAME.csv`` has a row per evaluation of each policy; ``collect`` adds to it, and replaces policies of
-the same options. Nothing here has seen a test prompt: this is how options are chosen before methods are compared
-(measurements.py).
+``scripts/measurements/rates/NAME.csv`` has a row per evaluation of each policy; ``collect`` adds to it. Nothing here has seen a
+test prompt: this is how options are chosen before methods are compared (measurements.py).
 """
 
 from __future__ import annotations
@@ -26,23 +25,28 @@ from aloll_cli.schema import flatten
 FOLDER = Path(__file__).parent / "measurements" / "rates"
 STRENGTHS = ("beta", "tau")  # options of a variant that say how far it goes from the reference
 OTHERS = {"values.name": "head", "rounds": 1, "reduction": "sum"}  # other options, told where they are not these
-ABOUT = ("variant", "options", "lr", "seed")  # columns that say which policy
+ABOUT = ("variant", "options", "lr", "steps", "seed")  # columns that say which policy
+MAX_REPEATED = 0.1  # share of repeated responses above which a policy is not chosen
 FIGURES = {"reward": "score", "words": "length", "distinct": "distinct_1", "repeated": "repeated"}  # column: key of an evaluation
 
 
 def collect(name: str, folders: Sequence[Path]) -> Path:
-    """Add finished policies to the CSV file."""
+    """Add finished policies to the CSV file. Raises SystemExit if two differ in options that the file does not tell."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     file = FOLDER / f"{name}.csv"
     policies = _read(file) if file.exists() else {}
     for folder in folders:
         if (folder / "manifest.json").exists():
             about, rows = _rows(folder)
-            policies[about] = rows
-    with file.open("w", newline="") as stream:
-        out = csv.writer(stream, lineterminator="\n")
-        out.writerow([*ABOUT, "step", *FIGURES])
-        out.writerows([*about, *row.values()] for about, rows in sorted(policies.items()) for row in rows)
+            there = policies.setdefault(about, rows)[0]["policy"]
+            if there != rows[0]["policy"]:
+                raise SystemExit(f"{there} and {rows[0]['policy']} are both {' '.join(about)}")
+    written = file.with_suffix(".new")
+    with written.open("w", newline="") as stream:
+        out = csv.DictWriter(stream, [*ABOUT, "policy", "step", *FIGURES], lineterminator="\n")
+        out.writeheader()
+        out.writerows(dict(zip(ABOUT, about, strict=True)) | row for about in sorted(policies) for row in policies[about])
+    written.replace(file)
     return file
 
 
@@ -60,29 +64,32 @@ def _rows(folder: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     settings = flatten(yaml.safe_load((folder / "config.yaml").read_text()))
     options = [f"{key}={settings[f'variant.{key}']:g}" for key in STRENGTHS if f"variant.{key}" in settings]
     options += [f"{option_of(key)}={settings[key]}" for key, usual in OTHERS.items() if settings[key] != usual]
-    about = (settings["variant.name"], " ".join(options), f"{settings['optimizer.lr']:g}", str(settings["seed"]))
+    lr, steps, seed = f"{settings['optimizer.lr']:g}", str(settings["updates"]), str(settings["seed"])
     evaluations = map(json.loads, (folder / "evaluations.jsonl").read_text().splitlines())
-    return about, [
-        {"step": str(record["update"]), **{column: f"{record[key]:.5g}" for column, key in FIGURES.items()}}
+    return (settings["variant.name"], " ".join(options), lr, steps, seed), [
+        {"policy": folder.name.rpartition("-")[2], "step": str(record["update"])}
+        | {column: f"{record[key]:.5g}" for column, key in FIGURES.items()}
         for record in evaluations
     ]
 
 
 def table(name: str) -> str:
-    """The Markdown table of all policies, by their best validation reward; ``chosen`` is the best of its method."""
+    """The Markdown table of all policies, by their best validation reward.
+
+    ``chosen`` is the best of its method among those whose responses hardly repeat one another.
+    """
     found = _read(FOLDER / f"{name}.csv")
     best = {run: max(rows, key=lambda row: float(row["reward"])) for run, rows in found.items()}
     order = sorted(best, key=lambda run: -float(best[run]["reward"]))
-    chosen = {run[0]: run for run in reversed(order)}
-    lines = [
-        ["method", "options", "lr", "best validation reward", "at step", "words", "distinct-1", "repeated responses", "chosen"]
-    ]
+    chosen = {run[0]: run for run in reversed(order) if float(best[run]["repeated"]) <= MAX_REPEATED}
+    heads = ["method", "options", "lr", "steps", "best validation reward", "at step", "words", "distinct-1", "repeated responses"]
+    lines = [[*heads, "chosen"]]
     for run in order:
-        variant, options, lr, _ = run
+        variant, options, lr, steps, _ = run
         row = best[run]
         figures = [f"{float(row['words']):.1f}", f"{float(row['distinct']):.2f}", f"{float(row['repeated']):.2f}"]
-        is_chosen = "yes" if chosen[variant] == run else ""
-        lines.append([f"`{variant}`", options, rate(lr), f"{float(row['reward']):.3f}", row["step"], *figures, is_chosen])
+        is_chosen = "yes" if chosen.get(variant) == run else ""
+        lines.append([f"`{variant}`", options, rate(lr), steps, f"{float(row['reward']):.3f}", row["step"], *figures, is_chosen])
     return markdown(lines)
 
 

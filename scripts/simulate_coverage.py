@@ -9,7 +9,9 @@ seeds' means. Prompt effects a are normal, heavy-tailed (t with 3 degrees of fre
 their standard deviation, and that of the normal residuals e, are --prompt-sd and --residual-sd. "resampled" takes a prompt's
 differences from real ones: prompts are drawn with replacement, and for each seed one of the prompt's values, so that residuals
 differ from prompt to prompt as they do in fact. Seed effects b are normal in all cases. Ends with exit code 1 where the coverage
-of a crossed interval is not within 93 to 97 % from 5 seeds on.
+of a crossed interval is not within 93 to 97 % from 5 seeds on. The last table is of gains at equal length
+(aloll_cli.metrics.length_control), where lengths differ by 4 ± 6 words from the reference's and a word is worth 0.01: their
+coverage is not part of this check, because it is meant to err on the wide side.
 
 The real differences are a CSV file, a row per prompt and a column per seed: review_differences.csv, unless --mine and --others
 name folders of metrics, which are paired by seed; --save writes theirs. review_differences.csv holds VADER rewards of seq minus
@@ -31,6 +33,7 @@ from scipy import stats
 
 from aloll_cli.comparison.runs import load_run
 from aloll_cli.metrics.crossed import Estimate, crossed, unpaired
+from aloll_cli.metrics.length_control import at_equal_length
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Generator = np.random.Generator
@@ -39,6 +42,7 @@ Draw = Callable[[Generator, int, int], Array]  # of repeats and seeds
 PROMPTS = 249
 SEEDS = (3, 5, 10)
 SEED_SDS = (0.006, 0.015, 0.025)  # of the difference of two methods
+LENGTH_PROMPTS = (10, 30, 100, 250)
 ALLOWED = (0.93, 0.97)  # from 5 seeds on
 EFFECTS: dict[str, Callable[[Generator, tuple[int, ...]], Array]] = {  # of mean 0 and variance 1
     "normal": lambda rng, shape: rng.normal(size=shape),
@@ -139,6 +143,19 @@ def unpaired_cell(
     return coverage(np.array(found).T)
 
 
+def equal_length_cell(draw_lengths: Callable[..., Array], prompts: int, seeds: int, repeats: int, rng: Generator) -> float:
+    """Coverage of the crossed interval of the gain at equal length."""
+    found = []
+    for _ in range(repeats):
+        longer = 4 + 6 * draw_lengths(rng, (prompts, seeds))
+        effects = 0.1 * rng.normal(size=(prompts, 1)) + (0.015 * rng.normal(size=seeds) if seeds > 1 else 0.0)
+        gains = effects + 0.01 * longer + 0.1 * rng.normal(size=(prompts, seeds))
+        values = [value for run in zip(gains.T, longer.T, strict=True) if (value := at_equal_length(*run)) is not None]
+        if len(values) == seeds:  # else the lengths tell nothing
+            found.append(crossed(np.stack(values, axis=1)).ci95)
+    return coverage(np.array(found).T)
+
+
 def table_row(*cells: object) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
@@ -176,6 +193,14 @@ def simulate(real: Array, sds: tuple[float, float], repeats: int, seed: int) -> 
     for case in UNPAIRED:
         shares = [unpaired_cell(case, sd, *sds, repeats, rng) for sd in SEED_SDS]
         say(table_row(f"{case[0]}, {case[1]}", *case[2:], *(f"{share:.3f}" for share in shares)))
+
+    say("\nAt equal length: coverage of crossed, by prompts\n")
+    say(table_row("lengths", "seeds", *LENGTH_PROMPTS))
+    say(table_row(*["---"] * (2 + len(LENGTH_PROMPTS))))
+    for name, draw_lengths in EFFECTS.items():
+        for seeds in (1, 5):
+            cells = [equal_length_cell(draw_lengths, prompts, seeds, repeats, rng) for prompts in LENGTH_PROMPTS]
+            say(table_row(name, seeds, *(f"{share:.3f}" for share in cells)))
 
     say(f"\ncrossed, from 5 seeds on: {min(covered):.3f} to {max(covered):.3f}")
     return min(covered), max(covered)

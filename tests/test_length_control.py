@@ -66,9 +66,11 @@ def test_resamples_without_variation_of_length_are_not_infinite():
 
 
 def test_values_at_equal_length_worked_by_hand():
-    # α 0.8 and slope 0.4 as above; residuals 0.2, -0.6, 0.6, -0.2; z̄ = 3, var 5, so that prompt g counts 1 − 3 (z_g − 3) / 5
+    # α 0.8 and slope 0.4 as above; residuals 0.2, -0.6, 0.6, -0.2; mean 3 and variance 5 of d, so that
+    # w = 1 − 3 (d − 3) / 5 = 2.8, 1.6, 0.4, -0.8, and h = (1 + (d − 3)² / 5) / 4 = 0.7, 0.3, 0.3, 0.7
     found = at_equal_length(np.array([1.0, 1.0, 3.0, 3.0]), np.array([0.0, 2.0, 4.0, 6.0]))
-    assert found == pytest.approx([0.8 + 0.2 * 2.8, 0.8 - 0.6 * 1.6, 0.8 + 0.6 * 0.4, 0.8 - 0.2 * -0.8])
+    influence = np.array([0.2 * 2.8 / 0.3, -0.6 * 1.6 / 0.7, 0.6 * 0.4 / 0.7, -0.2 * -0.8 / 0.3])
+    assert found == pytest.approx(0.8 + influence - influence.mean())
 
 
 def test_the_mean_of_values_at_equal_length_is_the_estimate_and_their_interval_that_of_the_bootstrap():
@@ -100,3 +102,13 @@ def test_values_without_variation_of_length():
     gains = np.arange(12.0)
     assert at_equal_length(gains, np.zeros(12)) is gains
     assert at_equal_length(gains, np.full(12, 2.1)) is None
+    assert at_equal_length(gains, np.tile([2.1, 2.1 + 1e-15], 6)) is None  # up to rounding
+
+
+def test_a_prompt_that_alone_decides_is_no_estimate_and_one_that_alone_differs_has_no_say():
+    gains, longer = np.arange(12.0), np.zeros(12)
+    longer[3] = 5.0
+    others = np.delete(gains, 3)
+    assert at_equal_length(gains, longer).mean() == pytest.approx(others.mean())
+    assert at_equal_length(gains, longer)[3] == pytest.approx(others.mean())
+    assert at_equal_length(gains, 5.0 - longer) is None  # only prompt 3 has equal length

@@ -164,17 +164,26 @@ def _estimates(method: Method, other: Method | None) -> dict[str, dict[str, Any]
 
 
 def _at_equal_length(method: Method, other: Method | None, role: str) -> dict[str, dict[str, Any]]:
-    """The gain over the reference at equal length, and its difference to the baseline's; without those that do not exist."""
-    prompts = method.runs[0].prompts
-    mine, its = (
-        {run.seed: run.gains_at_equal_length(prompts, role) for run in (side.runs if side else ())} for side in (method, other)
-    )
+    """The gain over the reference at equal length, and its difference to the baseline's; without those that do not exist.
+
+    Equal length is that of the reference: a difference needs the same reference's responses on both sides.
+    """
+    prompts, others = method.runs[0].prompts, other.runs if other else ()
     controlled, to_baseline = AT_EQUAL_LENGTH[role]
-    known, others = _without_none(mine), _without_none(its)
-    if known is None:
-        return {}
-    found = {controlled: estimated(known, dict.fromkeys(known, np.zeros(len(prompts))))}
-    return found | ({to_baseline: estimated(known, others)} if others else {})
+    mine, its = (
+        _without_none({run.seed: run.gains_at_equal_length(prompts, role) for run in side}) for side in (method.runs, others)
+    )
+    found = {controlled: estimated(mine, dict.fromkeys(mine, np.zeros(len(prompts))))} if mine else {}
+    if mine and its and _share_reference([*method.runs, *others], role):
+        found[to_baseline] = estimated(mine, its)
+    return found
+
+
+def _share_reference(runs: Sequence[Run], role: str) -> bool:
+    """Whether the reference has the same rewards and lengths in all runs."""
+    prompts = runs[0].prompts
+    first, *others = ((run.by_prompt(prompts, role, "reference"), run.words_by_prompt(prompts, "reference")) for run in runs)
+    return all(np.array_equal(mine, its) for other in others for mine, its in zip(first, other, strict=True))
 
 
 def _without_none(values: Mapping[int | None, FloatArray | None]) -> dict[int | None, FloatArray] | None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from aloll_cli.metrics.words import TextTokenizer
 
 
-SIDES = ("policy", "reference")
 ROLES = {"reward": "gain", "test_reward": "held_out_gain"}  # role of a reward: key of its gain in metrics.json
 LIKELIHOOD = "advantage_weighted_log_likelihood"
 
@@ -152,17 +151,24 @@ class Run:
         """(G,) mean words per prompt of one side's responses; (0,) without the :attr:`tokenizer`."""
         import numpy as np
 
+        words: dict[str, list[float]] = {}
+        for row, length in zip(self.responses, self._words[side], strict=True) if self._words else ():
+            words.setdefault(row["prompt"], []).append(length)
+        return np.array([fmean(words[prompt]) for prompt in prompts if words])
+
+    @cached_property
+    def _words(self) -> dict[str, FloatArray]:
+        """(N,) words of each response, by side; empty without the tokenizer."""
         from aloll_cli.metrics.text import lengths
 
-        if self.tokenizer is None:
-            return np.array([])
-        words: dict[str, list[float]] = {}
-        for row, length in zip(self.responses, lengths(self.texts(side), self.tokenizer), strict=True):
-            words.setdefault(row["prompt"], []).append(length)
-        return np.array([fmean(words[prompt]) for prompt in prompts])
+        tokenizer = self.tokenizer
+        return {side: lengths(self.texts(side), tokenizer) for side in ("policy", "reference")} if tokenizer else {}
 
     def gains_at_equal_length(self, prompts: Sequence[str], role: str) -> FloatArray | None:
-        """(G,) values per prompt whose mean is the gain at equal length, see :func:`at_equal_length`; None if there is none."""
+        """(G,) values whose mean is the gain at equal length, see :func:`~aloll_cli.metrics.length_control.at_equal_length`.
+
+        None without a reward in this role, without the :attr:`tokenizer`, or where lengths do not tell.
+        """
         from aloll_cli.metrics.length_control import at_equal_length
 
         gains = self.by_prompt(prompts, role) - self.by_prompt(prompts, role, "reference")

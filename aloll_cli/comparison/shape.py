@@ -62,7 +62,7 @@ def _skills(value: Any, where: str) -> None:
 SIDE = record({"length": MEAN, "different": number, "distinct_1_matched": number}, {"components": dict_of(MEAN)}, others=_figure)
 REWARDS = record({}, others=_figure)  # of one side, in a subset
 GAINS = {"gain": optional(MEAN), "held_out_gain": optional(MEAN)}
-AT_EQUAL_LENGTH = record({"mean": number, "ci95": optional(_bounds), "length_difference": number, "slope": number})
+LENGTH_CONTROLLED = record({"mean": number, "ci95": optional(_bounds), "length_difference": number, "slope": number})
 LOGGED = record({"perplexity": MEAN}, {"nats_per_token": MEAN})
 LIKELIHOODS = record({"policy": number, "reference": number, "gain": MEAN})
 
@@ -77,7 +77,7 @@ METRICS = record(
         "samples": integer, "references": text, "gain_why": text, "held_out_gain_why": text, "rouge_why": text,
         "rouge_unread": number, "by": optional(dict_of(record({"n": integer, "policy": REWARDS, "reference": REWARDS, **GAINS}))),
         "component_gains": optional(dict_of(MEAN)),
-        "length_controlled_gain": optional(AT_EQUAL_LENGTH), "length_controlled_held_out_gain": optional(AT_EQUAL_LENGTH),
+        "length_controlled_gain": optional(LENGTH_CONTROLLED), "length_controlled_held_out_gain": optional(LENGTH_CONTROLLED),
         "logged_responses": optional(record({"policy": LOGGED, "reference": LOGGED}, {"difference": optional(MEAN)})),
         "advantage_weighted_log_likelihood": optional(LIKELIHOODS),
     },

@@ -11,6 +11,8 @@ from aloll_cli.metrics.intervals import interval_of, resampled_sums
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
+ROUNDING = 1e-4  # relative; lengths may be means over samples, or have been rounded in a file
+
 
 def length_controlled(gains: FloatArray, longer: FloatArray, resamples: int) -> dict[str, Any] | None:
     """The gain that a regression on the difference in length predicts for responses of equal length.
@@ -50,33 +52,40 @@ def length_controlled(gains: FloatArray, longer: FloatArray, resamples: int) -> 
 
 
 def at_equal_length(gains: FloatArray, longer: FloatArray) -> FloatArray | None:
-    """(G,) values by prompt whose mean is the gain at equal length, and whose scatter is that of this mean.
+    """(G,) values by prompt whose mean is the gain at equal length, and whose standard error is that of this estimate.
 
     They turn the fit of :func:`length_controlled` into a mean, so that what gives an interval for means gives one for gains at
-    equal length as well: over several seeds and against another method (metrics/crossed.py). Value g is
+    equal length as well: over several seeds, and for differences (metrics/crossed.py). The value of prompt g is α plus the
+    influence of g on it,
 
-        α + ε_g · (1 − z̄ (z_g − z̄) / var(z))
+        i_g = ε_g · w_g / (1 − h_g),   w_g = 1 − d̄ (d_g − d̄) / var(d),   h_g = (1 + (d_g − d̄)² / var(d)) / G
 
-    the estimate plus its influence function at g: by how much prompt g moves α (Hampel 1974, JASA 69, 383-393). The variance of
-    their mean is White's (1980, Econometrica 48, 817-838) of α, which includes what the slope's uncertainty adds.
+    with differences in length d, residuals ε and leverages h, and i centred. The variance of their mean includes what the slope's
+    uncertainty adds: up to a factor of G / (G − 1) it is HC3 (MacKinnon & White 1985, Journal of Econometrics 29, 305-325).
 
     Args:
-        gains: (G,) policy minus reference reward, by prompt.
-        longer: (G,) policy minus reference length, by prompt.
+        gains: (G,) policy minus reference reward, by prompt; finite.
+        longer: (G,) policy minus reference length in words, by prompt; finite.
 
     Returns:
-        ``gains`` themselves where no prompt has a difference in length. None where all prompts have the same other than 0.
+        ``gains`` themselves where no prompt has a difference in length. None where all prompts have the same other than 0, or
+        where α hangs on a single prompt: there is then nothing that tells α, or its error.
     """
     if not longer.any():
         return gains
+    if np.ptp(longer) <= ROUNDING * np.abs(longer).max():
+        return None
     centred = longer - longer.mean()
     variance = float(np.mean(centred**2))
-    if np.ptp(longer) == 0:
-        return None
     slope = float(np.mean(centred * gains)) / variance
     at_zero = gains.mean() - slope * longer.mean()
-    residuals = gains - at_zero - slope * longer
-    values: FloatArray = at_zero + residuals * (1 - longer.mean() * centred / variance)
+    residuals, weights = gains - at_zero - slope * longer, 1 - longer.mean() * centred / variance
+    free = 1 - (1 + centred**2 / variance) / len(gains)
+    alone = free < ROUNDING  # the line goes through this prompt, whatever its gain
+    if (alone & (np.abs(weights) > ROUNDING)).any():
+        return None
+    influence = np.where(alone, 0.0, residuals * weights / np.where(alone, 1.0, free))
+    values: FloatArray = at_zero + influence - influence.mean()
     return values
 
 

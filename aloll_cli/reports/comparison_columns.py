@@ -23,7 +23,11 @@ GIVEN = (
     "Shared by all runs and not included: the randomness of the data, the reference policy and its samples, and fitted rewards."
 )
 ONE_SEED = "one seed: the interval covers the prompts alone and excludes seed variance."
-EQUAL_LENGTH = "equal length: as a regression on the difference in length to the reference predicts it, for each run by itself."
+EQUAL_LENGTH = (
+    "equal length: the gain that a regression on the difference in length to the reference predicts for responses of equal "
+    "length, one regression per run; vs: the difference between these gains."
+)
+NOT_TOLD = "the lengths do not vary enough to tell, or words are counted with a library"
 
 NOTES = {  # by heading of the column
     "distinct-1 ratio": "the policy's distinct-1 divided by the reference's, over equally many words.",
@@ -135,6 +139,10 @@ def caveats(comparison: Comparison, more: Sequence[Column] = ()) -> list[str]:
     said += [line for run in runs for line in proxies(run.metrics)]
     headings = [heading for heading, *_ in [*columns(comparison), *more]]
     said += [EQUAL_LENGTH] if any(heading.endswith("equal length") for heading in headings) else []
+    untold = [
+        row.method.name for row in comparison.rows if "gain" in row.estimates and "length_controlled_gain" not in row.estimates
+    ]
+    said += [f"gain at equal length, {name}: not available ({NOT_TOLD})" for name in untold]
     said += [f"{heading}: {note}" for heading, note in NOTES.items() if heading in headings]
     said += [KL for run in runs if run.metrics["policy"].get("kl_per_token") is not None]
     return list(dict.fromkeys(said))
@@ -148,7 +156,13 @@ def _intervals(comparison: Comparison) -> list[str]:
     said += ["gain by seed: lowest to highest gain of a seed."] if by_seed else []
     alone = [row.method.name for row in rows if len(row.method.runs) == 1]
     said += [f"{', '.join(alone)}: {ONE_SEED}"] if alone else []
-    for name, title in (("difference", comparison.heading), ("held_out_difference", f"held-out {comparison.heading}")):
+    titles = {
+        "difference": comparison.heading,
+        "held_out_difference": f"held-out {comparison.heading}",
+        "length_controlled_difference": f"{comparison.heading}, equal length",
+        "length_controlled_held_out_difference": f"held-out {comparison.heading}, equal length",
+    }
+    for name, title in titles.items():
         found = {row.method.name: row.estimates[name] for row in rows if name in row.estimates}
         judged = {method: estimate for method, estimate in found.items() if estimate.get("verdict")}
         said += [
