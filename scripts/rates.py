@@ -23,7 +23,7 @@ from aloll_cli.comparison.grouping import option_of
 from aloll_cli.schema import flatten
 
 FOLDER = Path(__file__).parent / "measurements" / "rates"
-STRENGTHS = ("beta", "tau")  # options of a variant that say how far it goes from the reference
+STRENGTHS = ("beta", "tau", "alpha")  # options of a variant that say what it aims at
 OTHERS = {"values.name": "head", "rounds": 1, "reduction": "sum"}  # other options, told where they are not these
 ABOUT = ("variant", "options", "lr", "steps", "seed")  # columns that say which policy
 MAX_REPEATED = 0.1  # share of repeated responses above which a policy is not chosen

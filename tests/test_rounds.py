@@ -1,14 +1,16 @@
 """``rounds=``: after each round the policy is π_ref, and its responses to the training prompts join the logged ones."""
 
 import signal
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from running import SMALL, quick
 from tiny import composed, opened, outspoken, reviews
 from torture import contents
 
 from aloll_cli import UserError
-from aloll_cli.artifacts.generations import load_generations
+from aloll_cli.artifacts.generations import PromptDraw, load_generations
 from aloll_cli.artifacts.pipeline import NextRound, Pipeline
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.comparison.runs import load_run
@@ -76,6 +78,31 @@ def test_the_pool_holds_the_policys_own_tokens_with_rewards_and_costs_count_ever
     assert run.cost("updates") == 6
     assert run.cost("samples") == 32
     assert run.cost("sampled_tokens") == sum(sum(one.column("tokens").to_pylist()) for one in samples)
+
+
+def test_a_round_may_learn_from_some_prompts_drawn_anew(line, place):
+    some = Pipeline(replace(line.settings, round_prompts=3))
+    store = opened(place / "outputs" / "reviews", line.settings.runtime)
+    third = NextRound(NextRound(some))
+    pool = read_blocks(store.ensure(third.examples) / "train")
+    samples = [load_generations(store.path(one)) for one in third.examples.samples]
+    first, second = ({*one.column("group").to_pylist()} for one in samples)
+    assert (len(first), len(second)) == (3, 3)
+    assert first != second
+    assert all(one.num_rows == 6 for one in samples)
+    logged = read_blocks(store.path(line.examples) / "train")
+    own = [group for group in logged.column("group").to_pylist() if group in second]
+    both = [group for group in samples[0].column("group").to_pylist() if group in second]
+    assert pool.column("group").to_pylist() == own + both + samples[1].column("group").to_pylist()
+    assert [*map(len, (own, both))] == [3, 2 * len(first & second)]
+    assert pool.column("response_ids").to_pylist()[-6:] == samples[1].column("response_ids").to_pylist()
+
+
+def test_prompts_are_drawn_without_replacement_and_differ_by_seed_and_round():
+    draws = [PromptDraw(40, seed, number).chosen(100) for seed in (1, 2) for number in (1, 2)]
+    assert all(len(set(draw.tolist())) == 40 and (np.diff(draw) > 0).all() for draw in draws)
+    assert len({tuple(draw.tolist()) for draw in draws}) == 4
+    assert PromptDraw(40, 1, 1).chosen(7).tolist() == [*range(7)]
 
 
 def test_rounds_need_a_reward_of_new_text_and_logged_responses():

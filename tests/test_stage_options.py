@@ -33,7 +33,7 @@ CHANGES = {  # of every option that is part of a recipe
     "reference": "reference.seed=2", "reward": "reward=length", "test_reward": "reward@test_reward=length",
     "values": "values=group", "variant": "variant=kl", "sampling": "sampling=uniform", "optimizer": "optimizer.lr=1e-5",
     "generation": "generation=greedy", "seed": "seed=2", "updates": "updates=7", "epochs": "epochs=1",
-    "batch_size": "batch_size=8", "rounds": "rounds=3", "samples": "samples=2",
+    "batch_size": "batch_size=8", "rounds": "rounds=3", "round_prompts": "round_prompts=4", "samples": "samples=2",
     "weight_loss": "weight_loss=false", "clamp": "clamp=false", "reduction": "reduction=mean",
     "eval_every": "eval_every=10", "eval_prompts": "eval_prompts=8", "select": "select=last", "early_stop": "early_stop=3",
     "split": "split=validation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,29 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "group", "prompt", "turns", "response", "tokens", "response_ids", "ended", "stored")
 
 
+@dataclass(frozen=True)
+class PromptDraw:
+    """Some of a split's unique prompts, drawn without replacement; all of them where there are no more.
+
+    Attributes:
+        count: how many.
+        seed: of the draw.
+        number: of the draw; each has random numbers of its own.
+    """
+
+    count: int
+    seed: int
+    number: int
+
+    def chosen(self, prompts: int) -> IntArray:
+        """(≤ count,) ascending numbers of the prompts that are drawn, of ``prompts``."""
+        from aloll_cli.training.sampling import philox
+
+        drawn: IntArray = philox(self.seed, self.number).permutation(prompts)[: self.count]
+        drawn.sort()
+        return drawn
+
+
 class Generations(Artifact):
     """One row per response: id, group (id of the prompt), prompt, turns, response, response_ids, tokens, ended, stored (null).
 
@@ -41,16 +64,39 @@ class Generations(Artifact):
     version = 3
 
     def __init__(
-        self, policy: PolicySource, examples: Examples, split: str, generation: Generation, servers: Servers | None = None
+        self,
+        policy: PolicySource,
+        examples: Examples,
+        split: str,
+        generation: Generation,
+        servers: Servers | None = None,
+        draw: PromptDraw | None = None,
     ) -> None:
-        """``servers``: where the policy generates; its random numbers are theirs, so that bits are not promised."""
+        """Describe responses.
+
+        Args:
+            policy: generates them.
+            examples: with the prompts.
+            split: of the prompts.
+            generation: the decoding.
+            servers: where the policy generates; its random numbers are theirs, so that bits are not promised.
+            draw: which prompts; None: all.
+        """
         self.policy, self.examples, self.split, self.generation = policy, examples, split, generation
-        self.servers = servers
+        self.servers, self.draw = servers, draw
         self.name = f"{policy.name}-{split}"
 
     def identity(self) -> dict[str, Any]:
         by = {"generated_by": "server"} if self.servers else {}
-        return {"split": self.split} | decoding_identity(self.generation) | by
+        which = {"draw": asdict(self.draw)} if self.draw else {}
+        return {"split": self.split} | decoding_identity(self.generation) | by | which
+
+    def prompt_numbers(self, examples: ExampleTable) -> IntArray:
+        """(P,) ascending numbers of the unique prompts of the split that are responded to."""
+        import numpy as np
+
+        count = len(examples.groups[1])
+        return self.draw.chosen(count) if self.draw else np.arange(count)
 
     def inputs(self) -> dict[str, Artifact]:
         return {"policy": self.policy, "examples": self.examples}
@@ -80,8 +126,9 @@ class Generations(Artifact):
             else server.respond
         )
         del model  # in memory no longer than it is needed: where a server generates, it was only compared
-        prompts = np.repeat(examples.groups[1], self.generation.samples_per_prompt)
-        names = [name for group in examples.prompt_names for name in self.generation.names(group)]
+        numbers, groups = self.prompt_numbers(examples), examples.prompt_names
+        prompts = np.repeat(examples.groups[1][numbers], self.generation.samples_per_prompt)
+        names = [name for number in numbers for name in self.generation.names(groups[number])]
         order = longest_first(examples.prompt_lengths(prompts))
 
         def generate(start: int, stop: int) -> pa.Table:
@@ -144,6 +191,7 @@ class GenerationTokens:
     def __init__(self, generations: Generations, job: Job) -> None:
         self._examples = ExampleTable(job.path(generations.examples) / generations.split)
         self._generations = ExampleTable(job.path(generations) / "responses", COLUMNS)
+        self._prompts = self._examples.groups[1][generations.prompt_numbers(self._examples)]
         self._samples = generations.generation.samples_per_prompt
 
     def __len__(self) -> int:
@@ -155,7 +203,7 @@ class GenerationTokens:
 
     def prompt_ids(self, row: int) -> IntArray:
         """Token ids of a row's prompt."""
-        return self._examples.prompt_ids(int(self._examples.groups[1][row // self._samples]))
+        return self._examples.prompt_ids(int(self._prompts[row // self._samples]))
 
     def response_ids(self, row: int) -> IntArray:
         """Token ids of a row's response."""

@@ -238,8 +238,8 @@ class NextRound(Pipeline):
         super().__init__(before.settings)
         self.number = before.number + 1
         self._start = RoundPolicy(before.trained)
-        s, so_far = self.settings, before.examples.samples if isinstance(before.examples, Pool) else []
-        new = own_responses(self._start, self.examples, s.samples, s.generation, before.number)
+        so_far = before.examples.samples if isinstance(before.examples, Pool) else []
+        new = own_responses(self._start, self.examples, self.settings, before.number)
         self.examples = Pool(self.examples, [*so_far, new])
 
     @cached_property

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import ENCODED, Examples
-from aloll_cli.artifacts.generations import Generations, load_generations
+from aloll_cli.artifacts.generations import Generations, PromptDraw, load_generations
 from aloll_cli.artifacts.policy import TrainedPolicy
 from aloll_cli.artifacts.policy_source import PolicySource
 from aloll_cli.files import write_json
-from aloll_cli.models.decoding import Generation, Sample
+from aloll_cli.models.decoding import Sample
 from aloll_cli.store.inventory import STANDS_FOR
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
@@ -22,6 +22,8 @@ from aloll_cli.text.examples import COLUMNS
 if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
+
+    from aloll_cli.settings.root import Settings
 
 
 class RoundPolicy(PolicySource):
@@ -69,7 +71,10 @@ class RoundPolicy(PolicySource):
 
 
 class Pool(Examples):
-    """The logged examples and, in the train split, the responses of the policies of all rounds so far, in their own tokens."""
+    """The logged examples and, in the train split, the responses of the policies of all rounds so far, in their own tokens.
+
+    The train split is of the prompts that the last policy responded to.
+    """
 
     version = 1
 
@@ -87,11 +92,15 @@ class Pool(Examples):
 
     def make(self, job: Job) -> None:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         for split in SPLITS:
             table = read_blocks(job.path(self.logged) / split, COLUMNS)
             if split == "train":
-                own = [_as_examples(table, load_generations(job.path(samples)), i) for i, samples in enumerate(self.samples, 1)]
+                every = [load_generations(job.path(samples)) for samples in self.samples]
+                prompts = every[-1].column("group")
+                table, *every = (one.filter(pc.is_in(one.column("group"), prompts)) for one in (table, *every))
+                own = [_as_examples(table, responses, number) for number, responses in enumerate(every, start=1)]
                 told = " and ".join(f"{len(part):,} of round {number}" for number, part in enumerate(own, start=1))
                 job.log.say(f"  train: {len(table):,} logged responses, {told}")
                 table = pa.concat_tables([table, *own])
@@ -127,17 +136,19 @@ def _as_examples(logged: pa.Table, responses: pa.Table, number: int) -> pa.Table
     return table
 
 
-def own_responses(policy: RoundPolicy, logged: Examples, samples: int | None, evaluating: Generation, number: int) -> Generations:
-    """A policy's responses to the training prompts after a round: from its own distribution, which ratios are to.
+def own_responses(policy: RoundPolicy, logged: Examples, settings: Settings, number: int) -> Generations:
+    """A policy's responses to training prompts after a round: from its own distribution, which ratios are to.
 
     Args:
         policy: the policy.
         logged: the examples with the prompts.
-        samples: responses per prompt; None for as many as evaluations generate.
-        evaluating: the decoding of evaluations, whose seed this continues.
+        settings: how many responses per prompt (``samples``, or as many as evaluations generate), to how many prompts
+            (``round_prompts``), and the decoding of evaluations, whose seed this continues.
         number: of the round; each has random numbers of its own.
     """
+    evaluating, prompts = settings.generation, settings.round_prompts
     seed = evaluating.seed if isinstance(evaluating, Sample) else 0
-    count = samples or evaluating.samples_per_prompt
+    count = settings.samples or evaluating.samples_per_prompt
     decoding = Sample(samples=count, seed=seed + number, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
-    return Generations(policy, logged, "train", decoding)
+    draw = None if prompts is None else PromptDraw(prompts, settings.seed, number)
+    return Generations(policy, logged, "train", decoding, draw=draw)

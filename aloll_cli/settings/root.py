@@ -47,6 +47,7 @@ class Settings(Runtime):
     epochs: float | None = field(metadata=EPOCHS)
     batch_size: int = field(metadata=COUNT)
     rounds: int = field(metadata=numbers("[1, 100]", 2))
+    round_prompts: int | None = field(metadata=COUNT)
     eval_every: int = field(metadata=COUNT)
     eval_prompts: int = field(metadata=COUNT)
     early_stop: int | None = field(metadata=COUNT)

@@ -55,7 +55,7 @@ LINE = {
         "train a policy with one variant (loss); store the reference log-probs that it needs",
         groups=("variant", "sampling", "optimizer", "adapter", "generation", "select"),
         options=(
-            "seed", "updates", "epochs", "rounds", "samples", "batch_size", "weight_loss", "clamp", "reduction",
+            "seed", "updates", "epochs", "rounds", "round_prompts", "samples", "batch_size", "weight_loss", "clamp", "reduction",
             "eval_every", "eval_prompts", "early_stop",
         ),
         makes=("policy",),
