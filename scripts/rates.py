@@ -13,8 +13,9 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from measurements import markdown, rate
@@ -24,20 +25,26 @@ from aloll_cli.schema import flatten
 
 FOLDER = Path(__file__).parent / "measurements" / "rates"
 STRENGTHS = ("beta", "tau", "alpha")  # options of a variant that say what it aims at
-OTHERS = {"values.name": "head", "rounds": 1, "reduction": "sum"}  # other options, told where they are not these
+OTHERS = {"values.name": "head", "rounds": 1, "round_prompts": None, "reduction": "sum"}  # told where they are not these
 ABOUT = ("variant", "options", "lr", "steps", "seed")  # columns that say which policy
-MAX_REPEATED = 0.1  # share of repeated responses above which a policy is not chosen
 FIGURES = {"reward": "score", "words": "length", "distinct": "distinct_1", "repeated": "repeated"}  # column: key of an evaluation
 
 
 def collect(name: str, folders: Sequence[Path]) -> Path:
-    """Add finished policies to the CSV file. Raises SystemExit if two differ in options that the file does not tell."""
+    """Add finished policies to the CSV file, without those of earlier rounds.
+
+    Raises:
+        SystemExit: two differ in options that the file does not tell.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     file = FOLDER / f"{name}.csv"
     policies = _read(file) if file.exists() else {}
     for folder in folders:
         if (folder / "manifest.json").exists():
-            about, rows = _rows(folder)
+            settings = flatten(yaml.safe_load((folder / "config.yaml").read_text()))
+            if settings["rounds"] > 1 and f"-round-{settings['rounds']}-" not in folder.name:
+                continue
+            about, rows = _rows(folder, settings)
             there = policies.setdefault(about, rows)[0]["policy"]
             if there != rows[0]["policy"]:
                 raise SystemExit(f"{there} and {rows[0]['policy']} are both {' '.join(about)}")
@@ -59,11 +66,10 @@ def _read(file: Path) -> dict[tuple[str, ...], list[dict[str, str]]]:
     return found
 
 
-def _rows(folder: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+def _rows(folder: Path, settings: Mapping[str, Any]) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """What a policy is, by ABOUT, and its evaluations."""
-    settings = flatten(yaml.safe_load((folder / "config.yaml").read_text()))
     options = [f"{key}={settings[f'variant.{key}']:g}" for key in STRENGTHS if f"variant.{key}" in settings]
-    options += [f"{option_of(key)}={settings[key]}" for key, usual in OTHERS.items() if settings[key] != usual]
+    options += [f"{option_of(key)}={settings[key]}" for key, usual in OTHERS.items() if settings.get(key) != usual]
     lr, steps, seed = f"{settings['optimizer.lr']:g}", str(settings["updates"]), str(settings["seed"])
     evaluations = map(json.loads, (folder / "evaluations.jsonl").read_text().splitlines())
     return (settings["variant.name"], " ".join(options), lr, steps, seed), [
@@ -74,22 +80,14 @@ def _rows(folder: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
 
 
 def table(name: str) -> str:
-    """The Markdown table of all policies, by their best validation reward.
-
-    ``chosen`` is the best of its method among those whose responses hardly repeat one another.
-    """
-    found = _read(FOLDER / f"{name}.csv")
-    best = {run: max(rows, key=lambda row: float(row["reward"])) for run, rows in found.items()}
-    order = sorted(best, key=lambda run: -float(best[run]["reward"]))
-    chosen = {run[0]: run for run in reversed(order) if float(best[run]["repeated"]) <= MAX_REPEATED}
-    heads = ["method", "options", "lr", "steps", "best validation reward", "at step", "words", "distinct-1", "repeated responses"]
-    lines = [[*heads, "chosen"]]
-    for run in order:
-        variant, options, lr, steps, _ = run
-        row = best[run]
+    """The Markdown table of all policies, by their best validation reward."""
+    best = {run: max(rows, key=lambda row: float(row["reward"])) for run, rows in _read(FOLDER / f"{name}.csv").items()}
+    lines = [
+        ["method", "options", "lr", "steps", "best validation reward", "at step", "words", "distinct-1", "repeated responses"]
+    ]
+    for (variant, options, lr, steps, _), row in sorted(best.items(), key=lambda one: -float(one[1]["reward"])):
         figures = [f"{float(row['words']):.1f}", f"{float(row['distinct']):.2f}", f"{float(row['repeated']):.2f}"]
-        is_chosen = "yes" if chosen.get(variant) == run else ""
-        lines.append([f"`{variant}`", options, rate(lr), steps, f"{float(row['reward']):.3f}", row["step"], *figures, is_chosen])
+        lines.append([f"`{variant}`", options, rate(lr), steps, f"{float(row['reward']):.3f}", row["step"], *figures])
     return markdown(lines)
 
 
