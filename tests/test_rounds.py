@@ -111,6 +111,8 @@ def test_rounds_need_a_reward_of_new_text_and_logged_responses():
         check(stored, ["policy"])
     with pytest.raises(UserError, match="variant=rloo generates its own responses in every step"):
         check(composed("rounds=2", "variant=rloo"), ["policy"])
+    with pytest.raises(UserError, match="round_prompts=9 is for later rounds, and there is one"):
+        check(composed("round_prompts=9"), ["policy"])
 
 
 # in the order of making: what is written when the process dies

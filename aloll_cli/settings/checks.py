@@ -139,8 +139,10 @@ def check_samples(settings: Settings) -> None:
 
 
 def check_rounds(settings: Settings) -> None:
-    """Raises UserError where later rounds could not learn from the policy's own responses."""
+    """Raises UserError where later rounds could not learn from the policy's own responses, or where there are none to do so."""
     if settings.rounds == 1:
+        if settings.round_prompts is not None:
+            raise UserError(f"round_prompts={settings.round_prompts} is for later rounds, and there is one.", "Add rounds=2.")
         return
     if not settings.reward.scores_text:
         raise UserError(
