@@ -174,6 +174,38 @@ def test_pro_takes_rewards_before_their_sigmoid():
 
 
 @pytest.mark.parametrize(
+    ("variant", "margin"),
+    [
+        (Infonca(alpha=0.5, beta=0.1), 30.0),
+        (Nca(alpha=0.5, beta=0.1), 30.0),
+        (Rebel(beta=0.1), 15.0),
+        (Ipo(tau=0.1, per_token=False), 5.0),
+    ],
+)
+def test_the_loss_of_two_responses_is_smallest_at_the_optimal_margin(variant, margin):
+    # rewards differ by 1.5; each response's own h is free
+    assert variant.optimal_margin(1.5) == pytest.approx(margin)
+    h = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
+    exact = {"max_iter": 1000, "tolerance_grad": 1e-12, "tolerance_change": 1e-14, "line_search_fn": "strong_wolfe"}
+    optimizer = torch.optim.LBFGS([h], **exact)
+
+    def closure():
+        optimizer.zero_grad()
+        own = Batch(h, torch.zeros(2, 1), torch.ones(2), torch.tensor([2.0, 0.5]), torch.zeros(2).long(), torch.ones(2, 1))
+        loss = variant.loss(own).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert (h[0] - h[1]).item() == pytest.approx(margin, rel=1e-4)
+
+
+@pytest.mark.parametrize("variant", [Dpo(beta=0.1), Ipo(tau=0.1, per_token=True), Pro(sft_weight=0.05, scale=Scale.given)])
+def test_methods_without_a_finite_optimum_name_no_margin(variant):
+    assert variant.optimal_margin(1.5) is None
+
+
+@pytest.mark.parametrize(
     ("variant", "expected"),
     [
         (Dpo(beta=0.5), (softplus(0.5) + softplus(0.25)) / 2),  # margins −½, −¼

@@ -159,6 +159,28 @@ def test_desirable_is_what_is_no_worse_than_its_value_or_reaches_a_threshold():
     assert not labels.needs_values
 
 
+@pytest.mark.parametrize(
+    ("variant", "targets", "expected"),
+    [
+        (AStar(beta=0.1), [0.5, -1.0], [5.0, -10.0]),
+        (Dro(tau=0.5, per_token=False), [0.5, -1.0], [1.0, -2.0]),
+        (Qrpo(beta=0.5), [0.0, 1.0], [-log(0.5 * (exp(2) - 1)), 2 - log(0.5 * (exp(2) - 1))]),
+    ],
+)
+def test_losses_are_smallest_at_the_optimal_log_ratios(variant, targets, expected):
+    optimal = variant.optimal_log_ratios(np.array(targets))
+    np.testing.assert_allclose(optimal, expected)
+    logps = torch.tensor(optimal[:, None], requires_grad=True)
+    own = Batch(logps, torch.zeros(2, 1), torch.tensor(targets).double(), torch.zeros(2), torch.arange(2), torch.ones(2, 1))
+    _, gradient = loss_and_gradient(variant, own)
+    assert_close(gradient, torch.zeros(2, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("variant", [Awr(beta=1.0, max_weight=20.0), Topr(), Dro(tau=0.5, per_token=True)])
+def test_regressions_without_a_fixed_point_name_no_log_ratios(variant):
+    assert variant.optimal_log_ratios(np.array([0.5, -1.0])) is None
+
+
 def test_the_soft_value_lies_between_the_mean_and_the_maximum():
     rewards = np.array([[0.0, 1.0], [0.3, 0.3]])
     np.testing.assert_allclose(log_mean_exp(rewards, 0.5), [0.5 * log((1 + exp(2)) / 2), 0.3])

@@ -15,7 +15,7 @@ from aloll_cli.store.tables import read_numbers
 from aloll_cli.text.examples import ExampleTable
 from aloll_cli.training.sampling import Draws, Sampling
 from aloll_cli.values.joint import Joint
-from aloll_cli.variants.base import Logged, Regression
+from aloll_cli.variants.base import Groupwise, Logged, Regression
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -117,8 +117,9 @@ class EveryResponse(LoggedData):
         if not varies(targets):
             what = f"all responses have the same target, {targets[0]:g}, so there is nothing to learn."
             raise UserError(what, "Choose another reward or values, or supervised fine-tuning: variant=nll")
-        low, middle, high = np.percentile(targets, [5, 50, 95])
-        told = [f"targets of {len(examples):,} responses: 5th/50th/95th percentile {low:.3f}/{middle:.3f}/{high:.3f}"]
+        told = [f"targets of {len(examples):,} responses: {percentiles(targets)}"]
+        if (aims := self.variant.optimal_log_ratios(targets)) is not None:
+            told.append(f"which aims at log-ratios of: {percentiles(aims)} nats")
         if self.examples.task.noise:
             told.append(f"noise: {examples.noise.mean():.1%} of all responses")
         return Loaded(
@@ -161,9 +162,9 @@ class RankedGroups(LoggedData):
 
     shares_prompts = True
 
-    def __init__(self, examples: Examples, rewards: Rewards) -> None:
+    def __init__(self, examples: Examples, variant: Groupwise, rewards: Rewards) -> None:
         super().__init__(examples)
-        self.rewards = rewards
+        self.variant, self.rewards = variant, rewards
 
     def signals(self) -> dict[str, Artifact]:
         return {"rewards": self.rewards}
@@ -179,15 +180,21 @@ class RankedGroups(LoggedData):
         import numpy as np
 
         (members, offsets, used), pairs = self._ranked(job.store)
-        examples = self._train(job)
+        examples, rewards = self._train(job), load_rewards(job.path(self.rewards))
+        best, worst = members[offsets[:-1][used]], members[offsets[1:][used] - 1]
+        difference = float(np.median(rewards[best] - rewards[worst]))
+        told = [f"prompts with responses to compare: {used.sum():,} of {len(used):,} ({used.mean():.1%})", pairs.told]
+        told.append(f"best and worst response to a prompt: rewards differ by {difference:.3g} (median)")
+        if (margin := self.variant.optimal_margin(difference)) is not None:
+            told[-1] += f", which aims at log-ratios {margin:.3g} nats apart"
         return Loaded(
             examples=examples,
             weights=np.ones(len(examples)),
-            rewards=load_rewards(job.path(self.rewards)),
+            rewards=rewards,
             frequencies=used.astype(np.float64),  # all equally often
             kept_units=int(used.sum()),
             units=(members, offsets),
-            told=(f"prompts with responses to compare: {used.sum():,} of {len(used):,} ({used.mean():.1%})", pairs.told),
+            told=tuple(told),
         )
 
     def _ranked(self, store: Store) -> tuple[tuple[IntArray, IntArray, BoolArray], Pairs]:
@@ -222,6 +229,14 @@ class RankedGroups(LoggedData):
                 "Choose a method that needs no comparisons: variant=seq",
             )
         return found, pairs
+
+
+def percentiles(values: FloatArray) -> str:
+    """Three percentiles of (N,) values, as text."""
+    import numpy as np
+
+    low, middle, high = np.percentile(values, [5, 50, 95])
+    return f"5th/50th/95th percentile {low:.3f}/{middle:.3f}/{high:.3f}"
 
 
 def noise_shares(noise: BoolArray, weights: FloatArray) -> str:

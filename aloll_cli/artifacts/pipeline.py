@@ -167,7 +167,7 @@ class Pipeline:
         """The logged responses that the variant learns from, in the units in which it takes them."""
         s = self.settings
         if isinstance(s.variant, Groupwise):
-            return RankedGroups(self.examples, self.rewards())
+            return RankedGroups(self.examples, s.variant, self.rewards())
         if isinstance(s.variant, Regression):
             values = self.values if s.variant.needs_values else None
             samples = self.sample_rewards if s.variant.needs_samples else None

@@ -11,6 +11,8 @@ from aloll_cli.variants.base import Batch, Regression
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aloll_cli.arrays import FloatArray
+
 
 @dataclass(kw_only=True)
 class AStar(Regression):
@@ -22,6 +24,10 @@ class AStar(Regression):
     """
 
     beta: float = field(metadata=numbers("(0, 1000]", 0.1))
+
+    def optimal_log_ratios(self, targets: FloatArray) -> FloatArray:
+        """(N,) A*/β₂."""
+        return targets / self.beta
 
     def loss(self, batch: Batch) -> Tensor:
         """(B,) (β₂ h − A*)²."""

@@ -213,6 +213,13 @@ class Regression(Variant):
         advantages: FloatArray = logged.rewards - logged.values
         return advantages
 
+    def optimal_log_ratios(self, targets: FloatArray) -> FloatArray | None:
+        """(N,) h = ln π(y | x) − ln π_ref(y | x) at which the losses of (N,) targets are smallest, in nats; None: at no finite h.
+
+        It says how far from π_ref the options aim, and is logged.
+        """
+        return None
+
 
 @dataclass(kw_only=True)
 class Groupwise(Variant):
@@ -223,6 +230,13 @@ class Groupwise(Variant):
     """
 
     unit = "prompt, with all its responses"
+
+    def optimal_margin(self, difference: float) -> float | None:
+        """h_i − h_j at which the loss of two responses is smallest whose rewards differ by ``difference``, in nats.
+
+        h = ln π(y | x) − ln π_ref(y | x). None: at no finite value. It says how far from π_ref the options aim, and is logged.
+        """
+        return None
 
 
 @dataclass(kw_only=True)

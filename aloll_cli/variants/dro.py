@@ -31,6 +31,10 @@ class Dro(Regression):
         scaled: FloatArray = super().targets(logged) / max(float(logged.rewards.std()), 1e-6)
         return scaled
 
+    def optimal_log_ratios(self, targets: FloatArray) -> FloatArray | None:
+        """(N,) A/τ; None with ``per_token``, where it depends on the tokens."""
+        return None if self.per_token else targets / self.tau
+
     @property
     def learns_values(self) -> bool:
         return not self.per_token

@@ -34,6 +34,10 @@ class Infonca(Groupwise):
         own = batch.log_softmax(self.beta * batch.response_log_ratios)
         return -batch.per_unit(self._shares(batch) * own)
 
+    def optimal_margin(self, difference: float) -> float:
+        """ΔR/(α β)."""
+        return difference / (self.alpha * self.beta)
+
     def _shares(self, batch: Batch) -> Tensor:
         """(B,) softmax(R/α) over the responses to each prompt."""
         return batch.log_softmax(batch.rewards / self.alpha).exp()

@@ -34,6 +34,10 @@ class Ipo(Groupwise):
         """(U,) one loss per prompt: the mean of (h_w − h_l − 1/(2τ))² over its pairs."""
         return batch.per_pair((self._margins(batch) - 1 / (2 * self.tau)).square())
 
+    def optimal_margin(self, difference: float) -> float | None:
+        """1/(2τ), whatever the rewards; with ``per_token`` it depends on the responses' lengths."""
+        return None if self.per_token else 1 / (2 * self.tau)
+
     def metrics(self, batch: Batch) -> dict[str, Tensor]:
         """(U,) the share of a prompt's pairs with h_w > h_l, and their mean margin h_w − h_l."""
         margins = self._margins(batch).detach()

@@ -41,6 +41,10 @@ class Qrpo(Regression):
         quantiles: FloatArray = (logged.reference_rewards <= logged.rewards[:, None]).mean(axis=1)
         return quantiles
 
+    def optimal_log_ratios(self, targets: FloatArray) -> FloatArray:
+        """(N,) q/β − ln Z."""
+        return targets / self.beta - self.log_partition
+
     def loss(self, batch: Batch) -> Tensor:
         """(B,) (q − β ln Z − β h)²."""
         return (batch.weights - self.beta * (self.log_partition + batch.response_log_ratios)).square()

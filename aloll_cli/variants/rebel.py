@@ -29,6 +29,10 @@ class Rebel(Groupwise):
     def needs_behaviour(self) -> bool:
         return True
 
+    def optimal_margin(self, difference: float) -> float:
+        """ΔR/β."""
+        return difference / self.beta
+
     def loss(self, batch: Batch) -> Tensor:
         """(U,) one loss per prompt: the mean of (β (h_i − h_j) − (R_i − R_j))² over its pairs."""
         ratios, rewards = self.beta * batch.response_log_ratios, batch.rewards
