@@ -9,7 +9,8 @@ FIRST = [f"the answer number {i} is another one" for i in range(20)]
 
 
 def record(responses: list[str]) -> dict[str, object]:
-    return {"responses": responses, "empty": sum(not text for text in responses) / len(responses)}
+    empty, repeated = sum(not text for text in responses) / len(responses), 1 - len(set(responses)) / len(responses)
+    return {"responses": responses, "empty": empty, "repeated": repeated}
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,14 @@ def test_advantages_of_rloo_leave_the_sample_itself_out():
     np.testing.assert_allclose(found, [0.3, -0.3, -1.0, 1.0])
 
 
+@pytest.mark.parametrize(("rollout", "epochs", "steps"), [(8, 1, 2), (4, 3, 3), (8, 3, 6)])
+def test_rloo_refuses_more_than_one_step_on_a_rollout(rollout, epochs, steps):
+    RLOO.check((0, 1), 4)
+    with pytest.raises(UserError, match=f"variant=rloo would take {steps} steps on each rollout") as refused:
+        Rloo(rollout_size=rollout, samples=2, epochs=epochs, beta=0.1).check((0, 1), 4)
+    assert refused.value.args[1] == "variant.rollout_size=4 variant.epochs=1, or variant=grpo"
+
+
 def test_the_loss_of_rloo_is_the_advantages_times_the_likelihood():
     given = batch([2.0, -1.0])
     loss = RLOO.loss(given)

@@ -159,6 +159,20 @@ def test_desirable_is_what_is_no_worse_than_its_value_or_reaches_a_threshold():
     assert not labels.needs_values
 
 
+def test_the_soft_value_of_dro_has_tau_standard_deviations_of_the_reward_as_its_temperature():
+    rewards = np.array([0.0, 0.2, 0.4])  # standard deviation 0.2 √(2/3)
+    assert Dro(tau=0.5, per_token=False).soft_temperature(rewards) == pytest.approx(0.1 * np.sqrt(2 / 3))
+    assert AStar(beta=0.1).soft_temperature(rewards) is None
+
+
+def test_qrpo_doubts_rewards_that_tie():
+    labels = np.array([[0.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]])  # 7 of 8 have that of another one
+    doubt = Qrpo(beta=0.1).doubt(Logged(np.zeros(2), None, labels))
+    assert doubt is not None
+    assert doubt.startswith("88% of the reference's samples have the reward of another one for their prompt")
+    assert Qrpo(beta=0.1).doubt(Logged(np.zeros(2), None, np.linspace(0, 1, 8).reshape(2, 4))) is None
+
+
 @pytest.mark.parametrize(
     ("variant", "targets", "expected"),
     [

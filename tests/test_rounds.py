@@ -98,6 +98,17 @@ def test_a_round_may_learn_from_some_prompts_drawn_anew(line, place):
     assert pool.column("response_ids").to_pylist()[-6:] == samples[1].column("response_ids").to_pylist()
 
 
+def test_a_rounds_responses_are_not_the_samples_that_its_values_come_from(line, place):
+    # as plain and of the same seed as the policy's responses of the first round
+    sampled = composed("values=soft", "values.samples=2", "values.seed=1", "variant=nll")
+    second = NextRound(Pipeline(replace(line.settings, values=sampled.values, variant=sampled.variant)))
+    store = opened(place / "outputs" / "reviews", line.settings.runtime)
+    own, sampled = (load_generations(store.ensure(one)) for one in (second.examples.samples[0], second.samples))
+    assert own.column("id").to_pylist() == sampled.column("id").to_pylist()
+    pairs = zip(own.column("response_ids").to_pylist(), sampled.column("response_ids").to_pylist(), strict=True)
+    assert np.mean([one == other for one, other in pairs]) < 0.2
+
+
 def test_prompts_are_drawn_without_replacement_and_differ_by_seed_and_round():
     draws = [PromptDraw(40, seed, number).chosen(100) for seed in (1, 2) for number in (1, 2)]
     assert all(len(set(draw.tolist())) == 40 and (np.diff(draw) > 0).all() for draw in draws)

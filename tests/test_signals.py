@@ -10,7 +10,7 @@ from tiny import composed, job, store, write_rows
 
 from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.artifacts.values import checked
+from aloll_cli.artifacts.values import checked, load_values
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.column import Column, Transform
 from aloll_cli.rewards.scoring import check_scores
@@ -130,6 +130,36 @@ def test_rewards_that_do_not_vary_are_refused_before_the_reference_is_trained(tm
             store(tmp_path / "out").ensure(Pipeline(composed(given, *TINY, "reward=column", *options)).metrics)
     assert list((tmp_path / "out").glob("rewards/column-train*"))
     assert not list((tmp_path / "out").glob("reference/*"))
+
+
+def test_a_soft_value_of_another_temperature_than_dros_is_refused_before_samples_are_drawn(tmp_path):
+    given = rows(tmp_path / "rows", [0.0, 0.4] * 3)  # standard deviation 0.2
+    line = Pipeline(composed(given, *TINY, "reward=vader", "variant=dro", "variant.tau=2", "values=soft"))
+    told = r"V\(x\) of variant=dro with these options and rewards has the temperature 0\.4\."
+    with pytest.raises(UserError, match=told) as refused:
+        line.logged_data._check_temperature(np.array([0.0, 0.4] * 3))
+    assert refused.value.args[1].startswith("values.beta=0.4, or values=joint")
+
+
+@pytest.mark.parametrize(("options", "used"), [((), 2), (("sampling=all",), 6), (("clamp=false", "sampling=all"), 6)])
+def test_an_epoch_is_over_all_responses_that_can_be_drawn(tmp_path, options, used):
+    given = rows(tmp_path / "rows", [0.0, 0.1, 0.2, 0.3, 0.8, 0.9])
+    line = Pipeline(composed(given, *TINY, "reward=column", "values=constant", "values.value=0.5", *options))
+    opened = store(tmp_path / "out")
+    opened.ensure(line.examples)
+    opened.ensure(line.values)
+    assert line.logged_data.load(job(tmp_path / "out")).kept_units == used
+
+
+def test_validation_responses_have_the_value_of_the_others_to_their_prompt(tmp_path):
+    for split in SPLITS:
+        found = [{"prompt": f"{split} town {i}", "response": f"Elm {k}", "reward": (i + k) / 4} for i in range(2) for k in (0, 2)]
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", found)
+    line = Pipeline(composed(f"task.path={tmp_path / 'rows'}", *TINY, "reward=column", "values=group"))
+    opened = store(tmp_path / "out")
+    folder = opened.ensure(line.values)
+    for split in SPLITS:
+        assert load_values(folder, split).tolist() == [0.5, 0.0, 0.75, 0.25]
 
 
 def test_equal_weights_are_allowed_where_the_user_sets_the_baseline_and_warned_of(tmp_path):

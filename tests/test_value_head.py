@@ -276,6 +276,19 @@ def test_monte_carlo_values_are_the_means_of_the_samples_of_the_prompt_worked_by
     assert "2 samples per prompt: standard error of V(x) 0.298" in said[0]
 
 
+def test_the_value_of_equal_rewards_is_exactly_these():
+    # sums of 0.7 and means of three of them are not 0.7 in floating point; nor is 0.3 the mean of 0.2 and 0.4
+    rewards, groups = np.array([0.7, 0.7, 0.7, 0.7, 0.2, 0.3, 0.4]), np.array([0, 0, 0, 0, 1, 1, 1])
+    logged = LoggedRewards(rewards, groups)
+    values = Group().estimate(evidence([], rewards, groups)).of("train", logged, slice(0, 7))
+    assert (rewards - values)[[0, 1, 2, 3, 5]].tolist() == [0.0] * 5
+    assert values[[4, 6]] == pytest.approx([0.35, 0.25])
+    sampled = np.array([[0.7] * 3, [0.1, 0.2, 0.6]])
+    values = MonteCarlo(samples=3, aggregate=Aggregate.mean, beta=0.1, seed=1, top_p=1.0, temperature=1.0)
+    found = values.estimate(evidence([], rewards, groups, sampled=sampled)).of("train", logged, slice(0, 7))
+    assert (rewards - found)[[0, 1, 2, 3, 5]].tolist() == [0.0] * 5
+
+
 def test_group_values_need_a_prompt_with_two_responses():
     with pytest.raises(UserError, match=r"every prompt has only one.*\nvalues=data"):
         Group().check_data({"train": np.array([1, 1])}.__getitem__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
 from aloll_cli.artifacts.chat_counts import chat_counts, note
@@ -38,6 +38,7 @@ class Examples(Artifact):
     """
 
     kind, stage = "examples", "score-rewards"
+    of_several_policies: ClassVar[bool] = False  # whether policies' own responses are among the training responses
     version = 5  # control tokens that a template makes of text stay text; what it alters is counted
     resumes = False
 

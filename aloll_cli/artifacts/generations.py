@@ -71,6 +71,7 @@ class Generations(Artifact):
         generation: Generation,
         servers: Servers | None = None,
         draw: PromptDraw | None = None,
+        stream: str = "0",
     ) -> None:
         """Describe responses.
 
@@ -81,15 +82,17 @@ class Generations(Artifact):
             generation: the decoding.
             servers: where the policy generates; its random numbers are theirs, so that bits are not promised.
             draw: which prompts; None: all.
+            stream: of random numbers: other streams have other numbers for the same seed and prompt.
         """
         self.policy, self.examples, self.split, self.generation = policy, examples, split, generation
-        self.servers, self.draw = servers, draw
+        self.servers, self.draw, self.stream = servers, draw, stream
         self.name = f"{policy.name}-{split}"
 
     def identity(self) -> dict[str, Any]:
         by = {"generated_by": "server"} if self.servers else {}
         which = {"draw": asdict(self.draw)} if self.draw else {}
-        return {"split": self.split} | decoding_identity(self.generation) | by | which
+        stream = {"stream": self.stream} if self.stream != "0" else {}
+        return {"split": self.split} | decoding_identity(self.generation) | by | which | stream
 
     def prompt_numbers(self, examples: ExampleTable) -> IntArray:
         """(P,) ascending numbers of the unique prompts of the split that are responded to."""
@@ -137,8 +140,8 @@ class Generations(Artifact):
             rows = table.to_pylist()
             ids = [names[i] for i in places]
             responses = generates(
-                prompts=[examples.prompt_ids(int(i)) for i in prompts[places]], ids=ids, generation=self.generation, stream="0",
-                max_tokens=task.max_response_tokens, stop=task.stop,
+                prompts=[examples.prompt_ids(int(i)) for i in prompts[places]], ids=ids, generation=self.generation,
+                stream=self.stream, max_tokens=task.max_response_tokens, stop=task.stop,
                 around=[Around(row["opening"], row["closing"]) for row in rows], advance=job.log.advance,
             )  # fmt: skip
             return pa.table({

@@ -9,13 +9,14 @@ from aloll_cli.artifacts.response_weights import ResponseWeights, check_varies
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.artifacts.training_data import Loaded, LoggedData
 from aloll_cli.errors import UserError
-from aloll_cli.schema import identity
+from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.store.tables import read_numbers
 from aloll_cli.text.examples import ExampleTable
-from aloll_cli.training.sampling import Draws, Sampling
+from aloll_cli.training.sampling import All, Draws, Sampling
 from aloll_cli.values.joint import Joint
-from aloll_cli.variants.base import Groupwise, Logged, Regression
+from aloll_cli.values.monte_carlo import Aggregate, MonteCarlo
+from aloll_cli.variants.base import Groupwise, Logged, Regression, Signal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 STATES = 1024  # prompts whose states are in memory at a time
+CLOSE = 0.05  # relative error of a temperature that is typed with some digits
 MAX_GROUP = 256  # responses per prompt, for methods that compare them with each other
 
 
@@ -42,7 +44,10 @@ class LoggedResponses(LoggedData):
         return self.weights.inputs()
 
     def drawing(self) -> dict[str, Any]:
-        return {"unit": "response", "sampling": identity(self.sampling), "clamp": self.weights.clamp}
+        drawn = {"unit": "response", "sampling": identity(self.sampling), "clamp": self.weights.clamp}
+        # an epoch is over all that can be drawn, which once left out responses of weight 0 here
+        every = isinstance(self.sampling, All) and self.weights.signal is not Signal.none
+        return drawn | ({"epoch": "all"} if every else {})
 
     def identity(self) -> dict[str, Any]:
         return self.drawing() | {"weight_loss": self.weight_loss}
@@ -65,12 +70,13 @@ class LoggedResponses(LoggedData):
         told = [f"{which}: {kept.sum():,} of {len(examples):,} responses ({kept.mean():.1%})"]
         if self.examples.task.noise:
             told.append(f"noise: {noise_shares(examples.noise, weights)}")
+        frequencies = self.sampling.frequencies(weights)
         return Loaded(
             examples=examples,
             weights=weights if self.weight_loss else kept.astype(weights.dtype),
             rewards=rewards,
-            frequencies=self.sampling.frequencies(weights),
-            kept_units=int(kept.sum()),
+            frequencies=frequencies,
+            kept_units=int((frequencies > 0).sum()),
             units=None,
             told=tuple(told),
         )
@@ -100,7 +106,22 @@ class EveryResponse(LoggedData):
 
     def check_input(self, needed: Artifact, store: Store) -> None:
         if needed.fingerprint == self.rewards.fingerprint:
-            check_varies(load_rewards(store.path(self.rewards)), "train")
+            rewards = load_rewards(store.path(self.rewards))
+            check_varies(rewards, "train")
+            self._check_temperature(rewards)
+
+    def _check_temperature(self, rewards: FloatArray) -> None:
+        """Raises UserError where V(x) would be that of another temperature than the method's own."""
+        values = self.values.values if self.values else None
+        if not isinstance(values, MonteCarlo) or values.aggregate is not Aggregate.log_mean_exp:
+            return
+        needed = self.variant.soft_temperature(rewards)
+        if needed is not None and abs(values.beta - needed) > CLOSE * needed:
+            name = f"variant={name_of(self.variant)}"
+            raise UserError(
+                f"values.beta={values.beta:g}: V(x) of {name} with these options and rewards has the temperature {needed:.3g}.",
+                f"values.beta={needed:.3g}, or values=joint, which learns this V(x)",
+            )
 
     def load(self, job: Job) -> Loaded:
         import numpy as np
@@ -113,7 +134,10 @@ class EveryResponse(LoggedData):
         prompts = examples.groups[0]
         values = load_values(job.path(self.values), "train") if self.values else None
         samples = load_rewards(job.path(self.samples)).reshape(prompts.max() + 1, -1)[prompts] if self.samples else None
-        targets = checked_targets(self.variant, Logged(rewards, values, samples))
+        logged = Logged(rewards, values, samples)
+        targets = checked_targets(self.variant, logged)
+        if warning := self.variant.doubt(logged):
+            job.log.warn(warning)
         if not varies(targets):
             what = f"all responses have the same target, {targets[0]:g}, so there is nothing to learn."
             raise UserError(what, "Choose another reward or values, or supervised fine-tuning: variant=nll")

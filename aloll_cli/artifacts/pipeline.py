@@ -39,6 +39,7 @@ from aloll_cli.models.pretrained import saved
 from aloll_cli.schema import name_of
 from aloll_cli.settings.reference import Trained
 from aloll_cli.settings.root import Settings
+from aloll_cli.tasks.base import SPLITS
 from aloll_cli.training.sampling import All
 from aloll_cli.variants.base import Groupwise, Online, Pointwise, Regression, Signal
 from aloll_cli.variants.nll import Nll
@@ -97,8 +98,11 @@ class Pipeline:
     @cached_property
     def values(self) -> ValuesArtifact:
         """V(x)."""
+        s = self.settings
+        by_split = s.baseline.reads_each_split and not s.reward.scores_text
+        others = {split: self.rewards(split) for split in SPLITS[1:]} if by_split else {}
         return ValuesArtifact(
-            self.settings.baseline, self.reference, self.examples, self.rewards(), self.sample_rewards, self.numbers
+            s.baseline, self.reference, self.examples, self.rewards(), self.sample_rewards, self.numbers, others
         )
 
     @cached_property

@@ -77,6 +77,7 @@ class Pool(Examples):
     """
 
     version = 1
+    of_several_policies = True
 
     def __init__(self, logged: Examples, samples: list[Generations]) -> None:
         super().__init__(logged.task, logged.data, logged.tokenizer)
@@ -144,11 +145,11 @@ def own_responses(policy: RoundPolicy, logged: Examples, settings: Settings, num
         logged: the examples with the prompts.
         settings: how many responses per prompt (``samples``, or as many as evaluations generate), to how many prompts
             (``round_prompts``), and the decoding of evaluations, whose seed this continues.
-        number: of the round; each has random numbers of its own.
+        number: of the round; each has random numbers of its own, which V(x) is not estimated with.
     """
     evaluating, prompts = settings.generation, settings.round_prompts
     seed = evaluating.seed if isinstance(evaluating, Sample) else 0
     count = settings.samples or evaluating.samples_per_prompt
-    decoding = Sample(samples=count, seed=seed + number, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
+    decoding = Sample(samples=count, seed=seed, top_p=1.0, temperature=1.0, repetition_penalty=1.0)
     draw = None if prompts is None else PromptDraw(prompts, settings.seed, number)
-    return Generations(policy, logged, "train", decoding, draw=draw)
+    return Generations(policy, logged, "train", decoding, draw=draw, stream=f"round {number}")

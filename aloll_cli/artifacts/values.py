@@ -40,13 +40,15 @@ class ValuesArtifact(Artifact):
         rewards: Rewards,
         samples: Rewards | None,
         numbers: Numbers,
+        others: dict[str, Rewards] | None = None,
     ) -> None:
         """Values from logged training rewards and, if the method needs them, rewards of samples of π_ref.
 
-        Hidden states of π_ref are computed in the ``numbers`` that the policy is trained in.
+        Hidden states of π_ref are computed in the ``numbers`` that the policy is trained in. ``others`` are rewards of other
+        splits, for methods whose V of a split comes from that split's own responses.
         """
         self.values, self.reference, self.examples, self.rewards, self.samples = values, reference, examples, rewards, samples
-        self.numbers = numbers
+        self.numbers, self.others = numbers, others or {}
         self.name = name_of(values)
 
     def identity(self) -> dict[str, Any]:
@@ -54,7 +56,8 @@ class ValuesArtifact(Artifact):
 
     def inputs(self) -> dict[str, Artifact]:
         inputs: dict[str, Artifact] = {"examples": self.examples, "rewards": self.rewards, "reference": self.reference}
-        return inputs | ({"samples": self.samples} if self.samples else {})
+        others = {f"rewards_{split}": rewards for split, rewards in self.others.items()}
+        return inputs | ({"samples": self.samples} if self.samples else {}) | others
 
     def check_input(self, needed: Artifact, store: Store) -> None:
         import numpy as np
@@ -68,7 +71,10 @@ class ValuesArtifact(Artifact):
         tables = {split: ExampleTable(job.path(self.examples) / split) for split in self.values.splits}
         if self.values.fitted_on and self.values.reads_states:
             prompts.keep(self.values.fitted_on)
-        logged = {split: LoggedRewards(rewards if split == "train" else None, table.groups[0]) for split, table in tables.items()}
+        scored = {"train": rewards} | {split: load_rewards(job.path(other)) for split, other in self.others.items()}
+        logged = {split: LoggedRewards(scored.get(split), table.groups[0]) for split, table in tables.items()}
+        if self.examples.of_several_policies and not self.samples:
+            job.log.say("  V(x) is that of all these responses, which are of several policies")
         sampled = None
         if self.samples and self.values.sampled_on:
             count = len(tables[self.values.sampled_on].prompt_names)

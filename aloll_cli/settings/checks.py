@@ -129,7 +129,7 @@ def check_samples(settings: Settings) -> None:
         raise UserError(
             f"variant={name_of(variant)} needs samples of the reference for each training prompt, "
             f"and values={name_of(values)} has none.",
-            "values=monte_carlo",
+            "values=quantiles",
         )
     if not settings.reward.scores_text:
         raise UserError(

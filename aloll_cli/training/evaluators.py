@@ -146,6 +146,8 @@ class GeneratedReward(Evaluator):
         texts = [text for _, text, *_ in every]
         counts = lengths(texts, self.words)
         by_name = {name: score for name, _, score, *_ in every}
+        prompt_of = {name: place // self.responder.generation.samples_per_prompt for place, (name, _) in enumerate(asked)}
+        told_apart = sorted({(prompt_of[name], text.strip()) for name, text, *_ in every})
         by_prompt = np.reshape([by_name[name] for name, _ in asked], (-1, self.responder.generation.samples_per_prompt))
         record: dict[str, Any] = {
             "score": float(np.mean([score for _, _, score, *_ in every])),
@@ -153,7 +155,7 @@ class GeneratedReward(Evaluator):
             "length": float(np.mean(counts)),
             "empty": float(np.mean([not text.strip() for text in texts])),
             "distinct_1": distinct(texts, 1, tokenizer=self.words),
-            "repeated": 1 - different(texts),
+            "repeated": 1 - different([text for _, text in told_apart]),  # the same one twice for one prompt is no repetition
         }
         if self.reference is not None:
             tokens, log_ratios = np.array([row[3:] for row in every]).T
@@ -186,9 +188,9 @@ class GeneratedReward(Evaluator):
         if after < before / 2:
             what = f"distinct-1 fell from {before:.3f} to {after:.3f} at equal numbers of {self.words.unit}"
             return f"responses are repetitive: {what}"
-        before, after = different(first["responses"]), different(record["responses"])
-        if after < 0.75 * before:
-            return f"many prompts get the same response: {1 - after:.0%} of responses are duplicates, initially {1 - before:.0%}"
+        before, after = first["repeated"], record["repeated"]
+        if 1 - after < 0.75 * (1 - before):
+            return f"many prompts get the same response: {after:.0%} of responses are duplicates, initially {before:.0%}"
         if record["empty"] > max(0.2, 2 * first["empty"]):
             return f"{record['empty']:.0%} of the responses are empty"
         return None

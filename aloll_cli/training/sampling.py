@@ -51,7 +51,7 @@ class Uniform(Sampling):
 
 @dataclass(kw_only=True)
 class All(Sampling):
-    """All rows equally often, including those of weight 0, whose loss is 0."""
+    """All rows equally often, including those of weight 0, of which only a penalty is learned (``kl``)."""
 
     def frequencies(self, weights: FloatArray) -> FloatArray:
         return np.ones_like(weights)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from aloll_cli.models.decoding import Generation
 from aloll_cli.tasks.base import SPLITS
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     States = Callable[[str, IntArray], list[Tensor]]
     Texts = Callable[[str, IntArray], list[str]]
+
+
+ROUNDING = 1e-12  # relative to the largest reward
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Values(ABC):
 
     version: ClassVar[int] = 1  # to be increased when a change of the code changes results
     splits: ClassVar[tuple[str, ...]] = SPLITS  # that it estimates V for; a reward that scores text needs the train split only
+    reads_each_split: ClassVar[bool] = False  # whether V of a split comes from the rewards of that split's own logged responses
 
     @property
     def sampled_on(self) -> str | None:
@@ -106,6 +112,16 @@ class Values(ABC):
     @abstractmethod
     def estimate(self, evidence: Evidence) -> Estimate:
         """Estimate V(x), fitting a head if the method has one."""
+
+
+def without_rounding(values: FloatArray, rewards: FloatArray | None) -> FloatArray:
+    """(N,) values, with those that differ from (N,) rewards by rounding alone replaced by them, so that A = R − V is 0 there.
+
+    Means of equal rewards are often not exactly these: an advantage of 10⁻¹⁶ would count as positive or negative.
+    """
+    if rewards is None:
+        return values
+    return np.where(np.abs(values - rewards) <= ROUNDING * max(float(np.abs(rewards).max()), 0.0), rewards, values)
 
 
 class Estimate(ABC):

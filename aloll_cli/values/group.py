@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from aloll_cli.errors import UserError
-from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
+from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values, without_rounding
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray, IntArray
@@ -25,12 +25,16 @@ class _LeaveOneOut(Estimate):
         sums = np.bincount(logged.groups, weights=logged.rewards)[logged.groups]
         counts = np.bincount(logged.groups)[logged.groups]
         others = np.maximum(counts - 1, 1)
-        return np.where(counts > 1, (sums - logged.rewards) / others, self.fallback)[rows]
+        found = np.where(counts > 1, (sums - logged.rewards) / others, self.fallback)
+        return without_rounding(found, logged.rewards)[rows]
 
 
 @dataclass(kw_only=True)
 class Group(Values):
-    """The mean reward of the other logged responses to the prompt; without any, the mean over all responses."""
+    """The mean reward of the other logged responses to the prompt; without any, the mean over all training responses."""
+
+    version: ClassVar[int] = 2  # validation and test prompts by their own responses; no advantage by rounding
+    reads_each_split: ClassVar[bool] = True
 
     def check_data(self, responses: Callable[[str], IntArray]) -> None:
         if (responses("train") == 1).all():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from aloll_cli.models.decoding import Generation, Sample
 from aloll_cli.schema import COUNT, SEED, numbers
-from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
+from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values, without_rounding
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -34,16 +34,19 @@ class ByPrompt(Estimate):
     means: FloatArray
 
     def of(self, split: str, logged: LoggedRewards, rows: slice) -> FloatArray:
-        return self.means[logged.groups[rows]]
+        rewards = logged.rewards[rows] if logged.rewards is not None else None
+        return without_rounding(self.means[logged.groups[rows]], rewards)
 
 
 @dataclass(kw_only=True)
 class MonteCarlo(Values):
-    """The mean reward of new samples of π_ref for each training prompt: an unbiased estimate, only sampling noise.
+    """The mean reward of new samples of π_ref for each training prompt: an unbiased estimate of V(x) under the samples' decoding.
 
     With ``aggregate=log_mean_exp`` it is V*(x) = β ln E e^{R/β} instead, the value of π ∝ π_ref e^{R/β} under a KL penalty β. The
     estimate from k samples is too low, by about var(e^{R/β}) / (2k) · β / E[e^{R/β}]².
     """
+
+    version: ClassVar[int] = 2  # no advantage by rounding
 
     samples: int = field(metadata=COUNT)  # per prompt
     aggregate: Aggregate

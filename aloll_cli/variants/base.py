@@ -213,6 +213,17 @@ class Regression(Variant):
         advantages: FloatArray = logged.rewards - logged.values
         return advantages
 
+    def doubt(self, logged: Logged) -> str | None:
+        """What the user should know about how these data suit the method, as a warning; None: nothing."""
+        return None
+
+    def soft_temperature(self, rewards: FloatArray) -> float | None:
+        """The temperature β of V = β ln E e^{R/β} at which the loss has the optimum of its source, given all (N,) rewards.
+
+        None: any. Under ``values=soft`` another one is refused.
+        """
+        return None
+
     def optimal_log_ratios(self, targets: FloatArray) -> FloatArray | None:
         """(N,) h = ln π(y | x) − ln π_ref(y | x) at which the losses of (N,) targets are smallest, in nats; None: at no finite h.
 

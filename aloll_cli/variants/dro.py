@@ -35,6 +35,10 @@ class Dro(Regression):
         """(N,) A/τ; None with ``per_token``, where it depends on the tokens."""
         return None if self.per_token else targets / self.tau
 
+    def soft_temperature(self, rewards: FloatArray) -> float:
+        """τ in units of the reward: τ times its standard deviation."""
+        return self.tau * max(float(rewards.std()), 1e-6)
+
     @property
     def learns_values(self) -> bool:
         return not self.per_token
