@@ -30,6 +30,8 @@ def write_run(
     metrics: dict[str, Any] | None = None,
     scores: tuple[float, ...] = (0.0, 0.3),
     data: str = "rows",
+    code: str = "",
+    scorer: str = "",
 ) -> Path:
     """A folder of metrics as ``evaluate`` leaves it, and its policy's curves.
 
@@ -39,6 +41,8 @@ def write_run(
         metrics: likewise of metrics.json.
         scores: on validation data, before training and after.
         data: other rows have another name.
+        code: of the method, where it is not the released one.
+        scorer: content of the reward; other content judges otherwise.
     """
     rewards = rewards or REWARDS
     config: dict[str, Any] = {
@@ -49,12 +53,15 @@ def write_run(
         "variant": {"name": variant},
     }
     config |= {"optimizer": {"name": "adamw", "lr": 0.001}, "output_dir": str(root)} | (options or {})
-    policy = {"kind": "policy", "identity": {"config": str(config), "judge": {"reward": "vader"}}, "inputs": {"data": data}}
+    own = {key: value for key, value in config.items() if key not in ("seed", "output_dir", "select")}
+    identity = {"config": str(own), "seed": seed, "judge": {"reward": "vader"}} | ({"code": code} if code else {})
+    policy = {"kind": "policy", "identity": identity, "inputs": {"data": data}}
     reference = {"kind": "reference", "identity": {"judge": {"by": "likelihood"}}, "inputs": {}}
     examples = {"kind": "examples", "inputs": {"data": {"kind": "data", "content": data}}}
     recipe = {
         "policy_answers": {"inputs": {"policy": policy, "examples": examples}},
         "reference_answers": {"inputs": {"policy": reference, "examples": examples}},
+        "policy_reward": {"identity": {"reward": "vader", "content": scorer}, "inputs": {"source": {"seed": seed}}},
     }
     folder = root / "metrics" / f"{variant}-s{seed}-test-{fingerprint(recipe)}"
     folder.mkdir(parents=True)

@@ -12,6 +12,7 @@ from evaluated import write_run
 from scipy import stats
 
 from aloll_cli.comparison.differences import Comparison, compared, estimated
+from aloll_cli.comparison.folders import require_alike
 from aloll_cli.comparison.grouping import methods, over_seeds, settings_apart, typed
 from aloll_cli.comparison.runs import Run, load_run
 from aloll_cli.errors import UserError
@@ -134,8 +135,32 @@ def test_runs_that_differ_in_their_seed_alone_are_one_method(tmp_path):
 
 
 def test_runs_that_no_option_tells_apart_are_told_by_their_fingerprints(tmp_path):
-    runs = [evaluated(tmp_path, options={"output_dir": folder}) for folder in ("one", "two")]
+    runs = [evaluated(tmp_path, scorer=scorer, curves=scorer == "one") for scorer in ("one", "two")]
     assert {method.setting for method in methods(runs)} == {f"fingerprint={run.fingerprint}" for run in runs}
+
+
+def test_seeds_that_were_trained_with_other_code_are_methods_of_their_own(tmp_path):
+    kinds = [(1, ""), (2, ""), (1, "ab12"), (3, "ab12")]
+    runs = [evaluated(tmp_path, seed=seed, code=code) for seed, code in kinds]
+    found = compared(runs)
+    assert [method.seeds for method in found.methods] in ([[1, 2], [1, 3]], [[1, 3], [1, 2]])
+    assert all(re.fullmatch("seq recipe=[0-9a-f]{6}", method.name) for method in found.methods)
+    (told,) = [line for line in caveats(found) if "the same options as" in line]
+    assert told.endswith("but trained with other code, files or data (code).")
+    assert [method.name for method in methods(runs[:2])] == ["seq"]
+
+
+def test_runs_that_were_judged_by_a_reward_of_other_content_are_not_compared(tmp_path):
+    first = [evaluated(tmp_path, variant, scorer="one") for variant in ("nll", "seq")]
+    other = evaluated(tmp_path, "dpo", scorer="two")
+    assert partners(compared([*first, other])) == {"nll": None, "seq": "nll", "dpo": None}
+    require_alike(first)
+    told = rf"{first[0].name} and {other.name} have the same options of reward, but other code, files or data for it \(content\)"
+    with pytest.raises(UserError, match=told):
+        require_alike([*first, other])
+    slower = evaluated(tmp_path, "seq", lr=0.1, scorer="two")
+    with pytest.raises(UserError, match=r"differ in their prompts or rewards"):
+        compared([*first, slower], best_of=["optimizer.lr"])
 
 
 def test_runs_on_other_data_are_methods_of_their_own_and_are_compared_on_the_same_data(tmp_path):
@@ -261,8 +286,8 @@ def test_a_value_is_chosen_by_the_seeds_that_all_values_have(tmp_path):
     others = "(optimizer.lr=0.2: 0.400; optimizer.lr=0.3: 0.300)"
     assert f"seq: optimizer.lr=0.1 has the best validation reward over seed 1, 0.500 {others}." in caveats(comparison)
     apart = [runs[0], evaluated(tmp_path, "seq", 2, lr=0.2, scores=(0.0, 0.4))]
-    said = "seq: optimizer.lr=0.1 has the best validation reward, 0.500 (optimizer.lr=0.2: 0.400 over seed 2)."
-    assert said in caveats(compared(apart, best_of=["optimizer.lr"]))
+    with pytest.raises(UserError, match=r"cannot be compared: optimizer\.lr=0\.1 has seed 1; optimizer\.lr=0\.2 has seed 2\."):
+        compared(apart, best_of=["optimizer.lr"])
 
 
 def test_two_options_may_be_chosen_at_once_and_others_keep_their_rows(tmp_path):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import glob
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aloll_cli.artifacts.metrics import Metrics
 from aloll_cli.comparison.differences import Comparison, compared
 from aloll_cli.comparison.grouping import shown
-from aloll_cli.comparison.runs import Run, load_run, options_of
+from aloll_cli.comparison.recipes import apart
+from aloll_cli.comparison.runs import CONTENT, Run, load_run, options_of
 from aloll_cli.errors import UserError
 from aloll_cli.foreign import Unreadable, integer, json_of, record
 from aloll_cli.schema import as_written, flatten, plain
@@ -97,7 +97,7 @@ def _is_of_this_version(folder: Path) -> bool:
 def alike(settings: Settings, root: Path, warn: Warn) -> tuple[list[Run], list[str]]:
     """The evaluated runs of a task with the split and rewards of a configuration, and the folder names of the other runs.
 
-    If the runs differ in their prompts, the largest group with the same prompts is kept.
+    If the runs differ in their prompts, or in the code, files or data of their rewards, the largest group is kept.
 
     Args:
         settings: gives the split and the rewards.
@@ -116,8 +116,11 @@ def alike(settings: Settings, root: Path, warn: Warn) -> tuple[list[Run], list[s
         raise UserError(
             f"{what}.", "Make two with aloll run -m variant=nll,seq, name some with runs=[FOLDER,…], or set output_dir=FOLDER."
         )
-    ((prompts, _),) = Counter(frozenset(run.prompts) for run in runs).most_common(1)
-    kept = [run for run in runs if prompts == frozenset(run.prompts)]
+    groups: list[list[Run]] = []
+    for run in runs:
+        own = next((group for group in groups if group[0].is_comparable(run)), None)
+        groups.append([run]) if own is None else own.append(run)
+    kept = max(groups, key=len)
     names = {run.name for run in kept}
     return kept, [folder.name for folder in folders if folder.name not in names]
 
@@ -137,6 +140,13 @@ def require_alike(runs: Sequence[Run]) -> None:
         if key == "prompts":
             what = f"{first.name} and {other.name} were evaluated on different prompts."
             raise UserError(f"runs: {what}", "Name runs with the same data and the same task.* options.")
+        if key is not None and key.startswith(CONTENT):
+            group = key.removeprefix(f"{CONTENT} ")
+            part = apart(first.scorers.get(group, {}), other.scorers.get(group, {}))
+            what = f"{first.name} and {other.name} have the same options of {group}, but other code, files or data for it"
+            raise UserError(
+                f"runs: {what} ({part}).", "Evaluate one of them again, with aloll evaluate …, or compare them by judgements."
+            )
         if key is not None:
             what = f"{first.name} has {key}={shown(mine.get(key))}, {other.name} has {key}={shown(theirs.get(key))}."
             raise UserError(f"runs: {what}", "Name runs with the same task, split and reward, or evaluate one of them again.")

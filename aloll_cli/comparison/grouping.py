@@ -9,11 +9,13 @@ from functools import cache
 from statistics import fmean
 from typing import Any
 
+from aloll_cli.comparison.recipes import digest
 from aloll_cli.comparison.runs import Run
 from aloll_cli.errors import UserError
 from aloll_cli.schema import unknown_key
 
 MADE_OF = ("data", "reference")  # inputs that do not depend on the policy's seed
+EXPLAINING = ("task", "reference", "model", "adapter")  # groups of options whose differences tell why these inputs differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class Method:
 
     Attributes:
         told: the options, besides the variant, in which it differs from other methods: ``{"optimizer.lr": 0.001}``.
-        runs: one per seed.
+        runs: one per seed, with the same options, and built by the same code from the same files.
         rivals: methods with a lower validation score that ``best_of`` dropped in favour of it, the best of them first.
         judged: the runs whose seeds all rivals share, which its validation score is over; empty: all runs.
     """
@@ -75,17 +77,40 @@ def methods(runs: Sequence[Run]) -> list[Method]:
     """Group runs that differ only in their seed: variants in the order of the runs, then sorted by option values."""
     distinct = list({run.name: run for run in runs}.values())
     by_options = list(zip(settings_apart([run.options for run in distinct]), distinct, strict=True))
+    everywhere = [] if _explained(by_options) else _roles_apart(by_options)
     together: list[Method] = []
     for alike in _grouped(by_options):
-        # no option shows these differences, for example rows that were added to a file
-        apart = [role for role in MADE_OF if len({run.made_of.get(role) for _, run in alike}) > 1]
-        for group in _grouped([(told | {role: run.made_of.get(role) for role in apart}, run) for told, run in alike]):
+        # no option shows these differences, for example rows that were added to a file, or code that was changed
+        apart = dict.fromkeys([*everywhere, *_roles_apart(alike)])
+        for group in _by_recipe(_grouped([(told | {role: run.made_of.get(role) for role in apart}, run) for told, run in alike])):
             if len({run.seed for _, run in group}) == len(group):
                 together.append(Method(group[0][0], tuple(sorted((run for _, run in group), key=lambda run: run.seed or 0))))
             else:  # several runs of one seed, for example of an older version
                 together += [Method(told | {"fingerprint": run.fingerprint}, (run,)) for told, run in group]
     variants = list(dict.fromkeys(method.variant for method in together))
     return sorted(together, key=lambda m: (variants.index(m.variant), [_rank(value) for value in m.told.values()]))
+
+
+def _roles_apart(told: Sequence[tuple[dict[str, Any], Run]]) -> list[str]:
+    """The inputs in which some runs differ."""
+    return [role for role in MADE_OF if len({run.made_of.get(role) for _, run in told}) > 1]
+
+
+def _explained(told: Sequence[tuple[dict[str, Any], Run]]) -> bool:
+    """Whether options that runs differ in tell why their inputs may differ."""
+    return any(key.split(".")[0] in EXPLAINING for options, _ in told for key in options)
+
+
+def _by_recipe(groups: list[list[tuple[dict[str, Any], Run]]]) -> list[list[tuple[dict[str, Any], Run]]]:
+    """Groups of runs with the same options and inputs, split where their policies' recipes differ in more than the seed."""
+    found = []
+    for group in groups:
+        recipes = {run.name: digest(run.method)[:6] for _, run in group}
+        if len(set(recipes.values())) > 1:
+            found += _grouped([(told | {"recipe": recipes[run.name]}, run) for told, run in group])
+        else:
+            found.append(group)
+    return found
 
 
 def _grouped(told: Sequence[tuple[dict[str, Any], Run]]) -> list[list[tuple[dict[str, Any], Run]]]:
@@ -127,6 +152,12 @@ def _best_of(group: list[Method]) -> Method:
             what = f"best_of: {group[0].runs[0].name} and {method.runs[0].name} differ in their prompts or rewards."
             raise UserError(what, "Use best_of= with runs of the same task, split and reward, or leave it out to see all runs.")
     shared = set.intersection(*(set(method.seeds) for method in group))
+    if not shared:
+        seeds = "; ".join(f"{method.setting} has seed {method.seed}" for method in group)
+        raise UserError(
+            f"best_of: no seed was run with all values, so their validation scores cannot be compared: {seeds}.",
+            "Train all of them with one seed, for example seed=1, or leave best_of= out.",
+        )
     group = [replace(method, judged=tuple(run for run in method.runs if run.seed in shared)) for method in group]
     scored = [(method.validation, method) for method in group]
     for score, method in scored:

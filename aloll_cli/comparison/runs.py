@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.comparison.recipes import digest, scorer, without_seed
 from aloll_cli.comparison.rounds import Round, earlier_rounds
 from aloll_cli.comparison.shape import (
     configuration_of,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 ROLES = {"reward": "gain", "test_reward": "held_out_gain"}  # role of a reward: key of its gain in metrics.json
+CONTENT = "the content of"  # of a reward or of values: their code, their files, the data that they were fitted on
 LIKELIHOOD = "advantage_weighted_log_likelihood"
 
 
@@ -46,6 +48,8 @@ class Run:
         keeps_best: whether the policy is the checkpoint with the best validation score (else the last one).
         yaml: the resolved configuration.
         made_of: folder names of the artifacts that the metrics come from, by role.
+        method: recipe of its policy without the seed: the same for all runs of a method.
+        scorers: recipes of what judges it, by option group, without what is judged.
     """
 
     folder: Path
@@ -58,6 +62,8 @@ class Run:
     keeps_best: bool
     yaml: str
     made_of: dict[str, str]
+    method: dict[str, Any]
+    scorers: dict[str, dict[str, Any]]
 
     @property
     def name(self) -> str:
@@ -182,10 +188,11 @@ class Run:
 
     @cached_property
     def judged_by(self) -> dict[str, Any]:
-        """What must be equal for two runs to be comparable: task, split, rewards with their options, and prompts."""
+        """What must be equal for two runs to be comparable: task, split, prompts, rewards with their options and content."""
         about = {key: self.metrics[key] for key in ("task", "split", "reward", "test_reward")}
         options = {key: value for group in self.judges for key, value in options_of(self, group).items()}
-        return about | options | {"prompts": frozenset(self.prompts)}
+        contents = {f"{CONTENT} {group}": digest(recipe) for group, recipe in self.scorers.items() if group in self.judges}
+        return about | options | contents | {"prompts": frozenset(self.prompts)}
 
     def is_comparable(self, other: Run) -> bool:
         """Whether both were evaluated on the same prompts with the same rewards."""
@@ -226,7 +233,16 @@ def load_run(folder: Path) -> Run:
         keeps_best=generated["policy"]["identity"].get("select_best", True),
         yaml=yaml,
         made_of={"metrics": folder.name} | {role: folder_of(root, recipe).name for role, recipe in made_of.items()},
+        method=without_seed(generated["policy"]),
+        scorers=_scorers(inputs),
     )
+
+
+def _scorers(inputs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What judges a run, by option group; a reward that scores no text is that of the logged responses."""
+    roles = {"reward": ("policy_reward", "rewards"), "test_reward": ("policy_test_reward",), "values": ("values",)}
+    found = {group: [scorer(inputs[role]) for role in named if role in inputs] for group, named in roles.items()}
+    return {group: one[0] for group, one in found.items() if one}
 
 
 def folder_of(root: Path, recipe: dict[str, Any]) -> Path:

@@ -95,7 +95,9 @@ _OF_A_POLICY = record(
 )
 _EXAMPLES = record({"inputs": record({"data": record({"kind": name})})})
 _ANSWERS = record({"inputs": record({"policy": _OF_A_POLICY, "examples": _EXAMPLES})})
-RECIPE = record({"inputs": record({"policy_answers": _ANSWERS, "reference_answers": _ANSWERS})})
+_SCORER = record({}, {"identity": dict_of(anything), "inputs": dict_of(dict_of(anything))})
+_SCORERS = dict.fromkeys(("policy_reward", "policy_test_reward", "rewards", "values"), _SCORER)
+RECIPE = record({"inputs": record({"policy_answers": _ANSWERS, "reference_answers": _ANSWERS}, _SCORERS)})
 
 
 def load_metrics(folder: Path) -> dict[str, Any]:

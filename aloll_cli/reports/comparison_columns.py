@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from aloll_cli.comparison.differences import AT_EQUAL_LENGTH, ENOUGH_SEEDS, ESTIMATES, Comparison, Row
-from aloll_cli.comparison.grouping import Method, over_seeds
+from aloll_cli.comparison.grouping import Method, over_seeds, typed
 from aloll_cli.comparison.judged import judgements_of
+from aloll_cli.comparison.recipes import apart
 from aloll_cli.comparison.runs import LIKELIHOOD, Run
 from aloll_cli.metrics.intervals import FEW_PROMPTS, MANY_PROMPTS
 from aloll_cli.reports.figures import KL, proxies, several_components
@@ -134,6 +135,7 @@ def caveats(comparison: Comparison, more: Sequence[Column] = ()) -> list[str]:
         said.append(f"{comparison.heading}: there are several; each method is compared with the one that shares most options.")
     said += [_pairing(row, row.against) for row in comparison.rows if row.against and row.against.seeds != row.method.seeds]
     said += [_choice(method) for method in comparison.methods if method.rivals]
+    said += _recipes(comparison.methods)
     said += sentences(judgements_of(runs))
     said += [f"gain: not available ({run.metrics['gain_why']})" for run in runs if run.metrics["gain"] is None]
     said += [line for run in runs for line in proxies(run.metrics)]
@@ -146,6 +148,21 @@ def caveats(comparison: Comparison, more: Sequence[Column] = ()) -> list[str]:
     said += [f"{heading}: {note}" for heading, note in NOTES.items() if heading in headings]
     said += [KL for run in runs if run.metrics["policy"].get("kl_per_token") is not None]
     return list(dict.fromkeys(said))
+
+
+def _recipes(methods: Sequence[Method]) -> list[str]:
+    """Which methods have the same options, and were trained by other code or from other files."""
+    alike: dict[tuple[str, str], list[Method]] = {}
+    for method in methods:
+        if "recipe" in method.told:
+            rest = {key: value for key, value in method.told.items() if key != "recipe"}
+            alike.setdefault((method.variant, typed(rest)), []).append(method)
+    return [
+        f"{other.name}: the same options as {first.name}, but trained with other code, files or data "
+        f"({apart(first.runs[0].method, other.runs[0].method)})."
+        for first, *others in alike.values()
+        for other in others
+    ]
 
 
 def _intervals(comparison: Comparison) -> list[str]:
