@@ -139,6 +139,11 @@ def test_runs_that_no_option_tells_apart_are_told_by_their_fingerprints(tmp_path
     assert {method.setting for method in methods(runs)} == {f"fingerprint={run.fingerprint}" for run in runs}
 
 
+def test_an_option_that_older_runs_do_not_have_is_null():
+    older, newer, set_now = {"updates": 9}, {"updates": 9, "epochs": None}, {"updates": 9, "epochs": 2}
+    assert settings_apart([older, newer, set_now]) == [{"epochs": None}, {"epochs": None}, {"epochs": 2}]
+
+
 def test_seeds_that_were_trained_with_other_code_are_methods_of_their_own(tmp_path):
     kinds = [(1, ""), (2, ""), (1, "ab12"), (3, "ab12")]
     runs = [evaluated(tmp_path, seed=seed, code=code) for seed, code in kinds]

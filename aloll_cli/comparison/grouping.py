@@ -204,7 +204,8 @@ def settings_apart(configurations: Sequence[Mapping[str, Any]]) -> list[dict[str
     """For each configuration, the options besides variant and seed in which any of them differ: ``{"optimizer.lr": 0.001}``."""
     keys = dict.fromkeys(key for one in configurations for key in one)
     told = [key for key in keys if sets_apart(key) and _differs(key, configurations)]
-    return [{key: one[key] for key in told if key in one} for one in configurations]
+    # an option outside of groups that a run does not have came later: null
+    return [{key: one.get(key) for key in told if key in one or "." not in key} for one in configurations]
 
 
 def sets_apart(key: str) -> bool:
