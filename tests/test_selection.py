@@ -107,6 +107,15 @@ def test_a_last_checkpoint_that_is_worse_is_called_so_although_an_earlier_one_wa
     )
 
 
+def test_a_policy_that_responds_as_before_is_told_to_take_greater_steps():
+    first = evaluation(0, START) | {"responses": ["good", "bad"]}
+    _, warning = conclusion([first, first | {"update": 5}], True, 10, "reward")
+    assert warning == (
+        "the best checkpoint (step 5: validation reward 0.400) responds to validation prompts exactly as the initial policy: "
+        "the steps were too small or too few; try a greater optimizer.lr or updates"
+    )
+
+
 @pytest.mark.parametrize(
     "keep",
     [

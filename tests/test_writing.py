@@ -63,3 +63,17 @@ def test_a_new_file_is_written_whole_and_one_that_is_there_is_left_alone(tmp_pat
         write_new(tmp_path / "rows.jsonl", "second\n")
     found = {file.name: file.read_text() for file in tmp_path.iterdir()}
     assert found == {".rows.jsonl.tmp": "somebody's", "rows.jsonl": "first\n"}
+
+
+TELLER = """
+from aloll_cli.cli.main import run_command
+from aloll_cli.runtime.terminal import Log
+Log().say("a line that nobody sees")
+raise SystemExit(run_command(["train", "variant=nosuch"]))
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_command_ends_with_its_own_exit_code_where_stderr_cannot_be_written():
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([sys.executable, "-c", TELLER], stderr=full, check=False).returncode == 2

@@ -13,6 +13,7 @@ import select
 import sys
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from aloll_cli.cli.flags import FLAGS
@@ -67,6 +68,13 @@ def main() -> None:
     sys.exit(run_command(sys.argv[1:]))
 
 
+def _tell(line: str) -> None:
+    """Write to stderr, or do without where it cannot be written: the exit code still says what happened."""
+    with suppress(OSError):
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+
 def run_command(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
     if not arguments or arguments[0] in HELP:
@@ -97,21 +105,21 @@ def run_command(arguments: list[str]) -> int:
 
             return enter_hydra(command) if size() == 1 else together(command, enter_hydra)
     except UserError as error:
-        sys.stderr.write(error.told(f"aloll {stage}: ") + "\n")
+        _tell(error.told(f"aloll {stage}: ") + "\n")
         return 2
     except RuntimeError as error:
-        sys.stderr.write(of_a_user(error, arguments).told(f"aloll {stage}: ") + "\n")
+        _tell(of_a_user(error, arguments).told(f"aloll {stage}: ") + "\n")
         return 2
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
         return 0
     except OSError as error:
-        sys.stderr.write(f"aloll {stage}: {of_the_system(error)}\n")
+        _tell(f"aloll {stage}: {of_the_system(error)}\n")
         return 2
     except Interrupted as stop:
         said = f"stopped ({stop.reason}); finished work is kept. Continue with: {command}"
-        sys.stderr.write(on_terminal(f"aloll {stage}: {said}\n"))
+        _tell(on_terminal(f"aloll {stage}: {said}\n"))
         return stop.code
 
 

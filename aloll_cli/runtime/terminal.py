@@ -6,8 +6,9 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
@@ -39,8 +40,16 @@ class _Results(_Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Notes(_Console):
+    """Goes on silently if stderr cannot be written, for example to a full disk; the log file has every line."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with suppress(OSError):
+            super().print(*objects, **options)
+
+
 results = _Results(highlight=False, soft_wrap=True)
-notes = _Console(stderr=True, highlight=False, soft_wrap=True)
+notes = _Notes(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -149,8 +149,12 @@ def conclusion(records: list[Record], by_score: bool, updates: int, label: str) 
         what = "no checkpoint is within the bounds of select.max_kl_per_token and select.max_repeated"
         return f"{line}): the initial policy", f"{what}, so the initial policy is kept; try a smaller optimizer.lr or eval_every"
     found = difference(initial, record)
+    same = "responses" in record and record["responses"] == initial.get("responses")
     sides = f"initial policy ({initial['score']:.3f})"
     policy = f"the {which} checkpoint (step {step}: validation {label} {record['score']:.3f})"
+    if same and step > 0:
+        few = "the steps were too small or too few; try a greater optimizer.lr or updates"
+        return f"{line})", f"{policy} responds to validation prompts exactly as the initial policy: {few}"
     if found is None:
         is_better = record["score"] > initial["score"]
         return f"{line})", None if is_better else f"{policy} does not beat the {sides}; try a smaller optimizer.lr"
