@@ -25,7 +25,8 @@ from aloll_cli.schema import flatten
 
 FOLDER = Path(__file__).parent / "measurements" / "rates"
 STRENGTHS = ("beta", "tau", "alpha")  # options of a variant that say what it aims at
-OTHERS = {"values.name": "head", "rounds": 1, "round_prompts": None, "reduction": "sum"}  # told where they are not these
+OTHERS = {"rounds": 1, "round_prompts": None, "reduction": "sum"}  # told where they are not these
+VALUES = {"dro": "joint", "a_star": "monte_carlo", "qrpo": "monte_carlo"}  # class of those that a method chooses; the others have head
 ABOUT = ("variant", "options", "lr", "steps", "seed")  # columns that say which policy
 FIGURES = {"reward": "score", "words": "length", "distinct": "distinct_1", "repeated": "repeated"}  # column: key of an evaluation
 
@@ -69,7 +70,8 @@ def _read(file: Path) -> dict[tuple[str, ...], list[dict[str, str]]]:
 def _rows(folder: Path, settings: Mapping[str, Any]) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """What a policy is, by ABOUT, and its evaluations."""
     options = [f"{key}={settings[f'variant.{key}']:g}" for key in STRENGTHS if f"variant.{key}" in settings]
-    options += [f"{option_of(key)}={settings[key]}" for key, usual in OTHERS.items() if settings.get(key) != usual]
+    usual_ones = {"values.name": VALUES.get(settings["variant.name"], "head")} | OTHERS
+    options += [f"{option_of(key)}={settings[key]}" for key, usual in usual_ones.items() if settings.get(key) != usual]
     lr, steps, seed = f"{settings['optimizer.lr']:g}", str(settings["updates"]), str(settings["seed"])
     evaluations = map(json.loads, (folder / "evaluations.jsonl").read_text().splitlines())
     return (settings["variant.name"], " ".join(options), lr, steps, seed), [

@@ -35,8 +35,8 @@ def test_the_best_evaluation_of_each_policy(tmp_path, monkeypatch):
     kto = {"name": "kto", "beta": 0.1}
     first = write_policy(tmp_path, "a", kto, "head", 0.001, (0.4, 0.625, 0.5))
     second = write_policy(tmp_path, "b", kto, "head", 0.0003, (0.4, 0.5, 0.75))
-    joint = write_policy(tmp_path, "round-2-c", {"name": "dro", "tau": 1.0}, "joint", 0.001, (0.4, 0.5, 0.45), rounds=2)
-    before = write_policy(tmp_path, "c0", {"name": "dro", "tau": 1.0}, "joint", 0.001, (0.4, 0.9), rounds=2)
+    joint = write_policy(tmp_path, "round-2-c", {"name": "dro", "tau": 1.0}, "head", 0.001, (0.4, 0.5, 0.45), rounds=2)
+    before = write_policy(tmp_path, "c0", {"name": "dro", "tau": 1.0}, "head", 0.001, (0.4, 0.9), rounds=2)
     collapsed = write_policy(tmp_path, "d", kto, "head", 0.003, (0.4, 0.875, 0.9), repeated=0.5)
     unfinished = write_policy(tmp_path, "e", {"name": "dro", "tau": 0.2}, "head", 0.001, (0.9,))
     (unfinished / "manifest.json").unlink()
@@ -46,7 +46,7 @@ def test_the_best_evaluation_of_each_policy(tmp_path, monkeypatch):
         "| `kto` | beta=0.1 | 3e-3 | 100 | 0.900 | 100 | 9.0 | 0.25 | 0.50 |",
         "| `kto` | beta=0.1 | 3e-4 | 100 | 0.750 | 100 | 9.0 | 0.25 | 0.05 |",
         "| `kto` | beta=0.1 | 1e-3 | 100 | 0.625 | 50 | 9.0 | 0.25 | 0.05 |",
-        "| `dro` | tau=1 values=joint rounds=2 | 1e-3 | 100 | 0.500 | 50 | 9.0 | 0.25 | 0.05 |",
+        "| `dro` | tau=1 values=head rounds=2 | 1e-3 | 100 | 0.500 | 50 | 9.0 | 0.25 | 0.05 |",
     ]
 
 
