@@ -125,7 +125,7 @@ def truth_of(line: Pipeline, store: Store, prompts: int, samples: int, file: Pat
         file.write_text(json.dumps(texts))
     given = examples.at(examples.groups[1][chosen]).to_pylist()
     rows = [
-        Row(f"{row['group']}-{number}", row["group"], row["prompt"], text, None, row["turns"])
+        Row.of(line.settings.task, f"{row['group']}-{number}", row["group"], row["prompt"], text, None, row["turns"])
         for row, found in zip(given, texts, strict=True)
         for number, text in enumerate(found)
     ]

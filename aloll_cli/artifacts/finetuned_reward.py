@@ -16,7 +16,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
 from aloll_cli.models.base import Numbers, Placement
 from aloll_cli.models.pretrained import Pretrained
-from aloll_cli.rewards.base import Row
+from aloll_cli.rewards.base import Row, reading
 from aloll_cli.rewards.column import stored_reward
 from aloll_cli.rewards.finetuned import MODEL, SCALE, Finetuned
 from aloll_cli.rewards.ratings import check_variation, share, with_reward
@@ -82,7 +82,13 @@ class FinetunedReward(Artifact):
         self.tokenizer = Tokenizer(reward.body, data) if reward.body.from_scratch else None
 
     def identity(self) -> dict[str, Any]:
-        return {"reward": identity(self.reward), "content": self.reward.content(), "held_out": HELD_OUT, "most_rows": MOST_FITTED}
+        found = {
+            "reward": identity(self.reward),
+            "content": self.reward.content(),
+            "held_out": HELD_OUT,
+            "most_rows": MOST_FITTED,
+        }
+        return found | reading(self.reward)
 
     def inputs(self) -> dict[str, Artifact]:
         return {"data": self.data} | ({"tokenizer": self.tokenizer} if self.tokenizer else {})

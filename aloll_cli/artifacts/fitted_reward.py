@@ -8,11 +8,11 @@ from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.raw_table import CHUNK, open_data
 from aloll_cli.artifacts.selected_responses import columns_of_rows
 from aloll_cli.files import write_json
-from aloll_cli.rewards.base import Reward, Row
+from aloll_cli.rewards.base import Reward, Row, reading
 from aloll_cli.rewards.skill import in_words
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
-from aloll_cli.tasks.base import plain_prompt, turns
+from aloll_cli.tasks.base import Task, plain_prompt, turns
 from aloll_cli.tasks.selection import limited
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class FittedReward(Artifact):
         self.name = reward.label
 
     def identity(self) -> dict[str, Any]:
-        return {"reward": identity(self.reward), "most_rows": MOST_FITTED}
+        return {"reward": identity(self.reward), "most_rows": MOST_FITTED} | reading(self.reward)
 
     def inputs(self) -> dict[str, Artifact]:
         return {"data": self.data}
@@ -66,19 +66,18 @@ def rows_to_fit(job: Job, data: Data, split: str) -> list[Row]:
 
     raw = open_data(job.path(data), split)
     if raw.num_rows <= MOST_FITTED:
-        return [row for batch in raw.batches() for row in raw_rows(batch)]
+        return [row for batch in raw.batches() for row in raw_rows(batch, data.task)]
     known = columns_of_rows(job.path(data), split, ["group", "stored"])
     rated = np.flatnonzero(~np.isnan(known.column("stored").to_numpy()))
     kept = rated[limited(known.column("group").to_numpy()[rated], MOST_FITTED)]
     job.log.say(f"  {split}: {len(kept):,} of {len(rated):,} rated responses are read, those to a fixed subset of the prompts")
     parts = (kept[start : start + CHUNK] for start in range(0, len(kept), CHUNK))
-    return [row for part in parts for row in raw_rows(raw.take(part))]
+    return [row for part in parts for row in raw_rows(raw.take(part), data.task)]
 
 
-def raw_rows(raw: pa.Table) -> list[Row]:
-    """Rows of the raw data as input of a scorer."""
+def raw_rows(raw: pa.Table, task: Task) -> list[Row]:
+    """Rows of the raw data of a task as input of a scorer."""
     return [
-        Row(**row | {"prompt": plain_prompt(parts), "turns": turns(parts)})
+        Row.of(task, row["id"], row["group"], plain_prompt(row["parts"]), row["response"], row["stored"], turns(row["parts"]))
         for row in raw.select(["id", "group", "response", "stored", "parts"]).to_pylist()
-        for parts in [row.pop("parts")]
     ]

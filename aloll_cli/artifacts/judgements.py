@@ -70,7 +70,8 @@ class Judgements(Artifact):
             assert self.scored_by is not None
             return self.scored_by.scorer(job)
 
-        bench = Bench(job.store.root / FOLDER, job.log, job.stopper, scorer, self.votes)
+        task = self.scored_by.data.task if self.scored_by else None
+        bench = Bench(job.store.root / FOLDER, job.log, job.stopper, scorer, task, self.votes)
         judged = self.judge.judge(self.pairs, self.rubric, bench)
         questions = self.judge.questions(self.rubric)
         found = figures(self.pairs, judged.ballots, questions, self.resamples)

@@ -12,7 +12,7 @@ from aloll_cli.artifacts.likelihoods import Likelihoods, load_likelihoods
 from aloll_cli.artifacts.logged_prompts import LoggedPrompts, logged, words_of
 from aloll_cli.artifacts.raw_table import load_data
 from aloll_cli.artifacts.response_weights import ResponseWeights
-from aloll_cli.artifacts.rewards import Rewards, load_components, load_rewards
+from aloll_cli.artifacts.rewards import Rewards, load_components, load_rewards, table_rows
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
 from aloll_cli.settings.choices import References, Words
@@ -59,7 +59,7 @@ class Metrics(Artifact):
     """The result of ``aloll evaluate``."""
 
     kind, stage = "metrics", "evaluate"
-    version = 5
+    version = 6  # distinct-n per word counts no empty word for the space between prompt and response
     resumes = False
 
     def __init__(
@@ -112,7 +112,9 @@ class Metrics(Artifact):
 
         sides = {"policy": self.policy, "reference": self.reference}
         tables = {name: load_generations(job.path(side.generations)) for name, side in sides.items()}
-        texts = {name: table.column("response").to_pylist() for name, table in tables.items()}
+        task = self.policy.generations.examples.task
+        read = {name: table_rows(table, task, 0, table.num_rows) for name, table in tables.items()}
+        texts = {name: [row.response for row in rows] for name, rows in read.items()}
         prompts = tables["policy"].column("prompt").to_pylist()
         if not tables["policy"].column("id").equals(tables["reference"].column("id")):
             raise UserError(
@@ -161,7 +163,7 @@ class Metrics(Artifact):
         rows = [
             {
                 "prompt": prompt,
-                **{name: {"response": texts[name][i], **{r: float(v[i]) for r, v in scores[name].items()}} for name in sides},
+                **{name: {"response": read[name][i].text, **{r: float(v[i]) for r, v in scores[name].items()}} for name in sides},
             }
             for i, prompt in enumerate(prompts)
         ]  # fmt: skip

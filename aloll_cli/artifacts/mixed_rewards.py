@@ -54,7 +54,8 @@ class Scaling(Artifact):
 
         raw = open_data(job.path(self.data), "train")
         sample = raw.take(np.unique(np.linspace(0, raw.num_rows - 1, min(raw.num_rows, SAMPLE)).round().astype(int)))
-        score_blocks(job, self.part, "raw responses", sample.num_rows, lambda i, j: raw_rows(sample.slice(i, j - i)))
+        task = self.data.task
+        score_blocks(job, self.part, "raw responses", sample.num_rows, lambda i, j: raw_rows(sample.slice(i, j - i), task))
         job.world.on_main(lambda: self._fit(job))
 
     def _fit(self, job: Job) -> None:

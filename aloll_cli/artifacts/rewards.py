@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from aloll_cli.artifacts.finetuned_reward import FinetunedReward
 from aloll_cli.artifacts.fitted_reward import FittedReward
 from aloll_cli.errors import UserError
 from aloll_cli.foreign import checked_json, dict_of, number
-from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.rewards.base import Reward, Row, Scorer, reading
 from aloll_cli.rewards.finetuned import Finetuned
 from aloll_cli.rewards.scoring import checked_scores, using
 from aloll_cli.rewards.variation import weakness
@@ -20,12 +19,15 @@ from aloll_cli.schema import identity, name_of
 from aloll_cli.store.rows import Rows
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import columns_of, open_blocks, read_numbers, write_blocks
-from aloll_cli.tasks.base import SPLITS, shown
+from aloll_cli.tasks.base import SPLITS, Task, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from aloll_cli.arrays import FloatArray
+
+
+COLUMNS = ("id", "group", "prompt", "response", "stored", "turns")  # of examples and generations, which rewards read
 
 
 def fitted_reward(reward: Reward, data: Data) -> FittedReward | FinetunedReward | None:
@@ -47,7 +49,7 @@ class ScoredBy:
 
     def identity(self) -> dict[str, Any]:
         content = self.reward.content()
-        return {"reward": identity(self.reward)} | ({"content": content} if content else {})
+        return {"reward": identity(self.reward)} | reading(self.reward) | ({"content": content} if content else {})
 
     def scorer(self, job: Job) -> Scorer:
         """Load the scorer. Raises UserError if the reward returned anything else."""
@@ -93,14 +95,14 @@ class Rewards(Artifact):
         return f"{self.table if self.is_logged else 'generated'} responses"
 
     def make(self, job: Job) -> None:
-        source = open_blocks(job.path(self.source) / self.table, [field.name for field in fields(Row)])
+        source, task = open_blocks(job.path(self.source) / self.table, COLUMNS), self.scored_by.data.task
         _check_script(job, self.scored_by.reward, self.what, open_blocks(job.path(self.source) / self.table, ["response"]))
         if self.is_logged and not self.scored_by.fitted:  # a fitted one has been checked on what it is fitted on
             warning = self.scored_by.reward.check_stored({split: self._stored(job, split) for split in SPLITS})
             if warning and self.table == "train":  # once, not for every split
                 job.log.warn(warning)
         with self.scored_by.data.naming_columns():
-            score_blocks(job, self.scored_by, self.what, source.num_rows, lambda start, stop: table_rows(source, start, stop))
+            score_blocks(job, self.scored_by, self.what, source.num_rows, lambda i, j: table_rows(source, task, i, j))
         log_summary(job, self)
 
     @property
@@ -172,11 +174,10 @@ def load_components(directory: Path, names: list[str]) -> dict[str, FloatArray]:
     return {name: read_numbers(directory / "rewards", name) for name in names}
 
 
-def table_rows(table: Rows, start: int, stop: int) -> list[Row]:
-    """Rows of examples or generations as input of a scorer."""
-    names = [field.name for field in fields(Row)]
-    columns = table.slice(start, stop - start).select(names)
-    return [Row(*values) for values in zip(*(columns.column(name).to_pylist() for name in names), strict=True)]
+def table_rows(table: Rows, task: Task, start: int, stop: int) -> list[Row]:
+    """Rows of examples or generations of a task as input of a scorer."""
+    columns = table.slice(start, stop - start).select(COLUMNS)
+    return [Row.of(task, *values) for values in zip(*(columns.column(name).to_pylist() for name in COLUMNS), strict=True)]
 
 
 def log_summary(job: Job, scored: Rewards) -> None:

@@ -83,6 +83,7 @@ def open_responder(
 
     return Responder(
         examples=ExampleTable(job.path(examples) / split),
+        task=examples.task,
         tokenizer=tokenizer,
         generation=generation,
         max_tokens=examples.task.max_response_tokens,

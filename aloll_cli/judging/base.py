@@ -14,6 +14,7 @@ from aloll_cli.rewards.base import Reward, Scorer
 from aloll_cli.runtime.terminal import Log
 from aloll_cli.schema import COUNT, OPERATIONAL
 from aloll_cli.stopping import Stopper
+from aloll_cli.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Bench:
         log: the terminal.
         stopper: whether a stop was requested.
         scorer: loads the reward of a judge that has one.
+        task: of the prompts, for a judge that has a reward.
         ballots: that people have cast.
     """
 
@@ -32,6 +34,7 @@ class Bench:
     log: Log
     stopper: Stopper
     scorer: Callable[[], Scorer]
+    task: Task | None
     ballots: Sequence[Ballot] = ()
 
 

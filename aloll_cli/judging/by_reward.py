@@ -34,9 +34,10 @@ class ByReward(Judge):
     def judge(self, pairs: Sequence[Pair], rubric: Rubric, bench: Bench) -> Judged:
         import numpy as np
 
+        assert bench.task is not None
         asked = distinct(pairs)
         rows = [
-            Row(f"{pair.key}-{side}", pair.group or pair.key, pair.prompt, response, turns=pair.turns)
+            Row.of(bench.task, f"{pair.key}-{side}", pair.group or pair.key, pair.prompt, response, turns=pair.turns)
             for pair in asked
             for side, response in (("first", pair.first), ("second", pair.second))
         ]

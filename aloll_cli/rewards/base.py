@@ -14,7 +14,10 @@ from aloll_cli.tasks.atomic2020 import sentence
 if TYPE_CHECKING:
     from aloll_cli.arrays import BoolArray, FloatArray, IntArray
     from aloll_cli.rewards.variation import Stored
-    from aloll_cli.tasks.base import Turn
+    from aloll_cli.tasks.base import Task, Turn
+
+
+READS = 2  # to be increased when a change of Row.of changes what rewards read; 2: without the task's separator
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,10 @@ class Row:
         id: name of the example or generation, for error messages.
         group: identity of the prompt (16 hexadecimal digits).
         prompt: the whole prompt, uncut.
-        response: a logged response, or a generated one.
+        response: a logged response as its row has it, or a generated one; both without the separator.
         stored: the reward stored in the data, or None.
         turns: the prompt as chat turns; if the last one is the assistant's, the response continues it.
+        separator: what stands between prompt and response, put there by the task: a space or nothing.
     """
 
     id: str
@@ -36,11 +40,33 @@ class Row:
     response: str
     stored: float | None = None
     turns: Sequence[Turn] = ()
+    separator: str = ""
+
+    @classmethod
+    def of(
+        cls, task: Task, id: str, group: str, prompt: str, text: str, stored: float | None = None, turns: Sequence[Turn] = ()
+    ) -> Row:
+        """A row from a text that follows its prompt: the only place where the task's separator is removed.
+
+        Args:
+            task: the task of the prompt, which says where it puts a separator.
+            id, group, prompt, stored, turns: as in the row.
+            text: what was logged or generated, which begins with the separator, unless a model left it out.
+        """
+        is_chat = bool(turns) and turns[-1]["role"] == "assistant"
+        rest = text.removeprefix(" ")
+        separator = task.separator(prompt, rest, is_chat) if rest != text else ""
+        return cls(id, group, prompt, text.removeprefix(separator), stored, turns, separator)
+
+    @property
+    def text(self) -> str:
+        """The response as it follows the prompt, with the separator."""
+        return self.separator + self.response
 
     @property
     def sentence(self) -> str:
         """Prompt and response as one text: a triple of task=comet as a sentence, anything else unchanged."""
-        return sentence(self.prompt, self.response, self.group)
+        return sentence(self.prompt, self.text, self.group)
 
 
 class Scorer(ABC):
@@ -57,6 +83,11 @@ class Scorer(ABC):
     def malformed(self, rows: Sequence[Row]) -> BoolArray | None:
         """(N,) which of the rows that were scored last have no score that can be read, or None if all always have one."""
         return None
+
+
+def reading(reward: Reward) -> dict[str, Any]:
+    """What the recipes of scores, and of what is fitted to rows, hold about these; white space that nothing reads is no part."""
+    return {"reads": READS} if reward.reads_edges else {}
 
 
 @dataclass(kw_only=True)
@@ -81,6 +112,11 @@ class Reward(ABC):
     @property
     def scores_text(self) -> bool:
         """Whether it can score new text; false if it only reads stored rewards."""
+        return True
+
+    @property
+    def reads_edges(self) -> bool:
+        """Whether white space at the ends of a response may change its score."""
         return True
 
     def knows(self, response: str) -> bool:

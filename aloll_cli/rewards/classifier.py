@@ -126,9 +126,14 @@ def _index_of(name: str, config: Any) -> int:
 
 
 def _filled(template: str, row: Row, separator: str) -> str:
-    """A template filled in with a row's texts: {knowledge}: the prompt's system turns, {dialogue}: its other turns."""
+    """A template filled in with a row's texts: {knowledge}: the prompt's system turns, {dialogue}: its other turns.
+
+    A {response} right behind {prompt} follows it as in running text, with what stands between them.
+    """
 
     def text(found: re.Match[str]) -> str:
+        if found[1] == "response" and template[: found.start()].endswith("{prompt}"):
+            return row.text
         if found[1] in ("prompt", "response", "sentence"):
             return str(getattr(row, found[1]))
         told = found[1] == "knowledge"

@@ -68,6 +68,10 @@ class Column(Reward):
             )
         return None
 
+    @property
+    def reads_edges(self) -> bool:
+        return False
+
     def scorer(self, state: Path | None) -> Scorer:
         return _ColumnScorer(self)
 

@@ -52,6 +52,10 @@ class CometCritic(TextModel):
     def range(self) -> tuple[float, float]:
         return 0.0, 1.0
 
+    @property
+    def reads_edges(self) -> bool:
+        return False
+
     def scorer(self, state: Path | None) -> Scorer:
         return _CriticScorer(self)
 

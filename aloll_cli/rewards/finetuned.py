@@ -111,6 +111,11 @@ class Finetuned(Reward):
         return True
 
     @property
+    def reads_edges(self) -> bool:
+        """A model from scratch has no chat template, and reads what stands between prompt and response as well."""
+        return not self.body.from_scratch
+
+    @property
     def downloads(self) -> bool:
         return isinstance(self.body, Pretrained) and not Path(self.body.path).is_dir()
 

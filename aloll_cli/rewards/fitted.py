@@ -129,6 +129,10 @@ class Fitted(Reward):
             return counts | skill_with_labels(predicted, validation)
         return counts | skill(logits_of(predicted), validation, self._targets(validation))
 
+    @property
+    def reads_edges(self) -> bool:
+        return False
+
     def scorer(self, state: Path | None) -> Scorer:
         assert state is not None
         return _FittedScorer(self, state)

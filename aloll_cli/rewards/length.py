@@ -34,6 +34,10 @@ class Length(Reward):
     def range(self) -> tuple[float, float]:
         return 0.0, float("inf") if self.most is None else float(self.most)
 
+    @property
+    def reads_edges(self) -> bool:
+        return False
+
     def knows(self, response: str) -> bool:
         """False where words are counted and the script has no spaces between words."""
         return self.unit is Unit.characters or is_spaced(response)

@@ -120,6 +120,10 @@ class Mixed(Reward):
         return sum(lo for lo, _ in ends), sum(hi for _, hi in ends)
 
     @property
+    def reads_edges(self) -> bool:
+        return any(part.reward.reads_edges for part in self.parts.values())
+
+    @property
     def scores_text(self) -> bool:
         return all(part.reward.scores_text for part in self.parts.values())
 

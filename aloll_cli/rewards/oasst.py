@@ -47,6 +47,10 @@ class Oasst(TextModel):
     def range(self) -> tuple[float, float]:
         return (float("-inf"), float("inf")) if self.activation is Activation.none else (0.0, 1.0)
 
+    @property
+    def reads_edges(self) -> bool:
+        return False
+
     def scorer(self, state: Path | None) -> Scorer:
         return _OasstScorer(self)
 
@@ -104,7 +108,7 @@ def _dialogue(row: Row) -> list[Turn]:
             "Choose a reward with a template, such as reward=classifier.",
         )
     opened = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" else ""
-    reply: Turn = {"role": "assistant", "content": (opened + row.response).strip()}
+    reply: Turn = {"role": "assistant", "content": (opened + row.text).strip()}
     return [*turns, reply]
 
 

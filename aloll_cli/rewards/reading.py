@@ -49,7 +49,7 @@ class Reader:
         return ids, cut
 
     def _plain(self, row: Row) -> tuple[list[dict[str, Any]], str]:
-        return [vars(Part(row.prompt, None, eos=self._is_separated))], row.response
+        return [vars(Part(row.prompt, None, eos=self._is_separated))], row.text
 
     def _chat(self, row: Row) -> tuple[list[dict[str, Any]], str]:
         """The turns before the response, and the response with the turn that it continues."""
@@ -58,7 +58,7 @@ class Reader:
         if all(turn["role"] == "user" for turn in row.turns):  # pieces of plain text
             turns = [{"role": "user", "content": row.prompt}]
         parts = [Part(turn["content"], turn["role"], drop=None if turn["role"] == "system" else 0) for turn in turns]
-        return [vars(part) for part in parts], begun + row.response
+        return [vars(part) for part in parts], begun + row.text if begun else row.response
 
 
 def cuts_in_words(cut: IntArray) -> str:

@@ -61,6 +61,10 @@ class TfidfDiversity(Reward):
         (directory / "vocabulary.json").write_text(json.dumps(vocabulary, sort_keys=True))
         return {}
 
+    @property
+    def reads_edges(self) -> bool:
+        return False
+
     def scorer(self, state: Path | None) -> Scorer:
         assert state is not None
         return _TfidfDiversityScorer(self, state)

@@ -28,6 +28,10 @@ class Vader(Reward):
         """False for letters of which none is Latin; emoji and punctuation are in VADER's rules."""
         return LATIN.search(response) is not None or not any(map(str.isalpha, response))
 
+    @property
+    def reads_edges(self) -> bool:
+        return False
+
     def scorer(self, state: Path | None) -> Scorer:
         return _VaderScorer()
 

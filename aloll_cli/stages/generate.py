@@ -118,7 +118,9 @@ class _Asked:
             _say_how_read(speaker, questions, store)
         each = [question for question in questions for _ in range(self.generation.samples_per_prompt)]
         responses = speaker.respond(questions, self.generation)
-        rows = [Row(q.group, q.group, q.prompt, r.text, turns=q.turns) for q, r in zip(each, responses, strict=True)]
+        rows = [
+            Row.of(self.task, q.group, q.group, q.prompt, r.text, turns=q.turns) for q, r in zip(each, responses, strict=True)
+        ]
         rewards = scores(self.scored_by, rows, store).tolist() if self.scored_by else [None] * len(rows)
         return [
             Generated(side, question.prompt, question.turns, response.text, response.ended, reward)

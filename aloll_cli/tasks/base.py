@@ -84,7 +84,7 @@ class Record:
 
     Attributes:
         parts: the prompt.
-        response: its text, stripped and cleaned.
+        response: its text, stripped and cleaned, as it follows the prompt: with the task's separator.
         reward: the reward stored in the data, or None.
         position: its index among the responses of its row, from 0.
         subset: the part of the data that the row comes from, or None; evaluate also reports each part separately.
@@ -190,6 +190,21 @@ class Task(ABC):
             BadRow: a field is missing or of the wrong kind.
             Dropped: the task leaves such rows out.
         """
+
+    def separator(self, prompt: str, response: str, is_chat: bool) -> str:
+        """What :meth:`records` puts between a prompt and a response, so that tokens are those of running text.
+
+        It is trained and generated with the response, and is no part of what rewards read.
+
+        Args:
+            prompt: the whole prompt as plain text.
+            response: the response as its row has it.
+            is_chat: whether the prompt consists of chat turns.
+
+        Returns:
+            A space or nothing.
+        """
+        return ""
 
     def asked(self, text: str) -> Sequence[Part]:
         """The prompt of a text that somebody types: as rows with that text have it."""

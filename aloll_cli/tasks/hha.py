@@ -44,9 +44,12 @@ class Hha(Task):
         subset = _subset(row.get("meta"))
         parts = (Part(SYSTEM, "system"), *_parts(turns))
         return [
-            Record(parts, " " + response, reward, position, subset)  # tokenizers attach the space to the word that follows
+            Record(parts, self.separator("", response, is_chat=True) + response, reward, position, subset)
             for position, (response, reward) in enumerate(zip(responses, rewards, strict=True))
         ]
+
+    def separator(self, prompt: str, response: str, is_chat: bool) -> str:
+        return " "  # tokenizers attach it to the word that follows
 
     def asked(self, text: str) -> Sequence[Part]:
         return self.conversation([Turn(role="user", content=text)])

@@ -29,5 +29,8 @@ class Imdb(Task):
         if len(words) < 2:
             raise Dropped("fewer than two words")
         half = len(words) // 2
-        # tokenizers attach the space to the word that follows
-        return [Record((Part(" ".join(words[:half])),), " " + " ".join(words[half:]), stored)]
+        prompt, response = " ".join(words[:half]), " ".join(words[half:])
+        return [Record((Part(prompt),), self.separator(prompt, response, is_chat=False) + response, stored)]
+
+    def separator(self, prompt: str, response: str, is_chat: bool) -> str:
+        return "" if is_chat else " "  # tokenizers attach it to the word that follows

@@ -110,7 +110,7 @@ class Local(Task):
             self._value(row, self.columns.prompt, "prompt")
             prompt = text_field(row, self.columns.prompt)
             parts: tuple[Part, ...] = (Part(prompt),)
-            responses = [between(prompt, response, self.seam, lambda: self.is_spaced) + response for response in responses]
+            responses = [self.separator(prompt, response, is_chat=False) + response for response in responses]
         elif row.get(self.columns.prompt) is not None:
             names = f'"{self.columns.prompt}" and "{self.columns.messages}"'
             raise BadRow(f"fields {names} are both set; expected one of them")
@@ -119,6 +119,9 @@ class Local(Task):
         pairs = zip(responses, rewards, strict=True)
         split = self._split(row)
         return [Record(parts, response, reward, place, split=split) for place, (response, reward) in enumerate(pairs)]
+
+    def separator(self, prompt: str, response: str, is_chat: bool) -> str:
+        return "" if is_chat else between(prompt, response, self.seam, lambda: self.is_spaced)
 
     def conversation(self, messages: Sequence[Turn]) -> Sequence[Part]:
         return chat_parts(messages)

@@ -28,5 +28,8 @@ class Reviews(Task):
         return LocalSource(str(shipped) if self.path is None else self.path)
 
     def records(self, row: dict[str, Any]) -> Sequence[Record]:
-        # tokenizers attach the space to the word that follows
-        return [Record((Part(text_field(row, "prompt")),), " " + text_field(row, "response"))]
+        prompt, response = text_field(row, "prompt"), text_field(row, "response")
+        return [Record((Part(prompt),), self.separator(prompt, response, is_chat=False) + response)]
+
+    def separator(self, prompt: str, response: str, is_chat: bool) -> str:
+        return "" if is_chat else " "  # tokenizers attach it to the word that follows

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aloll_cli.models.logprobs import ResponseLogps
     from aloll_cli.runtime.options import Batching
     from aloll_cli.runtime.world import World
+    from aloll_cli.tasks.base import Task
     from aloll_cli.text.examples import ExampleTable
 
 
@@ -35,6 +36,7 @@ class Responder:
     """Generates responses to prompts and scores them; the scorer is in memory only while it scores."""
 
     examples: ExampleTable
+    task: Task
     tokenizer: PreTrainedTokenizerBase
     generation: Generation
     max_tokens: int
@@ -65,7 +67,7 @@ class Responder:
             batching=self.batching, tell=self.tell,
         )  # fmt: skip
         scored = [
-            Row(name, row["group"], row["prompt"], response.text, turns=row["turns"])
+            Row.of(self.task, name, row["group"], row["prompt"], response.text, turns=row["turns"])
             for name, row, response in zip(names, rows, responses, strict=True)
         ]
         scores, error = np.zeros(0), None
