@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -389,13 +390,53 @@ def test_parquet_decimals_and_maps_are_read(tmp_path):
     assert read(row) == [([("user", "Hi!"), ("assistant", "")], "Hello.", 0.75)]
 
 
-def test_dates_that_python_does_not_know_do_no_harm(tmp_path):
-    dates = {"late": pa.timestamp("us"), "far": pa.timestamp("s", "Mars/Olympus")}
-    for (name, kind), value in zip(dates.items(), (2**62, 1), strict=True):
-        pq.write_table(pa.table({"prompt": ["a", "b"], name: pa.array([value, None], kind)}), tmp_path / f"{name}.parquet")
-    late, far = ([row for _, row in LocalSource(str(tmp_path / f"{name}.parquet")).rows("all")] for name in dates)
-    assert [(row["prompt"], row["late"]) for row in late] == [("a", 2**62), ("b", None)]
-    assert [(row["prompt"], row["far"] is None) for row in far] == [("a", False), ("b", True)]
+@pytest.mark.parametrize(
+    ("kind", "count", "cell"),
+    [
+        (pa.timestamp("us"), 86_400_000_000, "1970-01-02 00:00:00.000000"),
+        (pa.timestamp("us"), 2**62, "<value out of range: 4611686018427387904>"),
+        (pa.timestamp("s", "Mars/Olympus"), 60, "1970-01-01 00:01:00.000Z"),
+        (pa.date32(), 3_000_000, "10183-09-21"), (pa.date64(), 86_400_000 * 3_000_000, "10183-09-21"),
+        (pa.time64("ns"), 1, "00:00:00.000000001"), (pa.duration("ns"), 60 * 10**9 + 1, timedelta(minutes=1)),
+    ],
+)  # fmt: skip
+def test_dates_are_text_also_those_that_python_does_not_know(kind, count, cell, tmp_path):
+    whole = pa.array([count, None], pa.int32() if kind == pa.date32() else pa.int64()).cast(kind)
+    nested = pa.ListArray.from_arrays([0, 1, 2], pa.StructArray.from_arrays([whole], ["at"]))
+    table = pa.table(
+        {"prompt": ["a", "b"], "date": whole, "turns": nested, "map": pa.MapArray.from_arrays([0, 1, 2], ["x", "y"], whole)}
+    )
+    pq.write_table(table, tmp_path / "rows.parquet")
+    assert [row for _, row in LocalSource(str(tmp_path / "rows.parquet")).rows("all")] == [
+        {"prompt": "a", "date": cell, "turns": [{"at": cell}], "map": {"x": cell}},
+        {"prompt": "b", "date": None, "turns": [{"at": None}], "map": {"y": None}},
+    ]
+
+
+def test_a_date_is_no_reward(tmp_path):
+    rated = pa.array([1, 2], pa.timestamp("s"))
+    pq.write_table(pa.table({"prompt": ["a", "b"], "response": ["c", "d"], "reward": rated}), tmp_path / "rows.parquet")
+    (_, row), _ = LocalSource(str(tmp_path / "rows.parquet")).rows("all")
+    with pytest.raises(BadRow, match='field "reward": expected a number, got \'1970-01-01 00:00:01'):
+        read(row)
+
+
+def test_a_column_that_is_no_value_of_python_is_named_and_the_file_is_not_called_invalid(tmp_path):
+    twice = pa.MapArray.from_arrays([0, 2], ["x", "x"], [1, 2])
+    pq.write_table(pa.table({"prompt": ["a"], "tags": twice}), tmp_path / "rows.parquet")
+    with pytest.raises(
+        UserError, match=r'rows\.parquet, rows 1 to 1: the column "tags" cannot be read: .*\nLeave the column out'
+    ):
+        list(LocalSource(str(tmp_path / "rows.parquet")).rows("all"))
+
+
+@pytest.mark.parametrize("line", [2, 3, 62])
+def test_a_quote_that_csv_does_not_know_is_named_with_its_own_line(line, tmp_path):
+    lines = ["prompt,response,reward", *(f"Visit {i}.,Good.,1" for i in range(70))]
+    lines[line - 1] = 'Visit 0.,"say \\"hi\\" now",1'
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=rf"rows\.csv, line {line}: not valid CSV: "):
+        list(LocalSource(str(tmp_path / "rows.csv")).rows("all"))
 
 
 def test_a_cell_of_csv_may_have_any_size(tmp_path):

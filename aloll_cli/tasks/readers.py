@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
+from aloll_cli.tasks.arrow_times import with_times_as_text
 from aloll_cli.tasks.json_array import NotJson, array_values
 
 if TYPE_CHECKING:
@@ -74,35 +75,50 @@ def _csv_rows(file: Path) -> Rows:
                     )
                 yield place, row
         except csv.Error as error:
-            raise UserError(f"{file}, line {rows.line_num}: not valid CSV: {error}.", "Correct that line.") from None
+            raise UserError(f"{file}, line {rows.reader.line_num}: not valid CSV: {error}.", "Correct that line.") from None
         except UnicodeDecodeError:
             raise _not_utf8(file) from None
 
 
 def _parquet_rows(file: Path) -> Rows:
+    """All rows, with points in time as text: Python knows neither all years nor all time zones."""
+    read = 0
+    for batch in _parquet_batches(file):
+        names, place = batch.schema.names, f"{file}, rows {read + 1} to {read + len(batch)}"
+        cells = [_cells(column, name, place) for name, column in zip(names, batch.columns, strict=True)]
+        for number, row in enumerate(zip(*cells, strict=True), start=read + 1):
+            yield f"{file}, row {number}", dict(zip(names, row, strict=True))
+        read += len(batch)
+
+
+def _parquet_batches(file: Path) -> Iterator[pa.RecordBatch]:
+    """The rows, some at a time. Raises UserError where Arrow cannot read the file."""
+    import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
     try:
         table = ParquetFile(file, pre_buffer=False, buffer_size=PIECE)  # or a whole row group would be in memory
         if twice := _repeated(table.schema_arrow.names):
             raise UserError(f'{file}: there are two columns "{twice}".', "Give every column its own name.")
-        batches = (_without_dates(batch).to_pylist(maps_as_pydicts="strict") for batch in table.iter_batches(batch_size=1000))
-        for number, row in enumerate((row for batch in batches for row in batch), start=1):
-            yield f"{file}, row {number}", row
-    except (ValueError, OSError, KeyError, OverflowError) as error:  # includes Arrow's errors; a KeyError: a map with a key twice
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"{file}: not a valid Parquet file: {reason[:160]}.", "Write the file again.") from None
+        yield from table.iter_batches(batch_size=1000)
+    except pa.ArrowNotImplementedError as error:
+        hint = "Write its columns as text, numbers, or lists and objects of them; leave others out."
+        raise UserError(f"{file}: Arrow cannot read this Parquet file: {_reason(error)}.", hint) from None
+    except (ValueError, OSError) as error:  # includes Arrow's errors
+        raise UserError(f"{file}: not a valid Parquet file: {_reason(error)}.", "Write the file again.") from None
 
 
-def _without_dates(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows with points in time as numbers: Python knows neither all years nor all time zones, and no column is a date."""
-    import pyarrow as pa
+def _cells(column: pa.Array, name: str, place: str) -> list[Any]:
+    """The cells of a column as Python values. Raises UserError where they are none; a map with a key twice, for example."""
+    try:
+        return with_times_as_text(column).to_pylist(maps_as_pydicts="strict")
+    except (ValueError, NotImplementedError, KeyError, OverflowError) as error:  # includes Arrow's errors
+        hint = "Leave the column out, or write it as text or numbers."
+        raise UserError(f'{place}: the column "{name}" cannot be read: {_reason(error)}.', hint) from None
 
-    is_date = [pa.types.is_timestamp(field.type) for field in batch.schema]
-    if not any(is_date):
-        return batch
-    columns = [column.cast(pa.int64()) if date else column for column, date in zip(batch.columns, is_date, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:160]
 
 
 def _json_lines(file: Path) -> Rows:
