@@ -213,13 +213,35 @@ def test_a_pair_and_a_completion_have_their_prompt_in_the_column_that_the_user_n
         (True, None, 1.0), (False, None, 0.0), ("True", None, 1.0), ("false", None, 0.0), ("0.25", None, 0.25),
         (" 1e-1 ", None, 0.1), (Decimal("0.5"), None, 0.5), ("up", "{up: 1, down: 0}", 1.0), ("3", "{up: 1}", 3.0),
         (True, "{true: -1, false: 1}", -1.0), ("False", "{true: -1, false: 1}", 1.0), (2, "{1: 0, 2: 0.5}", 0.5),
-        ("2", "{2: 0.5}", 0.5),
+        ("2", "{2: 0.5}", 0.5), ("2.0", "['1: 0','2: 0.5']", 0.5), (2.0, "{2: 0.5}", 0.5), (2, "{2.0: 0.5}", 0.5),
+        ("+2e0", "['2.00: 0.5']", 0.5), (Decimal("2.00"), "{2: 0.5}", 0.5), ("1234567.0", "{1234567: 0.5}", 0.5),
+        (1234567.0, "['1234567: 0.5']", 0.5), (0.1, "['.10: 0.5']", 0.5), (-0.0, "{0: 0.5}", 0.5), ("1", "{up: 1, 1.0: 0}", 0.0),
+        ("n/a", "{1: 0, n/a: 0.5}", 0.5), (float("nan"), "{nan: 0.5}", 0.5),
         ("👎", "['👍: 1','👎: -1']", -1.0), (None, None, None),
     ],
 )  # fmt: skip
 def test_a_reward_is_a_number_a_boolean_or_a_label(stored, labels, reward):
     overrides = () if labels is None else (f"task.labels={labels}",)
     assert read({"prompt": "a", "response": "b", "reward": stored}, *overrides)[0][2] == reward
+
+
+@pytest.mark.parametrize("stored", [4, 4.0, "4.0", "four", True, "true", "", "n/a", 1.5, 2**70, float("nan")])
+def test_where_labels_are_numbers_no_other_cell_is_taken_for_one(stored):
+    with pytest.raises(BadRow, match='field "reward": expected one of the labels 1, 2, 3, got ') as found:
+        read({"prompt": "a", "response": "b", "reward": stored}, "task.labels={1: 0, 2: 0.5, 3: 1}")
+    assert ("task.labels" in found.value.hint) == (str(stored) not in ("", "n/a", "nan"))
+
+
+@pytest.mark.parametrize("stored", [1, "0", 0.0])
+def test_a_number_is_no_boolean_where_those_have_a_worth(stored):
+    with pytest.raises(BadRow, match="expected one of the labels true, false, got "):
+        read({"prompt": "a", "response": "b", "reward": stored}, "task.labels={true: 0, false: 1}")
+
+
+def test_a_label_has_one_worth_however_it_is_written():
+    assert task("task.labels=['1: 0.5','1.0: 0.5']").labels == {"1": 0.5}
+    with pytest.raises(UserError, match=r"task\.labels: 1 has two worths, 0 and 0\.5"):
+        task("task.labels=['1: 0','1.0: 0.5']")
 
 
 @pytest.mark.parametrize(

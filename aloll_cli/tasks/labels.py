@@ -8,26 +8,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.tasks.base import BadRow, number
+from aloll_cli.tasks.base import LEAVE_OUT, BadRow, expected, number
+from aloll_cli.tasks.column_names import listed
 
 BOOLEANS = {"true": 1.0, "false": 0.0}
 MISSING = ("nan", "none", "null", "n/a", "na", "nil", "inf", "-inf", "infinity", "-infinity")  # no label, in small letters
+EXACT = 2**53  # below it a floating-point number holds every integer
+ADD = "Say what it is worth in task.labels, too, or leave such rows out: task.on_bad_row=skip"
+EXAMPLE = "task.labels={up: 1, down: 0}, or task.labels=['up: 1','down: 0']"
 
 
 def labels_of(given: Any) -> dict[str, float]:
     """What labels are worth, as given: {label: number}, or a list of "label: number", or None.
 
     Raises:
-        UserError: it is given otherwise.
+        UserError: it is given otherwise, or one label has two worths.
     """
     if given is None:
         return {}
     pairs = [str(item).rpartition(":")[::2] for item in given] if isinstance(given, list) else given
+    found: dict[str, float] = {}
     try:
-        return {_text(label): number(worth, "labels") for label, worth in (pairs.items() if isinstance(pairs, dict) else pairs)}
+        for label, given_worth in pairs.items() if isinstance(pairs, dict) else pairs:
+            value = number(given_worth, "labels")
+            if found.setdefault(_text(label), value) != value:
+                raise UserError(f"task.labels: {_text(label)} has two worths, {found[_text(label)]:g} and {value:g}.", EXAMPLE)
     except (BadRow, TypeError, ValueError):
-        what = "task.labels: expected what each text is worth, as {text: number}."
-        raise UserError(what, "task.labels={up: 1, down: 0}, or task.labels=['up: 1','down: 0']") from None
+        raise UserError("task.labels: expected what each text is worth, as {text: number}.", EXAMPLE) from None
+    return found
 
 
 def worth(value: Any, name: str, labels: Mapping[str, float]) -> float | None:
@@ -36,7 +44,8 @@ def worth(value: Any, name: str, labels: Mapping[str, float]) -> float | None:
     Args:
         value: the cell: a number, a boolean or text.
         name: its column.
-        labels: what labels are worth; they win over numbers and booleans.
+        labels: what labels are worth; they win over numbers and booleans. Numbers are the same label however they are written.
+            If a label is a number or a boolean, every cell must be a label.
 
     Raises:
         BadRow: it is none of these.
@@ -46,14 +55,18 @@ def worth(value: Any, name: str, labels: Mapping[str, float]) -> float | None:
     text = _text(value)
     if text in labels:
         return labels[text]
+    is_word = isinstance(value, str) and bool(text) and text.lower() not in MISSING
+    if any(map(_is_value, labels)):
+        hint = ADD if is_word or _is_value(text) else LEAVE_OUT
+        raise BadRow(expected(f"one of the labels {listed(labels)}", value, name), hint)
     if isinstance(value, bool | str) and text in BOOLEANS:
         return BOOLEANS[text]
     try:
         return number(value, name)
     except BadRow as error:
-        if not isinstance(value, str) or not text or text.lower() in MISSING:
+        if not is_word:
             raise
-        known = f" or one of {', '.join(labels)}" if labels else ""
+        known = f" or one of {listed(labels)}" if labels else ""
         if any(map(str.isdigit, text)):
             hint = "Write numbers like 0.5, or leave such rows out: task.on_bad_row=skip"
         else:
@@ -62,9 +75,26 @@ def worth(value: Any, name: str, labels: Mapping[str, float]) -> float | None:
 
 
 def _text(value: Any) -> str:
-    """A label or a cell as text: without white space around it, booleans in one spelling."""
-    text = f"{value:g}" if isinstance(value, float) else str(value).strip()
-    return text.lower() if text.lower() in BOOLEANS else text
+    """A label or a cell as text: without white space around it, numbers and booleans in one spelling: 1.00 as 1, True as true."""
+    text = str(value).strip()
+    if text.lower() in BOOLEANS:
+        return text.lower()
+    found = _finite(value)
+    if found is None:
+        return text
+    return str(int(found)) if found.is_integer() and abs(found) < EXACT else repr(found)
+
+
+def _is_value(text: str) -> bool:
+    """Whether a label or a cell is a number or a boolean, and no word."""
+    return text in BOOLEANS or _finite(text) is not None
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        return number(value, "")
+    except BadRow:
+        return None
 
 
 def _override(text: str) -> str:
