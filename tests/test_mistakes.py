@@ -425,6 +425,9 @@ EXPERIMENTS = {
         HEADER + "defaults:\n  - override /variant: nll\nvariant:\n  clip: 0.5\n", r'e.yaml: there is no option "variant.clip"',
     ),
     "a wrong kind": (HEADER + "seed: one\n", r"experiment/e.yaml: seed: expected an integer"),
+    "a label without a worth": (
+        HEADER + "defaults:\n  - override /task: local\ntask:\n  labels:\n    1: ???\n", r"task\.labels\.1 has no value",
+    ),
     "a number out of range": (HEADER + "seed: -4\n", r"seed must not be negative, got -4"),
     "a choice as a value": (HEADER + "variant: seq\n", r"the choice of a group belongs into the defaults list of the file"),
     "no header": ("seed: 3\n", r"sets no option: its keys are not at the root\.\nBegin it with the line: # @package _global_"),
@@ -591,6 +594,12 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
         [{"prompt": "Q", "response": "A"}], ["task.columns.reward=score"], r"""field "score" is missing; the row has the fields 'prompt, response'\.\nName it: task.columns.reward=""",
     ),
     "a rating in words": ([RATED, RATED | {"score": "four"}], RENAMED, r"""line 2: field "score": expected a number, got 'four'\.\nSay what such texts are worth, such as "task\.labels={four: 1}" ?"""),
+    **{
+        f"a rating that is not among the labels {labels}": (
+            [RATED], [*RENAMED, f"task.labels={labels}"], rf'line 1: field "score": expected one of the labels {known}, got 4',
+        )
+        for labels, known in (("{1: 0, 2: 0.5}", "1, 2"), ("{0.5: 0}", r"0\.5"), ("{true: 1, false: 0}", "true, false"))
+    },
     "an empty rating": ([RATED | {"score": ""}], RENAMED, r"""line 1: field "score": expected a number, got ''"""),
     "NaN": ([RATED | {"score": float("nan")}], RENAMED, r'line 1: field "score": expected a finite number, got nan'),
     "one number for two": ([RATED | {"answer": ["A", "B"]}], RENAMED, r'line 1: field "score": expected 2 numbers, one for each of "answer", got 4'),

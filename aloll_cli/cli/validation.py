@@ -191,7 +191,8 @@ def missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
 
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
         return
-    for key in map(str, node):
+    keys: list[Any] = list(node)  # those of a user's mapping may be numbers or booleans
+    for key in keys:
         if OmegaConf.is_missing(node, key):
             yield f"{prefix}{key}"
         elif not OmegaConf.is_interpolation(node, key) and (prefix or key != "hydra"):
