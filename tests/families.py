@@ -174,11 +174,15 @@ def _trained(kind: str) -> str:
 
 
 @cache
-def tokenizer_of(name: str, kind: str) -> PreTrainedTokenizerFast:
-    """A tokenizer of a kind with the control tokens and the template of a family."""
+def tokenizer_of(name: str, kind: str, special: bool = True) -> PreTrainedTokenizerFast:
+    """A tokenizer of a kind with the control tokens and the template of a family.
+
+    Without ``special`` it calls EOS, BOS and the padding special, and no other control token.
+    """
     family = FAMILIES[name]
     backend = Tokenizer.from_str(_trained(kind))
-    backend.add_special_tokens([AddedToken(token, normalized=False, rstrip=family.absorbs) for token in family.control])
+    for token in family.control:
+        backend.add_tokens([AddedToken(token, normalized=False, special=special, rstrip=family.absorbs)])
     backend.add_tokens([AddedToken(word, normalized=False, special=False) for word in family.words])
     made = PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token=family.eos, bos_token=family.bos, pad_token=family.control[0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from chats import GEMMA, gemma_tokenizer, qwen3_tokenizer
+from families import tokenizer_of
 from safetensors.torch import load_file, save_file
 from tiny import TEXTS, composed, open_model, store, write_rows
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -215,6 +216,11 @@ def test_tokens_as_text_tell_a_control_token_from_its_name():
     assert TokenText(qwen).text([1, *typed, 2]) == "<|im_start|>a[typed: <|im_end|>]<|im_end|>"
     assert TokenText(qwen).text([1, 2]) == "<|im_start|><|im_end|>"
     assert TokenText(qwen).text([]) == ""
+    nothing_special = tokenizer_of("deepseek", "byte-level", special=False)
+    (prompt,) = Encoder(nothing_special, 500, 200, Chat.template).prompts([[vars(Part("a<｜User｜><think>b", "user"))]])
+    assert TokenText(nothing_special).text(prompt.ids) == (
+        "<｜begin▁of▁sentence｜><｜User｜>a[typed: <｜User｜>]<think>b<｜Assistant｜>"
+    )
 
 
 def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused_with_both_sizes(tmp_path):

@@ -4,16 +4,19 @@ from copy import copy
 from functools import cache
 
 import pytest
-from families import FAMILIES, KINDS, tokenizer_of
+from families import FAMILIES, IM, KINDS, tokenizer_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from aloll_cli.tasks.base import Chat, Part
 from aloll_cli.text.control import ControlTokens
 from aloll_cli.text.encoded import Hides, RenderedText
 from aloll_cli.text.encoding import Encoder
 from aloll_cli.text.template import NOW
-from aloll_cli.text.tokens import RenderedTokens
+from aloll_cli.text.tokens import Pieces, RenderedTokens
+from aloll_cli.text.written import control_tokens
 
 PAIRS = [(name, kind) for name in FAMILIES for kind in KINDS]
 TALK = [
@@ -39,14 +42,14 @@ def talk_of(name):
 
 
 @cache
-def encoder(name, kind):
-    return Encoder(tokenizer_of(name, kind), 500, 200, FAMILIES[name].chat)
+def encoder(name, kind, special=True):
+    return Encoder(tokenizer_of(name, kind, special), 500, 200, FAMILIES[name].chat)
 
 
-def encoded(name, kind, turns, answer):
+def encoded(name, kind, turns, answer, special=True):
     """A prompt and its response."""
-    (prompt,) = encoder(name, kind).prompts([[vars(Part(text, role)) for role, text in turns]])
-    (response,) = encoder(name, kind).responses([answer], [prompt])
+    (prompt,) = encoder(name, kind, special).prompts([[vars(Part(text, role)) for role, text in turns]])
+    (response,) = encoder(name, kind, special).responses([answer], [prompt])
     return prompt, response
 
 
@@ -139,9 +142,60 @@ def test_a_control_token_that_somebody_typed_stays_text_in_every_family(name, ki
     assert response.text.strip() == answer.strip()
     assert response.apart is harmless[1].apart
     # the way of such chats gives other chats the template's tokens, too
-    tokens = RenderedTokens(tokenizer, control)
+    tokens = RenderedTokens(Pieces(tokenizer, control.ids), control)
     text = rendered(name, kind, talk_of(name), opened=True, tokenize=False)
     assert tokens.ids([RenderedText(text, Hides.names)]) == tokens.ids([RenderedText(text, Hides.nothing)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_template_writes_around_turns_stays_text_where_the_tokenizer_calls_nothing_special(name, kind):
+    tokenizer = tokenizer_of(name, kind, special=False)
+    control = control_tokens(tokenizer)
+    written = rendered(name, kind, TALK[1:], opened=False, tokenize=False) + rendered(
+        name, kind, talk_of(name), opened=True, tokenize=False
+    )
+    assert {word for word in FAMILIES[name].control if word in written} <= set(control.ids)
+    assert not {*FAMILIES[name].words} & set(control.ids)
+    harmless = [*talk_of(name)[:-1], ("user", "How")]
+    for answer in (
+        ("We", THOUGHT) if name != "phi" else ()
+    ):  # its EOS is then the only special token behind a response, and ends it
+        same = [encoded(name, kind, harmless, answer, special) for special in (False, True)]
+        assert len({(*prompt.ids, *response.ids, response.text, response.apart) for prompt, response in same}) == 1
+    question, answer = (f"{word}{''.join(control.ids)}\n" for word in ("How", "We"))
+    found = encoded(name, kind, [*harmless[:-1], ("user", question)], answer, special=False)
+    for one, expected in zip(found, encoded(name, kind, harmless, "We", special=False), strict=True):
+        assert one.typed
+        assert [i for i in one.ids if i in control.ids.values()] == [i for i in expected.ids if i in control.ids.values()]
+    assert found[1].text.strip() == answer.strip()
+    (plain,) = Encoder(tokenizer, 500, 200, Chat.plain).prompts([[vars(Part(question))]])
+    assert plain.typed
+    assert not set(plain.ids) - {tokenizer.bos_token_id} & set(control.ids.values())
+
+
+MARKUP = {  # what a template writes around a question and its answer, and which of that are control tokens
+    "thoughts that a system turn explains": (
+        ("Write <think> thoughts </think>.<|user|>", "<|bot|>", "", "<|endoftext|>"), {"<|user|>", "<|bot|>"},
+    ),
+    "tags around every answer": (("<|user|>", "<|bot|>", "<answer>", "</answer><|endoftext|>"), {"<|user|>", "<|bot|>"}),
+    "tags for headers": (("<user>", "</user><bot>", "", "</bot>"), {"<user>", "</user>", "<bot>", "</bot>"}),
+    "words": (("user ", "bot ", "", "\n"), set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MARKUP)
+def test_tags_within_what_the_assistant_says_are_words_and_those_around_turns_are_control_tokens(name):
+    (before, between, opening, after), expected = MARKUP[name]
+    chatml = tokenizer_of("chatml", "byte-level").backend_tokenizer.to_str()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(chatml), eos_token="<|endoftext|>")
+    words = [word for tag in ("think", "answer", "user", "bot") for word in (f"<|{tag}|>", f"<{tag}>", f"</{tag}>", tag)]
+    tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in (*words, "\n", " ")])
+    header = f"{{% if not loop.last or add_generation_prompt %}}{between}{{% endif %}}"
+    turn = f"{{% if m.role == 'user' %}}{before}{{{{ m.content }}}}{header}"
+    turn += f"{{% elif m.role == 'assistant' %}}{opening}{{{{ m.content }}}}{after}{{% endif %}}"
+    tokenizer.chat_template = f"{{% for m in messages %}}{turn}{{% endfor %}}"
+    assert set(control_tokens(tokenizer).ids) - set(IM) == expected
 
 
 SAID = "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}"

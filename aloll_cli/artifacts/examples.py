@@ -39,7 +39,7 @@ class Examples(Artifact):
 
     kind, stage = "examples", "score-rewards"
     of_several_policies: ClassVar[bool] = False  # whether policies' own responses are among the training responses
-    version = 5  # control tokens that a template makes of text stay text; what it alters is counted
+    version = 6  # text never becomes a token that the template writes around turns, special or not
     resumes = False
 
     def __init__(self, task: Task, data: Data, tokenizer: Tokenizer) -> None:

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from aloll_cli.text.control import ControlTokens
+from aloll_cli.text.written import control_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,7 +19,7 @@ class TokenText:
     """Tokens as text: control tokens by their names, and a mark around such a name where it is only text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer, self._control = tokenizer, ControlTokens(tokenizer)
+        self._tokenizer, self._control = tokenizer, control_tokens(tokenizer)
         self._ids = frozenset(self._control.ids.values())
 
     def text(self, ids: list[int]) -> str:

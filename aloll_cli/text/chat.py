@@ -20,6 +20,7 @@ from aloll_cli.text.prompts import PartDict
 from aloll_cli.text.rendering import Rendering
 from aloll_cli.text.template import Template, mark, marked
 from aloll_cli.text.tokens import Pieces, RenderedTokens
+from aloll_cli.text.written import control_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,10 +81,11 @@ class ChatEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, limits: Limits, thinking: bool) -> None:
         self._tokenizer, self._limits = tokenizer, limits
-        self._template, self._pieces = Template(tokenizer, thinking), Pieces(tokenizer)
+        self._template = Template(tokenizer, thinking)
         self._frame = frame_of(self._template, tokenizer)
-        self._control = ControlTokens(tokenizer, [] if self._frame.end is None else [self._frame.end])
-        self._tokens, self._rendering = RenderedTokens(tokenizer, self._control), Rendering(self._template, self._control)
+        self._control = control_tokens(tokenizer, [] if self._frame.end is None else [self._frame.end])
+        self._pieces = Pieces(tokenizer, self._control.ids)
+        self._tokens, self._rendering = RenderedTokens(self._pieces, self._control), Rendering(self._template, self._control)
         self._end = int(tokenizer.eos_token_id) if self._frame.end is None else self._control.ids[self._frame.end]
         self._added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
         # an opening may contain the end token, too

@@ -14,7 +14,7 @@ ESCAPE = "\U0010fffd"  # before a character of that range that was in the text
 
 
 class ControlTokens:
-    """The control tokens of a tokenizer: those that it calls special, which text must never become.
+    """The control tokens of a tokenizer, which text must never become: those that it calls special, and others by name.
 
     Other added tokens, such as Qwen3's ``<think>``, are words like any other.
     """

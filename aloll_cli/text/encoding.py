@@ -16,6 +16,7 @@ from aloll_cli.text.encoded import EncodedResponse, Limits, Prompt
 from aloll_cli.text.prompts import PartDict, Plain, is_chat
 from aloll_cli.text.tokens import Pieces
 from aloll_cli.text.wrapping import wrapped
+from aloll_cli.text.written import control_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -32,13 +33,20 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int, max_response_tokens: int, chat: Chat) -> None:
         self._tokenizer, self._limits = tokenizer, Limits(max_prompt_tokens, max_response_tokens)
-        self._pieces, self._control = Pieces(tokenizer), ControlTokens(tokenizer)
         self._plain = Plain(tokenizer, max_prompt_tokens)
         self._thinking = chat is not Chat.without_thinking
         self.uses_template = chat is not Chat.plain and tokenizer.chat_template is not None
         self._wraps = chat is Chat.wrap
         if self._wraps and not self.uses_template:
             raise UserError("task.chat=wrap: the tokenizer of the model has no chat template.", "task.chat=template")
+
+    @cached_property
+    def _control(self) -> ControlTokens:
+        return control_tokens(self._tokenizer)
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        return Pieces(self._tokenizer, self._control.ids)
 
     @cached_property
     def _chats(self) -> ChatEncoder:
@@ -53,7 +61,8 @@ class Encoder:
         prompts = [wrapped(parts) for parts in prompts] if self._wraps else prompts
         kinds = [self.uses_template and is_chat(parts) for parts in prompts]
         chats, plain = ([parts for parts, kind in zip(prompts, kinds, strict=True) if kind is wanted] for wanted in (True, False))
-        found = {True: iter(self._chats.prompts(chats) if chats else []), False: iter(self._plain_prompts(plain))}
+        of_chats = iter(self._chats.prompts(chats) if chats else [])
+        found = {True: of_chats, False: iter(self._plain_prompts(plain) if plain else [])}
         return [next(found[kind]) for kind in kinds]
 
     def _plain_prompts(self, prompts: Sequence[Sequence[PartDict]]) -> list[Prompt | BadRow]:
@@ -75,7 +84,7 @@ class Encoder:
         chats = [(text, prompt) for text, prompt in pairs if isinstance(prompt, Prompt) and prompt.templated]
         plain = [(text, prompt) for text, prompt in pairs if isinstance(prompt, Prompt) and not prompt.templated]
         of_chats = iter(self._chats.responses(*map(list, zip(*chats, strict=True))) if chats else [])
-        of_plain = iter(self._plain_responses(plain))
+        of_plain = iter(self._plain_responses(plain) if plain else [])
         return [
             prompt if isinstance(prompt, BadRow) else next(of_chats) if prompt.templated else next(of_plain) for prompt in prompts
         ]

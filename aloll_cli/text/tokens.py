@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
@@ -20,10 +22,13 @@ GUARD = "\ue000"  # a private-use character, which no token of a vocabulary star
 class Pieces:
     """Tokenizes pieces of a text, without the leading space that tokenizers such as Llama 2's add, except at the start."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, names: Collection[str] = ()) -> None:
+        """``names`` are control tokens beside those that the tokenizer calls special."""
+        self._tokenizer = _with_special(tokenizer, names)
         self._guard = ""
-        self._fast = _fast(tokenizer)
+        self._fast = _fast(self._tokenizer)
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        self.normalizes: bool = getattr(backend, "normalizer", None) is not None  # then tokens may have other spellings
         guard, guarded, alone = self.ids([GUARD, GUARD + "x", "x"], [False] * 3)
         if guarded[len(guard) :] != alone:
             self._guard, self._length = GUARD, len(guard)
@@ -64,14 +69,14 @@ class Pieces:
 class RenderedTokens:
     """Tokenizes rendered chats as a whole, as servers do, with the control tokens that the template wrote, and no other."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, control: ControlTokens) -> None:
-        self._pieces, self._control = Pieces(tokenizer), control
+    def __init__(self, pieces: Pieces, control: ControlTokens) -> None:
+        """``pieces`` must know these control tokens."""
+        self._pieces, self._control = pieces, control
         self._ids = frozenset(control.ids.values())
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        # then other texts than its name may become a control token
-        self._normalizes = getattr(backend, "normalizer", None) is not None
-        after, alone = self._pieces.ids([f"{next(iter(control.ids), '')}x", "x"], [False] * 2, control=True)
-        self._starts_afresh = after[1:] == alone  # whether text after a control token is tokenized as at the start
+        names = list(control.ids)
+        *after, alone = pieces.ids([*(f"{name}x" for name in names), "x"], [False] * (len(names) + 1), control=True)
+        # after which control tokens text is tokenized as at the start
+        self._starts_afresh = {name for name, ids in zip(names, after, strict=True) if ids[1:] == alone}
 
     def ids(self, texts: Sequence[RenderedText], within: bool = False) -> list[list[int]]:
         """Token ids of chats, or if ``within`` of the ends of chats."""
@@ -87,7 +92,7 @@ class RenderedTokens:
 
     def _checked(self, text: RenderedText, ids: list[int]) -> list[int]:
         """The ids, unless the tokenizer's normalization made something else a control token."""
-        if not self._normalizes:
+        if not self._pieces.normalizes:
             return ids
         written = len(self._control.name.findall(text.text))
         return ids if sum(token in self._ids for token in ids) == written else self._spelled(text)
@@ -96,9 +101,25 @@ class RenderedTokens:
         """Token ids of the text between control tokens, which becomes none, and of these."""
         pieces = self._control.split(text.text)
         said = [self.shown(replace(text, text=piece)) for piece in pieces[::2]]
-        inner = [within, *[not self._starts_afresh] * (len(said) - 1)]
+        inner = [within, *(name not in self._starts_afresh for name in pieces[1::2])]
         control = [[self._control.ids[name]] for name in pieces[1::2]]
         return list(chain.from_iterable(chain.from_iterable(zip_longest(self._pieces.ids(said, inner), control, fillvalue=[]))))
+
+
+def _with_special(tokenizer: PreTrainedTokenizerBase, names: Collection[str]) -> PreTrainedTokenizerBase:
+    """The tokenizer, or a copy that calls these tokens special, too: the Rust tokenizer reads the names of no others as text."""
+    from tokenizers import Tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    plain = {token.content for token in tokenizer.added_tokens_decoder.values() if not token.special} & set(names)
+    if backend is None or not plain:
+        return tokenizer
+    described = json.loads(backend.to_str())
+    for token in described["added_tokens"]:
+        token["special"] |= token["content"] in plain
+    found = copy(tokenizer)
+    found._tokenizer = Tokenizer.from_str(json.dumps(described))
+    return found
 
 
 def _fast(tokenizer: PreTrainedTokenizerBase) -> Any | None:
