@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from running import SMALL
+from tiny import composed, store, write_rows
 
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.column import Column, Transform
@@ -39,6 +42,40 @@ def test_vader_is_the_compound_score_mapped_to_0_1_worked_by_hand():
 )
 def test_vader_knows_no_script_but_the_latin_one(response, known):
     assert Vader().knows(response) is known
+
+
+@pytest.mark.parametrize(
+    ("response", "english"),
+    [
+        ("The soup was cold and the waiter rude.", True),
+        ("I don’t like waiting in line.", True),
+        ("Good soup.", None), ("", None), ("10/10 👍 :-) 5 6 7 8", None),
+        ("Die Suppe war hervorragend und die Bedienung freundlich.", False),
+        ("La soupe était froide et le serveur impoli.", False),
+        ("La sopa estaba fría y el camarero fue grosero.", False),
+        ("De soep was koud en de ober was in een slecht humeur.", False),
+        ("Suppen var kold, og tjeneren var i dårligt humør.", False),
+        ("Zupa była zimna i nie polecam to nikomu.", False),
+    ],
+)  # fmt: skip
+def test_vader_tells_english_by_its_commonest_words(response, english):
+    assert Vader().understands(response) is english
+
+
+def test_a_warning_says_where_most_responses_are_in_another_language(tmp_path, capsys):
+    folder = tmp_path / "rows"
+    english, german = "The soup was cold and the waiter rude.", "Die Suppe war kalt und der Kellner unfreundlich."
+    for split in ("train", "validation", "test"):
+        texts = 5 * [german] + 4 * [english] + 9 * ["Good."] if split == "train" else [german, german]
+        write_rows(
+            folder / f"{split}.jsonl", [{"prompt": f"Visit {split} {i}.", "response": text} for i, text in enumerate(texts)]
+        )
+    line = Pipeline(composed(*SMALL, "task=local", f"task.path={folder}", "reward=vader"))
+    for split in ("train", "validation", "test"):
+        store(tmp_path / "out").ensure(line.rewards(split))
+    said = capsys.readouterr().err
+    assert "warning: reward=vader is for English, and 5 of 9 train responses have none of its common words" in said
+    assert said.count("is for English") == 1
 
 
 def test_vader_stays_within_its_range():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,8 @@ class Rewards(Artifact):
             warning = self.scored_by.reward.check_stored({split: self._stored(job, split) for split in SPLITS})
             if warning and self.table == "train":  # once, not for every split
                 job.log.warn(warning)
+        if self.table == "train":
+            _check_language(job, self.scored_by.reward, self.what, open_blocks(job.path(self.source) / self.table, ["response"]))
         with self.scored_by.data.naming_columns():
             score_blocks(job, self.scored_by, self.what, source.num_rows, lambda i, j: table_rows(source, task, i, j))
         log_summary(job, self)
@@ -134,6 +137,18 @@ def _check_script(job: Job, reward: Reward, what: str, responses: Rows) -> None:
         f"{name} does not know the script of {unknown:,} of {count:,} {what} ({unknown / count:.1%}); "
         "their rewards say nothing about them"
     )
+
+
+def _check_language(job: Job, reward: Reward, what: str, responses: Rows) -> None:
+    """Warn where most responses do not look like the language that the reward is made for."""
+    if reward.language is None:
+        return
+    found = Counter(reward.understands(text) for table in responses.batches() for text in table.column("response").to_pylist())
+    if found[True] < found[False]:
+        job.log.warn(
+            f"reward={name_of(reward)} is for {reward.language}, and {found[False]:,} of {found[True] + found[False]:,} {what} "
+            "have none of its common words; their rewards say nothing about texts in another language (docs/rewards.md)"
+        )
 
 
 def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: Callable[[int, int], list[Row]]) -> None:

@@ -98,6 +98,7 @@ class Reward(ABC):
     """
 
     version: ClassVar[int] = 1  # to be increased when a change of the code changes results
+    language: ClassVar[str | None] = None  # of the texts that it is made for, if it is made for one
 
     @property
     def label(self) -> str:
@@ -122,6 +123,10 @@ class Reward(ABC):
     def knows(self, response: str) -> bool:
         """Whether it can tell anything from a response; False where the script is none that it knows words of."""
         return True
+
+    def understands(self, response: str) -> bool | None:
+        """Whether a response looks like :attr:`language`; None where it is too short to tell."""
+        return None
 
     def check_stored(self, stored: Stored) -> str | None:
         """Whether the stored rewards of the data, (N,) by split, suit a reward that reads them; most do not read any.
