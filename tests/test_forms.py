@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from running import SMALL, quick
-from tiny import composed, some_slow, write_rows
+from tiny import composed, some_slow, store, write_rows
 
 from aloll_cli.artifacts.data import Data
 from aloll_cli.errors import UserError
@@ -302,27 +302,133 @@ def test_the_script_of_the_data_decides_where_the_letters_at_the_seam_do_not(tmp
     assert joined == ["3 + 4 =7", "Three is odd."]
 
 
-def test_how_rows_are_read_is_told(tmp_path):
-    file = tmp_path / "rows.jsonl"
-    write_rows(file, [FORMS["pair"][0]])
-    assert task(f"task.path={file}").describe(FORMS["pair"][0]) == [
-        "rows are read as pairs (chosen and rejected) with rewards 1 and 0",
-        "between the first prompt and its response a space is added (task.seam=auto)",
-    ]
-    assert task(f"task.path={file}").describe(FORMS["sharegpt"][0]) == [
-        "rows are read as ShareGPT (conversations with from and value)"
-    ]
-    assert task(f"task.path={file}").describe(FORMS["openai"][0]) == []
-    assert task().describe(FORMS["pair beside its chat, as UltraFeedback has it"][0] | {"prompt_id": 3, "source\n": "x"}) == [
+def told(*rows, overrides=()):
+    """What is said of how rows were read, once all of them were."""
+    reading = task(*overrides).reading()
+    for row in rows:
+        reading.records(row, "train")
+    return reading.told()
+
+
+def test_how_rows_are_read_is_told():
+    pair, other = FORMS["pair"][0], FORMS["a text"][0]
+    ultra = FORMS["pair beside its chat, as UltraFeedback has it"][0] | {"prompt_id": 3, "source\n": "x"}
+    assert told(pair) == ["rows are read as pairs (chosen and rejected) with rewards 1 and 0"]
+    assert told(FORMS["sharegpt"][0]) == ["rows are read as ShareGPT (conversations with from and value)"]
+    assert told(FORMS["openai"][0]) == told(other) == []
+    assert told(ultra) == [
         "rows are read as pairs of whole chats (chosen and rejected) with score_chosen and score_rejected as rewards",
         "columns that are not read: prompt_id, source\\n",
     ]
-    assert task(f"task.path={file}").describe({"prompt": "2 + 2 =", "response": " 4"}) == [
-        "between the first prompt and its response nothing is added (task.seam=auto)"
+    assert told(FORMS["completion of turns"][0]) == ["rows are read as completions (prompt and completion) with label as reward"]
+    assert told(other, *[pair] * 3) == [
+        "rows are read as pairs (chosen and rejected) with rewards 1 and 0 (3 of 4 rows)",
+        "rows are read as the columns of task=local (1 of 4 rows)",
     ]
-    assert task().describe(FORMS["completion of turns"][0]) == [
-        "rows are read as completions (prompt and completion) with label as reward"
+
+
+def test_columns_that_are_not_read_are_told_also_where_the_first_row_has_none():
+    row = FORMS["a text"][0]
+    assert told(row, *[row | {"extra": "Be rude."}] * 79) == ["columns that are not read: extra (79 of 80 rows)"]
+    assert told(row | {"id": 1, "": 2}, row | {"id": 1, "note": None}) == [
+        'columns that are not read: id, "" (1 of 2 rows), note (1 of 2 rows)'
     ]
+    many = told(*(row | {f"column {i}": 1} for i in range(3000)))
+    assert len(many) == 1
+    assert len(many[0]) < 250
+
+
+def test_rows_that_are_not_read_count_for_nothing():
+    reading = task().reading()
+    with pytest.raises(BadRow):
+        reading.records({"prompt": "a", "extra": 1}, "train")
+    assert reading.told() == []
+
+
+def test_what_is_kept_of_many_rows_of_many_shapes_does_not_grow():
+    reading = task("task.seam=none").reading()
+    for i in range(3000):
+        reading.records(FORMS["a text"][0] | {f"column {i}": 1}, "train")
+    assert max(map(len, (reading._known, reading._unread))) == 1000
+
+
+def test_what_stands_between_prompt_and_response_is_told(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    write_rows(file, [FORMS["pair"][0]])
+    local = task(f"task.path={file}")
+    between = "between the first prompt and its response {} is added (task.seam=auto)"
+    assert local.describe(FORMS["pair"][0]) == [between.format("a space")]
+    assert local.describe({"prompt": "2 + 2 =", "response": " 4"}) == [between.format("nothing")]
+    assert local.describe(FORMS["sharegpt"][0]) == local.describe(FORMS["openai"][0]) == []
+
+
+def pairs(inverted, equal, others, first="score_chosen", second="score_rejected"):
+    """Pairs with scores of which some contradict their names."""
+    scores = [(1, 5)] * inverted + [(2, 2)] * equal + [(5, 1)] * others
+    return [
+        {"prompt": f"Visit {i}.", "chosen": "Good.", "rejected": "Bad.", first: chosen, second: rejected}
+        for i, (chosen, rejected) in enumerate(scores)
+    ]
+
+
+def doubts(rows, *overrides):
+    """The warnings of rows, and how they were read."""
+    reading = task(*overrides).reading()
+    for row in rows:
+        reading.records(row, "train")
+    return reading.warnings(lambda split: f"{split}.jsonl"), reading.told()[1:]
+
+
+def test_scores_against_the_names_of_a_pair_are_counted_and_warned_of():
+    assert doubts(pairs(0, 0, 4)) == ([], [])
+    assert doubts([FORMS["pair"][0]] * 3) == ([], [])
+    assert doubts([row | {"score_chosen": None} for row in pairs(3, 0, 0)]) == ([], [])
+    warnings, lines = doubts(pairs(0, 3, 2))
+    assert warnings == []
+    assert lines == [
+        "train: by score_chosen and score_rejected, chosen is below rejected in 0 of 5 pairs, and equal in 3, "
+        "which say nothing of which response is better"
+    ]
+    warnings, lines = doubts(pairs(2, 1, 1))
+    inverted = "by score_chosen and score_rejected, rejected is better than chosen in 2 of 4 rows"
+    assert warnings == [f"train.jsonl: {inverted}; training follows these numbers"]
+    assert "chosen is below rejected in 2 of 4 pairs, and equal in 1," in lines[0]
+
+
+@pytest.mark.parametrize("columns", [("score_chosen", "score_rejected"), ("rejected_rating", "chosen_rating")])
+def test_scores_that_say_the_reverse_of_most_pairs_are_refused(columns):
+    first, second = columns
+    rows = pairs(3, 0, 2) if first == "score_chosen" else pairs(2, 0, 3, *columns)  # swapped
+    reverse = r"train\.jsonl: the scores say the reverse of chosen and rejected in 3 of 5 rows \(\w+ and \w+\)\."
+    with pytest.raises(UserError, match=rf"{reverse}\n.*drop or rename these columns to use 1 and 0"):
+        doubts(rows)
+
+
+def test_rewards_of_a_column_that_is_named_are_followed_with_a_warning():
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c", "safe": [0, 1]}] * 3
+    warnings, _ = doubts(rows, "task.columns.reward=safe")
+    assert warnings == ["train.jsonl: by safe, rejected is better than chosen in 3 of 3 rows; training follows these numbers"]
+
+
+@pytest.mark.parametrize("policy", ["error", "skip"])
+def test_data_of_reversed_scores_are_not_built(policy, tmp_path):
+    write_rows(tmp_path / "rows.jsonl", pairs(80, 0, 0) + [{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    with pytest.raises(UserError, match=r"rows\.jsonl: the scores say the reverse of chosen and rejected in 80 of 80 rows"):
+        store(tmp_path / "out").ensure(Data(task(f"task.path={tmp_path}/rows.jsonl", f"task.on_bad_row={policy}")))
+
+
+def test_what_was_read_is_kept_for_inspect(tmp_path, capsys):
+    write_rows(tmp_path / "rows.jsonl", [row | {"extra": 1} for row in pairs(10, 0, 90)])
+    data = Data(task(f"task.path={tmp_path}/rows.jsonl"))
+    made = store(tmp_path / "out").ensure(data)
+    said = capsys.readouterr().err
+    assert "rows.jsonl: by score_chosen and score_rejected, rejected is better than chosen in 10 of 100 rows" in said
+    lines = data.reading(made)
+    assert lines[0] == "rows are read as pairs (chosen and rejected) with score_chosen and score_rejected as rewards"
+    assert lines[1] == "columns that are not read: extra"
+    assert lines[2].startswith("all: by score_chosen and score_rejected, chosen is below rejected in 10 of 100 pairs, ")
+    assert lines[3].startswith("between the first prompt and its response a space is added")
+    assert all(line in said for line in lines)
 
 
 ROWS = [{"prompt": f"Visit {i}.", "response": 'Good, very "good"; naïve.', "reward": 0.5} for i in range(5)]

@@ -7,19 +7,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from itertools import combinations, islice
+from pathlib import Path
 from typing import Any
 
 from aloll_cli.artifacts.raw_table import SplitWriter
 from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.files import write_json
+from aloll_cli.foreign import checked_json, list_of, text
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, Record, Task, shown
 from aloll_cli.tasks.options import OnBadRow
+from aloll_cli.tasks.reading import Reading
 from aloll_cli.tasks.source import Source
 from aloll_cli.user_code import MEND, of_plugin
 
 MALFORMED = (BadRow, LookupError, TypeError, ValueError, AttributeError)  # what a row that lacks something makes a task raise
+TOLD = "reading.json"  # lines on how the rows were read
 
 
 class Data(Artifact):
@@ -64,10 +68,14 @@ class Data(Artifact):
         places = (place for place, _ in self.source.rows(origin))
         return next(islice(places, int(number), None))
 
-    def reading(self) -> list[str]:
-        """How the task reads the rows, as far as the first one tells, and which files are not read."""
+    def reading(self, directory: Path | None = None) -> list[str]:
+        """How the task reads the rows, and which files are not read.
+
+        Args:
+            directory: the folder of this artifact; None: as far as the first row tells.
+        """
         _, row = next(iter(self.source.rows(self._origins[0])), ("", None))
-        lines = self.source.describe()
+        lines = self.source.describe() + ([] if directory is None else _read_told(directory))
         with suppress(BadRow, Dropped):
             return lines if row is None else [*lines, *self.task.describe(row)]
         return lines
@@ -79,11 +87,13 @@ class Data(Artifact):
     def _write_all(self, job: Job) -> None:
         for line in self.reading():
             job.log.say(f"  {line}")
+        reading = self.task.reading()
         counts: dict[str, Counter[str]] = {name: Counter() for name in (*self._origins, *SPLITS)}
         with ExitStack() as stack:
             writers = {split: stack.enter_context(SplitWriter(job.directory, split)) for split in SPLITS}
             for origin in self._origins:
-                self._write(origin, writers, counts)
+                self._write(origin, reading, writers, counts)
+        self._tell(job, reading)
         self._separate_splits(writers, counts)
         for name, counter in counts.items():
             shown = ", ".join(f"{count:,} {what}" for what, count in counter.items()) or "nothing"
@@ -103,11 +113,21 @@ class Data(Artifact):
             )
         return ["all"] if "all" in own else [split for split in SPLITS if split in own]
 
-    def _write(self, origin: str, writers: dict[str, SplitWriter], counts: dict[str, Counter[str]]) -> None:
+    def _tell(self, job: Job, reading: Reading) -> None:
+        """Say how the rows were read, and keep it for ``inspect``. Raises UserError where the rows contradict themselves."""
+        warnings, told = reading.warnings(self.source.place), reading.told()
+        for line in told:
+            job.log.say(f"  {line}")
+        for warning in warnings:
+            job.log.warn(warning)
+        if told:
+            write_json(job.directory / TOLD, told)
+
+    def _write(self, origin: str, reading: Reading, writers: dict[str, SplitWriter], counts: dict[str, Counter[str]]) -> None:
         for number, (place, row) in enumerate(self.source.rows(origin)):
             counts[origin]["rows"] += 1
             try:
-                records = self._records(row, place)
+                records = self._records(reading, row, origin, place)
             except Dropped as reason:
                 counts[origin][f"rows left out ({reason})"] += 1
                 continue
@@ -127,9 +147,9 @@ class Data(Artifact):
                 else:
                     counts[split]["empty responses left out"] += 1
 
-    def _records(self, row: dict[str, Any], place: str) -> list[Record]:
+    def _records(self, reading: Reading, row: dict[str, Any], origin: str, place: str) -> list[Record]:
         """The records of a row. Raises UserError if the task returned anything else."""
-        returned = self.task.records(row)
+        returned = reading.records(row, origin)
         found = list(returned) if isinstance(returned, Iterable) else [returned]
         if not isinstance(returned, Iterable) or not all(isinstance(record, Record) for record in found):
             wrong = shown(found if isinstance(returned, Iterable) else returned)
@@ -182,6 +202,13 @@ class Data(Artifact):
         else:
             hint += self.task.how_to_fill(split)
         return UserError(f"{self.source.place(split)}: the {split} split has no responses.", hint)
+
+
+def _read_told(directory: Path) -> list[str]:
+    """How all rows were read; empty where nothing was to be said of them."""
+    file = directory / TOLD
+    lines: list[str] = checked_json(file, list_of(text)) if file.exists() else []
+    return lines
 
 
 def _refusal(error: Exception, place: str) -> UserError | None:

@@ -33,7 +33,7 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
     loaded = load_tokenizer(tokenizer, line.tokenizer.model.trusts_code)
     found = inspected(data, examples, rewards, line.scored_by, settings.task, loaded, settings.words)
     unused = unused_template(examples, loaded, settings.task.chat)
-    found |= {"reading": [*line.data.reading(), *([unused] if unused else [])]}
+    found |= {"reading": [*line.data.reading(data), *([unused] if unused else [])]}
     if as_json:
         results.print(Text(json.dumps(found, indent=1)))
     else:

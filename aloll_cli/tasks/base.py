@@ -17,6 +17,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.schema import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.tasks.layouts import SPLIT_NAMES
 from aloll_cli.tasks.options import OnBadRow, Responses, Truncated
+from aloll_cli.tasks.reading import Reading
 from aloll_cli.tasks.source import HubSource, LocalSource, Source
 from aloll_cli.tasks.splits import drawn_split, prompt_key
 
@@ -217,6 +218,10 @@ class Task(ABC):
     def describe(self, row: dict[str, Any]) -> list[str]:
         """Lines on how such rows are read, where that is not plain from the options. Raises BadRow and Dropped."""
         return []
+
+    def reading(self) -> Reading:
+        """What reads the rows one after another, and says at their end how all of them were read."""
+        return Reading(self)
 
     def source(self) -> Source:
         """Where to read the rows."""

@@ -53,6 +53,10 @@ class Form(ABC):
         """What a row is read as, for people."""
         return self.what
 
+    def scores(self, row: Row, names: Columns) -> tuple[str, ...]:
+        """The columns that rate the responses of a preference; empty where the row has none, and for other forms."""
+        return ()
+
     def sources(self, row: Row, names: Columns) -> Row:
         """The columns of a row that those of task=local are read from where they have other names, for messages."""
         return {}
@@ -99,6 +103,9 @@ class Pair(Form):
     def told(self, row: Row, names: Columns) -> str:
         what = "pairs of whole chats" if _are_whole_chats({name: row[name] for name in self.columns}) else "pairs"
         return f"{what} ({' and '.join(self.columns)}) with {_rewards_told(row, names)}"
+
+    def scores(self, row: Row, names: Columns) -> tuple[str, ...]:
+        return tuple(names.rewards) if _has_rewards(row, names) else _scores(row, names)
 
 
 class PreferredOutput(Pair):

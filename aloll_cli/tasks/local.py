@@ -24,6 +24,8 @@ from aloll_cli.tasks.column_names import Columns, listed
 from aloll_cli.tasks.forms import FORMS, standard
 from aloll_cli.tasks.labels import labels_of, worth
 from aloll_cli.tasks.layouts import SPLIT_NAMES
+from aloll_cli.tasks.local_reading import LocalReading
+from aloll_cli.tasks.reading import Reading
 from aloll_cli.tasks.seam import Seam, between, script_has_spaces
 from aloll_cli.tasks.source import HubSource, Source
 from aloll_cli.tasks.turns import answered, chat_parts
@@ -51,7 +53,7 @@ class SplitShares:
 class Local(Task):
     """Your own data: a prompt to continue or a chat, a response, and optionally a reward."""
 
-    version: ClassVar[int] = 4  # a column system is the first turn; turns marked as not to be trained are left out
+    version: ClassVar[int] = 5  # labels are compared by value; reading.json says how all rows were read
 
     hub: str | None = field(metadata=OPERATIONAL)  # type: ignore[misc]  # the recipe holds the resolved revision
     columns: Columns
@@ -127,15 +129,15 @@ class Local(Task):
         return chat_parts(messages)
 
     def describe(self, row: dict[str, Any]) -> list[str]:
-        standardized, form = standard(row, self.columns)
-        lines = [f"rows are read as {form.told(row, self.columns)}"] if form else []
-        if unread := [column for column in standardized if column not in self.columns.named]:
-            lines.append(f"columns that are not read: {listed(unread)}")
+        standardized, _ = standard(row, self.columns)
         if standardized.get(self.columns.messages) is not None:
-            return lines
+            return []
         adds = self.records(row)[0].response != self._responses(standardized)[0]
         what = "a space" if adds else "nothing"
-        return [*lines, f"between the first prompt and its response {what} is added (task.seam={self.seam.name})"]
+        return [f"between the first prompt and its response {what} is added (task.seam={self.seam.name})"]
+
+    def reading(self) -> Reading:
+        return LocalReading(self, self.columns)
 
     def _with_response(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row; without a response, the last assistant turn of the chat becomes the response."""

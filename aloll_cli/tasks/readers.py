@@ -111,10 +111,11 @@ def _parquet_batches(file: Path) -> Iterator[pa.RecordBatch]:
 def _cells(column: pa.Array, name: str, place: str) -> list[Any]:
     """The cells of a column as Python values. Raises UserError where they are none; a map with a key twice, for example."""
     try:
-        return with_times_as_text(column).to_pylist(maps_as_pydicts="strict")
+        cells: list[Any] = with_times_as_text(column).to_pylist(maps_as_pydicts="strict")
     except (ValueError, NotImplementedError, KeyError, OverflowError) as error:  # includes Arrow's errors
         hint = "Leave the column out, or write it as text or numbers."
         raise UserError(f'{place}: the column "{name}" cannot be read: {_reason(error)}.', hint) from None
+    return cells
 
 
 def _reason(error: Exception) -> str:
