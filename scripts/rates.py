@@ -26,7 +26,7 @@ from aloll_cli.schema import flatten
 FOLDER = Path(__file__).parent / "measurements" / "rates"
 STRENGTHS = ("beta", "tau", "alpha")  # options of a variant that say what it aims at
 OTHERS = {"rounds": 1, "round_prompts": None, "reduction": "sum"}  # told where they are not these
-VALUES = {"dro": "joint", "a_star": "monte_carlo", "qrpo": "monte_carlo"}  # class of those that a method chooses; the others have head
+VALUES = {"dro": "joint", "a_star": "monte_carlo", "qrpo": "monte_carlo"}  # what a method chooses; the others have head
 ABOUT = ("variant", "options", "lr", "steps", "seed")  # columns that say which policy
 FIGURES = {"reward": "score", "words": "length", "distinct": "distinct_1", "repeated": "repeated"}  # column: key of an evaluation
 
