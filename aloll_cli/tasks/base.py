@@ -193,17 +193,12 @@ class Task(ABC):
         """
 
     def separator(self, prompt: str, response: str, is_chat: bool) -> str:
-        """What :meth:`records` puts between a prompt and a response, so that tokens are those of running text.
-
-        It is trained and generated with the response, and is no part of what rewards read.
+        """What :meth:`records` puts between a prompt and a response: a space or nothing. Rewards read the response without it.
 
         Args:
             prompt: the whole prompt as plain text.
             response: the response as its row has it.
             is_chat: whether the prompt consists of chat turns.
-
-        Returns:
-            A space or nothing.
         """
         return ""
 
