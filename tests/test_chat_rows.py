@@ -206,7 +206,7 @@ def test_inspect_tells_typed_control_tokens_cut_turns_and_what_is_tokenized_apar
     assert "turns cut: 2 (user), 3 (assistant), response tokenized apart from the prompt" in out
     assert "Stop.[typed: <end_of_turn>]<end_of_turn>" in out
     assert "[typed: NAME] marks the name of a control token that is only text" in out
-    table = out.partition("chat template and control tokens")[2].splitlines()
+    table = out.partition("chat template, control tokens and tokenizer")[2].splitlines()
     assert next(line.split() for line in table if line.startswith("train")) == ["train", "1", "3", "1"]
 
 

@@ -1,4 +1,7 @@
-"""What chat templates did to the examples of a split: rejected rows, dropped turns, responses that are altered or apart."""
+"""What chat templates and tokenizers did to the examples of a split.
+
+Rejected rows, dropped turns, responses that are altered or apart; text that the tokenizer cannot write.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,11 @@ from aloll_cli.foreign import damaged, dict_of, json_lines_of, text
 from aloll_cli.store.tables import open_blocks
 
 COLUMNS = ("apart", "typed", "turns_cut", "system_cut")
+LOST = ("unknown_prompts", "unknown_responses", "changed_prompts", "changed_responses")  # by text/spelling.py
+
+
+UNKNOWN = "characters that the model's tokenizer cannot write; its unknown token"
+CHANGED = "the model's tokenizer changes their letters or white space, such as capitals or line breaks"
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,8 @@ class ChatCounts:
         turns_cut: those whose prompt lost whole turns.
         system_cut: those whose prompt lost the system turn.
         altered: those of whose response the template left out or changed some text.
+        unknown_prompts, unknown_responses: those with characters for which the tokenizer has only its unknown token.
+        changed_prompts, changed_responses: others whose text the tokenizer changes.
         first: the id of the first row of each of these kinds, where there is one.
         rejected: ``id`` and ``why`` of each row that the template rejects and that task.on_bad_row=skip left out.
     """
@@ -34,6 +44,10 @@ class ChatCounts:
     turns_cut: int
     system_cut: int
     altered: int
+    unknown_prompts: int
+    unknown_responses: int
+    changed_prompts: int
+    changed_responses: int
     first: dict[str, str] = field(repr=False)
     rejected: list[dict[str, str]] = field(repr=False)
 
@@ -47,6 +61,10 @@ class ChatCounts:
             "typed": "rows contain the name of a control token; it stays text (turns of a chat belong in the column messages)",
             "system_cut": "prompts lost their system turn, which left no room for the last one; a template may write its own "
             "(a larger task.max_prompt_tokens keeps it)",
+            "unknown_responses": f"responses have {UNKNOWN} is trained in their place",
+            "changed_responses": f"responses are not trained as they are: {CHANGED}",
+            "unknown_prompts": f"prompts have {UNKNOWN} is read in their place",
+            "changed_prompts": f"prompts are not read as they are: {CHANGED}",
         }
         return [
             f"{getattr(self, name):,} of {self.rows:,} {split} {what}. The first: {self.first[name]}."
@@ -73,10 +91,10 @@ def chat_counts(examples: Path, split: str) -> ChatCounts:
             if count := pc.sum(mark).as_py() or 0:
                 first.setdefault(name, batch.column("id")[pc.index(mark, True).as_py()].as_py())
                 counts[name] += count
-    rejected, altered = (_noted(examples, kind, split) for kind in ("rejected", "altered"))
-    if altered:
-        first["altered"] = altered[0]["id"]
-    return ChatCounts(rows.num_rows, **counts, altered=len(altered), first=first, rejected=rejected)
+    noted = {kind: _noted(examples, kind, split) for kind in ("altered", *LOST)}
+    first |= {kind: found[0]["id"] for kind, found in noted.items() if found}
+    counts |= {kind: len(found) for kind, found in noted.items()}
+    return ChatCounts(rows.num_rows, **counts, first=first, rejected=_noted(examples, "rejected", split))
 
 
 def _noted(examples: Path, kind: str, split: str) -> list[dict[str, str]]:
@@ -92,7 +110,7 @@ def note(examples: Path, kind: str, split: str, start: int, rows: list[dict[str,
 
     Args:
         examples: folder of the encoded examples.
-        kind: rejected, with the reason as ``why``, or altered.
+        kind: rejected, with the reason as ``why``, altered, or one of LOST.
         split: the split.
         start: the first row of the block.
         rows: of each its ``id`` and what there is to say; none writes nothing.

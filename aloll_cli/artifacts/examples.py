@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
-from aloll_cli.artifacts.chat_counts import chat_counts, note
+from aloll_cli.artifacts.chat_counts import LOST, chat_counts, note
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.raw_table import open_data
 from aloll_cli.artifacts.selected_responses import SelectedResponses
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from aloll_cli.text.encoded import Prompt
     from aloll_cli.text.encoding import Encoder
+    from aloll_cli.text.spelling import Spelling
 
 
 ENCODED = 4096  # rows per block: encoding is fast, and a million rows should be only a few hundred files
@@ -47,23 +48,28 @@ class Examples(Artifact):
         self.name = f"{task.responses.name}-{task.max_prompt_tokens}-{task.max_response_tokens}"
 
     def identity(self) -> dict[str, Any]:
-        return {"task": identity(self.task)}
+        # tokenizers from scratch write every text: there is nothing to count, and what was encoded before is still the same
+        return {"task": identity(self.task)} | ({} if self.tokenizer.model.from_scratch else {"lost_text": "counted"})
 
     def inputs(self) -> dict[str, Artifact]:
         return {"data": self.data, "tokenizer": self.tokenizer}
 
     def make(self, job: Job) -> None:
         from aloll_cli.text.encoding import Encoder
+        from aloll_cli.text.spelling import Spelling
 
         tokenizer = self.tokenizer.load(job)
         encoder = Encoder(tokenizer, self.task.max_prompt_tokens, self.task.max_response_tokens, self.task.chat)
+        spelling = Spelling(tokenizer)
         for split in SPLITS:
             raw = SelectedResponses(job.path(self.data), split, self.task, job)
 
             def encode(start: int, stop: int, raw: SelectedResponses = raw, split: str = split) -> pa.Table:
-                table, rejected, altered = encoded(raw.slice(start, stop), encoder, self.task.truncated)
+                rows = raw.slice(start, stop)
+                table, rejected, altered = encoded(rows, encoder, self.task.truncated)
                 self._leave_out(job, split, start, rejected)
-                note(job.directory, "altered", split, start, [{"id": name} for name in altered])
+                for kind, names in ({"altered": altered} | lost_text(rows, table, spelling)).items():
+                    note(job.directory, kind, split, start, [{"id": name} for name in names])
                 return table
 
             write_blocks(job, split, len(raw), f"tokenize {split}", encode, block=ENCODED)
@@ -164,6 +170,30 @@ def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.T
         "noise": raw.column("noise"),
     })  # fmt: skip
     return (table if kept.all() else table.filter(kept)), rejected, altered
+
+
+def lost_text(raw: pa.Table, examples: pa.Table, spelling: Spelling) -> dict[str, list[str]]:
+    """The ids of examples whose tokens do not say their text, by kind: LOST of chat_counts.py.
+
+    Args:
+        raw: the raw responses.
+        examples: those of them that were encoded and kept, in the same order.
+        spelling: of the tokenizer.
+    """
+    names = examples.column("id").to_pylist()
+    kept = set(names)
+    rows = [row for row in raw.select(["id", "parts", "response"]).to_pylist() if row["id"] in kept]
+    said = {
+        "prompts": [[part["text"] for part in row["parts"]] for row in rows],
+        "responses": [[row["response"]] for row in rows],
+    }
+    found: dict[str, list[str]] = {kind: [] for kind in LOST}
+    for side, texts in said.items():
+        ids = examples.column(f"{side.removesuffix('s')}_ids").to_pylist()
+        for name, loss in zip(names, spelling.losses(texts, ids), strict=True):
+            if loss:
+                found[f"{loss.name}_{side}"].append(name)
+    return found
 
 
 def _lost_system(prompt: Prompt, parts: list[dict[str, Any]]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aloll_cli.artifacts.as_seen import Pairs, column_hashes, count_pairs, shared_prompts
-from aloll_cli.artifacts.chat_counts import chat_counts
+from aloll_cli.artifacts.chat_counts import LOST, chat_counts
 from aloll_cli.artifacts.logged_prompts import words_of
 from aloll_cli.artifacts.raw_table import open_data
 from aloll_cli.artifacts.rewards import ScoredBy, load_components, load_rewards
@@ -112,11 +112,11 @@ def _figures(folder: Path) -> tuple[dict[str, Any], int]:
 
 
 def _chats(examples: Path, split: str) -> dict[str, Any]:
-    """What the chat template did: counts of rows, and why it rejected the first of those that it rejects."""
+    """What chat template and tokenizer did: counts of rows, and why the template rejected the first of those that it rejects."""
     counts = chat_counts(examples, split)
     return {
         "turns_cut": counts.turns_cut, "system_cut": counts.system_cut, "apart": counts.apart, "typed": counts.typed,
-        "altered": counts.altered,
+        "altered": counts.altered, **{kind: getattr(counts, kind) for kind in LOST},
         "rejected": len(counts.rejected), "why": counts.rejected[0]["why"] if counts.rejected else None,
     }  # fmt: skip
 

@@ -135,15 +135,17 @@ def show_inspection(found: dict[str, Any]) -> None:
 
 
 def _chats(splits: dict[str, dict[str, Any]]) -> None:
-    """Print what the chat template did, if it did anything that a user should know."""
+    """Print what chat template and tokenizer did, if they did anything that a user should know."""
     headings = {
         "turns_cut": "lost turns", "system_cut": "lost the system turn", "apart": "tokenized apart",
         "altered": "altered", "typed": "control tokens typed as text", "rejected": "rejected",
+        "unknown_prompts": "prompts with unknown tokens", "unknown_responses": "responses with unknown tokens",
+        "changed_prompts": "prompts that the tokenizer changes", "changed_responses": "responses that the tokenizer changes",
     }  # fmt: skip
     there = [name for name in headings if any(of[name] for of in splits.values())]
     if there:
         _grid(
-            "chat template and control tokens: rows",
+            "chat template, control tokens and tokenizer: rows",
             splits,
             {headings[name]: [str(of[name]) for of in splits.values()] for name in there},
         )
