@@ -4,7 +4,7 @@ from copy import copy
 from functools import cache
 
 import pytest
-from families import FAMILIES, IM, KINDS, tokenizer_of
+from families import FAMILIES, IM, KINDS, THINKS, tokenizer_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
@@ -172,6 +172,23 @@ def test_what_a_template_writes_around_turns_stays_text_where_the_tokenizer_call
     (plain,) = Encoder(tokenizer, 500, 200, Chat.plain).prompts([[vars(Part(question))]])
     assert plain.typed
     assert not set(plain.ids) - {tokenizer.bos_token_id} & set(control.ids.values())
+
+
+@pytest.mark.parametrize("tag", ["<think>", "[THINK]", "<|thought|>", "<seed:think>"])
+@pytest.mark.parametrize("is_token", [True, False])
+def test_a_tag_that_the_prompt_opens_is_not_repeated_by_the_response(tag, is_token):
+    tokenizer = copy(tokenizer_of("chatml", "byte-level"))
+    if is_token:
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=copy(tokenizer.backend_tokenizer), eos_token="<|im_end|>")
+        tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False)])
+    tokenizer.chat_template = THINKS.replace("<think>", tag)
+    encoder = Encoder(tokenizer, 500, 200, Chat.template)
+    prompts = encoder.prompts([[vars(Part("How?", "user"))]]) * 4
+    answers = [f"{tag}Salt?</think>We.", f"{tag}\nSalt?</think>We.", f"\n{tag}\nSalt?</think>We.", "Salt?</think>We."]
+    for found in encoder.responses(answers, prompts):
+        whole = tokenizer.decode(prompts[0].ids + found.ids)
+        assert whole == f"<|im_start|>user\nHow?<|im_end|>\n<|im_start|>assistant\n{tag}\nSalt?</think>We.<|im_end|>"
+        assert found.text == "Salt?</think>We."
 
 
 MARKUP = {  # what a template writes around a question and its answer, and which of that are control tokens

@@ -40,7 +40,7 @@ class Examples(Artifact):
 
     kind, stage = "examples", "score-rewards"
     of_several_policies: ClassVar[bool] = False  # whether policies' own responses are among the training responses
-    version = 6  # text never becomes a token that the template writes around turns, special or not
+    version = 6  # text becomes no token that the template writes around turns; an opened tag that is no token is not repeated
     resumes = False
 
     def __init__(self, task: Task, data: Data, tokenizer: Tokenizer) -> None:

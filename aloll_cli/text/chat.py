@@ -7,6 +7,7 @@ the end token is the response. Where it does not, P stays, and the response is t
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+TAG = re.compile(r"<[^<>/\s][^<>\s]*>$|\[[^\[\]/\s]+\]$")  # <think> or [THINK] at the end of a text; it need be no token
 SHORTEST = (["user"], ["system", "user"])  # roles of the shortest chats: some templates need a system turn
 
 
@@ -237,7 +239,8 @@ class ChatEncoder:
     def _continued(self, prompt: str, text: str) -> str:
         """A response without a tag that the prompt has opened already, such as ``<think>``."""
         opened = prompt.rstrip()
-        tag = next((name for name in self._added if opened.endswith(name) and text.lstrip().startswith(name)), "")
+        tags = [*self._added, *TAG.findall(opened)]
+        tag = next((name for name in tags if opened.endswith(name) and text.lstrip().startswith(name)), "")
         return text.lstrip().removeprefix(tag).removeprefix(prompt[len(opened) :]) if tag else text
 
     def _up_to_the_end(self, rest: str) -> str:
