@@ -14,7 +14,7 @@ from tiny import TEXTS
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from aloll_cli.tasks.base import Chat
+from aloll_cli.tasks.options import Chat
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
 from aloll_cli.models.pretrained import with_plain_decoding
-from aloll_cli.tasks.base import BadRow, Chat, Part
+from aloll_cli.tasks.base import BadRow, Part
+from aloll_cli.tasks.options import Chat
 from aloll_cli.text.encoding import Encoder
 
 LOCAL = composed("task=local", "task.path=FILE").task

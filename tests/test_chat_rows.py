@@ -23,7 +23,8 @@ from aloll_cli.reports.token_text import TokenText
 from aloll_cli.stages import inspect
 from aloll_cli.stopping import Interrupted, Stopper, interruptibly
 from aloll_cli.store.tables import read_blocks
-from aloll_cli.tasks.base import BadRow, Chat, Part
+from aloll_cli.tasks.base import BadRow, Part
+from aloll_cli.tasks.options import Chat
 from aloll_cli.text import template
 from aloll_cli.text.encoding import Encoder
 from aloll_cli.text.limits import TookTooLong, Watch

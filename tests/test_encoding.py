@@ -4,7 +4,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from aloll_cli.tasks.base import Chat, Part
+from aloll_cli.tasks.base import Part
+from aloll_cli.tasks.options import Chat
 from aloll_cli.text.encoding import Encoder, left_padded, right_padded
 
 BOS, EOS = 1, 2

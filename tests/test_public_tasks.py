@@ -15,7 +15,8 @@ from aloll_cli.files import read_json
 from aloll_cli.rewards.base import Row
 from aloll_cli.store.tables import read_blocks
 from aloll_cli.tasks.atomic2020 import RELATIONS, as_prompt, sentence
-from aloll_cli.tasks.base import SPLITS, BadRow, Chat, Dropped, turns
+from aloll_cli.tasks.base import SPLITS, BadRow, Dropped, turns
+from aloll_cli.tasks.options import Chat
 from aloll_cli.tasks.source import LocalSource
 from aloll_cli.text.encoding import Encoder
 

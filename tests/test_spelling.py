@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from aloll_cli.artifacts.chat_counts import chat_counts
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.stages import inspect
-from aloll_cli.tasks.base import Chat, Part
+from aloll_cli.tasks.base import Part
+from aloll_cli.tasks.options import Chat
 from aloll_cli.text.encoding import Encoder
 from aloll_cli.text.spelling import Loss, Spelling
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from aloll_cli.tasks.base import Chat, Part
+from aloll_cli.tasks.base import Part
+from aloll_cli.tasks.options import Chat
 from aloll_cli.text.control import ControlTokens
 from aloll_cli.text.encoded import Hides, RenderedText
 from aloll_cli.text.encoding import Encoder

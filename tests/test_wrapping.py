@@ -9,7 +9,8 @@ from tiny import composed, store, tokenizer, write_rows
 
 from aloll_cli.errors import UserError
 from aloll_cli.stages import inspect
-from aloll_cli.tasks.base import Chat, Part
+from aloll_cli.tasks.base import Part
+from aloll_cli.tasks.options import Chat
 from aloll_cli.text.encoding import Encoder
 
 UNUSED = "the model's chat template is not used for {}, which have no turns: task.chat=wrap makes each a turn of the user"

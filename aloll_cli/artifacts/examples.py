@@ -16,8 +16,8 @@ from aloll_cli.errors import UserError
 from aloll_cli.schema import identity
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
-from aloll_cli.tasks.base import SPLITS, BadRow, Chat, Task, plain_prompt
-from aloll_cli.tasks.options import OnBadRow, Truncated
+from aloll_cli.tasks.base import SPLITS, BadRow, Task, plain_prompt
+from aloll_cli.tasks.options import Chat, OnBadRow, Truncated
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,8 @@ from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.raw_table import open_data
 from aloll_cli.models.decoding import Beam, Generation, Sample
 from aloll_cli.store.store import Store
-from aloll_cli.tasks.base import BadRow, Chat, Part, Task, Turn
+from aloll_cli.tasks.base import BadRow, Part, Task, Turn
+from aloll_cli.tasks.options import Chat
 from aloll_cli.text.template import NOW
 
 if TYPE_CHECKING:

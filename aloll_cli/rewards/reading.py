@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Row
-from aloll_cli.tasks.base import BadRow, Chat, Part
+from aloll_cli.tasks.base import BadRow, Part
+from aloll_cli.tasks.options import Chat
 from aloll_cli.text.encoding import Encoder
 
 if TYPE_CHECKING:

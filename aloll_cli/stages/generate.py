@@ -23,7 +23,8 @@ from aloll_cli.schema import name_of
 from aloll_cli.settings.recorded import of_its_run
 from aloll_cli.settings.root import Settings
 from aloll_cli.store.store import Store
-from aloll_cli.tasks.base import Chat, Part, Task
+from aloll_cli.tasks.base import Part, Task
+from aloll_cli.tasks.options import Chat
 from aloll_cli.text.typed import asked_in
 
 SHOWN = 8  # prompts of a split

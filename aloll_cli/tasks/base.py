@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from enum import Enum
 from functools import cached_property
 from math import isfinite
 from numbers import Real
@@ -16,7 +15,7 @@ from typing import Any, ClassVar, TypedDict
 from aloll_cli.errors import UserError
 from aloll_cli.schema import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.tasks.layouts import SPLIT_NAMES
-from aloll_cli.tasks.options import OnBadRow, Responses, Truncated
+from aloll_cli.tasks.options import Chat, OnBadRow, Responses, Truncated
 from aloll_cli.tasks.reading import Reading
 from aloll_cli.tasks.source import HubSource, LocalSource, Source
 from aloll_cli.tasks.splits import drawn_split, prompt_key
@@ -25,15 +24,6 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|n
 SPLITS = ("train", "validation", "test")
 ROLES = ("system", "user", "assistant")  # of a chat's turns, as chat templates know them
 LEAVE_OUT = "Leave such rows out with task.on_bad_row=skip, or correct the file."
-
-
-class Chat(Enum):
-    """How a prompt is formatted for the model."""
-
-    template = "with the tokenizer's chat template, if it has one; else as plain text"
-    wrap = "with the chat template, and a prompt without turns as a turn of the user"
-    without_thinking = "with the chat template and enable_thinking=False"
-    plain = "as plain text, with the task's speaker tags"
 
 
 @dataclass(frozen=True)

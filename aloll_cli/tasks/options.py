@@ -26,3 +26,12 @@ class OnBadRow(Enum):
 
     error = "stop, and name the row"
     skip = "leave it out and count it"
+
+
+class Chat(Enum):
+    """How a prompt is formatted for the model."""
+
+    template = "with the tokenizer's chat template, if it has one; else as plain text"
+    wrap = "with the chat template, and a prompt without turns as a turn of the user"
+    without_thinking = "with the chat template and enable_thinking=False"
+    plain = "as plain text, with the task's speaker tags"

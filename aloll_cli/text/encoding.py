@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aloll_cli.errors import UserError
-from aloll_cli.tasks.base import BadRow, Chat
+from aloll_cli.tasks.base import BadRow
+from aloll_cli.tasks.options import Chat
 from aloll_cli.text.chat import ChatEncoder
 from aloll_cli.text.control import ControlTokens
 from aloll_cli.text.encoded import EncodedResponse, Limits, Prompt

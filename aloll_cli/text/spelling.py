@@ -74,8 +74,8 @@ def is_same(text: str, written: str) -> bool:
 
 def _unknown(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The token that text becomes for which there is no other; None if there is none, as in byte-level vocabularies."""
-    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
     found: int | None = tokenizer.unk_token_id
-    if hasattr(model, "unk_token"):
-        found = None if model.unk_token is None else tokenizer.backend_tokenizer.token_to_id(model.unk_token)
+    if backend is not None and hasattr(backend.model, "unk_token"):
+        found = None if backend.model.unk_token is None else backend.token_to_id(backend.model.unk_token)
     return found
