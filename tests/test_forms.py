@@ -40,6 +40,10 @@ USER, ANSWER, OTHER = ({"role": role, "content": text} for role, text in (
 PART = {"type": "text"}
 HUMAN, GPT = {"from": "human", "value": "What is the tide?"}, {"from": "gpt", "value": "It is high."}
 BRIEF = {"from": "system", "value": "Be brief."}
+SYSTEM, AGAIN = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Really?"}
+BRIEFLY, TWICE = ("system", "Be brief."), [*ASKED[:1], ("assistant", "No idea."), ("user", "Really?"), ("assistant", "")]
+FLIGHTS, ROLES = '[{"from": "Paris", "to": "Rome"}]', '[{"role": "engineer", "name": "Bo"}]'
+CHATS = {"chosen": [USER, ANSWER], "rejected": [USER, OTHER]}
 FORMS = {  # a row of each form, and its records
     "a text": ({"prompt": "The tide is", "response": "high.", "reward": 1}, [("The tide is", " high.", 1.0)]),
     "several": ({"prompt": "The tide is", "response": ["high.", "low."], "reward": [1, 0]},
@@ -65,7 +69,8 @@ FORMS = {  # a row of each form, and its records
     "pair of whole chats": ({"chosen": [USER, ANSWER], "rejected": [USER, OTHER]},
                             [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
     "pair of whole chats with their prompt as text": (
-        {"prompt": "…?", "chosen": [USER, ANSWER], "rejected": [USER, OTHER], "chosen_rating": 5, "rejected_rating": 1},
+        {"prompt": "What is the tide? ", "chosen": [USER, ANSWER], "rejected": [USER, OTHER],
+         "chosen_rating": 5, "rejected_rating": 1},
         [(ASKED, "It is high.", 5.0), (ASKED, "No idea.", 1.0)]),
     "completion": ({"prompt": "The tide is", "completion": "high."}, [("The tide is", " high.", None)]),
     "completion with a label": ({"prompt": "The tide is", "completion": "high.", "label": True},
@@ -115,6 +120,52 @@ FORMS = {  # a row of each form, and its records
                              [("Name the tide.", " High.", 1.0)]),
     "sharegpt with its system apart": ({"system": "Be brief.", "conversations": [HUMAN, GPT]},
                                        [([("system", "Be brief."), *ASKED], "It is high.", None)]),
+    "pair of whole chats after their prompt": (
+        {"prompt": [USER], "chosen": [OTHER, AGAIN, ANSWER], "rejected": [OTHER, AGAIN, OTHER]},
+        [(TWICE, "It is high.", 1.0), (TWICE, "No idea.", 0.0)]),
+    "pair of whole chats after their prompt as text, beside the whole": (
+        {"prompt": "What is the tide?", "messages": [USER, OTHER, AGAIN, ANSWER], "system": "Be brief.",
+         "chosen": [OTHER, AGAIN, ANSWER], "rejected": [OTHER, AGAIN, OTHER]},
+        [([BRIEFLY, *TWICE], "It is high.", 1.0), ([BRIEFLY, *TWICE], "No idea.", 0.0)]),
+    "pair of whole chats after a system turn": (
+        {"prompt": [SYSTEM], "chosen": [USER, ANSWER], "rejected": [USER, OTHER]},
+        [([BRIEFLY, *ASKED], "It is high.", 1.0), ([BRIEFLY, *ASKED], "No idea.", 0.0)]),
+    "pair of whole chats with their prompt and its system turn": (
+        {"prompt": [SYSTEM, USER], "chosen": [USER, ANSWER], "rejected": [USER, OTHER]},
+        [([BRIEFLY, *ASKED], "It is high.", 1.0), ([BRIEFLY, *ASKED], "No idea.", 0.0)]),
+    "pair of whole chats with their last question": (
+        {"prompt": "Really?", "chosen": [USER, OTHER, AGAIN, ANSWER], "rejected": [USER, OTHER, AGAIN, OTHER]},
+        [(TWICE, "It is high.", 1.0), (TWICE, "No idea.", 0.0)]),
+    "pair of whole chats whose turns have ids and parts": (
+        {"chosen": [USER | {"id": "a"}, ANSWER],
+         "rejected": [{"role": "user", "content": [PART | {"text": "What is the tide?"}], "id": "b"}, OTHER]},
+        [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "pair of whole chats of an instruction": (
+        {"instruction": "What is the tide?", "conversation": "c-17", "chosen": [USER, ANSWER], "rejected": [USER, OTHER]},
+        [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "pair beside its chat and its prompt as turns": (
+        {"prompt": [USER], "messages": [USER, ANSWER], "chosen": [ANSWER], "rejected": [OTHER]},
+        [(ASKED, "It is high.", 1.0), (ASKED, "No idea.", 0.0)]),
+    "a text with a system text": ({"system": "Be brief.", "prompt": "What is the tide?", "response": "It is high."},
+                                  [([BRIEFLY, *ASKED], "It is high.", None)]),
+    "turns with a system text": ({"system": "Be brief.", "prompt": [USER], "response": ["It is high.", "No idea."]},
+                                 [([BRIEFLY, *ASKED], "It is high.", None), ([BRIEFLY, *ASKED], "No idea.", None)]),
+    "turns of the assistant as response": ({"prompt": [USER], "response": [ANSWER]}, [(ASKED, "It is high.", None)]),
+    "a response that is JSON": ({"prompt": "As JSON:", "response": FLIGHTS}, [("As JSON:", f" {FLIGHTS}", None)]),
+    "a pair that is JSON": ({"prompt": ROLES, "chosen": FLIGHTS, "rejected": ROLES},
+                            [(ROLES, f" {FLIGHTS}", 1.0), (ROLES, f" {ROLES}", 0.0)]),
+    "a completion that is JSON": ({"prompt": "As JSON:", "completion": FLIGHTS}, [("As JSON:", f" {FLIGHTS}", None)]),
+    "an output that is JSON": ({"instruction": "As JSON:", "output": FLIGHTS}, [("As JSON:", f" {FLIGHTS}", None)]),
+    "a text with the id of its conversation": ({"prompt": "The tide is", "response": "high.", "conversation": "c-17"},
+                                               [("The tide is", " high.", None)]),
+    "an instruction with the number of its conversation": ({"instruction": "Say when.", "output": "At six.", "conversation": 17},
+                                                           [("Say when.", " At six.", None)]),
+    "alpaca with a response": ({"instruction": "Translate.", "input": "The tide is high.", "response": "La marée est haute."},
+                               [("Translate.\n\nThe tide is high.", " La marée est haute.", None)]),
+    "dolly": ({"instruction": "Say when.", "context": "The tide", "response": "At six.", "category": "qa"},
+              [("Say when.\n\nThe tide", " At six.", None)]),
+    "a text beside no images": ({"prompt": "The tide is", "response": "high.", "images": [], "image": None, "audio": ""},
+                                [("The tide is", " high.", None)]),
     "turns as prompt": ({"prompt": [USER], "response": "It is high.", "reward": 1}, [(ASKED, "It is high.", 1.0)]),
 }  # fmt: skip
 
@@ -158,6 +209,43 @@ def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
         ({"prompt": "a", "chosen": str([ANSWER]), "rejected": "b"}, (), 'field "chosen": expected a list of turns, got what'),
         ({"system": "Be long.", "messages": [{"role": "system", "content": "Be brief."}, USER, ANSWER]}, (),
          'field "system" and the first turn are different system texts'),
+        (CHATS | {"prompt": "Other"}, (),
+         "field \"prompt\" does not match the chats in \"chosen\": it says 'Other', and they begin with 'What is the tide\\?'"),
+        (CHATS | {"messages": [AGAIN, ANSWER]}, (), 'field "messages" does not match the chats in "chosen"'),
+        (CHATS | {"messages": [USER, AGAIN]}, (), 'field "messages" does not match the chats in "chosen"'),
+        (CHATS | {"conversations": [AGAIN, ANSWER]}, (), 'field "conversations" does not match the chats in "chosen"'),
+        (CHATS | {"instruction": "Other"}, (), 'field "instruction" does not match the chats in "chosen"'),
+        (CHATS | {"system": "Be long.", "prompt": [SYSTEM]}, (),
+         "field \"system\" and the first turn are different system texts; expected one of them, got 'Be long.' and 'Be brief.'"),
+        ({"prompt": [SYSTEM | {"content": "Be long."}, USER],
+          "chosen": [SYSTEM, USER, ANSWER], "rejected": [SYSTEM, USER, OTHER]}, (),
+         "it says 'Be long.', and they begin with 'Be brief.'"),
+        ({"prompt": "Really?", "chosen": [OTHER, AGAIN, ANSWER], "rejected": [OTHER, AGAIN, OTHER]}, (),
+         "'Really\\?' may repeat the same turn of the chats, or go before them"),
+        ({"chosen": [USER, OTHER, AGAIN, ANSWER], "rejected": [USER, ANSWER, AGAIN, ANSWER]}, (),
+         "differ in their last turn only"),
+        ({"prompt": [USER], "messages": [AGAIN], "response": "b"}, (), 'fields "prompt" and "messages" are both set'),
+        ({"prompt": [USER], "messages": [AGAIN], "chosen": "b", "rejected": "c"}, (),
+         'fields "prompt" and "messages" are both set'),
+        ({"prompt": "Other", "conversations": [HUMAN, GPT], "system": "Be brief."}, (),
+         'fields "prompt" and "conversations" are both set'),
+        ({"input": {"messages": [USER]}, "prompt": [AGAIN], "preferred_output": [ANSWER], "non_preferred_output": [OTHER]}, (),
+         'fields "prompt" and "messages" are both set'),
+        ({"input": {"messages": [USER]}, "messages": [AGAIN], "preferred_output": [ANSWER], "non_preferred_output": [OTHER]}, (),
+         'fields "input" and "messages" are both set'),
+        ({"instruction": "a", "output": "b", "response": "c"}, (), 'fields "output" and "response" are both set'),
+        ({"system": "Be long.", "prompt": [SYSTEM, USER], "response": "b"}, (), "different system texts"),
+        ({"messages": [USER | {"images": ["a"]}, ANSWER]}, (), 'field "messages", turn 1: has "images", which is not read'),
+        ({"messages": [USER, ANSWER | {"audio": {"id": "a"}}]}, (), 'field "messages", turn 2: has "audio", which is not read'),
+        ({"conversations": [HUMAN | {"video": "a.mp4"}, GPT]}, (), 'field "conversations", turn 1: has "video"'),
+        ({"prompt": "a", "response": "b", "images": ["a.png"]}, (), 'field "images" is set, which is not read'),
+        (CHATS | {"image": {"bytes": b"a", "path": None}}, (), 'field "image" is set, which is not read'),
+        ({"messages": [USER, ANSWER | {"thought": "It rose."}]}, (), 'turn 2: has thoughts in "thought"'),
+        ({"messages": [USER, ANSWER | {"reasoning_details": [{"text": "It rose."}]}]}, (), 'has thoughts in "reasoning_details"'),
+        ({"messages": [USER, ANSWER | {"weight": 0.5}]}, (),
+         r'turn 2: expected "weight" to be 0 or 1, or false or true, got 0\.5'),
+        ({"conversations": [HUMAN, GPT | {"loss": "much"}]}, (), "turn 2: expected \"loss\" to be 0 or 1, .*, got 'much'"),
+        ({"conversations": "c-17", "reward": 1}, (), "field \"conversations\": expected a list of turns, got 'c-17'"),
         ({"instruction": "a", "output": "b", "history": ["c"]}, (), r"expected a list of \[question, answer\]"),
     ],
 )  # fmt: skip
@@ -166,11 +254,23 @@ def test_what_is_no_form_is_refused_by_name(row, overrides, message):
         read(row, *overrides)
 
 
-@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}])
-def test_a_last_turn_that_is_marked_as_not_to_be_trained_is_left_out(mark):
-    with pytest.raises(Dropped, match="their last turn is marked as not to be trained"):
-        read({"messages": [USER, ANSWER | mark]})
+@pytest.mark.parametrize("key", ["weight", "train", "training", "loss", "train_on_turn", "loss_weight"])
+@pytest.mark.parametrize("no", [0, 0.0, False, "0", "0.0", "False", " no "])
+def test_a_last_turn_that_is_marked_as_not_to_be_trained_is_left_out(key, no):
+    mark = {key: no}
+    rows = {
+        "openai": {"messages": [USER, ANSWER | mark]}, "sharegpt": {"conversations": [HUMAN, GPT | mark]},
+        "pair": {"prompt": [USER], "chosen": [ANSWER | mark], "rejected": [OTHER]},
+    }  # fmt: skip
+    for row in rows.values():
+        with pytest.raises(Dropped, match="their last turn is marked as not to be trained"):
+            read(row)
     assert read({"messages": [USER, OTHER | mark, USER, ANSWER]})[0][1] == "It is high."
+
+
+@pytest.mark.parametrize("yes", [1, 1.0, True, "1", "true", None, "", float("nan")])
+def test_a_last_turn_that_is_marked_as_to_be_trained_is_read(yes):
+    assert read({"conversations": [HUMAN, GPT | {"weight": yes, "train": yes}]}) == [(ASKED, "It is high.", None)]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +283,7 @@ def test_a_last_turn_that_is_marked_as_not_to_be_trained_is_left_out(mark):
         ({"prompt": "a", "reply": "b", "id": 3}, (), "Name it: task.columns.response=reply, or"),
         ({"prompt": "a", "b": "b", "c": 3}, (), "Name it: task.columns.response=COLUMN (columns that are read: prompt and"),
         ({"b": "b", "c": 3}, (), "Name them: task.columns.prompt=COLUMN task.columns.response=COLUMN (columns that are read:"),
+        ({"instruction": "a", "input": "b", "answer": "c"}, (), "Name it: task.columns.response=answer, or"),
         ({"dialog": [USER, ANSWER], "id": 3}, (), "Name the turns: task.columns.messages=dialog, or"),
         ({"question": "a", "chosen": "b", "rejected": "c"}, (), "Name it: task.columns.prompt=question. For the rows of HH-RLHF"),
         ({"data": [{"prompt": "a", "response": "b"}]}, (), "If the rows are the list in data, write only that list to a file"),
@@ -429,6 +530,41 @@ def test_what_was_read_is_kept_for_inspect(tmp_path, capsys):
     assert lines[2].startswith("all: by score_chosen and score_rejected, chosen is below rejected in 10 of 100 pairs, ")
     assert lines[3].startswith("between the first prompt and its response a space is added")
     assert all(line in said for line in lines)
+
+
+def test_what_is_not_read_of_a_row_is_told():
+    named = {"name": "Ann", "id": 3, "weight": 1, "tags": []}
+    assert task().describe(
+        {"messages": [USER | named, ANSWER | {"ts": None}], "system": "Be brief.", "tools": [{"name": "f"}]}
+    ) == [
+        "columns that are not read: tools",
+        'the column "system" is the system turn of each prompt',
+        "keys of turns that are not read: id, name",
+        "warning: tools are not read: the model will not see their descriptions in the prompts",
+    ]
+    assert task().describe({"conversations": [HUMAN | {"text": "Other"}, GPT], "conversation": "c-17"}) == [
+        "rows are read as ShareGPT (conversations with from and value)",
+        "columns that are not read: conversation",
+        "keys of turns that are not read: text",
+    ]
+    assert task().describe(CHATS | {"chosen": json.dumps([USER | {"id": 3}, ANSWER | {"score": 4}])})[1:] == [
+        "keys of turns that are not read: id, score",
+    ]  # fmt: skip
+    openais = FORMS["openai's preferences"][0]
+    assert task().describe(openais) == ["rows are read as pairs (preferred_output and non_preferred_output) with rewards 1 and 0"]
+    told = task().describe(openais | {"input": {"messages": [USER | {"name": "Ann"}], "tools": [{"name": "f"}]}})
+    assert [line.partition(":")[0] for line in told[1:]] == ["keys of turns that are not read", "warning"]
+
+
+def test_an_instruction_is_told_with_the_columns_that_it_has(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    write_rows(file, [FORMS["dolly"][0]])
+    assert task(f"task.path={file}").describe(FORMS["dolly"][0])[:2] == [
+        "rows are read as Alpaca (instruction, context and response)", "columns that are not read: category",
+    ]  # fmt: skip
+    assert task(f"task.path={file}").describe(FORMS["alpaca"][0] | {"prompt": "Translate."})[:2] == [
+        "rows are read as Alpaca (instruction, input and output)", "columns that are not read: prompt",
+    ]  # fmt: skip
 
 
 ROWS = [{"prompt": f"Visit {i}.", "response": 'Good, very "good"; naïve.', "reward": 0.5} for i in range(5)]

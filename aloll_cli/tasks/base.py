@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypedDict
 
 from aloll_cli.errors import UserError
 from aloll_cli.schema import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
+from aloll_cli.tasks.column_names import STANDARD, Columns
 from aloll_cli.tasks.layouts import SPLIT_NAMES
 from aloll_cli.tasks.options import Chat, OnBadRow, Responses, Truncated
 from aloll_cli.tasks.reading import Reading
@@ -191,6 +192,11 @@ class Task(ABC):
             is_chat: whether the prompt consists of chat turns.
         """
         return ""
+
+    @property
+    def prompt_columns(self) -> Columns:
+        """The names of the columns of prompts, in rows that somebody has in a file."""
+        return STANDARD
 
     def asked(self, text: str) -> Sequence[Part]:
         """The prompt of a text that somebody types: as rows with that text have it."""

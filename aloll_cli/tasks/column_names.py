@@ -82,11 +82,16 @@ class Columns:
         if meaning != "response" or self.prompt in row:
             unknown = meaning in ("prompt", "response") and self.likely(row, meaning, name) is None
             return f"Name it: {self.override(row, meaning, name)}" + (f" (columns that are read: {READ})" if unknown else "")
+        if row.get("instruction") is not None and self.likely(row, "response") not in (None, "instruction"):
+            return f"Name it: {self.override(row, 'response')}"  # the prompt is the instruction with its input
         found = {of: self.likely(row, of) for of in ("prompt", "response")}
         if None in found.values() or found["prompt"] == found["response"]:
             return f"Name them: task.columns.prompt=COLUMN task.columns.response=COLUMN (columns that are read: {READ})"
         more = ["reward"] if self.rewards == ["reward"] and "reward" not in row and self.likely(row, "reward") else []
         return "Name them: " + " ".join(self.override(row, of) for of in (*found, *more))
+
+
+STANDARD = Columns(prompt="prompt", messages="messages", response="response", reward="reward", split=None)
 
 
 def _are_turns(value: Any) -> bool:

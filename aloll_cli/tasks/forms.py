@@ -6,23 +6,21 @@ names that ``task.columns`` gives them, instead of its own columns; whatever els
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from itertools import takewhile
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from aloll_cli.tasks.asked import (
     CONVERSATIONS,
-    OF_CONVERSATION,
-    OF_INSTRUCTION,
-    asked,
     conversation,
+    conversation_column,
+    input_column,
     instruction,
     prompt_of,
-    with_system,
+    turns_in,
 )
 from aloll_cli.tasks.base import BadRow, expected
-from aloll_cli.tasks.turns import answered, decoded, openai
+from aloll_cli.tasks.form import Form, response_in, said_by_assistant, without
+from aloll_cli.tasks.turns import MEDIA, NO_MEDIA, is_filled
+from aloll_cli.tasks.whole_chats import are_whole_chats, before_chats
 
 if TYPE_CHECKING:
     from aloll_cli.tasks.column_names import Columns
@@ -35,33 +33,6 @@ SCORES = (  # of a pair, the preferred response first
 )  # fmt: skip
 
 
-class Form(ABC):
-    """A form of rows."""
-
-    what: ClassVar[str]  # its name for people, with its columns
-    columns: ClassVar[tuple[str, ...]]  # that a row of the form has
-
-    def fits(self, row: Row, names: Columns) -> bool:
-        """Whether a row has the form."""
-        return all(row.get(column) is not None for column in self.columns)
-
-    @abstractmethod
-    def read(self, row: Row, names: Columns) -> Row:
-        """The row with the columns of task=local. Raises BadRow."""
-
-    def told(self, row: Row, names: Columns) -> str:
-        """What a row is read as, for people."""
-        return self.what
-
-    def scores(self, row: Row, names: Columns) -> tuple[str, ...]:
-        """The columns that rate the responses of a preference; empty where the row has none, and for other forms."""
-        return ()
-
-    def sources(self, row: Row, names: Columns) -> Row:
-        """The columns of a row that those of task=local are read from where they have other names, for messages."""
-        return {}
-
-
 class Conversations(Form):
     """ShareGPT: ``{"conversations": [{"from": "human", "value": "Hi!"}, {"from": "gpt", "value": "Hello."}]}``
 
@@ -72,36 +43,44 @@ class Conversations(Form):
     columns = CONVERSATIONS
 
     def fits(self, row: Row, names: Columns) -> bool:
-        return any(row.get(column) is not None for column in self.columns)
+        return conversation_column(row, names) is not None
 
     def read(self, row: Row, names: Columns) -> Row:
-        return _without(row, names, *OF_CONVERSATION) | conversation(row, names)
+        prompt, read = conversation(row, self._column(row, names), names)
+        if is_filled(row.get(names.prompt)):
+            raise BadRow(f'fields "{names.prompt}" and "{read[0]}" are both set; expected one of them')
+        return without(row, names, *read) | ({names.prompt: None} if names.prompt in row else {}) | prompt
 
     def sources(self, row: Row, names: Columns) -> Row:
-        return {names.messages: next(name for name in CONVERSATIONS if row.get(name) is not None)}
+        return {names.messages: self._column(row, names)}
+
+    def _column(self, row: Row, names: Columns) -> str:
+        found = conversation_column(row, names)
+        assert found is not None
+        return found
 
 
 class Pair(Form):
     """A preference: ``{"prompt": "Hi!", "chosen": "Hello.", "rejected": "What?"}``
 
     The prompt is a text or turns; the responses are texts, turns of the assistant, or whole chats that share all turns but the
-    last: ``{"chosen": [turns], "rejected": [turns]}``. A column ``system`` is the first turn.
+    last: ``{"chosen": [turns], "rejected": [turns]}``. A prompt beside whole chats repeats their turns or goes before them.
+    A column ``system`` is the first turn.
     The preferred response has reward 1 and the other one 0, unless the row has scores of both, such as score_chosen.
     """
 
     columns = ("chosen", "rejected")
 
     def read(self, row: Row, names: Columns) -> Row:
-        sides = {name: openai(row[name], name) for name in self.columns}
-        chats = _are_whole_chats(sides)
-        shared: Row = {names.messages: _shared(sides), names.prompt: None} if chats else {}
-        prompt, asking = (with_system(shared, row, names), ("system",)) if chats else prompt_of(row, names)
-        responses = [_said(side[-1:] if chats else side, name, len(side)) for name, side in sides.items()]
+        sides = {name: turns_in(row, name) for name in self.columns}
+        chats = are_whole_chats(sides)
+        prompt, asking = before_chats(sides, row, names) if chats else prompt_of(row, names)
+        responses = [said_by_assistant(side[-1:] if chats else side, name, len(side)) for name, side in sides.items()]
         read = (*self.columns, *_scores(row, names), *asking)
-        return _without(row, names, *read) | prompt | {names.response: responses} | _rewards(row, names)
+        return without(row, names, *read) | prompt | {names.response: responses} | _rewards(row, names)
 
     def told(self, row: Row, names: Columns) -> str:
-        what = "pairs of whole chats" if _are_whole_chats({name: row[name] for name in self.columns}) else "pairs"
+        what = "pairs of whole chats" if are_whole_chats({name: turns_in(row, name) for name in self.columns}) else "pairs"
         return f"{what} ({' and '.join(self.columns)}) with {_rewards_told(row, names)}"
 
     def scores(self, row: Row, names: Columns) -> tuple[str, ...]:
@@ -117,7 +96,9 @@ class PreferredOutput(Pair):
         given = row.get("input")
         if not isinstance(given, dict):
             raise BadRow(expected('an object with "messages"', given, "input"))
-        return super().read(_without(row, names, "input") | {names.messages: given.get("messages")}, names)
+        if row.get(names.messages) is not None:
+            raise BadRow(f'fields "input" and "{names.messages}" are both set; expected one of them')
+        return super().read(without(row, names, "input") | {names.messages: given.get("messages")}, names)
 
 
 class Completion(Form):
@@ -128,9 +109,9 @@ class Completion(Form):
 
     def read(self, row: Row, names: Columns) -> Row:
         rated = {names.rewards[0]: row["label"]} if _is_rated(row, names) else {}
-        response = {names.response: _said(openai(row["completion"], "completion"), "completion")}
+        response = {names.response: response_in(row, "completion")}
         prompt, asking = prompt_of(row, names)
-        return _without(row, names, "completion", *asking, *(["label"] if rated else [])) | prompt | response | rated
+        return without(row, names, "completion", *asking, *(["label"] if rated else [])) | prompt | response | rated
 
     def sources(self, row: Row, names: Columns) -> Row:
         return {names.response: "completion"} | ({names.rewards[0]: "label"} if _is_rated(row, names) else {})
@@ -142,17 +123,33 @@ class Completion(Form):
 class Instruction(Form):
     """Alpaca: ``{"instruction": "Translate to French.", "input": "Hello.", "output": "Bonjour."}``; the input may be empty.
 
+    The input may be called context, and the output response, as Dolly has them.
     Where there is a column ``system`` or ``history``, with [question, answer] of earlier turns, it is a chat.
     """
 
-    what = "Alpaca (instruction, input and output)"
     columns = ("instruction", "output")
 
+    def fits(self, row: Row, names: Columns) -> bool:
+        return all(row.get(column) is not None for column in ("instruction", self._response(row, names)))
+
     def read(self, row: Row, names: Columns) -> Row:
-        return _without(row, names, "output", *OF_INSTRUCTION) | instruction(row, names) | {names.response: row["output"]}
+        response = self._response(row, names)
+        if response == "response" and row.get("output") is not None:
+            raise BadRow('fields "output" and "response" are both set; expected one of them')
+        prompt, read = instruction(row, names)
+        return without(row, names, response, *read) | prompt | {names.response: response_in(row, response)}
+
+    def told(self, row: Row, names: Columns) -> str:
+        return f"Alpaca (instruction, {input_column(row)} and {self._response(row, names)})"
 
     def sources(self, row: Row, names: Columns) -> Row:
-        return {names.response: "output"}
+        return {names.response: self._response(row, names)}
+
+    def unread(self, row: Row, names: Columns) -> tuple[str, ...]:
+        return (names.prompt,) if row.get(names.prompt) is not None and names.prompt != "instruction" else ()
+
+    def _response(self, row: Row, names: Columns) -> str:
+        return "output" if row.get(names.response) is None else names.response
 
 
 FORMS: tuple[Form, ...] = (Pair(), PreferredOutput(), Conversations(), Completion(), Instruction())
@@ -164,19 +161,34 @@ def standard(row: Row, names: Columns) -> tuple[Row, Form | None]:
     Raises:
         BadRow: it has a public form, but something in it is missing or of the wrong kind.
     """
-    row = _with_turns(row, names)
+    row = _checked(row, names)
     form = _form_of(row, names)
     if form is not None:
         return form.read(row, names), form
-    if isinstance(row.get(names.prompt), list):
-        row = row | asked(row[names.prompt], names)
-    if isinstance(row.get(names.messages), list):
-        row = (
-            _without(row, names, "system")
-            | with_system({names.messages: row[names.messages]}, row, names)
-            | {names.prompt: row.get(names.prompt)}
-        )
-    return row, None
+    if row.get(names.prompt) is not None or row.get(names.messages) is not None:
+        prompt, read = prompt_of(row, names)
+        row = without(row, names, *read) | prompt
+    return (row | {names.response: response_in(row, names.response)} if names.response in row else row), None
+
+
+def question(row: Row, names: Columns) -> Row:
+    """The column of a row's prompt, read as in ``standard``, where the row need not have a response. Raises BadRow."""
+    row = _checked(row, names)
+    form = _form_of(row, names)
+    read = form.read(row, names) if isinstance(form, Pair) else prompt_of(row, names)[0]
+    turns = read.get(names.messages)
+    if turns and row.get(names.response) is None and isinstance(turns[-1], dict) and turns[-1].get("role") == "assistant":
+        return read | {names.messages: turns[:-1]}  # the response, as task=local reads it
+    return read
+
+
+def _checked(row: Row, names: Columns) -> Row:
+    """The row, blank turns as null. Raises BadRow for images and the like beside the text."""
+    media = (name for name in MEDIA if name not in names.named and is_filled(row.get(name)))
+    if (name := next(media, None)) is not None:
+        raise BadRow(f'field "{name}" is set, which is not read', NO_MEDIA.format(name))
+    chat = row.get(names.messages)
+    return row | {names.messages: None} if isinstance(chat, str) and not chat.strip() else row
 
 
 def _form_of(row: Row, names: Columns) -> Form | None:
@@ -187,7 +199,8 @@ def _form_of(row: Row, names: Columns) -> Form | None:
         _refuse_half_a_pair(row, names, found)
     if response is None and found is None:
         _refuse_one_side(row)
-    own = response is not None or (row.get(names.messages) is not None and not isinstance(found, Pair))
+    is_instructed = isinstance(found, Instruction) and row.get(names.prompt) is None
+    own = (response is not None and not is_instructed) or (row.get(names.messages) is not None and not isinstance(found, Pair))
     return None if own else found
 
 
@@ -213,38 +226,6 @@ def _refuse_one_side(row: Row) -> None:
         if {*pair} <= row.keys() and any(row[column] is not None for column in pair):
             name = next(column for column in pair if row[column] is None)
             raise BadRow(expected("text or turns, as in the other response of the pair", None, name))
-
-
-def _with_turns(row: Row, names: Columns) -> Row:
-    """The row with turns of OpenAI's form in the columns of prompts and chats, also where they are stored as JSON text."""
-    row = row | {name: decoded(row[name], name, must=True) for name in (names.messages, *CONVERSATIONS) if name in row}
-    texts = (names.prompt, names.response, *(column for form in FORMS for column in form.columns if column not in CONVERSATIONS))
-    row = row | {name: decoded(row[name], name, must=False) for name in texts if name in row}
-    return row | {name: openai(row[name], name) for name in (names.prompt, names.messages, *CONVERSATIONS) if name in row}
-
-
-def _said(value: Any, name: str, place: int = 1) -> Any:
-    """A response: text, a turn of the assistant, or a chat of one such turn, which is at some place of its chat."""
-    turns = openai([value], name) if isinstance(value, dict) else value
-    if not isinstance(turns, list):
-        return turns
-    if len(turns) != 1 or not isinstance(turns[0], dict) or turns[0].get("role") != "assistant":
-        raise BadRow(expected("text, or one turn of the assistant", value, name))
-    return answered(turns[0], place, name)
-
-
-def _are_whole_chats(sides: Mapping[str, Any]) -> bool:
-    return all(isinstance(side, list) and len(side) > 1 for side in sides.values())
-
-
-def _shared(sides: Mapping[str, list[Any]]) -> list[Any]:
-    """The turns that both chats of a pair begin with. Raises BadRow unless they are all but the last one of each."""
-    chosen, rejected = sides.values()
-    shared = [mine for mine, _ in takewhile(lambda pair: pair[0] == pair[1], zip(chosen[:-1], rejected[:-1], strict=False))]
-    if len(chosen) != len(shared) + 1 or len(rejected) != len(shared) + 1:
-        first, second = sides
-        raise BadRow(f'fields "{first}" and "{second}": expected chats that differ in their last turn only')
-    return shared
 
 
 def _is_rated(row: Row, names: Columns) -> bool:
@@ -274,8 +255,3 @@ def _scores(row: Row, names: Columns) -> tuple[str, ...]:
 
 def _has_rewards(row: Row, names: Columns) -> bool:
     return any(name in row for name in names.rewards)
-
-
-def _without(row: Row, names: Columns, *columns: str) -> Row:
-    """The row without columns that were read; a column of the user's naming stays."""
-    return {column: value for column, value in row.items() if column not in columns or column in names.named}

@@ -26,6 +26,7 @@ from aloll_cli.tasks.labels import labels_of, worth
 from aloll_cli.tasks.layouts import SPLIT_NAMES
 from aloll_cli.tasks.local_reading import LocalReading
 from aloll_cli.tasks.reading import Reading
+from aloll_cli.tasks.remarks import more_on
 from aloll_cli.tasks.seam import Seam, between, script_has_spaces
 from aloll_cli.tasks.source import HubSource, Source
 from aloll_cli.tasks.turns import answered, chat_parts
@@ -53,7 +54,7 @@ class SplitShares:
 class Local(Task):
     """Your own data: a prompt to continue or a chat, a response, and optionally a reward."""
 
-    version: ClassVar[int] = 5  # labels are compared by value; reading.json says how all rows were read
+    version: ClassVar[int] = 6  # prompts beside whole chats and systems beside prompts; more marks of turns; labels by value
 
     hub: str | None = field(metadata=OPERATIONAL)  # type: ignore[misc]  # the recipe holds the resolved revision
     columns: Columns
@@ -70,6 +71,10 @@ class Local(Task):
             raise UserError(
                 f"{what}: set either task.path or task.hub.", "task.path=FILE.jsonl (or FOLDER), or task.hub=OWNER/NAME"
             )
+
+    @property
+    def prompt_columns(self) -> Columns:
+        return self.columns
 
     def source(self) -> Source:
         if self.hub is not None:
@@ -130,11 +135,12 @@ class Local(Task):
 
     def describe(self, row: dict[str, Any]) -> list[str]:
         standardized, _ = standard(row, self.columns)
+        lines = more_on(row, standardized, self.columns)
         if standardized.get(self.columns.messages) is not None:
-            return []
+            return lines
         adds = self.records(row)[0].response != self._responses(standardized)[0]
         what = "a space" if adds else "nothing"
-        return [f"between the first prompt and its response {what} is added (task.seam={self.seam.name})"]
+        return [*lines, f"between the first prompt and its response {what} is added (task.seam={self.seam.name})"]
 
     def reading(self) -> Reading:
         return LocalReading(self, self.columns)

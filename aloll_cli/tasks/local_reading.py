@@ -120,6 +120,7 @@ class LocalReading(Reading):
             unread = tuple(column for column in read if column not in self._columns.named)
             found = HowRead(unread=unread)
             if form is not None:
+                unread += form.unread(row, self._columns)
                 found = HowRead(form.told(row, self._columns), unread, form.scores(row, self._columns))
         if len(self._known) < MOST:
             self._known[shape] = found
