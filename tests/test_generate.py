@@ -1,6 +1,7 @@
 """``aloll generate`` and ``aloll chat``: a policy tried on prompts of a split or of one's own."""
 
 import io
+import json
 import signal
 import sys
 from dataclasses import replace
@@ -19,7 +20,7 @@ from aloll_cli.settings.choices import Split
 from aloll_cli.stages import chat
 from aloll_cli.stages.chat import Cut
 from aloll_cli.tasks.hha import SYSTEM
-from aloll_cli.text.typed import conversation
+from aloll_cli.text.typed import asked_in, conversation
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,74 @@ def test_rows_of_chats_hold_their_turns_and_files_and_stdin_give_prompts(setting
     (plain,) = run("generate", settings("task.chat=plain", policy="chat", prompt="Once", score=False))
     assert plain["prompt"] == "Once"
     assert plain["response"] != lines[0]["response"]
+
+
+def asked(file, task, *rows):
+    """The prompts of a file of rows: text, or roles and texts."""
+    write_rows(file, rows)
+    return [
+        [(part.role, part.text) for part in parts] if parts[0].role else "".join(part.prefix + part.text for part in parts)
+        for parts in asked_in(str(file), task)
+    ]
+
+
+TIDE = [("user", "What is the tide?"), ("assistant", "")]
+BRIEF, USER, ANSWER = (
+    {"role": role, "content": text}
+    for role, text in (("system", "Be brief."), ("user", "What is the tide?"), ("assistant", "It is high."))
+)
+READ = {
+    "a system text": ({"prompt": "What is the tide?", "system": "Be brief."}, [("system", "Be brief."), *TIDE]),
+    "turns as JSON": ({"prompt": json.dumps([USER])}, TIDE),
+    "JSON that is no turns": ({"prompt": '[{"from": "Paris"}]'}, '[{"from": "Paris"}]'),
+    "ShareGPT": ({"conversations": [{"from": "human", "value": "What is the tide?"}]}, TIDE),
+    "Alpaca": ({"instruction": "Translate.", "input": "The tide is high.", "output": ""}, "Translate.\n\nThe tide is high."),
+    "an instruction alone": ({"instruction": "Say when."}, "Say when."),
+    "a whole chat": ({"messages": [BRIEF, USER, ANSWER]}, [("system", "Be brief."), *TIDE]),
+    "a pair": ({"prompt": "The tide is", "chosen": "high.", "rejected": "odd."}, "The tide is"),
+    "a pair of whole chats": ({"chosen": [USER, ANSWER], "rejected": [USER, ANSWER]}, TIDE),
+    "a completion": ({"prompt": [USER], "completion": [ANSWER]}, TIDE),
+    "a response": ({"prompt": "The tide is", "response": "high.", "reward": 1}, "The tide is"),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_rows_of_prompts_are_read_as_rows_to_train_on(tmp_path, name):
+    row, expected = READ[name]
+    task = composed("task=local", "task.path=x.jsonl").task
+    assert asked(tmp_path / "asked.jsonl", task, row) == [expected]
+
+
+def test_prompts_stand_in_the_columns_of_the_task_or_in_those_that_generate_writes(tmp_path):
+    task = composed("task=local", "task.path=x.jsonl", "task.columns.prompt=question").task
+    rows = [{"question": "The tide is", "prompt": "not read"}, {"prompt": "Once"}, {"messages": [USER]}]
+    assert asked(tmp_path / "asked.jsonl", task, *rows) == ["The tide is", "Once", TIDE]
+
+
+def test_a_system_text_beside_a_prompt_replaces_that_of_hha(tmp_path):
+    found = asked(tmp_path / "asked.jsonl", composed("task=hha").task, {"prompt": "What is the tide?", "system": "Be brief."})
+    assert found == [[("system", "Be brief."), *TIDE]]
+
+
+def test_a_line_of_text_is_a_prompt_as_it_stands(tmp_path):
+    (tmp_path / "asked.txt").write_text(f"{json.dumps([USER])}\n")
+    (parts,) = asked_in(str(tmp_path / "asked.txt"), composed("task=local", "task.path=x.jsonl").task)
+    assert [(part.role, part.text) for part in parts] == [(None, json.dumps([USER]))]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "a", "images": ["a.png"]}, 'line 1: field "images" is set, which is not read'),
+        ({"prompt": "a", "messages": [USER]}, 'line 1: fields "prompt" and "messages" are both set'),
+        ({"text": "a"}, "line 1: field \"prompt\" is missing; the row has the fields 'text'"),
+        ({"prompt": 3}, 'line 1: field "prompt": expected text, got 3'),
+        ({"prompt": [BRIEF | {"content": "Be long."}, USER], "system": "Be brief."}, "line 1: .*different system texts"),
+    ],
+)
+def test_rows_that_hold_no_prompt_are_refused_by_name(tmp_path, row, message):
+    with pytest.raises(UserError, match=message):
+        asked(tmp_path / "asked.jsonl", composed("task=local", "task.path=x.jsonl").task, row)
 
 
 @pytest.mark.parametrize(
