@@ -532,17 +532,22 @@ def test_what_was_read_is_kept_for_inspect(tmp_path, capsys):
     assert all(line in said for line in lines)
 
 
+def all_told(row, *overrides):
+    """What is said of a file of such a row."""
+    reading = task(*overrides).reading()
+    reading.records(row, "all")
+    return [*reading.told(), *task(*overrides).describe(row)]
+
+
 def test_what_is_not_read_of_a_row_is_told():
     named = {"name": "Ann", "id": 3, "weight": 1, "tags": []}
-    assert task().describe(
-        {"messages": [USER | named, ANSWER | {"ts": None}], "system": "Be brief.", "tools": [{"name": "f"}]}
-    ) == [
+    assert all_told({"messages": [USER | named, ANSWER | {"ts": None}], "system": "Be brief.", "tools": [{"name": "f"}]}) == [
         "columns that are not read: tools",
         'the column "system" is the system turn of each prompt',
         "keys of turns that are not read: id, name",
         "warning: tools are not read: the model will not see their descriptions in the prompts",
     ]
-    assert task().describe({"conversations": [HUMAN | {"text": "Other"}, GPT], "conversation": "c-17"}) == [
+    assert all_told({"conversations": [HUMAN | {"text": "Other"}, GPT], "conversation": "c-17"}) == [
         "rows are read as ShareGPT (conversations with from and value)",
         "columns that are not read: conversation",
         "keys of turns that are not read: text",
@@ -556,13 +561,11 @@ def test_what_is_not_read_of_a_row_is_told():
     assert [line.partition(":")[0] for line in told[1:]] == ["keys of turns that are not read", "warning"]
 
 
-def test_an_instruction_is_told_with_the_columns_that_it_has(tmp_path):
-    file = tmp_path / "rows.jsonl"
-    write_rows(file, [FORMS["dolly"][0]])
-    assert task(f"task.path={file}").describe(FORMS["dolly"][0])[:2] == [
+def test_an_instruction_is_told_with_the_columns_that_it_has():
+    assert all_told(FORMS["dolly"][0])[:2] == [
         "rows are read as Alpaca (instruction, context and response)", "columns that are not read: category",
     ]  # fmt: skip
-    assert task(f"task.path={file}").describe(FORMS["alpaca"][0] | {"prompt": "Translate."})[:2] == [
+    assert all_told(FORMS["alpaca"][0] | {"prompt": "Translate."})[:2] == [
         "rows are read as Alpaca (instruction, input and output)", "columns that are not read: prompt",
     ]  # fmt: skip
 
