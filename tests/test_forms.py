@@ -552,12 +552,12 @@ def test_what_is_not_read_of_a_row_is_told():
         "columns that are not read: conversation",
         "keys of turns that are not read: text",
     ]
-    assert task().describe(CHATS | {"chosen": json.dumps([USER | {"id": 3}, ANSWER | {"score": 4}])})[1:] == [
+    assert all_told(CHATS | {"chosen": json.dumps([USER | {"id": 3}, ANSWER | {"score": 4}])})[1:] == [
         "keys of turns that are not read: id, score",
     ]  # fmt: skip
     openais = FORMS["openai's preferences"][0]
-    assert task().describe(openais) == ["rows are read as pairs (preferred_output and non_preferred_output) with rewards 1 and 0"]
-    told = task().describe(openais | {"input": {"messages": [USER | {"name": "Ann"}], "tools": [{"name": "f"}]}})
+    assert all_told(openais) == ["rows are read as pairs (preferred_output and non_preferred_output) with rewards 1 and 0"]
+    told = all_told(openais | {"input": {"messages": [USER | {"name": "Ann"}], "tools": [{"name": "f"}]}})
     assert [line.partition(":")[0] for line in told[1:]] == ["keys of turns that are not read", "warning"]
 
 
