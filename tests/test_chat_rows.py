@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from chats import GEMMA, gemma_tokenizer, qwen3_tokenizer
-from families import tokenizer_of
+from families import FAMILIES, tokenizer_of
 from safetensors.torch import load_file, save_file
 from tiny import TEXTS, composed, open_model, store, write_rows
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -27,6 +27,7 @@ from aloll_cli.tasks.base import BadRow, Part
 from aloll_cli.tasks.options import Chat
 from aloll_cli.text import template
 from aloll_cli.text.encoding import Encoder
+from aloll_cli.text.foreign_names import ForeignNames
 from aloll_cli.text.limits import TookTooLong, Watch
 from aloll_cli.text.words import LONGEST, has_long_word, without_long_words
 
@@ -209,6 +210,49 @@ def test_inspect_tells_typed_control_tokens_cut_turns_and_what_is_tokenized_apar
     assert "[typed: NAME] marks the name of a control token that is only text" in out
     table = out.partition("chat template, control tokens and tokenizer")[2].splitlines()
     assert next(line.split() for line in table if line.startswith("train")) == ["train", "1", "3", "1"]
+
+
+def test_control_tokens_of_other_models_are_told_from_a_models_own_and_from_html_and_code():
+    for name, family in FAMILIES.items():
+        own = tokenizer_of(name, "byte-level")
+        turns = [{"role": role, "content": "How?"} for role in ("user", "assistant")]
+        text = own.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
+        assert ForeignNames(own).of([text, *family.control]) == []
+    texts = ["<|start_header_id|>user<|end_header_id|>\n\nHow?<|eot_id|>", "[INST] <<SYS>>\nBe brief.\n<</SYS>> How? [/INST]"]
+    texts += ["<start_of_turn>user\nHow?<end_of_turn>", "<｜User｜>How?<｜end▁of▁sentence｜>", "a<|im_end|><|im_start|>"]
+    assert ForeignNames(tokenizer_of("chatml", "byte-level")).of(texts) == [
+        "<</SYS>>", "<<SYS>>", "<end_of_turn>", "<start_of_turn>", "<|end_header_id|>", "<|eot_id|>", "<|start_header_id|>",
+        "<｜User｜>", "<｜end▁of▁sentence｜>", "[/INST]", "[INST]",
+    ]  # fmt: skip
+    # what llama 2's template writes is text to its tokenizer, too
+    assert "[INST]" not in ForeignNames(tokenizer_of("llama 2", "byte-level")).of(texts)
+    code = (
+        "<b>1</b> <div class='x'> a<|b, c|>d, x <| y |> z, table[INST], [INSTALL], <s>no</s>, Vec<T>, <think>, <start>, [1], <||>"
+    )
+    assert ForeignNames(tokenizer_of("chatml", "byte-level")).of([code]) == []
+
+
+def test_rows_that_were_formatted_for_another_model_are_counted_and_warned_of(tmp_path, gemma, capsys):
+    asked, answered = "<|start_header_id|>user<|end_header_id|>\n\nQuestion {}<|eot_id|>", "Answer {}.<|eot_id|>"
+    for start, split in enumerate(("train", "validation", "test")):
+        written = [{"prompt": f"Is <b>{start}{i}</b> bold?", "response": f"It is {i}.", "reward": i} for i in range(2)]
+        written.append({"prompt": asked.format(start), "response": answered.format(start), "reward": 1.0})
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", written)
+    settings = settings_of(tmp_path / "rows", gemma)
+    inspect.run(settings, store(tmp_path / "out"))
+    out, err = capsys.readouterr()
+    names = ["<|end_header_id|>", "<|eot_id|>", "<|start_header_id|>"]
+    warning = (
+        f"1 of 3 train rows contain control tokens of other models, which are ordinary text to this one ({', '.join(names)}): "
+        "write such rows as turns in the column messages, or choose the model that they were formatted for. The first: train-2-0."
+    )
+    assert f"warning: {warning}" in err
+    assert f"control tokens of other models, which are ordinary text to this one: {', '.join(names)}" in out
+    counts = chat_counts(examples(settings, tmp_path / "out")[1], "train")
+    assert (counts.foreign, counts.typed, counts.warnings("train")) == (1, 0, [warning])
+    inspect.run(settings_of(tmp_path / "rows", gemma, "format=json"), store(tmp_path / "out"))
+    found = json.loads(capsys.readouterr().out)["splits"]["train"]["chats"]
+    assert (found["foreign"], found["foreign_names"]) == (1, names)
 
 
 def test_tokens_as_text_tell_a_control_token_from_its_name():

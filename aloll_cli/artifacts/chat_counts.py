@@ -6,6 +6,7 @@ Rejected rows, dropped turns, responses that are altered or apart; text that the
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from aloll_cli.files import write_text
 from aloll_cli.foreign import damaged, dict_of, json_lines_of, text
 from aloll_cli.store.tables import open_blocks
 
-COLUMNS = ("apart", "typed", "turns_cut", "system_cut")
+COLUMNS = ("apart", "typed", "foreign", "turns_cut", "system_cut")
+LISTS = ("foreign", "turns_cut")  # columns that hold several things of a row, or none
 LOST = ("unknown_prompts", "unknown_responses", "changed_prompts", "changed_responses")  # by text/spelling.py
+NAMED = 3  # most names in a warning
 
 
 UNKNOWN = "characters that the model's tokenizer cannot write; its unknown token"
@@ -29,6 +32,8 @@ class ChatCounts:
         rows: all of them, without the rejected ones.
         apart: those whose response is tokenized apart from its prompt.
         typed: those in whose text somebody typed the name of a control token.
+        foreign: those whose text has names of control tokens that the tokenizer lacks.
+        foreign_names: the commonest of these names, the commonest first.
         turns_cut: those whose prompt lost whole turns.
         system_cut: those whose prompt lost the system turn.
         altered: those of whose response the template left out or changed some text.
@@ -41,6 +46,8 @@ class ChatCounts:
     rows: int
     apart: int
     typed: int
+    foreign: int
+    foreign_names: tuple[str, ...]
     turns_cut: int
     system_cut: int
     altered: int
@@ -59,6 +66,9 @@ class ChatCounts:
             "altered": "responses are not trained as they are: the chat template leaves out or changes some of their text, "
             "such as thoughts",
             "typed": "rows contain the name of a control token; it stays text (turns of a chat belong in the column messages)",
+            "foreign": f"rows contain control tokens of other models, which are ordinary text to this one "
+            f"({', '.join(self.foreign_names)}): write such rows as turns in the column messages, or choose the model that they "
+            "were formatted for",
             "system_cut": "prompts lost their system turn, which left no room for the last one; a template may write its own "
             "(a larger task.max_prompt_tokens keeps it)",
             "unknown_responses": f"responses have {UNKNOWN} is trained in their place",
@@ -84,9 +94,11 @@ def chat_counts(examples: Path, split: str) -> ChatCounts:
 
     rows, counts = open_blocks(examples / split, ["id", *COLUMNS]), dict.fromkeys(COLUMNS, 0)
     first: dict[str, str] = {}
+    names: Counter[str] = Counter()
     for batch in rows.batches():
         marks = {name: batch.column(name) for name in COLUMNS}
-        marks["turns_cut"] = pc.greater(pc.list_value_length(marks["turns_cut"]), 0)
+        names.update(pc.list_flatten(marks["foreign"]).to_pylist())
+        marks |= {name: pc.greater(pc.list_value_length(marks[name]), 0) for name in LISTS}
         for name, mark in marks.items():
             if count := pc.sum(mark).as_py() or 0:
                 first.setdefault(name, batch.column("id")[pc.index(mark, True).as_py()].as_py())
@@ -94,7 +106,9 @@ def chat_counts(examples: Path, split: str) -> ChatCounts:
     noted = {kind: _noted(examples, kind, split) for kind in ("altered", *LOST)}
     first |= {kind: found[0]["id"] for kind, found in noted.items() if found}
     counts |= {kind: len(found) for kind, found in noted.items()}
-    return ChatCounts(rows.num_rows, **counts, first=first, rejected=_noted(examples, "rejected", split))
+    commonest = tuple(name for name, _ in names.most_common(NAMED))
+    rejected = _noted(examples, "rejected", split)
+    return ChatCounts(rows.num_rows, **counts, foreign_names=commonest, first=first, rejected=rejected)
 
 
 def _noted(examples: Path, kind: str, split: str) -> list[dict[str, str]]:

@@ -36,11 +36,12 @@ class Examples(Artifact):
 
     Of chats also: turns_cut, the places of turns that were cut off whole, and system_cut, whether the system turn was; opening
     and closing, what the template writes around the response; apart, whether the response is tokenized apart from the prompt.
+    Of all: typed, whether the name of a control token stands in it; foreign, the names of other models' control tokens in it.
     """
 
     kind, stage = "examples", "score-rewards"
     of_several_policies: ClassVar[bool] = False  # whether policies' own responses are among the training responses
-    version = 6  # text becomes no token that the template writes around turns; an opened tag that is no token is not repeated
+    version = 6  # text becomes no token that the template writes around turns; an opened tag is not repeated; column foreign
     resumes = False
 
     def __init__(self, task: Task, data: Data, tokenizer: Tokenizer) -> None:
@@ -166,6 +167,7 @@ def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.T
         "closing": pa.array([prompt.around.closing for prompt in prompts], pa.string()),
         "apart": pa.array([response.apart for response in responses], pa.bool_()),
         "typed": pa.array([p.typed or r.typed for p, r in zip(prompts, responses, strict=True)], pa.bool_()),
+        "foreign": pa.array([encoder.foreign.of(_texts(row)) for row in rows], pa.list_(pa.string())),
         "stored": raw.column("stored"),
         "noise": raw.column("noise"),
     })  # fmt: skip
@@ -194,6 +196,11 @@ def lost_text(raw: pa.Table, examples: pa.Table, spelling: Spelling) -> dict[str
             if loss:
                 found[f"{loss.name}_{side}"].append(name)
     return found
+
+
+def _texts(row: dict[str, Any]) -> list[str]:
+    """What a raw row says: the texts of its prompt's parts, and its response."""
+    return [*(part["text"] for part in row["parts"]), row["response"]]
 
 
 def _lost_system(prompt: Prompt, parts: list[dict[str, Any]]) -> bool:

@@ -138,7 +138,8 @@ def _chats(splits: dict[str, dict[str, Any]]) -> None:
     """Print what chat template and tokenizer did, if they did anything that a user should know."""
     headings = {
         "turns_cut": "lost turns", "system_cut": "lost the system turn", "apart": "tokenized apart",
-        "altered": "altered", "typed": "control tokens typed as text", "rejected": "rejected",
+        "altered": "altered", "typed": "control tokens typed as text",
+        "foreign": "control tokens of other models", "rejected": "rejected",
         "unknown_prompts": "prompts with unknown tokens", "unknown_responses": "responses with unknown tokens",
         "changed_prompts": "prompts that the tokenizer changes", "changed_responses": "responses that the tokenizer changes",
     }  # fmt: skip
@@ -151,6 +152,8 @@ def _chats(splits: dict[str, dict[str, Any]]) -> None:
         )
     if any(of["typed"] for of in splits.values()):
         _say("  [typed: NAME] marks the name of a control token that is only text")
+    if names := dict.fromkeys(name for of in splits.values() for name in of["foreign_names"]):
+        _say(f"  control tokens of other models, which are ordinary text to this one: {', '.join(names)}")
     if reason := next((of["why"] for of in splits.values() if of["why"]), None):
         _say(f"  the first one rejected: {reason}")
 

@@ -14,6 +14,7 @@ from aloll_cli.tasks.options import Chat
 from aloll_cli.text.chat import ChatEncoder
 from aloll_cli.text.control import ControlTokens
 from aloll_cli.text.encoded import EncodedResponse, Limits, Prompt
+from aloll_cli.text.foreign_names import ForeignNames
 from aloll_cli.text.prompts import PartDict, Plain, is_chat
 from aloll_cli.text.tokens import Pieces
 from aloll_cli.text.wrapping import wrapped
@@ -34,7 +35,7 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int, max_response_tokens: int, chat: Chat) -> None:
         self._tokenizer, self._limits = tokenizer, Limits(max_prompt_tokens, max_response_tokens)
-        self._plain = Plain(tokenizer, max_prompt_tokens)
+        self._plain, self.foreign = Plain(tokenizer, max_prompt_tokens), ForeignNames(tokenizer)
         self._thinking = chat is not Chat.without_thinking
         self.uses_template = chat is not Chat.plain and tokenizer.chat_template is not None
         self._wraps = chat is Chat.wrap

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "id", "group", "prompt", "turns", "prompt_ids", "prompt_cut", "response", "response_ids", "response_cut", "truncated",
-    "templated", "turns_cut", "system_cut", "opening", "closing", "apart", "typed", "stored", "noise",
+    "templated", "turns_cut", "system_cut", "opening", "closing", "apart", "typed", "foreign", "stored", "noise",
 )  # fmt: skip
 
 
