@@ -170,7 +170,7 @@ def test_of_many_responses_a_reward_is_fitted_on_those_to_a_fixed_subset_of_the_
     opened.ensure(line.data)
     build = SimpleNamespace(path=opened.path, log=SimpleNamespace(say=said.append))
     every = rows_to_fit(build, line.data, "train")
-    assert [row.response for row in every] == [f" {row['response']}" for row in rows]
+    assert [row.response for row in every] == [row["response"] for row in rows]
     assert said == []
     monkeypatch.setattr(fitted_reward, "MOST_FITTED", 21)
     some = rows_to_fit(build, line.data, "train")

@@ -30,7 +30,7 @@ def test_the_table_of_the_results_is_that_of_the_measurements(name: str):
 def test_every_run_has_a_reward_for_every_prompt(name: str):
     reference, *runs = measured(name)
     assert reference.variant == "reference"
-    assert len({(run.variant, run.lr, run.seed) for run in runs}) == len(runs) >= 15
+    assert len({(run.variant, run.lr, run.seed) for run in runs}) == len(runs) >= 6
     assert {run.rewards.keys() == reference.rewards.keys() for run in runs} == {True}
     assert len({values.shape for run in [reference, *runs] for values in run.rewards.values()}) == 1
 

@@ -104,8 +104,9 @@ def gain_of(gain: dict[str, Any] | None, **more: Any) -> Run:
         "words": {"unit": "words", "tokenizer": "13a"}, "policy": side, "reference": side, "gain": gain, "held_out_gain": None,
     }  # fmt: skip
     empty: dict[str, Any] = dict.fromkeys(("responses", "updates", "rounds", "evaluations"), [])
+    nothing: dict[str, Any] = dict.fromkeys(("made_of", "method", "scorers"), {})
     return Run(
-        folder=Path("no/metrics/seq"), metrics=metrics | more, score="reward", keeps_best=True, yaml="", made_of={}, **empty
+        folder=Path("no/metrics/seq"), metrics=metrics | more, score="reward", keeps_best=True, yaml="", **empty, **nothing
     )
 
 
