@@ -12,19 +12,21 @@ PLAIN = [option for option in SMALL if not option.startswith("values.")]  # for 
 ROLLOUT = ["variant.rollout_size=16", "variant.epochs=2"]  # a rollout is learned from in 4 updates
 GROUPED = [*ROLLOUT, "variant.samples=4"]
 SAMPLED = ["values.samples=2"]
-JOINT = "dro values=joint"
+ONE_STEP = ["variant.rollout_size=8", "variant.samples=4"]  # rloo: as many as batch_size
+GIVEN = "dro values=constant"
 METHODS = {"dpo": [], "ppo": ROLLOUT}
 MORE = {
-    "dpo_ref_free": [], "pro": [], "ipo": [], "rebel": [], "infonca": [], "nca": [], "awr": [], "topr": [], "dro": [],
-    "kto": ["micro_batch_size=3"], "a_star": SAMPLED, "qrpo": SAMPLED, "rloo": GROUPED, "grpo": GROUPED, JOINT: ["values=joint"],
+    "dpo_ref_free": [], "pro": [], "ipo": [], "rebel": [], "infonca": [], "nca": [], "awr": [], "topr": [],
+    "kto": ["micro_batch_size=3"], "a_star": SAMPLED, "qrpo": SAMPLED, "rloo": ONE_STEP, "grpo": GROUPED,
+    "dro": ["values=joint"], GIVEN: ["values=constant"],
 }  # fmt: skip
 TWICE = (
     "nca",
-    "dro",
+    GIVEN,
     "qrpo",
     "kto",
     "grpo",
-    JOINT,
+    "dro",
 )  # one of each kind; kto and joint values read whole steps
 
 
