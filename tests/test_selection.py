@@ -161,10 +161,7 @@ def test_every_checkpoint_of_a_run_is_evaluated_with_the_same_random_numbers(tra
     assert [record["update"] for record in records] == [0, 2, 4]
     assert len(set(records[0]["responses"])) > PROMPTS / 2
     assert records[0]["responses"] == records[1]["responses"] == records[2]["responses"]
-    assert (
-        f"in a paired comparison over {PROMPTS} prompts: +0.000 [0.000, 0.000]; nothing was learned that validation can tell"
-        in log
-    )
+    assert "responds to validation prompts exactly as the initial policy: the steps were too small or too few" in log
 
 
 @pytest.mark.slow
