@@ -143,7 +143,7 @@ class EveryResponse(LoggedData):
             raise UserError(what, "Choose another reward or values, or supervised fine-tuning: variant=nll")
         told = [f"targets of {len(examples):,} responses: {percentiles(targets)}"]
         if (aims := self.variant.optimal_log_ratios(targets)) is not None:
-            told.append(f"which aims at log-ratios of: {percentiles(aims)} nats")
+            told.append(f"log-ratios that the targets aim at: {percentiles(aims)} nats")
         if self.examples.task.noise:
             told.append(f"noise: {examples.noise.mean():.1%} of all responses")
         return Loaded(

@@ -9,10 +9,9 @@ from functools import cache
 from statistics import fmean
 from typing import Any
 
-from aloll_cli.comparison.recipes import digest
 from aloll_cli.comparison.runs import Run
 from aloll_cli.errors import UserError
-from aloll_cli.schema import unknown_key
+from aloll_cli.schema import fingerprint, unknown_key
 
 MADE_OF = ("data", "reference")  # inputs that do not depend on the policy's seed
 EXPLAINING = ("task", "reference", "model", "adapter")  # groups of options whose differences tell why these inputs differ
@@ -105,7 +104,7 @@ def _by_recipe(groups: list[list[tuple[dict[str, Any], Run]]]) -> list[list[tupl
     """Groups of runs with the same options and inputs, split where their policies' recipes differ in more than the seed."""
     found = []
     for group in groups:
-        recipes = {run.name: digest(run.method)[:6] for _, run in group}
+        recipes = {run.name: fingerprint(run.method)[:6] for _, run in group}
         if len(set(recipes.values())) > 1:
             found += _grouped([(told | {"recipe": recipes[run.name]}, run) for told, run in group])
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aloll_cli.schema import fingerprint, flatten
+from aloll_cli.schema import flatten
 
 DRAWS = ("draws", "draw")  # parts of a recipe that repeat the policy's seed
 UNTOLD = "?"  # of a part that only one of two recipes has
@@ -36,11 +36,6 @@ def scorer(recipe: dict[str, Any]) -> dict[str, Any]:
         if role not in ("source", "examples", "reference", "samples")
     }
     return {"version": recipe.get("version"), "identity": identity, "inputs": of}
-
-
-def digest(recipe: dict[str, Any]) -> str:
-    """Twelve digits that two recipes share only if they are the same."""
-    return fingerprint(recipe)
 
 
 def apart(first: dict[str, Any], other: dict[str, Any]) -> str:

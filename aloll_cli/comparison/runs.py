@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from aloll_cli.comparison.recipes import digest, scorer, without_seed
+from aloll_cli.comparison.recipes import scorer, without_seed
 from aloll_cli.comparison.rounds import Round, earlier_rounds
 from aloll_cli.comparison.shape import (
     configuration_of,
@@ -191,7 +191,7 @@ class Run:
         """What must be equal for two runs to be comparable: task, split, prompts, rewards with their options and content."""
         about = {key: self.metrics[key] for key in ("task", "split", "reward", "test_reward")}
         options = {key: value for group in self.judges for key, value in options_of(self, group).items()}
-        contents = {f"{CONTENT} {group}": digest(recipe) for group, recipe in self.scorers.items() if group in self.judges}
+        contents = {f"{CONTENT} {group}": fingerprint(recipe) for group, recipe in self.scorers.items() if group in self.judges}
         return about | options | contents | {"prompts": frozenset(self.prompts)}
 
     def is_comparable(self, other: Run) -> bool:

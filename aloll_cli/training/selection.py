@@ -153,8 +153,8 @@ def conclusion(records: list[Record], by_score: bool, updates: int, label: str) 
     sides = f"initial policy ({initial['score']:.3f})"
     policy = f"the {which} checkpoint (step {step}: validation {label} {record['score']:.3f})"
     if same and step > 0:
-        few = "the steps were too small or too few; try a greater optimizer.lr or updates"
-        return f"{line})", f"{policy} responds to validation prompts exactly as the initial policy: {few}"
+        hint = "the steps were too small or too few; try a greater optimizer.lr or updates"
+        return f"{line})", f"{policy} responds to validation prompts exactly as the initial policy: {hint}"
     if found is None:
         is_better = record["score"] > initial["score"]
         return f"{line})", None if is_better else f"{policy} does not beat the {sides}; try a smaller optimizer.lr"

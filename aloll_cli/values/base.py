@@ -121,7 +121,7 @@ def without_rounding(values: FloatArray, rewards: FloatArray | None) -> FloatArr
     """
     if rewards is None:
         return values
-    return np.where(np.abs(values - rewards) <= ROUNDING * max(float(np.abs(rewards).max()), 0.0), rewards, values)
+    return np.where(np.abs(values - rewards) <= ROUNDING * np.abs(rewards).max(), rewards, values)
 
 
 class Estimate(ABC):
