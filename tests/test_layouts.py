@@ -28,7 +28,7 @@ def write(file, rows):
     elif file.name.endswith(".json"):
         file.write_text(json.dumps(rows))
     elif file.name.endswith(".gz"):
-        file.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+        file.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0))
     else:
         write_rows(file, rows)
 
