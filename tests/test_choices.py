@@ -4,15 +4,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from tiny import composed, reviews, store
+from tiny import composed, reviews, store, write_rows
 
 from aloll_cli.artifacts.logged_data import noise_shares
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.raw_table import load_data
+from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.artifacts.selected_responses import SelectedResponses
 from aloll_cli.errors import UserError
 from aloll_cli.store.tables import read_blocks
-from aloll_cli.tasks.selection import noise_sources, of_subsets, within
+from aloll_cli.tasks.selection import noise_sources, of_subsets, rated, within
 from aloll_cli.text.examples import ExampleTable
 
 RAW = pa.table({"stored": [0.0, 1.0, None, -6.0, 66.0], "subset": ["a", "b", None, "a", "c"]})
@@ -38,6 +39,32 @@ def test_bounds_that_keep_nothing_name_themselves_and_what_there_is():
     bare = pa.table({"stored": pa.nulls(2, pa.float64())})
     with pytest.raises(UserError, match=r"task\.max_reward=1 leaves no training response\.\nNo rewards are stored"):
         within(bare, None, 1)
+
+
+def test_responses_without_a_stored_reward_are_left_out_where_asked_to():
+    assert np.flatnonzero(rated(RAW, "train")).tolist() == [0, 1, 3, 4]
+    bare = pa.table({"stored": pa.nulls(2, pa.float64())})
+    with pytest.raises(UserError, match=r"task\.unrated=drop leaves no response of the test split: none has a stored reward\."):
+        rated(bare, "test")
+    assert rated(bare.slice(0, 0), "test").tolist() == []
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_of_logs_of_which_a_part_is_rated_that_part_is_used_in_every_split(tmp_path, split):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for name, size in (("train", 60), ("validation", 12), ("test", 12)):
+        rated_as = [i % 2 if i % 3 else None for i in range(size)]
+        rows = [{"prompt": f"Ask {name} {i}", "response": f"Say {i}.", "reward": reward} for i, reward in enumerate(rated_as)]
+        write_rows(folder / f"{name}.jsonl", rows)
+    options = ("task=local", f"task.path={folder}", "reward=column", "values=data", "model.vocab_size=300")
+    rewards = {how: Pipeline(composed(*options, f"task.unrated={how}")).rewards(split) for how in ("keep", "drop")}
+    made = store(tmp_path)
+    made.ensure(rewards["drop"])
+    size = 60 if split == "train" else 12
+    assert load_rewards(made.path(rewards["drop"])).tolist() == [float(i % 2) for i in range(size) if i % 3]
+    with pytest.raises(UserError, match=rf"example {split}-0-0 has no stored reward\.\ntask\.unrated=drop leaves out responses"):
+        made.ensure(rewards["keep"])
 
 
 def test_subsets_keep_their_rows_and_one_that_is_not_there_names_those_that_are():

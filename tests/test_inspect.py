@@ -93,11 +93,12 @@ def test_noise_and_what_chooses_examples_are_told(capsys, tmp_path, rows):
     options = (f"task.path={rows}", *SMALL, "task.noise=0.2", "task.responses=first")
     found = json.loads(told(capsys, tmp_path, *options, "format=json"))
     assert found["choice"] == {
-        "subsets": None, "min_reward": None, "max_reward": None, "responses": "first", "limit": None,
-        "limit_eval": None, "truncated": "keep", "noise": 0.2,
+        "subsets": None, "unrated": "keep", "min_reward": None, "max_reward": None, "responses": "first",
+        "limit": None, "limit_eval": None, "truncated": "keep", "noise": 0.2,
     }  # fmt: skip
     assert {split: of["noise"] for split, of in found["splits"].items()} == {"train": 5, "validation": 0, "test": 0}
-    assert "selected by task.responses=first, task.truncated=keep, task.noise=0.2" in told(capsys, tmp_path, *options)
+    selected = "selected by task.unrated=keep, task.responses=first, task.truncated=keep, task.noise=0.2"
+    assert selected in told(capsys, tmp_path, *options)
 
 
 @pytest.mark.slow

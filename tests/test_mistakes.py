@@ -708,9 +708,10 @@ def test_no_stage_refuses_for_options_that_it_does_not_use(tmp_path: Path, stage
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["reward=column", "values=data"], r"example \w+-0-0 has no stored reward\.\nChoose a reward that scores text, .*"
-         r"; or store one in every row, in the column named by task.columns.reward.*\nColumns of the data: prompt, response\.$"),
-        (["task.responses=best"], r"task.responses=best compares stored rewards, but some responses have none\.\ntask.responses=all"),
+        (["reward=column", "values=data"], r"example \w+-0-0 has no stored reward\.\ntask\.unrated=drop leaves out .*"
+         r"; reward=vader and others score text instead\. The column of rewards: task\.columns\.reward .*\nColumns of the data: prompt, response\.$"),
+        (["task.responses=best"], r"task.responses=best compares stored rewards, but some responses have none\.\n"
+         r"task.responses=all, or task.unrated=drop"),
         (["reward=fitted", "values.folds=2"], r"no response of the train split has a stored reward to fit on\.\n"
          r".*\nColumns of the data: prompt, response\.$"),
         (["variant=dpo"], r"no prompt has two responses that can be compared: .*: 0\.\nSet task.responses=all, or .*=seq"),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.artifacts.raw_table import CHUNK, open_data
 from aloll_cli.store.store import Job
 from aloll_cli.tasks.base import Task
-from aloll_cli.tasks.options import Responses
-from aloll_cli.tasks.selection import chosen_rows, limited, noise_sources, of_subsets, within
+from aloll_cli.tasks.options import Responses, Unrated
+from aloll_cli.tasks.selection import chosen_rows, limited, noise_sources, of_subsets, rated, within
 from aloll_cli.text.examples import keys_of
 
 if TYPE_CHECKING:
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
 
 def selected_rows(directory: Path, split: str, task: Task) -> IntArray:
-    """Indices of the raw responses that the task selects, in order: by subset, reward bounds, task.responses, limit.
+    """Indices of the raw responses that the task selects, in order: by subset, reward, task.responses, limit.
 
     Only the columns that the choice reads are in memory, prompts by their keys.
     """
     import numpy as np
 
     bounded = split == "train" and (task.min_reward is not None or task.max_reward is not None)
+    only_rated = task.unrated is Unrated.drop
     ranked = task.responses in (Responses.best, Responses.worst)
     most = task.limit if split == "train" else task.limit_eval
     read = {
-        "subset": task.subsets is not None, "stored": bounded or ranked, "position": task.responses is Responses.first,
-        "group": ranked or most is not None,
+        "subset": task.subsets is not None, "stored": only_rated or bounded or ranked,
+        "position": task.responses is Responses.first, "group": ranked or most is not None,
     }  # fmt: skip
     kept = np.arange(open_data(directory, split).num_rows)
     if not any(read.values()):
@@ -38,6 +39,8 @@ def selected_rows(directory: Path, split: str, task: Task) -> IntArray:
     table = columns_of_rows(directory, split, [name for name, is_read in read.items() if is_read])
     if task.subsets is not None:
         kept = kept[of_subsets(table, task.subsets)]
+    if only_rated:
+        kept = kept[rated(table.take(kept), split)]
     if bounded:
         kept = kept[within(table.take(kept), task.min_reward, task.max_reward)]
     kept = kept[chosen_rows(table.take(kept), task.responses)]

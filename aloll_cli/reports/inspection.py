@@ -32,7 +32,7 @@ PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 BINS = 10  # of a histogram
 SHOWN = 3  # examples, or more if there are more kinds of them
 # options that select the examples
-CHOICE = ("subsets", "min_reward", "max_reward", "responses", "limit", "limit_eval", "truncated", "noise")
+CHOICE = ("subsets", "unrated", "min_reward", "max_reward", "responses", "limit", "limit_eval", "truncated", "noise")
 UNCUT = 2**31 - 1
 KINDS = ("prompt_cut", "response_cut", "apart", "typed")  # columns that mark what a user should see an example of
 

@@ -101,8 +101,8 @@ def stored_reward(row: Row) -> float:
     if row.stored is None:
         raise NoStoredReward(
             f"example {row.id} has no stored reward.",
-            "Choose a reward that scores text, such as reward=vader; or store one in every row, in the column named by "
-            "task.columns.reward (task=local).",
+            "task.unrated=drop leaves out responses without one; reward=vader and others score text instead. "
+            "The column of rewards: task.columns.reward (task=local).",
         )
     return row.stored
 

@@ -16,7 +16,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.schema import COUNT, EXAMPLES, OPERATIONAL, SEED, numbers
 from aloll_cli.tasks.column_names import STANDARD, Columns
 from aloll_cli.tasks.layouts import SPLIT_NAMES
-from aloll_cli.tasks.options import Chat, OnBadRow, Responses, Truncated
+from aloll_cli.tasks.options import Chat, OnBadRow, Responses, Truncated, Unrated
 from aloll_cli.tasks.reading import Reading
 from aloll_cli.tasks.source import HubSource, LocalSource, Source
 from aloll_cli.tasks.splits import drawn_split, prompt_key
@@ -143,6 +143,7 @@ class Task(ABC):
     )  # local rows instead of the hub's; the recipe holds their content, not their path
     on_bad_row: OnBadRow
     subsets: list[str] | None = field(metadata=EXAMPLES)  # rewards and tokenizers are fitted on all subsets
+    unrated: Unrated = field(metadata=EXAMPLES)
     min_reward: float | None = field(metadata=EXAMPLES | numbers("(-inf, inf)"))
     max_reward: float | None = field(metadata=EXAMPLES | numbers("(-inf, inf)"))
     responses: Responses = field(metadata=EXAMPLES)

@@ -21,6 +21,13 @@ class Truncated(Enum):
     drop = "leave it out"
 
 
+class Unrated(Enum):
+    """What happens to a response without a stored reward."""
+
+    keep = "use it; a reward that scores text needs no stored one"
+    drop = "leave it out, in every split"
+
+
 class OnBadRow(Enum):
     """What happens to a row that cannot be read."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.options import Responses
@@ -32,6 +32,21 @@ def of_subsets(raw: pa.Table, subsets: list[str]) -> BoolArray:
             f"no response belongs to task.subsets={subsets}.", f"The data has: {there}." if there else "task.subsets=null"
         )
     return kept
+
+
+def rated(raw: pa.Table, split: str) -> BoolArray:
+    """(N,) whether a response has a stored reward.
+
+    Raises:
+        UserError: no response does.
+    """
+    import pyarrow.compute as pc
+
+    kept = pc.is_valid(raw.column("stored")).to_numpy()
+    if raw.num_rows and not kept.any():
+        what = f"task.unrated=drop leaves no response of the {split} split: none has a stored reward."
+        raise UserError(what, "task.unrated=keep")
+    return cast("BoolArray", kept)
 
 
 def within(raw: pa.Table, lo: float | None, hi: float | None) -> BoolArray:
@@ -75,7 +90,8 @@ def chosen_rows(raw: pa.Table, responses: Responses) -> IntArray:
         return np.flatnonzero(raw.column("position").to_numpy() == 0)
     if raw.column("stored").null_count:
         raise UserError(
-            f"task.responses={responses.name} compares stored rewards, but some responses have none.", "task.responses=all"
+            f"task.responses={responses.name} compares stored rewards, but some responses have none.",
+            "task.responses=all, or task.unrated=drop, which leaves these out",
         )
     worst_first = raw.column("stored").to_numpy() * (1 if responses is Responses.best else -1)
     groups = raw.column("group").to_numpy()
