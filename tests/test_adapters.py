@@ -400,6 +400,7 @@ def test_the_lines_in_the_card_of_a_4_bit_adapter_load_its_base_in_4_bits():
     assert 'BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True' in code
 
 
+@pytest.mark.slow
 def test_an_adapter_in_a_pickle_is_refused(options, folder, tmp_path):
     shutil.copytree(folder / "adapter", tmp_path / "old")
     (tmp_path / "old" / "adapter_model.safetensors").rename(tmp_path / "old" / "adapter_model.bin")

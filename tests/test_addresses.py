@@ -49,6 +49,7 @@ def test_a_model_is_evaluated_against_its_own_copy_in_another_folder(place, tmp_
     assert len(list((tmp_path / "tokenizer").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_artifacts_of_one_copy_are_found_from_the_other(place, tmp_path):
     one, other = (line_of(place, f"model.path={place / name}") for name in ("first", "second"))
     assert one.reference.fingerprint == other.reference.fingerprint
@@ -71,6 +72,7 @@ def test_an_adapter_whose_base_is_gone_is_evaluated_on_the_model_at_hand_with_a_
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "warned"), [("first", False), ("second", False), ("third", True)])
 def test_an_adapter_that_names_another_base_is_warned_of(place, tmp_path, capsys, path, warned):
     line = line_of(place, f"model.path={place / path}", f"model.adapter={place / 'adapter'}", "adapter=pretrained")

@@ -49,6 +49,7 @@ def tokens_of(answered):
     return GenerationTokens(answered.answers, SimpleNamespace(path=answered.store.path))
 
 
+@pytest.mark.slow
 def test_the_tokens_of_an_answer_are_kept_as_they_were_given(answered):
     table = load_generations(answered.store.path(answered.answers))
     tokenizer = load_tokenizer(answered.store.path(answered.line.tokenizer))
@@ -62,6 +63,7 @@ def test_the_tokens_of_an_answer_are_kept_as_they_were_given(answered):
     assert any(tokenizer(row["response"], add_special_tokens=False)["input_ids"] != row["response_ids"] for row in stopped)
 
 
+@pytest.mark.slow
 def test_stored_log_probs_of_answers_are_those_of_the_model(answered):
     tokens = tokens_of(answered)
     for policy in answered.models:
@@ -173,6 +175,7 @@ def evaluated(tmp_path_factory):
     return SimpleNamespace(metrics=read_json(directory / "metrics.json"), line=line, store=opened)
 
 
+@pytest.mark.slow
 def test_the_means_of_the_parts_are_weighted_to_the_whole(evaluated):
     metrics = evaluated.metrics
     assert {name: part["n"] for name, part in metrics["by"].items()} == dict(zip(HHA_PARTS, (12, 8, 4), strict=True))
@@ -182,6 +185,7 @@ def test_the_means_of_the_parts_are_weighted_to_the_whole(evaluated):
     assert len({part["gain"]["mean"] for part in metrics["by"].values()}) > 1
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_part_are_those_of_its_prompts(evaluated):
     rewards = [
         load_rewards(evaluated.store.path(side.rewards["reward"])).reshape(-1, 2).mean(axis=1)
@@ -242,6 +246,7 @@ def test_the_length_controlled_gain_is_that_of_the_responses(evaluated):
     assert evaluated.metrics["length_controlled_held_out_gain"] is None
 
 
+@pytest.mark.slow
 def test_answers_in_words_of_the_knowledge_are_covered_by_it(tmp_path):
     model = outspoken(tmp_path / "model")
     settings = composed(

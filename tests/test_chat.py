@@ -295,6 +295,7 @@ def test_a_last_turn_of_the_assistant_is_the_response_where_no_other_is_given():
         LOCAL.records({"messages": [*TALK, {"role": "assistant", "content": None}]})
 
 
+@pytest.mark.slow
 def test_how_chats_are_shown_is_part_of_the_examples_and_no_part_of_the_data(tmp_path):
     write_rows(tmp_path / "rows.jsonl", [{"messages": TALK, "response": "Wait."}])
     lines = [Pipeline(composed("task=local", f"task.path={tmp_path / 'rows.jsonl'}", f"task.chat={chat.name}")) for chat in Chat]

@@ -232,6 +232,7 @@ def test_control_tokens_of_other_models_are_told_from_a_models_own_and_from_html
     assert ForeignNames(tokenizer_of("chatml", "byte-level")).of([code]) == []
 
 
+@pytest.mark.slow
 def test_rows_that_were_formatted_for_another_model_are_counted_and_warned_of(tmp_path, gemma, capsys):
     asked, answered = "<|start_header_id|>user<|end_header_id|>\n\nQuestion {}<|eot_id|>", "Answer {}.<|eot_id|>"
     for start, split in enumerate(("train", "validation", "test")):

@@ -49,22 +49,21 @@ def test_responses_without_a_stored_reward_are_left_out_where_asked_to():
     assert rated(bare.slice(0, 0), "test").tolist() == []
 
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_of_logs_of_which_a_part_is_rated_that_part_is_used_in_every_split(tmp_path, split):
-    folder = tmp_path / "rows"
-    folder.mkdir()
-    for name, size in (("train", 60), ("validation", 12), ("test", 12)):
+def test_of_logs_of_which_a_part_is_rated_that_part_is_used_in_every_split(tmp_path):
+    (tmp_path / "rows").mkdir()
+    sizes = {"train": 60, "validation": 12, "test": 12}
+    for split, size in sizes.items():
         rated_as = [i % 2 if i % 3 else None for i in range(size)]
-        rows = [{"prompt": f"Ask {name} {i}", "response": f"Say {i}.", "reward": reward} for i, reward in enumerate(rated_as)]
-        write_rows(folder / f"{name}.jsonl", rows)
-    options = ("task=local", f"task.path={folder}", "reward=column", "values=data", "model.vocab_size=300")
-    rewards = {how: Pipeline(composed(*options, f"task.unrated={how}")).rewards(split) for how in ("keep", "drop")}
+        rows = [{"prompt": f"Ask {split} {i}", "response": f"Say {i}.", "reward": reward} for i, reward in enumerate(rated_as)]
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", rows)
+    options = ("task=local", f"task.path={tmp_path / 'rows'}", "reward=column", "values=data", "model.vocab_size=300")
+    kept, dropped = (Pipeline(composed(*options, f"task.unrated={how}")).rewards for how in ("keep", "drop"))
     made = store(tmp_path)
-    made.ensure(rewards["drop"])
-    size = 60 if split == "train" else 12
-    assert load_rewards(made.path(rewards["drop"])).tolist() == [float(i % 2) for i in range(size) if i % 3]
-    with pytest.raises(UserError, match=rf"example {split}-0-0 has no stored reward\.\ntask\.unrated=drop leaves out responses"):
-        made.ensure(rewards["keep"])
+    for split, size in sizes.items():
+        made.ensure(dropped(split))
+        assert load_rewards(made.path(dropped(split))).tolist() == [float(i % 2) for i in range(size) if i % 3]
+    with pytest.raises(UserError, match=r"example test-0-0 has no stored reward\.\ntask\.unrated=drop leaves out responses"):
+        made.ensure(kept("test"))
 
 
 def test_subsets_keep_their_rows_and_one_that_is_not_there_names_those_that_are():

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from tiny import TEXTS, VOCABULARY, composed, gpt2, tokenizer
+from tiny import TEXTS, VOCABULARY, composed, gpt2, some_slow, tokenizer
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -83,7 +83,7 @@ def own_logits(path, row):
         return model(**encoded).logits[0].double().numpy()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some_slow(KINDS))
 def test_scores_are_transformers_own_at_batch_size_one(saved, kind):
     found = scorer(saved(kind)).score(rows())
     logits = np.stack([own_logits(saved(kind), row) for row in rows()])
@@ -92,7 +92,7 @@ def test_scores_are_transformers_own_at_batch_size_one(saved, kind):
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some_slow(KINDS))
 def test_scores_depend_on_neither_batch_nor_order(saved, kind):
     whole = scorer(saved(kind)).score(rows())
     backwards = scorer(saved(kind), "reward.batch_tokens=64").score(rows()[::-1])[::-1]
@@ -167,6 +167,7 @@ def test_knowledge_is_what_the_system_says_and_the_response_the_second_text(save
         scorer.score([Row("a", "0" * 16, "unread", "It was cold.", turns=turns[1:])])
 
 
+@pytest.mark.slow
 def test_activations_labels_and_ranges(saved):
     path, some = saved("roberta"), rows(5)
     logits = np.stack([own_logits(path, row) for row in some])
@@ -204,7 +205,7 @@ def test_a_text_that_is_too_long_is_cut_on_the_side_that_was_asked_for(saved):
         assert same == pytest.approx(other, abs=1e-6)
 
 
-@pytest.mark.parametrize("pair", ["null", "'{response}'"])
+@pytest.mark.parametrize("pair", some_slow(["null", "'{response}'"]))
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_that_are_cut_are_counted_by_row(saved, kind, pair):
     path, words = saved(kind), " ".join(TEXTS).split()

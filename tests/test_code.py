@@ -45,6 +45,7 @@ def test_code_that_changed_has_another_version_or_was_written_down_again():
     assert found() == json.loads(SHIPPED.read_text()), "see the beginning of this file"
 
 
+@pytest.mark.slow
 def test_every_module_of_the_rooms_and_of_training_is_part_of_a_fingerprint():
     from aloll_cli import source_code
 
@@ -62,6 +63,7 @@ def test_every_module_of_the_rooms_and_of_training_is_part_of_a_fingerprint():
     assert there - reached == set()
 
 
+@pytest.mark.slow
 def test_shipped_entries_add_nothing_to_a_recipe_but_raised_versions():
     assert {key_of(cls): code_identity(cls) for cls in ENTRIES if code_identity(cls)} == {
         key_of(cls): {"version": cls.version} for cls in ENTRIES if cls.version != 1

@@ -13,7 +13,7 @@ import pytest
 from evaluated import write_run
 from hydra.core.global_hydra import GlobalHydra
 from running import SMALL, quick
-from tiny import composed
+from tiny import composed, some_slow
 
 from aloll_cli.cli.main import run_command
 from aloll_cli.runtime.terminal import results
@@ -68,6 +68,7 @@ def cells(out: str, heading: str) -> dict[str, str]:
     raise AssertionError(f"no column {heading}:\n{out}")
 
 
+@pytest.mark.slow
 def test_by_default_every_run_with_the_same_split_and_rewards_is_compared(aloll):
     for seed in (1, 2):
         write("nll", seed, 0.4 + seed / 10)
@@ -88,6 +89,7 @@ def test_by_default_every_run_with_the_same_split_and_rewards_is_compared(aloll)
     assert json.loads(page.with_suffix(".json").read_text())["methods"][1]["difference"]["by_seed"] == pytest.approx([0.1, 0.1])
 
 
+@pytest.mark.slow
 def test_of_runs_on_different_prompts_those_of_the_majority_remain(aloll):
     write("kl", prompts="cd")
     write("nll")
@@ -110,6 +112,7 @@ def test_patterns_are_expanded_and_interrupted_evaluations_are_no_runs(aloll):
     assert "3 runs" in aloll("report", "runs=[outputs/*/metrics/*]")[0]
 
 
+@pytest.mark.slow
 def test_runs_may_be_compared_with_a_folder_that_is_not_among_them(aloll):
     write("seq", 1, 0.75)
     other = write("kl", 1, 0.5, root="elsewhere")
@@ -129,6 +132,7 @@ def test_the_choice_of_an_option_is_shown_with_its_scores(aloll):
     assert aloll("compare", "best_of=[optimizer.lr]")[0] == out
 
 
+@pytest.mark.slow
 def test_format_json_prints_the_same_as_one_object(aloll):
     write("nll", 1, 0.5)
     write("seq", 1, 0.75)
@@ -169,7 +173,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("argument", MISTAKES)
+@pytest.mark.parametrize("argument", some_slow(MISTAKES))
 def test_what_cannot_be_compared_is_refused_in_a_few_lines(aloll, argument):
     write("nll")
     shutil.copytree(write("seq"), "old")

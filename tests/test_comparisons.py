@@ -105,6 +105,7 @@ def test_verdicts_are_corrected_for_the_number_of_comparisons_and_need_five_seed
     assert "vs nll, p" not in {heading for heading, *_ in columns(few)}
 
 
+@pytest.mark.slow
 def test_the_notes_say_what_varies_and_warn_of_few_prompts(tmp_path):
     said = "\n".join(caveats(compared(of_methods(tmp_path, {"nll": 0.0, "seq": 0.2}, seeds=(1, 2), prompts=12))))
     assert "95% confidence intervals over prompts and training seeds, both random" in said
@@ -368,6 +369,7 @@ def test_the_held_out_reward_is_estimated_and_drawn_like_the_reward(tmp_path):
     assert "seq reward gain +0.500, held-out reward gain +0.500." in render(comparison)
 
 
+@pytest.mark.slow
 def test_gains_at_equal_length_have_intervals_over_prompts_and_seeds(tmp_path):
     random, runs = np.random.default_rng(1), []
     for variant, effect in (("nll", 0.0), ("seq", 0.2)):

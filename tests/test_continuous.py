@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
-from tiny import VOCABULARY, composed, gpt2, llama, opened, reviews, tokenizer
+from tiny import VOCABULARY, composed, gpt2, llama, opened, reviews, some_slow, tokenizer
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -72,7 +72,7 @@ def both(model, *given, **options):
     return answers(model, Batching.padded, *given, **options), found
 
 
-@pytest.mark.parametrize("generation", [GREEDY, SAMPLE], ids=["greedy", "sample"])
+@pytest.mark.parametrize("generation", some_slow([GREEDY, SAMPLE]), ids=["greedy", "sample"])
 @pytest.mark.parametrize("make", [gpt2, llama], ids=["gpt2", "llama"])
 def test_every_row_is_generated_as_in_padded_batches(make, generation):
     model = make()
@@ -253,6 +253,7 @@ def test_autocast_and_other_versions_of_transformers_are_obstacles(model, monkey
     assert continuous.obstacle(model, GREEDY) == f"transformers {transformers.__version__} is another version than 5.17.x"
 
 
+@pytest.mark.slow
 def test_the_option_reaches_the_responses_of_an_evaluation_and_a_reason_against_it_the_log(tmp_path, monkeypatch, capsys):
     calls, plain = [], continuous.respond
     monkeypatch.setattr(continuous, "respond", lambda *given, **options: calls.append(1) or plain(*given, **options))

@@ -44,6 +44,7 @@ def test_each_kind_of_artifact_is_counted_by_hand():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_groups_and_rollouts_are_counted_by_their_responses():
     few = ("updates=100", "batch_size=4", "eval_every=100", "eval_prompts=32")
     groups = kinds("variant=dpo", *few)

@@ -247,6 +247,7 @@ def test_a_policy_without_a_seed_is_fixed():
     assert difference({None: fixed[:, 0]}, by_seed(mine)).mean == -found.mean
 
 
+@pytest.mark.slow
 def test_holm_multiplies_by_the_number_of_hypotheses_left():
     # sorted 0.01, 0.02, 0.03, 0.04: · 4, 3, 2, 1 = 0.04, 0.06, 0.06, 0.04, the last raised to 0.06
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])

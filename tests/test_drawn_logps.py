@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny import composed, job, open_model, opened, outspoken, tokenizer, write_rows
+from tiny import composed, job, open_model, opened, outspoken, some_slow, tokenizer, write_rows
 
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.reference_logps import LogpTable
@@ -46,7 +46,8 @@ def tables(out):
     return len(list(out.glob("reference-logps/*")))
 
 
-@pytest.mark.parametrize("variant", ["seq", "topr", "dpo"])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", some_slow(["seq", "topr", "dpo"]))
 def test_the_rows_are_those_that_training_draws(options, tmp_path, variant):
     line, table = built(options, tmp_path, f"variant={variant}")
     model = open_model(line.settings.model.path)

@@ -251,6 +251,7 @@ def test_options_that_contradict_each_other_are_refused():
         composed(*saved, "reward.body.quantization=nf4")
 
 
+@pytest.mark.slow
 def test_what_matters_is_in_the_recipe_and_where_a_model_lies_is_not(file):
     first = artifact(file)
     changed = ("objective=pairs", "seed=2", "epochs=4", "body.layers=2", "optimizer.lr=1e-4", "max_prompt_tokens=17")

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import yaml
-from tiny import composed, gpt2, reviews, store, tokenizer
+from tiny import composed, gpt2, reviews, some_slow, store, tokenizer
 
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.schema import fingerprint, from_plain, identity, plain
@@ -89,7 +89,7 @@ def test_the_operational_fields_are_those_tested_here():
     assert set(operational_fields(composed())) == {*OPERATIONAL, "task.path", "generation.server"}
 
 
-@pytest.mark.parametrize("override", OPERATIONAL.values())
+@pytest.mark.parametrize("override", some_slow(OPERATIONAL.values()))
 def test_an_operational_field_changes_no_fingerprint(override):
     settings, found = default()
     assert plain(composed(override)) != settings
@@ -117,6 +117,7 @@ def test_the_reward_changes_what_it_weighs_and_not_the_reference():
         assert changed(fingerprints(), fingerprints(other)) == {"rewards", "values", "policy", "metrics"}
 
 
+@pytest.mark.slow
 def test_rewards_without_a_state_of_their_own_differ_too():
     stored = fingerprints("values=data", "reward=column")
     for other in (("reward=vader",), ("reward=column", "reward.transform=sigmoid"), ("reward=column", "reward.hi=5")):
@@ -130,8 +131,8 @@ def test_a_number_of_the_reward_is_part_of_its_state():
 
 @pytest.mark.parametrize(
     "override",
-    ["task.responses=first", "task.noise=0.2", "task.min_reward=0", "task.max_reward=0", "task.subsets=[a]",
-     "task.max_prompt_tokens=9", "task.max_response_tokens=9"],
+    some_slow(["task.responses=first", "task.noise=0.2", "task.min_reward=0", "task.max_reward=0", "task.subsets=[a]",
+     "task.max_prompt_tokens=9", "task.max_response_tokens=9"]),
 )  # fmt: skip
 def test_the_choice_and_the_cut_of_responses_leave_data_tokenizer_and_fitted_reward_alone(override):
     moved = changed(fingerprints("reward=fitted"), fingerprints("reward=fitted", override))
@@ -145,9 +146,11 @@ def test_what_is_read_of_the_rows_changes_the_data():
 
 @pytest.mark.parametrize(
     "override",
-    ["variant=ref_free", "variant.clip=0.5", "sampling=uniform", "optimizer.lr=1e-5", "optimizer.warmup_updates=3", "updates=7",
-     "batch_size=8", "eval_every=7", "eval_prompts=7", "select=last", "select.kl_weight=0.1", "select.max_repeated=0.1",
-     "early_stop=3", "weight_loss=false", "reduction=mean", "variant=pro"],
+    some_slow([
+        "variant=ref_free", "variant.clip=0.5", "sampling=uniform", "optimizer.lr=1e-5", "optimizer.warmup_updates=3",
+        "updates=7", "batch_size=8", "eval_every=7", "eval_prompts=7", "select=last", "select.kl_weight=0.1",
+        "select.max_repeated=0.1", "early_stop=3", "weight_loss=false", "reduction=mean", "variant=pro",
+    ]),
 )  # fmt: skip
 def test_what_a_policy_is_trained_with_changes_the_policy_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"policy", "metrics"}
@@ -174,6 +177,7 @@ def test_runs_that_draw_the_same_rows_share_their_log_probs(override):
     assert drawn(override) == drawn()
 
 
+@pytest.mark.slow
 def test_values_by_samples_of_the_training_prompts_do_not_depend_on_how_policies_are_judged():
     own = ("values=monte_carlo",)
     assert changed(fingerprints(*own), fingerprints(*own, "generation=greedy")) == {"policy", "metrics"}
@@ -186,6 +190,7 @@ def test_how_a_policy_is_judged_at_the_end_changes_the_metrics_alone(override):
     assert changed(fingerprints(), fingerprints(override)) == {"metrics"}
 
 
+@pytest.mark.slow
 def test_a_variant_has_the_inputs_that_its_loss_reads():
     roles = {name: set(Pipeline(composed(f"variant={name}")).policy.inputs()) for name in ("nll", "wbc", "ref_free", "kl", "seq")}
     assert roles["nll"] == {"start", "examples"}
@@ -227,6 +232,7 @@ def test_a_pretrained_model_is_known_by_its_content_and_not_by_its_path(tmp_path
     assert "data" not in moved
 
 
+@pytest.mark.slow
 def test_settings_survive_being_written_down_and_read_again():
     for overrides in [
         (), ("variant=kl", "variant.estimator=k2"), ("task=hha", "reward@test_reward=vader"), ("reward=column", "values=data"),

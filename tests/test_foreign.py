@@ -159,6 +159,7 @@ def test_code_in_an_artifact_runs_only_where_the_user_said_so(undisturbed, tmp_p
     assert not (tmp_path / "PWN").exists()
 
 
+@pytest.mark.slow
 def test_workers_do_not_import_from_the_current_folder(tmp_path):
     from aloll_cli.cli.launching import _handed_over, _start
     from aloll_cli.command import Command

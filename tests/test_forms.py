@@ -310,7 +310,7 @@ def test_a_pair_and_a_completion_have_their_prompt_in_the_column_that_the_user_n
 
 @pytest.mark.parametrize(
     ("stored", "labels", "reward"),
-    [
+    some_slow([
         (True, None, 1.0), (False, None, 0.0), ("True", None, 1.0), ("false", None, 0.0), ("0.25", None, 0.25),
         (" 1e-1 ", None, 0.1), (Decimal("0.5"), None, 0.5), ("up", "{up: 1, down: 0}", 1.0), ("3", "{up: 1}", 3.0),
         (True, "{true: -1, false: 1}", -1.0), ("False", "{true: -1, false: 1}", 1.0), (2, "{1: 0, 2: 0.5}", 0.5),
@@ -319,7 +319,7 @@ def test_a_pair_and_a_completion_have_their_prompt_in_the_column_that_the_user_n
         (1234567.0, "['1234567: 0.5']", 0.5), (0.1, "['.10: 0.5']", 0.5), (-0.0, "{0: 0.5}", 0.5), ("1", "{up: 1, 1.0: 0}", 0.0),
         ("n/a", "{1: 0, n/a: 0.5}", 0.5), (float("nan"), "{nan: 0.5}", 0.5),
         ("👎", "['👍: 1','👎: -1']", -1.0), (None, None, None),
-    ],
+    ]),
 )  # fmt: skip
 def test_a_reward_is_a_number_a_boolean_or_a_label(stored, labels, reward):
     overrides = () if labels is None else (f"task.labels={labels}",)
@@ -339,6 +339,7 @@ def test_a_number_is_no_boolean_where_those_have_a_worth(stored):
         read({"prompt": "a", "response": "b", "reward": stored}, "task.labels={true: 0, false: 1}")
 
 
+@pytest.mark.slow
 def test_a_label_has_one_worth_however_it_is_written():
     assert task("task.labels=['1: 0.5','1.0: 0.5']").labels == {"1": 0.5}
     with pytest.raises(UserError, match=r"task\.labels: 1 has two worths, 0 and 0\.5"):

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from tiny import composed, reviews, store
+from tiny import composed, reviews, some_slow, store
 
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.rewards import load_rewards
@@ -129,7 +129,7 @@ FAILURES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("function", FAILURES)
+@pytest.mark.parametrize("function", some_slow(FAILURES))
 def test_what_is_said_when_a_function_fails(file, function):
     options, message = FAILURES[function]
     with pytest.raises(UserError) as caught:
@@ -168,6 +168,7 @@ def test_the_alarm_is_off_again(file):
     time.sleep(0.4)
 
 
+@pytest.mark.slow
 def test_the_files_content_is_the_recipe_and_its_place_is_not(file, tmp_path):
     def fingerprint(path, *options):
         own = composed.__wrapped__("reward=function", f"reward.path={path}", *options)

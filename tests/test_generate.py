@@ -216,6 +216,7 @@ def talk(monkeypatch, settings, *lines):
     return out.getvalue().splitlines()
 
 
+@pytest.mark.slow
 def test_a_chat_goes_on_until_it_is_reset_and_repeats_itself(settings, monkeypatch):
     asked = []
     respond = Speaker.respond

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import VOCABULARY, composed, llama, outspoken, reviews, store, tokenizer, write_rows
+from tiny import VOCABULARY, composed, llama, outspoken, reviews, some_slow, store, tokenizer, write_rows
 from transformers import TopPLogitsWarper
 
 from aloll_cli.artifacts.generations import Generations, load_generations
@@ -131,7 +131,7 @@ def test_greedy_takes_the_likeliest_token_and_cold_sampling_does_nearly(model, p
     assert answers(model, prompts, generation=cold) == answers(model, prompts, generation=Greedy(**PLAIN))
 
 
-@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (2.0, 1.0), (1.0, 0.75)])
+@pytest.mark.parametrize(("temperature", "top_p"), some_slow([(1.0, 1.0), (0.5, 1.0), (2.0, 1.0), (1.0, 0.75)]))
 def test_sampled_frequencies_are_those_of_the_softmax(temperature, top_p):
     given = np.array([0.05, 0.3, 0.5, 0.15])
     expected = given ** (1 / temperature)

@@ -70,6 +70,7 @@ def test_clean_lists_unreferenced_artifacts_and_removes_them_when_told_to(output
     assert "building" not in said
 
 
+@pytest.mark.slow
 def test_clean_leaves_alone_what_another_command_uses(outputs: Path):
     shutil.rmtree(outputs / "reviews" / "metrics")
     shutil.rmtree(outputs / "reviews" / "policy")
@@ -96,6 +97,7 @@ def test_clean_touches_nothing_where_a_recipe_is_torn(outputs: Path):
     assert artifact_folders(outputs) == before
 
 
+@pytest.mark.slow
 def test_clean_finishes_what_a_killed_clean_left(outputs: Path):
     for kind in ("policy", "metrics"):
         shutil.rmtree(outputs / "reviews" / kind)
@@ -106,6 +108,7 @@ def test_clean_finishes_what_a_killed_clean_left(outputs: Path):
     assert artifact_folders(outputs) == set()
 
 
+@pytest.mark.slow
 def test_export_writes_the_policys_weights_and_tokenizer(outputs: Path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

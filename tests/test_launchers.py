@@ -53,6 +53,7 @@ def end(order, **said):
     (order.folder / OUTCOME).write_text(json.dumps(outcome))
 
 
+@pytest.mark.slow
 def test_presets_compose_to_what_their_files_say_and_so_does_one_of_ones_own(tmp_path):
     assert composed("hydra/launcher=joblib") == Joblib(n_jobs=2, gpus=[])
     cluster = composed("hydra/launcher=submitit_slurm")

@@ -101,6 +101,7 @@ def links_of(process):
         return [int(child) for child in children.read().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_that_is_killed_ends_the_others_with_a_cause(killed):
     first, port = linked(0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from evaluated import write_run
 from measurements import FOLDER, collect, has_held_out, held_out_table, measured, table
+from tiny import some_slow
 
 from aloll_cli.arrays import FloatArray
 
@@ -18,7 +19,7 @@ def test_there_are_measurements():
     assert "reviews" in NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", some_slow(NAMES))
 def test_the_table_of_the_results_is_that_of_the_measurements(name: str):
     text = RESULTS.read_text()
     assert table(name) in text

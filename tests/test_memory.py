@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import json, resource
 from aloll_cli.runtime.memory import keep_freed_memory
@@ -27,6 +29,7 @@ def faults(**variables):
     return json.loads(subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, check=True).stdout)
 
 
+@pytest.mark.slow
 def test_freed_blocks_are_not_mapped_anew_unless_the_environment_says_how():
     before, after = faults()
     assert before > 100  # 4 KiB pages, or 2 MiB ones where the system has them

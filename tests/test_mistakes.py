@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 from running import SMALL, quick, run
-from tiny import gpt2, reviews, tokenizer, write_rows
+from tiny import gpt2, reviews, some_slow, tokenizer, write_rows
 
 from aloll_cli.cli.validation import _out_of_range
 from aloll_cli.models.decoding import Beam, Greedy, Sample
@@ -403,11 +403,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-# every second one is left to the slow tests, because each takes a sixth of a second
+# five of six are left to the slow tests, because each takes a quarter of a second
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        pytest.param(*case, id=case[0][:60], marks=[] if place % 3 == 1 else [pytest.mark.slow])
+        pytest.param(*case, id=case[0][:60], marks=[] if place % 6 == 1 else [pytest.mark.slow])
         for place, case in enumerate(COMMANDS)
     ],
 )
@@ -442,7 +442,7 @@ EXPERIMENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", some_slow(EXPERIMENTS))
 def test_a_mistake_in_a_yaml_of_ones_own(light, tmp_path: Path, name: str):
     content, message = EXPERIMENTS[name]
     file = tmp_path / "own" / "experiment" / "e.yaml"
@@ -452,6 +452,7 @@ def test_a_mistake_in_a_yaml_of_ones_own(light, tmp_path: Path, name: str):
     assert re.search(message, said), said
 
 
+@pytest.mark.slow
 def test_a_choice_of_ones_own_needs_a_schema_and_then_knows_its_keys(light, tmp_path: Path):
     file = tmp_path / "own" / "variant" / "mine.yaml"
     file.parent.mkdir(parents=True)
@@ -486,7 +487,7 @@ OWN = {  # a file of one's own, and what is said
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", some_slow(OWN))
 def test_a_choice_of_ones_own_that_begins_otherwise_than_it_must(light, tmp_path: Path, name: str):
     content, message = OWN[name]
     group, _, choice = name.partition("/")
@@ -496,6 +497,7 @@ def test_a_choice_of_ones_own_that_begins_otherwise_than_it_must(light, tmp_path
     assert re.search(message, said), said
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_takes_what_every_task_has_from_the_base(tmp_path: Path):
     (tmp_path / "own" / "task").mkdir(parents=True)
     file = tmp_path / "own" / "task" / "mine.yaml"
@@ -505,6 +507,7 @@ def test_a_task_of_ones_own_takes_what_every_task_has_from_the_base(tmp_path: Pa
     assert "max_prompt_tokens: 99\nmax_response_tokens: 128\n" in out
 
 
+@pytest.mark.slow
 def test_a_file_of_ones_own_takes_the_place_of_one_with_the_same_name(tmp_path: Path):
     (tmp_path / "own" / "variant").mkdir(parents=True)
     (tmp_path / "own" / "variant" / "seq.yaml").write_text('defaults: ["/schema/variant/seq@_here_"]\nclip: 0.25\n')
@@ -512,6 +515,7 @@ def test_a_file_of_ones_own_takes_the_place_of_one_with_the_same_name(tmp_path: 
     assert out == "# variant=seq\nclip: 0.25\n"
 
 
+@pytest.mark.slow
 def test_text_that_means_nothing_to_the_grammar_needs_no_quotes(tmp_path: Path):
     out, _ = run(tmp_path, "train", "output_dir=~/été nº 1", "--cfg", "job")
     assert "output_dir: ~/été nº 1\n" in out
@@ -577,7 +581,7 @@ DIALOGUES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("file", "name"), [(file, name) for file, cases in FILES.items() for name in cases])
+@pytest.mark.parametrize(("file", "name"), some_slow([(file, name) for file, cases in FILES.items() for name in cases]))
 def test_a_mistake_in_a_data_file(light, tmp_path: Path, file: str, name: str):
     content, message = FILES[file][name]
     (tmp_path / file).write_bytes(content)
@@ -655,7 +659,7 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("name", some_slow(LOCAL))
 def test_a_mistake_in_rows_of_ones_own(light, tmp_path: Path, name: str):
     rows, options, message = LOCAL[name]
     (tmp_path / "rows.jsonl").write_bytes(lines(*rows))
@@ -663,7 +667,7 @@ def test_a_mistake_in_rows_of_ones_own(light, tmp_path: Path, name: str):
     assert re.search(message, said), said
 
 
-@pytest.mark.parametrize("name", DIALOGUES)
+@pytest.mark.parametrize("name", some_slow(DIALOGUES))
 def test_a_mistake_in_a_stored_reward(light, tmp_path: Path, name: str):
     row, message = DIALOGUES[name]
     (tmp_path / "rows.jsonl").write_bytes(lines(row))
@@ -707,7 +711,7 @@ def test_no_stage_refuses_for_options_that_it_does_not_use(tmp_path: Path, stage
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
+    some_slow([
         (["reward=column", "values=data"], r"example \w+-0-0 has no stored reward\.\ntask\.unrated=drop leaves out .*"
          r"; reward=vader and others score text instead\. The column of rewards: task\.columns\.reward .*\nColumns of the data: prompt, response\.$"),
         (["task.responses=best"], r"task.responses=best compares stored rewards, but some responses have none\.\n"
@@ -720,7 +724,7 @@ def test_no_stage_refuses_for_options_that_it_does_not_use(tmp_path: Path, stage
         (["values.folds=99"], r"values.folds=99 needs at least 99 validation prompts, and there are 4\.\nvalues.folds=4, or values=constant$"),
         (["values=data", "values.folds=99"], r"values.folds=99 needs at least 99 train prompts, and there are \d+\.\nvalues.folds=\d+, or"),
         (["upstream=require"], r"is missing, and upstream=require does not build it\.\nBuild it with: aloll \S+ task.path=rows"),
-    ],
+    ]),
 )  # fmt: skip
 def test_a_choice_that_the_data_does_not_allow(tmp_path: Path, options: list[str], message: str):
     reviews(tmp_path / "rows")
@@ -743,6 +747,7 @@ def test_a_prompt_with_more_responses_than_can_be_compared(tmp_path: Path):
     assert "variant=seq" in said
 
 
+@pytest.mark.slow
 def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Path):
     reviews(tmp_path / "rows")
     gpt2().save_pretrained(tmp_path / "model")
@@ -761,20 +766,22 @@ def test_a_prompt_longer_than_the_context_of_a_model_that_is_loaded(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("kind", "content", "message"),
-    [
-        ("an unknown type", {"model_type": "nosuch"}, r"model cannot be loaded: .+\nIt must be a causal language model"),
-        (
-            "a value of another kind",
-            {"model_type": "gpt2", "initializer_range": ".."},
-            r"model cannot be loaded: Validation error for",
-        ),
-        ("no type", {"hidden_size": 3}, r"config.json has no model_type"),
-        (
-            "no weights",
-            {"model_type": "gpt2"},
-            r"model has no model\.safetensors; pickled weights \(pytorch_model\.bin\) are not loaded\.\nName a converted revision",
-        ),
-    ],
+    some_slow(
+        [
+            ("an unknown type", {"model_type": "nosuch"}, r"model cannot be loaded: .+\nIt must be a causal language model"),
+            (
+                "a value of another kind",
+                {"model_type": "gpt2", "initializer_range": ".."},
+                r"model cannot be loaded: Validation error for",
+            ),
+            ("no type", {"hidden_size": 3}, r"config.json has no model_type"),
+            (
+                "no weights",
+                {"model_type": "gpt2"},
+                r"model has no model\.safetensors; pickled weights \(pytorch_model\.bin\) are not loaded\.\nName a converted revision",
+            ),
+        ]
+    ),
     ids=lambda value: value if isinstance(value, str) and " " in value and "model" not in value else "",
 )
 def test_a_folder_that_is_no_model(tmp_path: Path, kind: str, content: dict[str, object], message: str):
@@ -845,6 +852,7 @@ def test_a_full_disk_is_said_in_two_lines_and_costs_only_the_artifact_at_hand(tm
         quick(tmp_path, *options)
 
 
+@pytest.mark.slow
 def test_what_another_process_is_making_is_refused_when_asked_to(tmp_path: Path):
     from tiny import composed
 

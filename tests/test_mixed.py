@@ -177,6 +177,7 @@ def test_scores_of_parts_are_kept_as_they_are_and_scales_come_from_the_raw_train
     assert cut.scored_by.inputs()["other_scale"].fingerprint == line.scored_by.inputs()["other_scale"].fingerprint
 
 
+@pytest.mark.slow
 def test_a_scale_needs_scores_that_differ(tmp_path):
     folder = reviews(tmp_path / "rows")
     for file in folder.iterdir():

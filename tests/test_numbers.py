@@ -139,6 +139,7 @@ def test_rollouts_in_16_bits_are_learned_from_at_ratios_of_one_and_start_at_no_d
     assert figures["kl_reference"] == pytest.approx(0, abs=1e-2)
 
 
+@pytest.mark.slow
 def test_attention_and_kind_of_training_are_part_of_stored_log_probs_in_16_bits_only(options):
     def prints(*overrides):
         line = Pipeline(composed(*options, *overrides))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from running import SMALL, quick
 from safetensors.torch import load_file, save_file
-from tiny import TEXTS, VOCABULARY, composed, tokenizer, write_rows
+from tiny import TEXTS, VOCABULARY, composed, some_slow, tokenizer, write_rows
 from tokenizers import AddedToken
 from transformers import GPTNeoXConfig, GPTNeoXModel
 
@@ -139,7 +139,7 @@ def test_scores_are_the_head_on_the_last_state_of_each_row_alone(published):
     assert reward(published).range == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", some_slow(["last", "mean"]))
 def test_scores_depend_on_neither_batch_nor_order(tmp_path, pooling):
     path = publish(tmp_path / "model", pooling=pooling)
     found = reward(path, "reward.activation=none", "reward.batch_tokens=64").scorer(None).score(rows()[::-1])[::-1]

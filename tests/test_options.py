@@ -148,14 +148,16 @@ def test_a_stage_that_builds_nothing_shows_only_what_it_takes(capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     ("words", "same"),
-    [
-        (["help"], []),
-        (["help", "inspect"], ["inspect", "--help"]),
-        (["--help", "inspect"], ["inspect", "--help"]),
-        (["help", "train", "variant=kl"], ["train", "--help", "variant=kl"]),
-        (["help", "train", "all"], ["train", "--help", "all"]),
-        (["--help", "all"], ["run", "--help", "all"]),
-    ],
+    some_slow(
+        [
+            (["help"], []),
+            (["help", "inspect"], ["inspect", "--help"]),
+            (["--help", "inspect"], ["inspect", "--help"]),
+            (["help", "train", "variant=kl"], ["train", "--help", "variant=kl"]),
+            (["help", "train", "all"], ["train", "--help", "all"]),
+            (["--help", "all"], ["run", "--help", "all"]),
+        ]
+    ),
 )
 def test_help_may_be_asked_for_in_several_ways(capsys: pytest.CaptureFixture[str], words: list[str], same: list[str]):
     told = []
@@ -198,6 +200,7 @@ def test_a_flag_is_declared_once_and_explained_alike_everywhere(capsys: pytest.C
         assert all(TABLE["flags"][name] == flag.what for name in flag.names if name.startswith("--"))
 
 
+@pytest.mark.slow
 def test_a_sweep_without_values_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
     said = {values: (run_command(["ls", "-m", f"seed={values}"]), capsys.readouterr().err)[1] for values in ("1", "1,2")}
@@ -205,6 +208,7 @@ def test_a_sweep_without_values_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     assert {values: warning in err for values, err in said.items()} == {"1": True, "1,2": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["--help all | head -1; exit ${PIPESTATUS[0]}", "--help >&-"])
 def test_a_reader_that_goes_away_or_a_closed_stdout_ends_a_command_in_silence(ending: str):
     command = f"{sys.executable} -m aloll_cli train {ending}"
@@ -223,6 +227,7 @@ def test_python_m_is_the_command():
     assert done.stdout.startswith("aloll ")
 
 
+@pytest.mark.slow
 def test_the_configuration_names_the_choice_of_each_group_and_stays_yaml(tmp_path: Path):
     out, _ = run(tmp_path, "train", "variant=nll", "reward=mixed", "reward.parts.mood=vader", "--cfg", "job")
     lines = out.splitlines()

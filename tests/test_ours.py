@@ -290,6 +290,7 @@ def test_an_unfinished_artifact_with_a_hard_link_and_names_that_are_taken_are_re
     assert (at / "photo.jpg").read_text() == (tmp_path / "bashrc").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_hidden_files_of_the_system_are_no_damage_and_hidden_links_are(tmp_path):
     mark(tmp_path / "outputs")
     ours, _ = written(tmp_path / "outputs" / "task", "values")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from evaluated import REWARDS, write_run
 from pages import ATTACK, Page, hostile_runs, page_about
+from tiny import some_slow
 
 from aloll_cli import UserError
 from aloll_cli.artifacts.logged_prompts import best_logged
@@ -50,7 +51,7 @@ def test_what_a_model_wrote_stays_text_on_the_page(tmp_path: Path, count: int):
     assert str(tmp_path) not in page.source.replace(f"output_dir: {tmp_path}", "")
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", some_slow([1, 2]))
 def test_the_page_runs_its_own_script_alone_and_asks_for_nothing_from_outside(tmp_path: Path, count: int):
     page = page_about([write_run(tmp_path, "seq", seed, curves=count == 1) for seed in range(count)], tmp_path / "page.html")
     links = {value for _, found in page.tags for name, value in found.items() if name in ("src", "href", "srcset", "action")}
@@ -71,6 +72,7 @@ def test_the_page_runs_its_own_script_alone_and_asks_for_nothing_from_outside(tm
     assert [found for _, found in page.tags if any(name == "style" or name.startswith("on") for name in found)] == []
 
 
+@pytest.mark.slow
 def test_every_response_is_on_the_page_with_its_rewards_and_their_mean_is_that_of_the_metrics(tmp_path: Path):
     rewards = {f"prompt {i}": float(np.sin(i)) for i in range(60)}
     folder = write_run(tmp_path, rewards=rewards, curves=False)
@@ -137,6 +139,7 @@ def test_the_first_screen_tells_a_held_out_reward_few_prompts_and_a_missing_scor
     assert worked.lines[0] == "Gain: not available (the reward cannot score new text)."
 
 
+@pytest.mark.slow
 def test_methods_with_few_seeds_get_no_verdict_on_the_first_screen(tmp_path: Path):
     runs = [
         load_run(write_run(tmp_path, variant, seed, dict.fromkeys("abcdefghijkl", 0.5)))
@@ -151,6 +154,7 @@ def test_methods_with_few_seeds_get_no_verdict_on_the_first_screen(tmp_path: Pat
     assert ("seq", "7.5 s, 3 steps") in cost.figures
 
 
+@pytest.mark.slow
 def test_the_page_tells_command_machine_versions_and_the_time_of_each_stage(tmp_path: Path):
     folder = write_run(tmp_path)
     policy = next((tmp_path / "policy").iterdir())
@@ -280,6 +284,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["page.html"]
 
 
+@pytest.mark.slow
 def test_methods_in_the_table_have_the_colours_of_their_curves(tmp_path: Path):
     runs = [load_run(write_run(tmp_path, variant)) for variant in ("nll", "seq")]
     text = render(compared([replace(run, updates=[]) for run in runs]))

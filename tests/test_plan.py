@@ -1,7 +1,7 @@
 """``aloll plan``: the options in which two recipes differ, named like the options of the command line."""
 
 import pytest
-from tiny import composed
+from tiny import composed, some_slow
 
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.stages.plan import differences
@@ -13,7 +13,7 @@ def recipe(*overrides: str) -> dict:
 
 @pytest.mark.parametrize(
     ("overrides", "expected"),
-    [
+    some_slow([
         (["model.layers=3"], {"model.layers": (4, 3)}),
         (["model.vocab_size=300"], {"model.vocab_size": (2048, 300)}),
         (["reference.seed=7"], {"reference.seed": (1, 7)}),
@@ -23,7 +23,7 @@ def recipe(*overrides: str) -> dict:
         (["generation.top_p=0.5"], {"generation.top_p": 0.5}),
         (["task.max_response_tokens=7"], {"task.max_response_tokens": 7}),
         (["resamples=9"], {"resamples": 9}),
-    ],
+    ]),
 )  # fmt: skip
 def test_an_option_is_named_once_with_its_values(overrides, expected):
     found = differences(recipe(), recipe(*overrides))

@@ -200,6 +200,7 @@ def test_an_exception_while_options_are_checked_is_a_plugins_too(mine):
         check(settings, ["policy"])
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_the_users_traceback_and_exit_code_2(mine, tmp_path):
     change("reward/loud.py", "len(row.response", "len(row.answer")
     write_rows(tmp_path / "rows.jsonl", [{"prompt": f"{i}", "response": f"It is {i}."} for i in range(60)])
@@ -239,6 +240,7 @@ def data(tmp_path, *options):
     return read_json(folder / "counts.json")
 
 
+@pytest.mark.slow
 def test_a_row_that_lacks_a_field_is_named_or_skipped(mine, tmp_path):
     change("task/notes.py", 'text_field(row, "question")', 'row["question"]')
     write_rows(
@@ -252,6 +254,7 @@ def test_a_row_that_lacks_a_field_is_named_or_skipped(mine, tmp_path):
     assert data(tmp_path, "task.on_bad_row=skip")["all"] == {"rows": 62, "bad rows skipped": 2}
 
 
+@pytest.mark.slow
 def test_what_no_row_can_be_blamed_for_is_not_skipped(mine, tmp_path):
     write_rows(tmp_path / "rows.jsonl", ROWS)
     change("task/notes.py", "return [Record(", "return [Recrd(")

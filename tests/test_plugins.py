@@ -196,6 +196,7 @@ def refused(folder, *arguments):
     return err
 
 
+@pytest.mark.slow
 def test_help_and_hints_know_entries_of_ones_own(tmp_path, mine):
     out, _ = quick(tmp_path, "train", "plugins=[mine]", "variant=first_tokens", "--cfg", "job")
     assert "tokens: 5" in out
@@ -227,6 +228,7 @@ def test_what_is_wrong_with_a_plugin_is_said_with_file_and_line(tmp_path, mine):
     assert "values=constant comes with aloll" in said()
 
 
+@pytest.mark.slow
 def test_plugins_are_named_on_the_command_line_as_folders_that_are_there(tmp_path, mine):
     assert "there is no folder nowhere" in refused(tmp_path, "plugins=[nowhere]")
     assert "there is no folder no where, really" in refused(tmp_path, "plugins=['no where, really']")
@@ -337,6 +339,7 @@ def test_completion_knows_the_folders_that_a_line_names(tmp_path, mine, monkeypa
     assert completed("aloll train plugins=mine variant=fi") == ["variant=first_tokens"]
 
 
+@pytest.mark.slow
 def test_completion_knows_installed_packages_from_the_shells_start_on(tmp_path, mine, monkeypatch):
     site = install(mine, tmp_path / "site")
     assert completed("aloll train variant=fi", [site / "softlib"]) == ["variant=first_tokens"]

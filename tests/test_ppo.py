@@ -242,6 +242,7 @@ def source(tmp_path):
     return rollouts
 
 
+@pytest.mark.slow
 def test_each_response_has_its_own_advantage(source):
     rollouts = source()
     rollouts.prepare(0, ResponseLogps(llama().eval()), Alone())

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from running import SMALL, fork, quick
+from tiny import some_slow
 
 from aloll_cli.cli.launching import _killed
 from aloll_cli.command import Command
@@ -53,7 +54,7 @@ def ended(work: str, limit: float = 0.5, number: signal.Signals = signal.SIGTERM
     return process.returncode, time.monotonic() - start, said
 
 
-@pytest.mark.parametrize("work", DEAF.values(), ids=DEAF)
+@pytest.mark.parametrize("work", some_slow(DEAF.values()), ids=DEAF)
 def test_sigterm_ends_whatever_runs(work):
     code, seconds, said = ended(work)
     assert code == -signal.SIGKILL
@@ -61,6 +62,7 @@ def test_sigterm_ends_whatever_runs(work):
     assert "aloll train: did not stop in time and was ended; finished work is kept" in said
 
 
+@pytest.mark.slow
 def test_a_process_that_stops_in_time_is_left_alone_and_a_checkpoint_is_written_to_its_end():
     for work, limit in (
         ("\n    while not stopper.requested: time.sleep(0.01)", 5),
@@ -276,6 +278,7 @@ def test_a_terminal_without_unicode_is_written_to_in_escapes(tmp_path):
     assert found.stderr == b""
 
 
+@pytest.mark.slow
 def test_a_user_that_does_not_exist_and_a_folder_that_was_deleted_are_said_in_two_lines(tmp_path):
     for word in ("output_dir=~nosuchuser/x", "task.path=~nosuchuser/x", "model.path=~nosuchuser/x", "plugins=[~nosuchuser/x]"):
         words = ["plan", "task=local"] if "task" in word else ["plan", "model=pretrained"] if "model" in word else ["plan"]

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tiny import composed, store, tokenizer, write_rows
+from tiny import composed, some_slow, store, tokenizer, write_rows
 
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.pipeline import Pipeline
@@ -206,15 +206,17 @@ NEEDS_DATA = pytest.mark.skipif("ALOLL_DATA" not in os.environ, reason="ALOLL_DA
 @NEEDS_DATA
 @pytest.mark.parametrize(
     ("name", "folder", "rows", "left_out", "learned"),
-    [
-        ("imdb", "imdb", 3367, {}, 1684),
-        ("comet", "commonsense", 40639, {}, 40639),
-        ("reddit_pos", "reddit", 3932, {"more than 100 words": 1531}, 10),
-        ("reddit_neg", "reddit", 3932, {"more than 100 words": 1531}, 36),
-        ("wow", "knowledge_dialogue", 10270, {}, 10270),
-        ("faithdial", "knowledge_dialogue", 10270, {}, 1898),
-        ("faithdial_wow", "knowledge_dialogue", 10270, {}, 10270),
-    ],
+    some_slow(
+        [
+            ("imdb", "imdb", 3367, {}, 1684),
+            ("comet", "commonsense", 40639, {}, 40639),
+            ("reddit_pos", "reddit", 3932, {"more than 100 words": 1531}, 10),
+            ("reddit_neg", "reddit", 3932, {"more than 100 words": 1531}, 36),
+            ("wow", "knowledge_dialogue", 10270, {}, 10270),
+            ("faithdial", "knowledge_dialogue", 10270, {}, 1898),
+            ("faithdial_wow", "knowledge_dialogue", 10270, {}, 10270),
+        ]
+    ),
 )
 def test_a_slice_reads_whole_and_without_a_bad_row(name, folder, rows, left_out, learned):
     read, dropped, chosen = task(name), Counter(), 0
@@ -235,7 +237,9 @@ def test_a_slice_reads_whole_and_without_a_bad_row(name, folder, rows, left_out,
     assert chosen == learned
 
 
-@pytest.mark.parametrize("name", ["hha", "imdb", "comet", "reddit_pos", "reddit_neg", "wow", "faithdial", "faithdial_wow"])
+@pytest.mark.parametrize(
+    "name", some_slow(["hha", "imdb", "comet", "reddit_pos", "reddit_neg", "wow", "faithdial", "faithdial_wow"])
+)
 def test_a_preset_of_the_paper_has_its_numbers(name):
     s = composed(f"experiment=paper_{name}", *(["model.path=FOLDER", "reward.path=FOLDER"] if name == "comet" else []))
     lengths = {"hha": (640, 128), "comet": (512, 30), "wow": (400, 128), "faithdial": (400, 128), "faithdial_wow": (400, 128)}

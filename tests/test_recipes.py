@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from tiny import composed, write_rows
+from tiny import composed, some_slow, write_rows
 
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.store.store import upstream
@@ -60,7 +60,7 @@ def rows(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", some_slow(RECIPES))
 def test_a_recipe_has_the_fingerprints_that_were_written_down(name, rows):
     assert fingerprints(RECIPES[name], rows) == json.loads(PINS.read_text())[name]
 

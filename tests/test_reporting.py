@@ -81,6 +81,7 @@ def test_the_comparison_shows_means_margins_and_the_paired_gain_as_plain_ascii(t
     assert "held-out reward gain: not available (no second reward was named: test_reward=...)" in out
 
 
+@pytest.mark.slow
 def test_few_prompts_have_means_alone_and_no_verdict(tmp_path, capsys, columns):
     few = "3 prompts are too few for an interval or a verdict; 10 are needed"
     folder = write_run(tmp_path)
@@ -233,6 +234,7 @@ def test_runs_are_compared_by_subset_and_by_their_kl_to_the_reference(tmp_path, 
     assert max(len(line) for table in ruled(out.replace("interval]\n", "interval]\n\n")) for line in table) <= columns
 
 
+@pytest.mark.slow
 def test_the_page_shows_subsets_of_the_data(tmp_path):
     page = page_about([with_subsets(tmp_path)], tmp_path / "page.html")
     assert "Each subset of the data" in page.text
@@ -353,6 +355,7 @@ def test_the_page_does_without_curves_and_without_a_scorer(tmp_path):
     assert "gain: not available" in page_about(folders[:1], tmp_path / "one.html").text
 
 
+@pytest.mark.slow
 def test_aloll_report_compares_finished_runs_and_refuses_damaged_ones(tmp_path, capsys, fresh_hydra):
     folders = [write_run(tmp_path, "seq", seed) for seed in (1, 2)]
     command = ["report", f"runs=[{','.join(map(str, folders))}]", f"output_dir={tmp_path}"]

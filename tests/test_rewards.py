@@ -62,6 +62,7 @@ def test_vader_tells_english_by_its_commonest_words(response, english):
     assert Vader().understands(response) is english
 
 
+@pytest.mark.slow
 def test_a_warning_says_where_most_responses_are_in_another_language(tmp_path, capsys):
     folder = tmp_path / "rows"
     english, german = "The soup was cold and the waiter rude.", "Die Suppe war kalt und der Kellner unfreundlich."
@@ -120,7 +121,7 @@ def test_an_unbounded_column_takes_any_number():
 def test_an_example_without_a_stored_reward_is_named():
     reward = column(Transform.sigmoid)
     assert not reward.scores_text
-    with pytest.raises(UserError, match=r"example train-1-0 has no stored reward\.\nChoose a reward that scores text"):
+    with pytest.raises(UserError, match=r"example train-1-0 has no stored reward\.\ntask\.unrated=drop leaves out"):
         reward.scorer(None).score([row(0, stored=1.0), row(1)])
 
 

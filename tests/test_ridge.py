@@ -228,6 +228,7 @@ def values_of(folder, out, *options):
     return store(out).ensure(line.values)
 
 
+@pytest.mark.slow
 def test_values_are_predicted_from_what_was_cut_off_for_the_model(folder, tmp_path, capsys):
     found = values_of(folder, tmp_path, "reward=column", "values=ridge")
     for split in ("train", "validation", "test"):

@@ -10,7 +10,7 @@ import torch
 from running import quick
 from safetensors.torch import load_file
 from test_logprobs import batch, rows
-from tiny import composed, gpt2, llama, opened, reviews, tokenizer
+from tiny import composed, gpt2, llama, opened, reviews, some_slow, tokenizer
 from torch import nn
 from torch.testing import assert_close
 
@@ -77,7 +77,7 @@ def test_the_table_of_this_test_has_every_such_option():
     assert list(VALUES) == options_said_to_round()
 
 
-@pytest.mark.parametrize("option", VALUES)
+@pytest.mark.parametrize("option", some_slow(VALUES))
 def test_no_such_option_is_part_of_a_recipe(place, option):
     given = f"{option}={VALUES[option]}".format(plugin=place / "plugin")
     plain, other = (Pipeline(composed(*options_of(place, "llama"), *more)).metrics.fingerprint for more in ((), (given,)))

@@ -80,6 +80,7 @@ def test_the_pool_holds_the_policys_own_tokens_with_rewards_and_costs_count_ever
     assert run.cost("sampled_tokens") == sum(sum(one.column("tokens").to_pylist()) for one in samples)
 
 
+@pytest.mark.slow
 def test_a_round_may_learn_from_some_prompts_drawn_anew(line, place):
     some = Pipeline(replace(line.settings, round_prompts=3))
     store = opened(place / "outputs" / "reviews", line.settings.runtime)
@@ -98,6 +99,7 @@ def test_a_round_may_learn_from_some_prompts_drawn_anew(line, place):
     assert pool.column("response_ids").to_pylist()[-6:] == samples[1].column("response_ids").to_pylist()
 
 
+@pytest.mark.slow
 def test_a_rounds_responses_are_not_the_samples_that_its_values_come_from(line, place):
     # as plain and of the same seed as the policy's responses of the first round
     sampled = composed("values=soft", "values.samples=2", "values.seed=1", "variant=nll")

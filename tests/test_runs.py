@@ -89,6 +89,7 @@ def test_a_command_begins_with_the_options_of_a_run(tmp_path, overrides):
     assert identity(again.task) == identity(settings.task)
 
 
+@pytest.mark.slow
 def test_what_is_no_run_is_named(tmp_path):
     recorded(tmp_path, [])
     with pytest.raises(UserError, match="there is no such run under"):

@@ -4,7 +4,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
-from tiny import composed, gpt2, store, tokenizer, write_rows
+from tiny import composed, gpt2, some_slow, store, tokenizer, write_rows
 
 from aloll_cli import run
 from aloll_cli.artifacts.fitted_reward import rows_to_fit
@@ -89,12 +89,14 @@ def test_nothing_is_removed_where_a_model_leaves_the_space_out_or_answers_a_chat
     assert Row.of(task, "a", GROUP, "User:\nHi", " Sorry.", turns=chat).response == " Sorry."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reviews", "imdb", "hha"])
 def test_the_tasks_with_public_data_put_a_space_that_rewards_do_not_read(name):
     row = Row.of(composed(f"task={name}").task, "a", GROUP, "It was", " good.")
     assert (row.response, row.separator, row.sentence) == ("good.", " ", "It was good.")
 
 
+@pytest.mark.slow
 def test_rewards_of_logged_responses_and_rows_that_rewards_are_fitted_to_are_those_of_the_users_texts(file, tmp_path):
     line = Pipeline(composed("task=local", f"task.path={file}", "reward=regex", 'reward.pattern="^Sorry"'))
     place = store(tmp_path)
@@ -131,16 +133,19 @@ def check(found: list[tuple[str, str, float]]) -> None:
     assert 0 < sum(put) < len(put)
 
 
+@pytest.mark.slow
 def test_generated_responses_are_read_without_the_space_too(writer, file, tmp_path):
     settings = with_writer(writer, file, tmp_path, "policy=reference", "prompt=Order 9?", "samples=64")
     check([(row["prompt"], row["response"], row["reward"]) for row in run("generate", settings)])
 
 
+@pytest.mark.slow
 def test_so_are_those_to_all_prompts_of_a_split_which_evaluate_compares(writer, file, tmp_path):
     settings = replace(with_writer(writer, file, tmp_path, "policy=reference"), split=Split.test, to="-")
     check([(row["prompt"], row["response"], row["reward"]) for row in run("generate", settings)])
 
 
+@pytest.mark.slow
 def test_so_are_those_of_evaluations_and_rollouts_during_training(writer, file, tmp_path):
     settings = with_writer(writer, file, tmp_path)
     line, place = Pipeline(settings), store(tmp_path)
@@ -172,6 +177,7 @@ def test_a_turn_of_a_chat_model_begins_with_the_response_and_goes_on_with_the_sp
     assert first.endswith("assistant\nMix flour.</s>")
 
 
+@pytest.mark.slow
 def test_a_reward_that_judges_reads_them_as_it_does_elsewhere(file, tmp_path):
     regex = composed("reward=regex", 'reward.pattern="^Sorry"').reward
     judge = replace(composed("judge=reward").judge, reward=regex)
@@ -182,7 +188,7 @@ def test_a_reward_that_judges_reads_them_as_it_does_elsewhere(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["vader", "length", "length reward.unit=characters", "fitted", "fitted_characters", "tfidf_diversity"]
+    "name", some_slow(["vader", "length", "length reward.unit=characters", "fitted", "fitted_characters", "tfidf_diversity"])
 )
 def test_rewards_that_do_not_read_the_edges_give_the_same_figures_and_keep_their_recipe(name, tmp_path):
     choice, *more = name.split()

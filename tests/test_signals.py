@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from tiny import composed, job, store, write_rows
+from tiny import composed, job, some_slow, store, write_rows
 
 from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
 from aloll_cli.artifacts.pipeline import Pipeline
@@ -141,7 +141,7 @@ def test_a_soft_value_of_another_temperature_than_dros_is_refused_before_samples
     assert refused.value.args[1].startswith("values.beta=0.4, or values=joint")
 
 
-@pytest.mark.parametrize(("options", "used"), [((), 2), (("sampling=all",), 6), (("clamp=false", "sampling=all"), 6)])
+@pytest.mark.parametrize(("options", "used"), some_slow([((), 2), (("sampling=all",), 6), (("clamp=false", "sampling=all"), 6)]))
 def test_an_epoch_is_over_all_responses_that_can_be_drawn(tmp_path, options, used):
     given = rows(tmp_path / "rows", [0.0, 0.1, 0.2, 0.3, 0.8, 0.9])
     line = Pipeline(composed(given, *TINY, "reward=column", "values=constant", "values.value=0.5", *options))
@@ -151,6 +151,7 @@ def test_an_epoch_is_over_all_responses_that_can_be_drawn(tmp_path, options, use
     assert line.logged_data.load(job(tmp_path / "out")).kept_units == used
 
 
+@pytest.mark.slow
 def test_validation_responses_have_the_value_of_the_others_to_their_prompt(tmp_path):
     for split in SPLITS:
         found = [{"prompt": f"{split} town {i}", "response": f"Elm {k}", "reward": (i + k) / 4} for i in range(2) for k in (0, 2)]

@@ -98,6 +98,7 @@ def test_the_same_characters_in_another_form_of_unicode_are_no_change():
     assert losses(words, ["cafe\u0301"]) == [[Loss.nothing]] * 2
 
 
+@pytest.mark.slow
 def test_what_is_lost_is_counted_and_warned_of_and_shown_by_inspect(tmp_path, capsys):
     words = lossy("lower")
     llama().save_pretrained(tmp_path / "model")

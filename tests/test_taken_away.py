@@ -68,6 +68,7 @@ def leaves(value, key=""):
     return {k: v for name, one in value.items() for k, v in leaves(one, f"{key}.{name}" if key else name).items()}
 
 
+@pytest.mark.slow
 def test_csv_reads_back_as_the_json_to_the_last_digit(tmp_path):
     found = made(tmp_path)
     read = rows_of(csv_table(found))
@@ -92,6 +93,7 @@ def cells_of_html(text: str, tag: str) -> list[str]:
     return [unescape(re.sub("<[^>]*>", "", cell)) for cell in re.findall(rf"<{tag}(?: [^>]*)?>(.*?)</{tag}>", text, re.DOTALL)]
 
 
+@pytest.mark.slow
 def test_markdown_renders_as_a_table_with_the_names_as_they_are(tmp_path):
     html = MarkdownIt("commonmark").enable("table").render(markdown(made(tmp_path)))
     assert "<a " not in html
@@ -112,6 +114,7 @@ def tex_cells(text: str) -> list[list[str]]:
     return [re.split(r"(?<!\\)&", line) for line in lines]
 
 
+@pytest.mark.slow
 def test_latex_has_a_cell_for_each_column_and_nothing_that_tex_reads_as_more(tmp_path):
     text = latex(made(tmp_path))
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") > 1
@@ -175,6 +178,7 @@ def test_all_text_of_a_figure_has_8_points():
         assert {text.get_size() for text in texts} == {float(POINT)}
 
 
+@pytest.mark.slow
 def test_the_numbers_beside_a_figure_are_those_that_it_draws(tmp_path):
     found = made(tmp_path, hostile="x")
     figures = {figure.name: figure for figure in figures_of(found)}

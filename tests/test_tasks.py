@@ -454,6 +454,7 @@ def test_limits_apply_to_the_examples_of_each_split(tmp_path):
     assert [len(ExampleTable(folder / split)) for split in SPLITS] == [50, 3, 3]
 
 
+@pytest.mark.slow
 def test_rows_that_fill_their_last_chunk_give_a_tokenizer(tmp_path):
     """A train split of 10,000 responses, which are written in chunks of as many."""
     for name, rows in (("train", 10_000), ("validation", 1), ("test", 1)):

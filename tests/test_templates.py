@@ -81,6 +81,7 @@ def is_written(name, kind, turns, answer):
     return not response.apart
 
 
+@pytest.mark.slow
 def test_every_family_has_the_tokens_of_its_template_or_is_listed():
     found = {}
     for name, kind in PAIRS:
@@ -113,6 +114,7 @@ PIECES = st.sampled_from(
 TEXTS = st.lists(PIECES | st.characters(codec="utf-8"), max_size=8).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(pair=st.sampled_from(PAIRS), question=TEXTS, answer=TEXTS)
 def test_whatever_stands_at_the_seam_prompt_and_response_have_the_templates_tokens_or_are_apart(pair, question, answer):

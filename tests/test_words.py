@@ -5,6 +5,7 @@ import re
 import tokenize
 from pathlib import Path
 
+import pytest
 from evaluated import write_run
 from running import twice
 from tiny import composed
@@ -59,6 +60,7 @@ def prose():
             yield from ((f"{file.relative_to(ROOT)}:{number}", line) for number, line in enumerate(shown.splitlines(), 1))
 
 
+@pytest.mark.slow
 def test_no_phrase_stands_where_a_person_reads_it():
     found = [
         f"{place}: {phrase}"
@@ -69,6 +71,7 @@ def test_no_phrase_stands_where_a_person_reads_it():
     assert found == []
 
 
+@pytest.mark.slow
 def test_what_a_model_generates_is_called_a_response():
     texts = list(prose())
     assert len(texts) > 9_000

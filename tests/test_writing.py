@@ -73,6 +73,7 @@ raise SystemExit(run_command(["train", "variant=nosuch"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_command_ends_with_its_own_exit_code_where_stderr_cannot_be_written():
     with open("/dev/full", "w") as full:
