@@ -42,13 +42,14 @@ DEAF = {  # what is being done when SIGTERM comes
 }
 
 
-def ended(work: str, limit: float = 0.5, number: signal.Signals = signal.SIGTERM) -> tuple[int, float, str]:
-    """The exit code, the seconds from the signal to the end, and what was said."""
+def ended(work: str, limit: float = 0.5, number: signal.Signals | None = signal.SIGTERM) -> tuple[int, float, str]:
+    """The exit code, the seconds from the signal to the end, and what was said; None: no signal comes."""
     command = [sys.executable, "-c", WATCHED.format(limit=limit, work=work)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout.readline() == "ready\n"
-    time.sleep(0.1)
-    process.send_signal(number)
+    if number is not None:
+        time.sleep(0.1)
+        process.send_signal(number)
     start = time.monotonic()
     said, _ = process.communicate(timeout=20)
     return process.returncode, time.monotonic() - start, said
@@ -73,7 +74,8 @@ def test_a_process_that_stops_in_time_is_left_alone_and_a_checkpoint_is_written_
 
 
 def test_a_fork_that_lives_on_does_not_hold_up_the_end():
-    code, seconds, said = ended("\n    if not os.fork():\n        os.close(1); os.close(2); time.sleep(8); os._exit(0)")
+    work = "\n    if not os.fork():\n        os.close(1); os.close(2); time.sleep(8); os._exit(0)"
+    code, seconds, said = ended(work, number=None)
     assert (code, said) == (0, "ended by itself\n")
     assert seconds < 4
 
