@@ -27,7 +27,7 @@ from aloll_cli.cli.jobs import checked, run_stage, without_hydra
 from aloll_cli.cli.launchers import offer, options_of
 from aloll_cli.cli.launching import WorkersFailed
 from aloll_cli.cli.options import SECOND, Catalogue
-from aloll_cli.cli.overrides import explained, named_plugins, no_schema, parsed
+from aloll_cli.cli.overrides import choices, explained, named_plugins, no_schema, parsed
 from aloll_cli.cli.parsing import Parser
 from aloll_cli.cli.quoting import plugins_override, with_quotes
 from aloll_cli.cli.recorded import recorded
@@ -186,7 +186,7 @@ class Composer:
 
     def choices(self, group: str) -> Sequence[str]:
         """The choices of a group."""
-        return self.hydra.config_loader.get_group_options(SECOND.get(group, group))
+        return choices(self.hydra, SECOND.get(group, group))
 
     def values(self, overrides: Sequence[str]) -> dict[str, Any]:
         """The options of a command line, as nested plain values without names of classes."""
