@@ -230,6 +230,9 @@ def test_skill_worked_by_hand():
     assert found["rank_correlation"] == pytest.approx(0.5)
     assert found["pairs"] == 3
     assert found["pair_accuracy"] == pytest.approx(2 / 3)
+    # of three pairs one ties, one is in order and one is not; a constant is right as often as not
+    assert skill(np.array([1.0, 0.0, 1.0]), rows, np.array([2.0, 0.0, 3.0]))["pair_accuracy"] == pytest.approx(2.5 / 3)
+    assert skill(np.zeros(3), rows, np.array([2.0, 0.0, 1.0]))["pair_accuracy"] == 0.5
 
 
 def test_figures_of_skill_that_the_rows_leave_undefined_are_not_there():

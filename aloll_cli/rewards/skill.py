@@ -23,6 +23,7 @@ def logits_of(probabilities: FloatArray) -> FloatArray:
 def skill(predicted: FloatArray, rows: Sequence[Row], stored: FloatArray) -> dict[str, float]:
     """Accuracy on N rows: R², Spearman's ρ, and the share of pairs of responses to one prompt in the right order.
 
+    A pair with equal predictions counts as half in order, as for an AUC.
     Undefined figures, such as the correlation of a constant, are left out.
 
     Args:
@@ -38,7 +39,7 @@ def skill(predicted: FloatArray, rows: Sequence[Row], stored: FloatArray) -> dic
     for index, row in enumerate(rows):
         groups.setdefault(row.group, []).append(index)
     pairs = [(i, j) for members in groups.values() for i in members for j in members if stored[i] > stored[j]]
-    in_order = [float(predicted[i] > predicted[j]) for i, j in pairs]
+    in_order = [(1 + np.sign(predicted[i] - predicted[j])) / 2 for i, j in pairs]
     figures: dict[str, float] = {"held_out_rows": len(rows)}
     if len(set(stored)) > 1:
         figures["r2"] = float(r2_score(stored, predicted))
