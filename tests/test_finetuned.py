@@ -21,6 +21,7 @@ from torch.testing import assert_close
 from torture import contents
 from transformers import RobertaConfig, RobertaForMaskedLM, T5Config, T5EncoderModel
 
+from aloll_cli.artifacts import finetuned_reward
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.finetuned_reward import FinetunedReward, Ratings
 from aloll_cli.artifacts.pipeline import Pipeline
@@ -232,6 +233,14 @@ REFUSED = {
 def test_ratings_that_cannot_be_learned_from_are_refused(rows, objective, why):
     with pytest.raises(UserError, match=why):
         Ratings.of(replace(composed(*TINY).reward, objective=Goal[objective]), rows)
+
+
+def test_labels_of_held_out_prompts_are_checked_before_training(file, tmp_path, monkeypatch):
+    rows = {"train": rated(80, lambda i, k: k), "validation": rated(3, lambda i, k: 2 * k)}
+    monkeypatch.setattr(finetuned_reward, "rows_to_fit", lambda job, data, split: rows[split])
+    monkeypatch.setattr(FinetunedReward, "_train", lambda *_: pytest.fail("it was trained"))
+    with pytest.raises(UserError, match="labels expected a stored label of 0 or 1, got 2"):
+        store(tmp_path).ensure(artifact(file, "reward.objective=labels"))
 
 
 def test_data_without_ratings_is_refused_and_its_columns_are_named(tmp_path):

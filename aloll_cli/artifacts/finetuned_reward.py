@@ -97,6 +97,7 @@ class FinetunedReward(Artifact):
     def make(self, job: Job) -> None:
         with self.data.naming_columns():
             train, validation = (with_reward(rows_to_fit(job, self.data, split), split) for split in ("train", "validation"))
+            self.reward.fitted_to.check_each(validation)
             found = Ratings.of(self.reward, train)
         self._train(job, found)
         job.world.on_main(lambda: self._measure(job, found, validation))

@@ -24,7 +24,11 @@ class Objective(ABC):
 
     def check(self, rows: Sequence[Row], stored: FloatArray) -> None:
         """Raises UserError where the (N,) stored rewards of N rows cannot be learned in this way."""
+        self.check_each(rows)
         check_variation(stored, "reward=finetuned")
+
+    def check_each(self, rows: Sequence[Row]) -> None:  # noqa: B027  most take any number
+        """Raises UserError where a stored reward is not of this kind, whatever the others; for held-out rows, too."""
 
     def scale(self, stored: FloatArray) -> tuple[float, float]:
         """Shift and scale of the (N,) stored rewards that training takes; a prediction is shift + scale · score."""
@@ -105,9 +109,8 @@ class Pairs(Objective):
 class Labels(Objective):
     """Cross-entropy of σ(s) and labels 0 and 1."""
 
-    def check(self, rows: Sequence[Row], stored: FloatArray) -> None:
+    def check_each(self, rows: Sequence[Row]) -> None:
         check_labels(rows, "reward.objective=labels", "reward.objective=regression")
-        super().check(rows, stored)
 
     def best_constant(self, targets: FloatArray) -> float:
         share = float(np.clip(targets.mean(), 1e-6, 1 - 1e-6))
@@ -121,5 +124,4 @@ class Labels(Objective):
     def skill(self, predicted: FloatArray, rows: Sequence[Row], stored: FloatArray) -> dict[str, float]:
         from scipy.special import expit
 
-        check_labels(rows, "reward.objective=labels", "reward.objective=regression")
         return skill_with_labels(np.asarray(expit(predicted)), rows)
