@@ -6,11 +6,14 @@ import signal
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from chats import qwen3
-from tiny import composed, outspoken, reviews, write_rows
+from tiny import composed, opened, outspoken, reviews, write_rows
 
 from aloll_cli import UserError, compose, run
+from aloll_cli.artifacts.generations import Generations, load_generations
+from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.speaker import Speaker
 from aloll_cli.cli.quoting import literal, with_quotes
 from aloll_cli.models.decoding import Greedy
@@ -67,6 +70,12 @@ def test_the_first_prompts_of_a_split_get_the_responses_of_its_artifact_and_task
     assert len(whole) == 8
     assert run("generate", settings(policy="reference", split=Split.train, samples=2, first=3)) == whole[:6]
     assert len(list(place.glob("outputs/reviews/generations/*"))) == 1
+    # rows to train on are not the samples that V(x) may come from: those have the same seed and decoding
+    line = Pipeline(settings(policy="reference"))
+    other = Generations(line.reference, line.examples, "train", replace(line.settings.generation, samples=2))
+    folder = opened(place / "outputs" / "reviews", line.settings.runtime).ensure(other)
+    sampled = load_generations(folder).column("response").to_pylist()
+    assert np.mean([one["response"] == two for one, two in zip(whole, sampled, strict=True)]) < 0.5
     task = replace(composed("task=local", "task.path=x.jsonl", "task.seam=none").task, path=str(place / "rows.jsonl"))
     read = [record for _, row in task.source().rows("all") for record in task.records(row)]
     assert [(r.prompt, r.response, r.reward) for r in read] == [(r["prompt"], r["response"], r["reward"]) for r in whole]

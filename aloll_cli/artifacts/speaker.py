@@ -136,8 +136,11 @@ class Speaker:
             found.append(_question(prompt, encoded))
         return found
 
-    def respond(self, questions: Sequence[Question], generation: Generation) -> list[Response]:
-        """Responses to prompts, as many for each as the decoding says, in the order of the prompts."""
+    def respond(self, questions: Sequence[Question], generation: Generation, stream: str = "0") -> list[Response]:
+        """Responses to prompts, as many for each as the decoding says, in the order of the prompts.
+
+        The stream of random numbers is that of ``artifacts.generations.Generations``.
+        """
         from aloll_cli.models.generation import respond
 
         names = [name for question in questions for name in generation.names(question.group)]
@@ -148,7 +151,7 @@ class Speaker:
         runtime = self._job.runtime
         with self._job.log.progress("generate responses", len(each)):
             return respond(
-                self._model, self.tokenizer, [question.ids for question in each], names, generation, stream="0",
+                self._model, self.tokenizer, [question.ids for question in each], names, generation, stream=stream,
                 max_tokens=self.max_tokens, stop=self._task.stop, batch_tokens=runtime.scoring_batch_tokens,
                 around=[question.around for question in each], advance=self._job.log.advance,
                 batching=runtime.generation_batching, tell=self._tell,

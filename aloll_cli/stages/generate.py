@@ -107,7 +107,7 @@ class _Asked:
     def responses(self, side: str, policy: PolicySource, examples: Examples, store: Store) -> list[Generated]:
         """The responses of one side; to all prompts of a split they are artifacts."""
         if self.own is None and self.first is None and self.max_tokens is None:
-            asked = Generations(policy, examples, self.split, self.generation, self.generation.servers)
+            asked = Generations(policy, examples, self.split, self.generation, self.generation.servers, stream=self._stream)
             return self._of_split(side, asked, store)
         if self.generation.servers:
             store.log.say("  generated in this process: generation.server is for all prompts of a split")
@@ -118,7 +118,7 @@ class _Asked:
             questions = speaker.questions(self.own[: self.first], self.wraps)
             _say_how_read(speaker, questions, store)
         each = [question for question in questions for _ in range(self.generation.samples_per_prompt)]
-        responses = speaker.respond(questions, self.generation)
+        responses = speaker.respond(questions, self.generation, self._stream)
         rows = [
             Row.of(self.task, q.group, q.group, q.prompt, r.text, turns=q.turns) for q, r in zip(each, responses, strict=True)
         ]
@@ -127,6 +127,11 @@ class _Asked:
             Generated(side, question.prompt, question.turns, response.text, response.ended, reward)
             for question, response, reward in zip(each, responses, rewards, strict=True)
         ]
+
+    @property
+    def _stream(self) -> str:
+        """Of training prompts with random numbers of their own, as rows to train on: V(x) may be estimated from other samples."""
+        return "rows" if self.own is None and self.split == "train" else "0"
 
     def _of_split(self, side: str, generations: Generations, store: Store) -> list[Generated]:
         table = load_generations(store.ensure(generations)).select(["prompt", "turns", "response", "ended"]).to_pylist()
