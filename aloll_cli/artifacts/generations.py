@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aloll_cli.models.served import ServedPolicy
 
 
+PROMPTS = 2  # the stream of random numbers that prompts are drawn from; see PARTNERS of training/mismatched.py for the others
 COLUMNS = ("id", "group", "prompt", "turns", "response", "tokens", "response_ids", "ended", "stored")
 
 
@@ -48,7 +49,7 @@ class PromptDraw:
         """(≤ count,) ascending numbers of the prompts that are drawn, of ``prompts``."""
         from aloll_cli.training.sampling import philox
 
-        drawn: IntArray = philox(self.seed, self.number).permutation(prompts)[: self.count]
+        drawn: IntArray = philox(self.seed, self.number, PROMPTS).permutation(prompts)[: self.count]
         drawn.sort()
         return drawn
 
@@ -90,7 +91,7 @@ class Generations(Artifact):
 
     def identity(self) -> dict[str, Any]:
         by = {"generated_by": "server"} if self.servers else {}
-        which = {"draw": asdict(self.draw)} if self.draw else {}
+        which = {"draw": asdict(self.draw) | {"stream": PROMPTS}} if self.draw else {}
         stream = {"stream": self.stream} if self.stream != "0" else {}
         return {"split": self.split} | decoding_identity(self.generation) | by | which | stream
 

@@ -11,12 +11,14 @@ from aloll_cli.artifacts.examples import ENCODED, Examples
 from aloll_cli.artifacts.generations import Generations, PromptDraw, load_generations
 from aloll_cli.artifacts.policy import TrainedPolicy
 from aloll_cli.artifacts.policy_source import PolicySource
+from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
 from aloll_cli.models.decoding import Sample
 from aloll_cli.store.inventory import STANDS_FOR
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import read_blocks, write_blocks
 from aloll_cli.tasks.base import SPLITS
+from aloll_cli.tasks.options import Truncated
 from aloll_cli.text.examples import COLUMNS
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ class Pool(Examples):
         self.name = f"round-{len(samples) + 1}"
 
     def identity(self) -> dict[str, Any]:
-        return {}
+        return {"unfinished": "dropped"} if self.task.truncated is Truncated.drop else {}
 
     def inputs(self) -> dict[str, Artifact]:
         own = {f"samples_{number}": samples for number, samples in enumerate(self.samples, start=1)}
@@ -101,7 +103,10 @@ class Pool(Examples):
                 every = [load_generations(job.path(samples)) for samples in self.samples]
                 prompts = every[-1].column("group")
                 table, *every = (one.filter(pc.is_in(one.column("group"), prompts)) for one in (table, *every))
-                own = [_as_examples(table, responses, number) for number, responses in enumerate(every, start=1)]
+                own = [
+                    _as_examples(table, self.usable(job, responses, number), number)
+                    for number, responses in enumerate(every, start=1)
+                ]
                 told = " and ".join(f"{len(part):,} of round {number}" for number, part in enumerate(own, start=1))
                 job.log.say(f"  train: {len(table):,} logged responses, {told}")
                 table = pa.concat_tables([table, *own])
@@ -111,6 +116,19 @@ class Pool(Examples):
 
             write_blocks(job, split, len(table), f"pool {split}", rows, block=ENCODED)
 
+    def usable(self, job: Job, responses: pa.Table, number: int) -> pa.Table:
+        """A round's responses; under ``task.truncated=drop`` those that ended. Raises UserError if none did."""
+        if self.task.truncated is Truncated.keep:
+            return responses
+        ended = responses.filter(responses.column("ended"))
+        limit = f"task.max_response_tokens={self.task.max_response_tokens}"
+        if not len(ended):
+            what = f"none of the {len(responses):,} responses of round {number} ended within {limit}, and task.truncated=drop."
+            raise UserError(what, "task.truncated=keep, or a higher task.max_response_tokens")
+        if cut := len(responses) - len(ended):
+            job.log.say(f"  {cut:,} of {len(responses):,} responses of round {number} did not end within {limit}: left out")
+        return ended
+
 
 def _as_examples(logged: pa.Table, responses: pa.Table, number: int) -> pa.Table:
     """A round's responses with the columns of logged examples; those of the prompt are taken from its first row."""
@@ -119,7 +137,7 @@ def _as_examples(logged: pa.Table, responses: pa.Table, number: int) -> pa.Table
 
     prompts = logged.column("group").to_pylist()
     first = {group: row for row, group in reversed(list(enumerate(prompts)))}
-    table = logged.take([first[group] for group in responses.column("group").to_pylist()])
+    table = logged.take(pa.array([first[group] for group in responses.column("group").to_pylist()], pa.int64()))  # none, perhaps
     count = len(responses)
     changed = {
         "id": pa.array([f"{name}/{number}" for name in responses.column("id").to_pylist()]),
@@ -133,7 +151,8 @@ def _as_examples(logged: pa.Table, responses: pa.Table, number: int) -> pa.Table
     }
     for name, column in changed.items():
         place = table.schema.get_field_index(name)
-        table = table.set_column(place, table.schema.field(place), column)
+        field = table.schema.field(place)
+        table = table.set_column(place, field, column.cast(field.type))
     return table
 
 
