@@ -5,8 +5,12 @@ from math import exp, log
 import numpy as np
 import pytest
 import torch
+from tiny import composed
 from torch.testing import assert_close
 
+from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.errors import UserError
+from aloll_cli.settings.checks import check
 from aloll_cli.values.monte_carlo import log_mean_exp
 from aloll_cli.variants.a_star import AStar
 from aloll_cli.variants.awr import Awr
@@ -74,11 +78,10 @@ def test_topr_of_a_response_that_became_much_likelier_does_not_overflow():
     assert_close(Topr().loss(far), torch.tensor([-1.0]))
 
 
-@pytest.mark.parametrize(("per_token", "squares"), [(False, [1.0, 4.0]), (True, [1.0, 4.0])])
-def test_dro_worked_by_hand(per_token, squares):
-    # −A ln π + (3/2) h²: token log-ratios are 1, 0 and −2
-    loss, _ = loss_and_gradient(Dro(tau=3.0, per_token=per_token), batch([0.5, -1.0]))
-    assert_close(loss, torch.tensor([1.5 + 1.5 * squares[0], -3 + 1.5 * squares[1]]))
+def test_dro_worked_by_hand():
+    # −A ln π + (3/2) h²: h = 1, −2
+    loss, _ = loss_and_gradient(Dro(tau=3.0, per_token=False), batch([0.5, -1.0]))
+    assert_close(loss, torch.tensor([1.5 + 1.5, -3 + 6.0]))
 
 
 def test_dro_of_a_response_and_of_its_tokens_have_different_squares():
@@ -163,6 +166,7 @@ def test_the_soft_value_of_dro_has_tau_standard_deviations_of_the_reward_as_its_
     rewards = np.array([0.0, 0.2, 0.4])  # standard deviation 0.2 √(2/3)
     assert Dro(tau=0.5, per_token=False).soft_temperature(rewards) == pytest.approx(0.1 * np.sqrt(2 / 3))
     assert AStar(beta=0.1).soft_temperature(rewards) is None
+    assert Dro(tau=0.5, per_token=True).soft_temperature(rewards) is None
 
 
 def test_qrpo_doubts_rewards_that_tie():
@@ -171,6 +175,43 @@ def test_qrpo_doubts_rewards_that_tie():
     assert doubt is not None
     assert doubt.startswith("88% of the reference's samples have the reward of another one for their prompt")
     assert Qrpo(beta=0.1).doubt(Logged(np.zeros(2), None, np.linspace(0, 1, 8).reshape(2, 4))) is None
+
+
+def test_a_mean_is_doubted_where_the_method_needs_a_soft_value_and_samples_where_they_are_not_the_references():
+    def data(*words):
+        return Pipeline(composed(*words)).logged_data
+
+    assert data("variant=a_star", "values=ridge").doubt_values() == (
+        "V(x) of variant=a_star is β ln E e^(R/β) in its source, and values=ridge estimates a mean: the targets of a prompt are "
+        "too high then, the more so the more its rewards vary; values=soft has that V(x)"
+    )
+    for words in (["variant=a_star"], ["variant=dro"], ["variant=awr"], ["variant=qrpo"], ["variant=dro", "values=soft"]):
+        assert data(*words).doubt_values() is None
+        assert data(*words).doubt_samples() is None
+    assert data("variant=dro", "values=head").doubt_values() is not None
+    assert data("variant=dro", "values=head", "variant.per_token=true").doubt_values() is None
+    assert data("variant=qrpo", "values=monte_carlo").doubt_samples() == (
+        "samples with top_p=0.95 are not samples of the reference itself, which variant=qrpo needs: "
+        "values.top_p=1 values.temperature=1"
+    )
+    warmer = data("variant=a_star", "values.temperature=1.5", "values.top_p=0.9").doubt_samples()
+    assert warmer is not None
+    assert warmer.startswith("samples with top_p=0.9 and temperature=1.5 are not")
+    assert data("variant=awr", "values=monte_carlo").doubt_samples() is None
+
+
+HINTS = {
+    "column": ("A reward that scores text, such as reward=fitted, or variant=dro", ["variant=dro", "reward=column"]),
+    "fitted": ("values=quantiles", ["variant=qrpo", "reward=fitted", "values=quantiles"]),
+}
+
+
+@pytest.mark.parametrize(("reward", "hint", "words"), [(reward, *rest) for reward, rest in HINTS.items()], ids=HINTS)
+def test_a_hint_for_quantiles_leads_to_a_command_that_runs(reward, hint, words):
+    with pytest.raises(UserError) as found:
+        check(composed("variant=qrpo", f"reward={reward}", "values=data"), ["policy"])
+    assert found.value.args[1] == hint
+    check(composed(*words), ["policy"])
 
 
 @pytest.mark.parametrize(
@@ -264,6 +305,33 @@ def test_with_the_mean_as_value_dro_misses_the_optimal_policy(toy):
     means = (reference.exp() * rewards).sum(dim=1, keepdim=True)
     found = trained(Dro(tau=BETA, per_token=False), toy, rewards - means)
     assert (found - optimum(toy, rewards / BETA)).abs().max() > 0.1
+
+
+def test_the_square_of_each_token_has_another_optimum_than_that_of_the_response_whatever_v_is():
+    # all four responses of two tokens of two, in the proportions of π_ref; V = τ ln E e^{R/τ}
+    reference = torch.tensor([[0.7, 0.3], [0.5, 0.5], [0.2, 0.8]], dtype=torch.float64).log()  # first token; second after each
+    rewards, tau = torch.tensor([0.0, 1.0, 2.0, -1.0], dtype=torch.float64), 0.5
+
+    def tokens(table):
+        first = table[0].repeat_interleave(2)
+        return torch.stack([first, table[1:].reshape(-1)], dim=1)
+
+    whole = tokens(reference).sum(dim=1)
+    optimal = rewards / tau - (whole + rewards / tau).logsumexp(dim=0)
+    misses = []
+    for per_token in (False, True):
+        logits, variant = reference.clone().requires_grad_(), Dro(tau=tau, per_token=per_token)
+
+        def loss(logits=logits, variant=variant):
+            logps = tokens(logits.log_softmax(dim=1))
+            given = Batch(logps, tokens(reference), tau * optimal, rewards, torch.arange(4), torch.ones(4, 2))
+            return (variant.loss(given) * whole.exp()).sum()
+
+        minimized([logits], loss)
+        found = tokens(logits.detach().log_softmax(dim=1)).sum(dim=1) - whole
+        misses.append(float((found - optimal).abs().max()))
+    assert misses[0] < 1e-4
+    assert misses[1] > 0.1
 
 
 def test_dro_with_v_learned_jointly_reaches_the_optimal_policy_and_the_soft_value(toy):

@@ -2,15 +2,17 @@
 
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from running import SMALL, quick
 from tiny import composed, opened, outspoken, reviews
 from torture import contents
 
 from aloll_cli import UserError
-from aloll_cli.artifacts.generations import PromptDraw, load_generations
+from aloll_cli.artifacts.generations import PROMPTS, PromptDraw, load_generations
 from aloll_cli.artifacts.pipeline import NextRound, Pipeline
 from aloll_cli.artifacts.rewards import load_rewards
 from aloll_cli.comparison.runs import load_run
@@ -18,6 +20,8 @@ from aloll_cli.settings.checks import check
 from aloll_cli.store.inventory import entries, unused, users
 from aloll_cli.store.store import upstream
 from aloll_cli.store.tables import read_blocks
+from aloll_cli.tasks.options import Truncated
+from aloll_cli.training.sampling import philox
 
 SHORT = [
     "reference=pretrained", "values=constant", "updates=2", "batch_size=4", "eval_every=2", "eval_prompts=2", "threads=1",
@@ -111,11 +115,30 @@ def test_a_rounds_responses_are_not_the_samples_that_its_values_come_from(line, 
     assert np.mean([one == other for one, other in pairs]) < 0.2
 
 
+def test_responses_that_do_not_end_are_left_out_where_logged_ones_are(line, place):
+    settings = line.settings
+    dropping = replace(settings, task=replace(settings.task, truncated=Truncated.drop))
+    pool = NextRound(Pipeline(dropping)).examples
+    assert pool.fingerprint != NextRound(line).examples.fingerprint
+    assert pool.identity() == {"unfinished": "dropped"}
+    assert NextRound(line).examples.identity() == {}
+    job, said = SimpleNamespace(log=SimpleNamespace(say=lambda text: said.append(text))), []
+    responses = pa.table({"ended": [True, False, True], "id": ["a", "b", "c"]})
+    assert pool.usable(job, responses, 1).column("id").to_pylist() == ["a", "c"]
+    assert said == ["  1 of 3 responses of round 1 did not end within task.max_response_tokens=6: left out"]
+    assert NextRound(line).examples.usable(job, responses, 1) is responses
+    with pytest.raises(UserError, match="none of the 1 responses of round 1 ended within task.max_response_tokens=6"):
+        pool.usable(job, responses.slice(1, 1), 1)
+
+
 def test_prompts_are_drawn_without_replacement_and_differ_by_seed_and_round():
     draws = [PromptDraw(40, seed, number).chosen(100) for seed in (1, 2) for number in (1, 2)]
     assert all(len(set(draw.tolist())) == 40 and (np.diff(draw) > 0).all() for draw in draws)
     assert len({tuple(draw.tolist()) for draw in draws}) == 4
     assert PromptDraw(40, 1, 1).chosen(7).tolist() == [*range(7)]
+    # not the numbers that a step of training draws its rows with
+    assert (philox(1, 1).permutation(100)[:40] != philox(1, 1, PROMPTS).permutation(100)[:40]).mean() > 0.8
+    assert sorted(philox(1, 1, PROMPTS).permutation(100)[:40].tolist()) == draws[0].tolist()
 
 
 def test_rounds_need_a_reward_of_new_text_and_logged_responses():
@@ -124,6 +147,10 @@ def test_rounds_need_a_reward_of_new_text_and_logged_responses():
         check(stored, ["policy"])
     with pytest.raises(UserError, match="variant=rloo generates its own responses in every step"):
         check(composed("rounds=2", "variant=rloo"), ["policy"])
+    with pytest.raises(UserError, match="temperature of V.x. of variant=dro is in standard deviations of the rewards, which are"):
+        check(composed("rounds=2", "variant=dro", "values=soft"), ["policy"])
+    for other in ("variant.per_token=true", "variant=a_star", "values=joint"):
+        check(composed("rounds=2", "variant=dro", "values=soft", other), ["policy"])
     with pytest.raises(UserError, match="round_prompts=9 is for later rounds, and there is one"):
         check(composed("round_prompts=9"), ["policy"])
 

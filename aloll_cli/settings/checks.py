@@ -18,6 +18,7 @@ from aloll_cli.settings.reference import AsLoaded, Trained, check_length
 from aloll_cli.training.sampling import All, Priority, Sampling
 from aloll_cli.user_code import plugin_errors
 from aloll_cli.values.joint import Joint
+from aloll_cli.values.monte_carlo import MonteCarlo
 from aloll_cli.variants.base import Online, Pointwise, Reduction, Regression, Signal, Variant
 
 if TYPE_CHECKING:
@@ -94,12 +95,12 @@ def check_policy(settings: Settings) -> None:
     check_length(settings.updates, settings.epochs)
     _check_batch("batch_size", settings.batch_size, settings.processes)
     _check_optimizer(settings.strategy, "optimizer", settings.optimizer)
+    check_samples(settings)
     if settings.needs_values:
         check_values(settings)
     variant.check(reward.range, settings.batch_size)
     check_weighting(variant, settings.sampling, settings.clamp, settings.weight_loss, settings.reduction)
     check_joint(settings)
-    check_samples(settings)
     check_rounds(settings)
     check_select(settings)
     if isinstance(variant, Online) and not reward.scores_text:
@@ -125,16 +126,16 @@ def check_samples(settings: Settings) -> None:
     variant, values = settings.variant, settings.values
     if not isinstance(variant, Regression) or not variant.needs_samples:
         return
+    if not settings.reward.scores_text:
+        raise UserError(
+            f"variant={name_of(variant)} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
+            "A reward that scores text, such as reward=fitted, or variant=dro",
+        )
     if values.sampled_on != "train":
         raise UserError(
             f"variant={name_of(variant)} needs samples of the reference for each training prompt, "
             f"and values={name_of(values)} has none.",
             "values=quantiles",
-        )
-    if not settings.reward.scores_text:
-        raise UserError(
-            f"variant={name_of(variant)} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
-            "A reward that scores text, such as reward=fitted, or variant=dro",
         )
 
 
@@ -149,8 +150,15 @@ def check_rounds(settings: Settings) -> None:
             f"rounds={settings.rounds} needs rewards of new text; reward={name_of(settings.reward)} has stored ones only.",
             "rounds=1, or a reward that scores text, such as reward=fitted",
         )
-    if isinstance(settings.variant, Online):
-        what = f"rounds={settings.rounds}: variant={name_of(settings.variant)} generates its own responses in every step."
+    variant, values = settings.variant, settings.values
+    if isinstance(variant, Regression) and variant.standardizes and isinstance(values, MonteCarlo) and values.is_soft:
+        raise UserError(
+            f"rounds={settings.rounds}: the temperature of V(x) of variant={name_of(variant)} is in standard deviations of the "
+            f"rewards, which are others in every round, and values.beta={values.beta:g} is one number.",
+            "values=joint, which learns this V(x), or rounds=1",
+        )
+    if isinstance(variant, Online):
+        what = f"rounds={settings.rounds}: variant={name_of(variant)} generates its own responses in every step."
         raise UserError(what, "rounds=1, or a variant that learns from logged responses, such as variant=seq")
 
 

@@ -99,6 +99,11 @@ class Values(ABC):
         """Whether V(x) is one number that the user gives, whatever the rewards."""
         return False
 
+    @property
+    def is_soft(self) -> bool:
+        """Whether V(x) is β ln E e^{R/β}, the value of the optimal policy under a KL penalty β, and not a mean."""
+        return False
+
     def check(self, bounds: tuple[float, float]) -> None:  # noqa: B027  most have nothing to check
         """Raises UserError if no reward within these bounds (lo, hi) could exceed the values."""
 

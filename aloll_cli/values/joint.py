@@ -19,6 +19,10 @@ class Joint(Values):
 
     lr: float = field(metadata=numbers("(0, 10]", 1e-2))
 
+    @property
+    def is_soft(self) -> bool:
+        return True
+
     def estimate(self, evidence: Evidence) -> Estimate:
         """The value that training starts from."""
         return Constant(value=None).estimate(evidence)

@@ -61,6 +61,10 @@ class MonteCarlo(Values):
     def sampled_on(self) -> str | None:
         return "train"
 
+    @property
+    def is_soft(self) -> bool:
+        return self.aggregate is Aggregate.log_mean_exp
+
     def sampling(self, generation: Generation) -> Generation:
         return Sample(
             samples=self.samples, seed=self.seed, top_p=self.top_p, temperature=self.temperature, repetition_penalty=1.0
@@ -68,7 +72,7 @@ class MonteCarlo(Values):
 
     def estimate(self, evidence: Evidence) -> Estimate:
         assert evidence.sample_rewards is not None
-        if self.aggregate is Aggregate.log_mean_exp:
+        if self.is_soft:
             return ByPrompt(log_mean_exp(evidence.sample_rewards, self.beta))
         means = evidence.sample_rewards.mean(axis=1)
         if self.samples > 1:

@@ -25,6 +25,10 @@ class AStar(Regression):
 
     beta: float = field(metadata=numbers("(0, 1000]", 0.1))
 
+    @property
+    def soft_values(self) -> bool:
+        return True
+
     def optimal_log_ratios(self, targets: FloatArray) -> FloatArray:
         """(N,) A*/β₂."""
         return targets / self.beta

@@ -156,12 +156,22 @@ class Regression(Variant):
         """What the user should know about how these data suit the method, as a warning; None: nothing."""
         return None
 
+    @property
+    def soft_values(self) -> bool:
+        """Whether V(x) is β ln E e^{R/β} in its source, and not a mean: with one, the log warns."""
+        return False
+
     def soft_temperature(self, rewards: FloatArray) -> float | None:
         """The temperature β of V = β ln E e^{R/β} at which the loss has the optimum of its source, given all (N,) rewards.
 
         None: any. Under ``values=soft`` another one is refused.
         """
         return None
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether that temperature depends on these rewards, which differ from round to round."""
+        return False
 
     def optimal_log_ratios(self, targets: FloatArray) -> FloatArray | None:
         """(N,) h = ln π(y | x) − ln π_ref(y | x) at which the losses of (N,) targets are smallest, in nats; None: at no finite h.

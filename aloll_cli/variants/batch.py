@@ -17,7 +17,7 @@ class Batch:
         logps: (B, T) ln π_θ(y_t | x, y_<t), with gradient, 0 at padding.
         behaviour_logps: (B, T) log-probs under the behaviour policy (π_ref offline, π_old online), 0 at padding; None if the
             variant does not need them.
-        weights: (B,) weights of the responses: 1, R, A⁺ or A, by the variant's signal.
+        weights: (B,) weights of the responses by the variant's signal (1, R, A⁺ or A), its targets, or a rollout's advantages.
         rewards: (B,) rewards R(x, y).
         group: (B,) index of the response's unit, 0 … U − 1; the responses of a unit are adjacent.
         mask: (B, T) 1 at real tokens, 0 at padding.

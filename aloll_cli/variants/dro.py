@@ -35,9 +35,18 @@ class Dro(Regression):
         """(N,) A/τ; None with ``per_token``, where it depends on the tokens."""
         return None if self.per_token else targets / self.tau
 
-    def soft_temperature(self, rewards: FloatArray) -> float:
+    @property
+    def soft_values(self) -> bool:
+        """Not with ``per_token``: the loss is then smallest at h = (R − V)/τ for no V(x) at all."""
+        return not self.per_token
+
+    def soft_temperature(self, rewards: FloatArray) -> float | None:
         """τ in units of the reward: τ times its standard deviation."""
-        return self.tau * max(float(rewards.std()), 1e-6)
+        return None if self.per_token else self.tau * max(float(rewards.std()), 1e-6)
+
+    @property
+    def standardizes(self) -> bool:
+        return not self.per_token
 
     @property
     def learns_values(self) -> bool:

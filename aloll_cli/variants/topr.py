@@ -1,4 +1,4 @@
-"""Tapered off-policy REINFORCE: bad responses are made less likely, but no further than they have become."""
+"""Tapered off-policy REINFORCE: bad responses are made less likely, with a gradient that fades as they become unlikely."""
 
 from __future__ import annotations
 
