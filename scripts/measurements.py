@@ -2,7 +2,7 @@
 
     python scripts/measurements.py collect hha_small outputs/hha/metrics/*
     python scripts/measurements.py collect hha_small outputs/hha/metrics/dro-* --label 'dro values=joint'
-    python scripts/measurements.py table hha_small
+    python scripts/measurements.py table hha_small --against seq
 
 ``scripts/measurements/NAME.csv`` has a row per run and reward: variant, learning rate, seed, the run's figures, then the reward
 of its response to each test prompt, and one row per run with the number of words of each response. The reference has rows of its
@@ -146,12 +146,13 @@ def measured(name: str) -> list[Measured]:
     return found
 
 
-def table(name: str) -> str:
+def table(name: str, baseline: str | None = None) -> str:
     """The Markdown table of all variants, by mean gain: intervals over prompts and seeds, p-values against the baseline by Holm.
 
-    Of a variant with several learning rates, the one with the most runs is shown.
+    Of a variant with several learning rates, the one with the most runs is shown. ``baseline`` is the variant that the others are
+    compared with; None: the first of BASELINES that was measured.
     """
-    reference, methods, baseline = _compared(name)
+    reference, methods, baseline = _compared(name, baseline)
     gains = {variant: _gain(found, reference, "reward") for variant, found in methods.items()}
     against, p_values = _against(methods, baseline, _rewards)
     held_out = "test_reward" in reference.rewards
@@ -177,9 +178,9 @@ def table(name: str) -> str:
     return markdown(lines)
 
 
-def held_out_table(name: str) -> str:
+def held_out_table(name: str, baseline: str | None = None) -> str:
     """The Markdown table under the held-out reward at equal length, by mean gain, with what training cost (means over seeds)."""
-    reference, methods, baseline = _compared(name)
+    reference, methods, baseline = _compared(name, baseline)
 
     def at_equal_length(run: Measured) -> FloatArray:
         gains, longer = (run.rewards[role] - reference.rewards[role] for role in ("test_reward", WORDS))
@@ -213,13 +214,18 @@ def has_held_out(name: str) -> bool:
     return {"test_reward", WORDS} <= measured(name)[0].rewards.keys()
 
 
-def _compared(name: str) -> tuple[Measured, dict[str, list[Measured]], str | None]:
-    """The reference, the runs of each variant at one learning rate, and the variant that the others are compared with."""
+def _compared(name: str, baseline: str | None) -> tuple[Measured, dict[str, list[Measured]], str | None]:
+    """The reference, the runs of each variant at one learning rate, and the variant that the others are compared with.
+
+    Raises SystemExit where the one that is named was not measured.
+    """
     reference, *runs = measured(name)
     methods = {
         one: _of_one_rate([run for run in runs if run.variant == one]) for one in dict.fromkeys(run.variant for run in runs)
     }
-    return reference, methods, next((one for one in BASELINES if one in methods), None)
+    if baseline is not None and baseline not in methods:
+        raise SystemExit(f"--against {baseline}: not measured; there are {', '.join(methods)}")
+    return reference, methods, baseline or next((one for one in BASELINES if one in methods), None)
 
 
 def _against(
@@ -287,13 +293,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("name", help="of the CSV file in scripts/measurements")
     parser.add_argument("folders", nargs="*", type=Path, help="metrics folders of evaluated runs, for collect")
     parser.add_argument("--label", help="what the table calls the runs, such as 'dro values=joint'; for collect")
+    parser.add_argument("--against", help="the method that the others are compared with, such as seq; for table")
     given = parser.parse_args(arguments)
     if given.what == "collect":
         sys.stdout.write(f"{collect(given.name, given.folders, given.label)}\n")
         return
-    sys.stdout.write(f"{table(given.name)}\n")
+    sys.stdout.write(f"{table(given.name, given.against)}\n")
     if has_held_out(given.name):
-        sys.stdout.write(f"\n{held_out_table(given.name)}\n")
+        sys.stdout.write(f"\n{held_out_table(given.name, given.against)}\n")
 
 
 if __name__ == "__main__":
