@@ -161,6 +161,24 @@ def test_rejected_rows_can_be_skipped_and_are_counted(data, gemma, tmp_path, cap
     assert "System role not supported" in found["chats"]["why"]
 
 
+@pytest.mark.parametrize(
+    ("said", "role", "expected"),
+    [
+        ("m.content", "user", False),
+        ("m.content | trim", "user", False),
+        ("m.content | replace('manual', '')", "user", True),
+        ("m.content | lower", "user", True),
+        ("m.content | truncate(12, True)", "system", True),
+        ("m.content.split('</think>')[-1]", "assistant", False),  # what it thought before, which many templates leave out
+    ],
+)
+def test_prompts_of_which_the_template_leaves_out_or_changes_something_are_found(said, role, expected):
+    turns = [("user", "Hi"), ("assistant", "<think>Hm.</think> Hello."), ("user", " What does the Manual, or manual, say? ")]
+    turns = [("system", "Be brief, and honest."), *turns] if role == "system" else turns
+    assert prompt(CHATML.replace("m.content", said), turns).altered is expected
+    assert not prompt(CHATML, [("user", "a <end_of_turn> typed")]).altered  # the name of a control token stays text
+
+
 @pytest.mark.slow
 def test_responses_of_which_the_template_leaves_out_something_are_counted_and_warned_of(data, tmp_path, capsys):
     said = "{{ m.content.split('</think>')[-1] if m.role == 'assistant' else m.content }}"
@@ -176,7 +194,7 @@ def test_responses_of_which_the_template_leaves_out_something_are_counted_and_wa
     warning = "warning: 1 of 3 train responses are not trained as they are: the chat template leaves out or changes some of their"
     assert warning in capsys.readouterr().err
     assert read_blocks(folder / "train", ["response"]).column("response").to_pylist()[1] == "\n\nIt was 1."
-    assert chat_counts(folder, "test").altered == 0
+    assert counts.altered_prompts == chat_counts(folder, "test").altered == 0
     inspect.run(settings, store(tmp_path / "out"))
     assert json.loads(capsys.readouterr().out)["splits"]["train"]["chats"]["altered"] == 1
 

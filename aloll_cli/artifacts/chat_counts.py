@@ -17,6 +17,7 @@ from aloll_cli.store.tables import open_blocks
 COLUMNS = ("apart", "typed", "foreign", "turns_cut", "system_cut")
 LISTS = ("foreign", "turns_cut")  # columns that hold several things of a row, or none
 LOST = ("unknown_prompts", "unknown_responses", "changed_prompts", "changed_responses")  # by text/spelling.py
+ALTERED = ("altered", "altered_prompts")  # by the chat template: responses, prompts
 NAMED = 3  # most names in a warning
 
 
@@ -37,6 +38,7 @@ class ChatCounts:
         turns_cut: those whose prompt lost whole turns.
         system_cut: those whose prompt lost the system turn.
         altered: those of whose response the template left out or changed some text.
+        altered_prompts: those of whose prompt it did so, thoughts of the assistant apart.
         unknown_prompts, unknown_responses: those with characters for which the tokenizer has only its unknown token.
         changed_prompts, changed_responses: others whose text the tokenizer changes.
         first: the id of the first row of each of these kinds, where there is one.
@@ -51,6 +53,7 @@ class ChatCounts:
     turns_cut: int
     system_cut: int
     altered: int
+    altered_prompts: int
     unknown_prompts: int
     unknown_responses: int
     changed_prompts: int
@@ -65,6 +68,7 @@ class ChatCounts:
             "than for the prompt",
             "altered": "responses are not trained as they are: the chat template leaves out or changes some of their text, "
             "such as thoughts",
+            "altered_prompts": "prompts are not read as they are: the chat template leaves out or changes some of their text",
             "typed": "rows contain the name of a control token; it stays text (turns of a chat belong in the column messages)",
             "foreign": f"rows contain control tokens of other models, which are ordinary text to this one "
             f"({', '.join(self.foreign_names)}): write such rows as turns in the column messages, or choose the model that they "
@@ -103,7 +107,7 @@ def chat_counts(examples: Path, split: str) -> ChatCounts:
             if count := pc.sum(mark).as_py() or 0:
                 first.setdefault(name, batch.column("id")[pc.index(mark, True).as_py()].as_py())
                 counts[name] += count
-    noted = {kind: _noted(examples, kind, split) for kind in ("altered", *LOST)}
+    noted = {kind: _noted(examples, kind, split) for kind in (*ALTERED, *LOST)}
     first |= {kind: found[0]["id"] for kind, found in noted.items() if found}
     counts |= {kind: len(found) for kind, found in noted.items()}
     commonest = tuple(name for name, _ in names.most_common(NAMED))
@@ -124,7 +128,7 @@ def note(examples: Path, kind: str, split: str, start: int, rows: list[dict[str,
 
     Args:
         examples: folder of the encoded examples.
-        kind: rejected, with the reason as ``why``, altered, or one of LOST.
+        kind: rejected, with the reason as ``why``, or one of ALTERED and LOST.
         split: the split.
         start: the first row of the block.
         rows: of each its ``id`` and what there is to say; none writes nothing.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
-from aloll_cli.artifacts.chat_counts import LOST, chat_counts, note
+from aloll_cli.artifacts.chat_counts import ALTERED, LOST, chat_counts, note
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.raw_table import open_data
 from aloll_cli.artifacts.selected_responses import SelectedResponses
@@ -50,7 +50,8 @@ class Examples(Artifact):
 
     def identity(self) -> dict[str, Any]:
         # tokenizers from scratch write every text: there is nothing to count, and what was encoded before is still the same
-        return {"task": identity(self.task)} | ({} if self.tokenizer.model.from_scratch else {"lost_text": "counted"})
+        counted = {} if self.tokenizer.model.from_scratch else {"lost_text": "counted", "altered": "prompts, too"}
+        return {"task": identity(self.task)} | counted
 
     def inputs(self) -> dict[str, Artifact]:
         return {"data": self.data, "tokenizer": self.tokenizer}
@@ -69,7 +70,7 @@ class Examples(Artifact):
                 rows = raw.slice(start, stop)
                 table, rejected, altered = encoded(rows, encoder, self.task.truncated)
                 self._leave_out(job, split, start, rejected)
-                for kind, names in ({"altered": altered} | lost_text(rows, table, spelling)).items():
+                for kind, names in (altered | lost_text(rows, table, spelling)).items():
                     note(job.directory, kind, split, start, [{"id": name} for name in names])
                 return table
 
@@ -133,8 +134,8 @@ def unused_template(examples: Path, tokenizer: PreTrainedTokenizerBase, chat: Ch
     return f"the model's chat template is not used for {what}, which have no turns: task.chat=wrap makes each a turn of the user"
 
 
-def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.Table, dict[str, BadRow], list[str]]:
-    """Raw responses → examples, by their id why the chat template rejects others, and the ids of those it alters."""
+def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.Table, dict[str, BadRow], dict[str, list[str]]]:
+    """Raw responses → examples, by their id why the chat template rejects others, and by ALTERED the ids of those it alters."""
     import numpy as np
     import pyarrow as pa
 
@@ -147,7 +148,8 @@ def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.T
         rows = [row for row in rows if row["id"] not in rejected]
     prompts = [prompt for prompt, response in both if not isinstance(response, BadRow) and not isinstance(prompt, BadRow)]
     responses = [response for _, response in both if not isinstance(response, BadRow)]
-    altered = [row["id"] for row, response in zip(rows, responses, strict=True) if response.altered]
+    of_responses = [row["id"] for row, response in zip(rows, responses, strict=True) if response.altered]
+    of_prompts = [row["id"] for row, prompt in zip(rows, prompts, strict=True) if prompt.altered]
     kept = np.array([truncated is Truncated.keep or not response.truncated for response in responses], dtype=bool)
     table = pa.table({
         "id": raw.column("id"),
@@ -171,7 +173,7 @@ def encoded(raw: pa.Table, encoder: Encoder, truncated: Truncated) -> tuple[pa.T
         "stored": raw.column("stored"),
         "noise": raw.column("noise"),
     })  # fmt: skip
-    return (table if kept.all() else table.filter(kept)), rejected, altered
+    return (table if kept.all() else table.filter(kept)), rejected, dict(zip(ALTERED, (of_responses, of_prompts), strict=True))
 
 
 def lost_text(raw: pa.Table, examples: pa.Table, spelling: Spelling) -> dict[str, list[str]]:

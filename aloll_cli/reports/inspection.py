@@ -116,7 +116,8 @@ def _chats(examples: Path, split: str) -> dict[str, Any]:
     counts = chat_counts(examples, split)
     return {
         "turns_cut": counts.turns_cut, "system_cut": counts.system_cut, "apart": counts.apart, "typed": counts.typed,
-        "altered": counts.altered, "foreign": counts.foreign, "foreign_names": list(counts.foreign_names),
+        "altered": counts.altered, "altered_prompts": counts.altered_prompts,
+        "foreign": counts.foreign, "foreign_names": list(counts.foreign_names),
         **{kind: getattr(counts, kind) for kind in LOST},
         "rejected": len(counts.rejected), "why": counts.rejected[0]["why"] if counts.rejected else None,
     }  # fmt: skip

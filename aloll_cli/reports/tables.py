@@ -138,7 +138,8 @@ def _chats(splits: dict[str, dict[str, Any]]) -> None:
     """Print what chat template and tokenizer did, if they did anything that a user should know."""
     headings = {
         "turns_cut": "lost turns", "system_cut": "lost the system turn", "apart": "tokenized apart",
-        "altered": "altered", "typed": "control tokens typed as text",
+        "altered": "responses that the template alters", "altered_prompts": "prompts that it alters",
+        "typed": "control tokens typed as text",
         "foreign": "control tokens of other models", "rejected": "rejected",
         "unknown_prompts": "prompts with unknown tokens", "unknown_responses": "responses with unknown tokens",
         "changed_prompts": "prompts that the tokenizer changes", "changed_responses": "responses that the tokenizer changes",

@@ -133,10 +133,16 @@ class ChatEncoder:
         return [
             text if isinstance(text, BadRow)
             else Prompt(
-                ids, 0, self._end, chat=Rendered(turns, text), typed=bool(text.hides), around=self._around
+                ids, 0, self._end, chat=Rendered(turns, text), typed=bool(text.hides), around=self._around,
+                altered=self._alters(turns, text),
             )
             for turns, text, ids in zip(chats, texts, self._ids(texts), strict=True)
         ]  # fmt: skip
+
+    def _alters(self, turns: Turns, text: RenderedText) -> bool:
+        """Whether the template left out or changed a turn; many leave out what an assistant thought before."""
+        shown = self._tokens.shown(text)
+        return not all(_holds(shown, said) for role, said in turns if role != "assistant")
 
     def _ids(self, texts: Sequence[RenderedText | BadRow]) -> list[list[int]]:
         """Token ids of chats; none of those that the template rejects."""

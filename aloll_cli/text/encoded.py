@@ -86,6 +86,7 @@ class Prompt:
         dropped: places of the turns that were cut off whole, from 0.
         typed: whether its text contains the name of a control token, which stays text.
         around: what the template writes around a response.
+        altered: whether the template left out or changed some text of a turn that is not the assistant's, white space apart.
     """
 
     ids: list[int]
@@ -95,6 +96,7 @@ class Prompt:
     dropped: tuple[int, ...] = ()
     typed: bool = False
     around: Around = Around()
+    altered: bool = False
 
     @property
     def templated(self) -> bool:
