@@ -20,14 +20,7 @@ MORE = {
     "kto": ["micro_batch_size=3"], "a_star": SAMPLED, "qrpo": SAMPLED, "rloo": ONE_STEP, "grpo": GROUPED,
     "dro": ["values=joint"], GIVEN: ["values=constant"],
 }  # fmt: skip
-TWICE = (
-    "nca",
-    GIVEN,
-    "qrpo",
-    "kto",
-    "grpo",
-    "dro",
-)  # one of each kind; kto and joint values read whole steps
+EVERY = [*METHODS, *MORE]
 
 
 def options_of(method: str) -> list[str]:
@@ -45,7 +38,8 @@ def losses(folder: Path, method: str) -> list[float]:
     return [record["loss"] for record in records]
 
 
-@pytest.mark.parametrize("method", [pytest.param(method, marks=pytest.mark.slow) for method in ("ppo", "dpo", *MORE)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", EVERY)
 def test_each_killed_in_the_middle_ends_with_the_same_bits(method: str, undisturbed: Path, tmp_path: Path):
     """PPO's checkpoint after update 3 stands inside a rollout, three quarters through."""
     options = options_of(method)
@@ -82,7 +76,7 @@ def test_the_card_of_an_export_says_what_was_learned_from(method: str, said: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["dpo", *TWICE])
+@pytest.mark.parametrize("method", EVERY)
 def test_two_processes_have_the_loss_curve_of_one(method: str, undisturbed: Path, tmp_path: Path):
     options = options_of(method)
     for folder, processes in (("one", 1), ("two", 2)):
