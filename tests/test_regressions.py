@@ -8,6 +8,7 @@ import torch
 from tiny import composed
 from torch.testing import assert_close
 
+from aloll_cli.artifacts.doubts import doubt_samples, doubt_values
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.errors import UserError
 from aloll_cli.settings.checks import check
@@ -178,26 +179,31 @@ def test_qrpo_doubts_rewards_that_tie():
 
 
 def test_a_mean_is_doubted_where_the_method_needs_a_soft_value_and_samples_where_they_are_not_the_references():
-    def data(*words):
-        return Pipeline(composed(*words)).logged_data
+    def of_values(*words):
+        found = Pipeline(composed(*words)).logged_data
+        return doubt_values(found.variant, found.values)
 
-    assert data("variant=a_star", "values=ridge").doubt_values() == (
+    def of_samples(*words):
+        found = Pipeline(composed(*words)).logged_data
+        return doubt_samples(found.variant, found.values, found.samples)
+
+    assert of_values("variant=a_star", "values=ridge") == (
         "V(x) of variant=a_star is β ln E e^(R/β) in its source, and values=ridge estimates a mean: the targets of a prompt are "
         "too high then, the more so the more its rewards vary; values=soft has that V(x)"
     )
     for words in (["variant=a_star"], ["variant=dro"], ["variant=awr"], ["variant=qrpo"], ["variant=dro", "values=soft"]):
-        assert data(*words).doubt_values() is None
-        assert data(*words).doubt_samples() is None
-    assert data("variant=dro", "values=head").doubt_values() is not None
-    assert data("variant=dro", "values=head", "variant.per_token=true").doubt_values() is None
-    assert data("variant=qrpo", "values=monte_carlo").doubt_samples() == (
+        assert of_values(*words) is None
+        assert of_samples(*words) is None
+    assert of_values("variant=dro", "values=head") is not None
+    assert of_values("variant=dro", "values=head", "variant.per_token=true") is None
+    assert of_samples("variant=qrpo", "values=monte_carlo") == (
         "samples with top_p=0.95 are not samples of the reference itself, which variant=qrpo needs: "
         "values.top_p=1 values.temperature=1"
     )
-    warmer = data("variant=a_star", "values.temperature=1.5", "values.top_p=0.9").doubt_samples()
+    warmer = of_samples("variant=a_star", "values.temperature=1.5", "values.top_p=0.9")
     assert warmer is not None
     assert warmer.startswith("samples with top_p=0.9 and temperature=1.5 are not")
-    assert data("variant=awr", "values=monte_carlo").doubt_samples() is None
+    assert of_samples("variant=awr", "values=monte_carlo") is None
 
 
 HINTS = {

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aloll_cli.artifacts.doubts import doubt_samples, doubt_values
 from aloll_cli.artifacts.examples import Examples
-from aloll_cli.artifacts.generations import Generations
 from aloll_cli.artifacts.response_weights import ResponseWeights, check_varies
 from aloll_cli.artifacts.rewards import Rewards, load_rewards
 from aloll_cli.artifacts.training_data import Loaded, LoggedData
 from aloll_cli.errors import UserError
-from aloll_cli.models.decoding import Sample
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.store.tables import read_numbers
@@ -125,31 +124,6 @@ class EveryResponse(LoggedData):
                 f"values.beta={needed:.3g}, or values=joint, which learns this V(x)",
             )
 
-    def doubt_values(self) -> str | None:
-        """A warning where V(x) is a mean, and the method's is not."""
-        values = self.values.values if self.values else None
-        if values is None or values.is_soft or not self.variant.soft_values:
-            return None
-        return (
-            f"V(x) of variant={name_of(self.variant)} is β ln E e^(R/β) in its source, and values={name_of(values)} estimates a "
-            "mean: the targets of a prompt are too high then, the more so the more its rewards vary; values=soft has that V(x)"
-        )
-
-    def doubt_samples(self) -> str | None:
-        """A warning where the samples that the method needs are of another distribution than π_ref."""
-        samples = self.samples or (self.values.samples if self.values and self.values.values.is_soft else None)
-        source = samples.source if samples else None
-        if not isinstance(source, Generations) or not isinstance(source.generation, Sample):
-            return None
-        used = source.generation
-        changed = [f"{name}={getattr(used, name):g}" for name in ("top_p", "temperature") if getattr(used, name) != 1]
-        if not changed:
-            return None
-        return (
-            f"samples with {' and '.join(changed)} are not samples of the reference itself, which "
-            f"variant={name_of(self.variant)} needs: values.top_p=1 values.temperature=1"
-        )
-
     def load(self, job: Job) -> Loaded:
         import numpy as np
 
@@ -163,7 +137,12 @@ class EveryResponse(LoggedData):
         samples = load_rewards(job.path(self.samples)).reshape(prompts.max() + 1, -1)[prompts] if self.samples else None
         logged = Logged(rewards, values, samples)
         targets = checked_targets(self.variant, logged)
-        for warning in filter(None, (self.variant.doubt(logged), self.doubt_values(), self.doubt_samples())):
+        doubts = (
+            self.variant.doubt(logged),
+            doubt_values(self.variant, self.values),
+            doubt_samples(self.variant, self.values, self.samples),
+        )
+        for warning in filter(None, doubts):
             job.log.warn(warning)
         if not varies(targets):
             what = f"all responses have the same target, {targets[0]:g}, so there is nothing to learn."

@@ -17,7 +17,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow
 from aloll_cli.text.control import ControlTokens
 from aloll_cli.text.encoded import Around, EncodedResponse, Hides, Limits, Prompt, Rendered, RenderedText, Turns
-from aloll_cli.text.prompts import PartDict
+from aloll_cli.text.prompts import PartDict, smaller_chats
 from aloll_cli.text.rendering import Rendering
 from aloll_cli.text.template import Template, mark, marked
 from aloll_cli.text.tokens import Pieces, RenderedTokens
@@ -151,7 +151,7 @@ class ChatEncoder:
 
     def _cut(self, whole: Prompt, turns: list[PartDict]) -> Prompt | BadRow:
         """The prompt within the limit: with fewer turns, and if need be with a shorter last turn."""
-        smaller = _smaller(turns)
+        smaller = smaller_chats(turns)
         tried: dict[int, Prompt | BadRow] = {}
 
         def fits(choice: int) -> bool:
@@ -284,23 +284,3 @@ def _replaces_space(parts: Sequence[PartDict]) -> bool:
 
 def _turns(parts: Sequence[PartDict]) -> Turns:
     return tuple((part["role"], part["text"]) for part in parts)
-
-
-def _smaller(turns: Sequence[PartDict]) -> list[list[int]]:
-    """Places of the turns of ever smaller chats, without the oldest turns; a system turn and the last turn stay.
-
-    None starts with the assistant, which some templates reject, as long as there is another turn to drop.
-    """
-    kept = list(range(len(turns)))
-    free = [i for i in kept[:-1] if turns[i]["role"] != "system" and turns[i]["drop"] is not None]
-    free.sort(key=lambda i: (turns[i]["drop"], i))
-    found = []
-    while free:
-        kept.remove(free.pop(0))
-        if not free or not _starts_with_assistant([turns[i] for i in kept]):
-            found.append(list(kept))
-    return found
-
-
-def _starts_with_assistant(turns: Sequence[PartDict]) -> bool:
-    return next((turn["role"] for turn in turns if turn["role"] != "system"), None) == "assistant"

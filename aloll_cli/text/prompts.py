@@ -61,3 +61,23 @@ def _shortened(parts: Sequence[PartDict], ids: list[list[int]], excess: int) -> 
         gone = len(ids[i]) if parts[i]["whole"] else min(excess - cut, len(ids[i]))
         ids[i], cut = ids[i][gone:], cut + gone
     return ids, cut
+
+
+def smaller_chats(turns: Sequence[PartDict]) -> list[list[int]]:
+    """Places of the turns of ever smaller chats, without the oldest turns; a system turn and the last turn stay.
+
+    None starts with the assistant, which some templates reject, as long as there is another turn to drop.
+    """
+    kept = list(range(len(turns)))
+    free = [i for i in kept[:-1] if turns[i]["role"] != "system" and turns[i]["drop"] is not None]
+    free.sort(key=lambda i: (turns[i]["drop"], i))
+    found = []
+    while free:
+        kept.remove(free.pop(0))
+        if not free or not _starts_with_assistant([turns[i] for i in kept]):
+            found.append(list(kept))
+    return found
+
+
+def _starts_with_assistant(turns: Sequence[PartDict]) -> bool:
+    return next((turn["role"] for turn in turns if turn["role"] != "system"), None) == "assistant"
