@@ -7,7 +7,10 @@ from running import SMALL, quick
 from tiny import composed, opened
 
 from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.cli.recorded import Recorded
+from aloll_cli.comparison.runs import load_run
 from aloll_cli.errors import UserError
+from aloll_cli.store.hub import content_of
 from aloll_cli.store.store import upstream
 
 
@@ -92,3 +95,42 @@ def test_the_command_in_the_message_makes_it_again(undisturbed, tmp_path):
     shutil.rmtree(folder)
     quick(tmp_path, "evaluate", *SMALL)
     assert (folder / "metrics.json").read_bytes() == before
+
+
+ALTERED = {
+    "a policy's evaluations": ("policy/seq-*/evaluations.jsonl", lambda text: text.replace('"score": ', '"score": 1'), "runs"),
+    "a policy's steps": ("policy/seq-*/metrics.jsonl", lambda text: text[: text.index("\n") + 1], "runs"),
+    "a run's figures": ("metrics/seq-*/metrics.json", lambda text: text.replace("0.", "0.9", 1), "runs"),
+    "a run's options": ("metrics/seq-*/config.yaml", lambda text: text.replace("seed: 1", "seed: 3"), "plan"),
+}
+
+
+@pytest.mark.parametrize(("pattern", "alter", "stage"), ALTERED.values(), ids=ALTERED)
+def test_what_is_read_of_finished_runs_is_checked_first(undisturbed, tmp_path, pattern, alter, stage):
+    shutil.copytree(undisturbed, tmp_path / "outputs")
+    root = tmp_path / "outputs" / "reviews"
+    (file,) = root.glob(pattern)
+    text = file.read_text()
+    file.write_text(alter(text))
+    assert file.read_text() != text
+    (run,) = (root / "metrics").iterdir()
+    said = rf"{file.parent.name} is damaged: {file.name} (was changed|has \d+ bytes instead of \d+)"
+    with pytest.raises(UserError, match=said):
+        load_run(run) if stage == "runs" else Recorded(run, None)
+    file.write_text(text)
+    assert load_run(run).validation is not None
+    assert Recorded(run, None).plugins == []
+
+
+def test_a_model_inside_of_an_artifact_is_checked_where_it_is_named_by_its_folder(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "outputs")
+    (model,) = (tmp_path / "outputs").glob("reviews/policy/seq-*/policy")
+    before = content_of(str(model), None)
+    shutil.copytree(model, tmp_path / "elsewhere")  # it is no artifact any more
+    assert content_of(str(tmp_path / "elsewhere"), None) == before
+    flip(model / "model.safetensors")
+    with pytest.raises(UserError, match=r"seq-\S+ is damaged: policy/model\.safetensors was changed"):
+        content_of(str(model), None)
+    remove(model / "model.safetensors")
+    with pytest.raises(UserError, match=r"policy/model\.safetensors is missing"):
+        content_of(str(model), None)

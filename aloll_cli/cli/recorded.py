@@ -15,6 +15,7 @@ from aloll_cli.foreign import anything, damaged, dict_of, read_bytes, yaml_of
 from aloll_cli.schema import name_of
 from aloll_cli.settings.groups import GROUPS
 from aloll_cli.settings.root import Settings
+from aloll_cli.store.manifest import check_files
 from aloll_cli.store.places import run_folder
 
 LARGEST = 1_000_000  # bytes of a configuration
@@ -45,6 +46,7 @@ class Recorded:
             output_dir: where its artifacts are; None if the command line says so.
         """
         self._folder, self._output_dir = folder, output_dir
+        check_files(folder, "config.yaml")
         with damaged(folder / "config.yaml"):
             self._values = yaml_of(read_bytes(folder / "config.yaml", LARGEST).decode("utf-8", "replace"))
             dict_of(anything)(self._values, "")

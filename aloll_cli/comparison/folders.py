@@ -94,8 +94,8 @@ def _is_of_this_version(folder: Path) -> bool:
     return bool(recipe["version"] == Metrics.version)
 
 
-def alike(settings: Settings, root: Path, warn: Warn) -> tuple[list[Run], list[str]]:
-    """The evaluated runs of a task with the split and rewards of a configuration, and the folder names of the other runs.
+def alike(settings: Settings, root: Path, warn: Warn) -> tuple[list[Run], dict[str, list[str]]]:
+    """The evaluated runs of a task with the split and rewards of a configuration, and by reason the folder names of other runs.
 
     If the runs differ in their prompts, or in the code, files or data of their rewards, the largest group is kept.
 
@@ -110,7 +110,8 @@ def alike(settings: Settings, root: Path, warn: Warn) -> tuple[list[Run], list[s
     whole = (file.parent for file in sorted((root / "metrics").glob("*/metrics.json")))
     folders = [folder for folder in whole if folder.suffix != ".partial"]
     current = [folder for folder in folders if (folder / "recipe.json").is_file() and _is_of_this_version(folder)]
-    runs = [run for run in _loaded("runs", current, warn) if _is_judged_as(settings, run)]
+    readable = _loaded("runs", current, warn)
+    runs = [run for run in readable if _is_judged_as(settings, run)]
     if not runs:
         what = f"{root / 'metrics'} has no evaluation on the {settings.split.name} split with reward={settings.reward.label}"
         raise UserError(
@@ -122,7 +123,11 @@ def alike(settings: Settings, root: Path, warn: Warn) -> tuple[list[Run], list[s
         groups.append([run]) if own is None else own.append(run)
     kept = max(groups, key=len)
     names = {run.name for run in kept}
-    return kept, [folder.name for folder in folders if folder.name not in names]
+    others = {
+        "the rewards, split or prompts differ": [run.name for run in readable if run.name not in names],
+        "another version of aloll has written them": [folder.name for folder in folders if folder not in current],
+    }
+    return kept, {reason: found for reason, found in others.items() if found}
 
 
 def _is_judged_as(settings: Settings, run: Run) -> bool:

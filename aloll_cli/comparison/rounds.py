@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aloll_cli.comparison.shape import evaluations_of, steps_of
+from aloll_cli.comparison.shape import CURVES, evaluations_of, steps_of
 from aloll_cli.foreign import damaged, recipe_of
 from aloll_cli.schema import fingerprint
 from aloll_cli.store.inventory import STANDS_FOR
+from aloll_cli.store.manifest import check_files
 
 OWN = "samples_"  # roles of generated responses in a pool, by number
 
@@ -45,6 +46,7 @@ def earlier_rounds(root: Path, policy: dict[str, Any]) -> list[Round]:
     folder = next((root / "policy").glob(f"*-{start['identity'][STANDS_FOR]}"), None)
     if folder is None:
         return []
+    check_files(folder, "recipe.json", *CURVES)
     with damaged(folder / "recipe.json"):
         recipe = recipe_of(folder / "recipe.json")
     with damaged(folder / "metrics.jsonl"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.comparison.recipes import scorer, without_seed
 from aloll_cli.comparison.rounds import Round, earlier_rounds
 from aloll_cli.comparison.shape import (
+    CURVES,
     configuration_of,
     evaluations_of,
     load_metrics,
@@ -21,6 +22,7 @@ from aloll_cli.comparison.shape import (
 )
 from aloll_cli.foreign import damaged, yaml_of
 from aloll_cli.schema import fingerprint, flatten
+from aloll_cli.store.manifest import check_files
 from aloll_cli.training.selection import selected_step
 
 if TYPE_CHECKING:
@@ -203,8 +205,9 @@ def load_run(folder: Path) -> Run:
     """Load a run from its metrics folder, with the training curves of its policy if the policy was trained here.
 
     Raises:
-        UserError: a file cannot be read, or has not the shape that this program writes.
+        UserError: a file was changed, cannot be read, or has not the shape that this program writes.
     """
+    check_files(folder)
     with damaged(folder / "recipe.json"):
         inputs = made_from(folder)
     generated = inputs["policy_answers"]["inputs"]
@@ -214,6 +217,7 @@ def load_run(folder: Path) -> Run:
     }  # fmt: skip
     root = folder.parent.parent
     policy = folder_of(root, generated["policy"])
+    check_files(policy, *CURVES)
     with damaged(folder / "answers.jsonl"):
         responses = responses_of(folder)
     with damaged(folder / "config.yaml"):

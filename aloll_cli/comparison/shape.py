@@ -147,6 +147,9 @@ def responses_of(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+CURVES = ("metrics.jsonl", "evaluations.jsonl")  # of a policy: what the two functions below read
+
+
 def steps_of(policy: Path) -> list[dict[str, Any]]:
     """Content of a policy's metrics.jsonl; empty if there is none. Raises Unreadable or OSError."""
     rows = json_lines_of(policy / "metrics.jsonl", STEP)

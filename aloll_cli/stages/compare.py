@@ -48,7 +48,7 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
         _check_place(settings.to, settings.format)
     if not store.world.is_main:
         return None
-    others: list[str] = []
+    others: dict[str, list[str]] = {}
     if settings.runs:
         runs = named("runs", settings.runs, store.log.warn)
     else:
@@ -63,15 +63,15 @@ def run(settings: Settings, store: Store) -> dict[str, Any] | None:
     elif settings.to is None:
         text = WRITERS[settings.format](found)
         results.file.write(on_terminal(text) if results.is_terminal else text)
-    page = pages(found, store.root) / name_of(found)
-    write_page(found, page)
-    if others:
-        names = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")
-        store.log.say(f"left out {len(others)}, because the rewards, split or prompts differ: {names}")
-    store.log.say(f"report    {page} (as JSON: {page.with_suffix('.json').name})")
-    if settings.to is not None:
+    for reason, names in others.items():
+        told = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+        store.log.say(f"left out {len(names)}, because {reason}: {told}")
+    if settings.to is not None:  # before the page, which is refused where outputs are read-only
         _write(settings.to, WRITERS[settings.format](found))
         store.log.say(f"wrote     {settings.to}")
+    page = pages(found, store.root) / name_of(found)
+    write_page(found, page)
+    store.log.say(f"report    {page} (as JSON: {page.with_suffix('.json').name})")
     return as_plain(found)
 
 

@@ -54,7 +54,7 @@ def run(settings: Settings, store: Store) -> None:
         settings.model.check_merge()  # before training
     saved = store.ensure(policy) / "policy"
     merges = settings.merge and base_of(saved) is not None
-    for needed in [*upstream(policy.start), policy.start] if merges else []:
+    for needed in [] if base_of(saved) is None else [*upstream(policy.start), policy.start]:  # an adapter is of use with its base
         store.ensure(needed, wanted=False)
     if not store.world.is_main:
         return

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aloll_cli.errors import UserError
 from aloll_cli.files import below, is_deepest, sha256, sync, sync_folders, write_json, write_text
 from aloll_cli.foreign import Unreadable, dict_of, inner_path, integer, json_of, record, text
 
@@ -115,6 +116,38 @@ def damages(directory: Path, contents: bool = True, trusting: bool = True) -> It
             yield Damage(f"{file.relative_to(directory)} is not in its manifest", file)
     if is_whole and is_new:
         _write_record(record, checked)
+
+
+def check_files(directory: Path, *names: str) -> None:
+    """Compare files of a complete artifact with its manifest, before they are read where nobody builds anything.
+
+    Nothing is checked in a folder without a manifest: it is not there, not complete, or no artifact.
+
+    Args:
+        directory: of the artifact.
+        names: the files that are read, which are hashed anew and should be small; none: all files, see :func:`damage_of`.
+
+    Raises:
+        UserError: a file is missing, was changed or is not in the manifest.
+    """
+    if not (directory / MANIFEST).exists():
+        return
+    found = next(_damages_of_files(directory, names), None) if names else damage_of(directory)
+    if found is not None:
+        hint = "aloll verify repair=true removes it, so that it is built again."
+        raise UserError(f"{directory} is damaged: {found.what}.", hint)
+
+
+def _damages_of_files(directory: Path, names: Sequence[str]) -> Iterator[Damage]:
+    listed = listed_in(directory)
+    if listed is None:
+        yield UNFINISHED
+        return
+    for name in names:
+        if name not in listed and (directory / name).exists():
+            yield Damage(f"{name} is not in its manifest", directory / name)
+        elif name in listed and (damage := _damage_of_file(directory, name, *listed[name])):
+            yield damage
 
 
 def strays(directory: Path) -> list[Path]:
