@@ -15,6 +15,7 @@ from tiny import composed, some_slow, store, write_rows
 from aloll_cli.artifacts.data import Data
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow, Dropped, turns
+from aloll_cli.tasks.forms import SCORES
 from aloll_cli.tasks.source import LocalSource
 
 
@@ -176,6 +177,30 @@ def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
     assert read(row) == expected
 
 
+COLUMNS = {*(name for row, _ in FORMS.values() for name in row), *(name for pair in SCORES for name in pair)}  # of all forms
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_row_of_a_table_with_the_columns_of_all_forms_is_read_as_without_them(form):
+    row, expected = FORMS[form]
+    padded = dict.fromkeys(sorted(COLUMNS)) | row
+    assert read(padded) == expected
+    assert all_told(padded, "task.seam=none") == all_told(row, "task.seam=none")
+
+
+@pytest.mark.parametrize("nothing", [None, "", " "])
+def test_where_nothing_rates_a_pair_its_responses_have_the_rewards_1_and_0(nothing):
+    row = FORMS["pair"][0] | {"reward": nothing, "score_chosen": nothing, "score_rejected": nothing}
+    assert read(row) == FORMS["pair"][1]
+    assert told(row) == ["rows are read as pairs (chosen and rejected) with rewards 1 and 0"]
+    assert read(row | {"safe": nothing}, "task.columns.reward=safe") == FORMS["pair"][1]
+    rated = row | {"chosen_rating": "4.5", "rejected_rating": "2"}
+    assert read(rated) == FORMS["pair with scores"][1]
+    completion = {"prompt": "The tide is", "completion": "high.", "reward": nothing, "label": True}
+    assert read(completion) == [("The tide is", " high.", 1.0)]
+    assert read(completion | {"label": nothing})[0][2] is None
+
+
 @pytest.mark.parametrize(
     ("row", "overrides", "message"),
     [
@@ -318,7 +343,8 @@ def test_a_pair_and_a_completion_have_their_prompt_in_the_column_that_the_user_n
         ("+2e0", "['2.00: 0.5']", 0.5), (Decimal("2.00"), "{2: 0.5}", 0.5), ("1234567.0", "{1234567: 0.5}", 0.5),
         (1234567.0, "['1234567: 0.5']", 0.5), (0.1, "['.10: 0.5']", 0.5), (-0.0, "{0: 0.5}", 0.5), ("1", "{up: 1, 1.0: 0}", 0.0),
         ("n/a", "{1: 0, n/a: 0.5}", 0.5), (float("nan"), "{nan: 0.5}", 0.5),
-        ("👎", "['👍: 1','👎: -1']", -1.0), (None, None, None),
+        ("👎", "['👍: 1','👎: -1']", -1.0), (None, None, None), ("", None, None), (" ", "{1: 0, 2: 0.5}", None),
+        (None, "{None: 1}", None),
     ]),
 )  # fmt: skip
 def test_a_reward_is_a_number_a_boolean_or_a_label(stored, labels, reward):
@@ -326,11 +352,11 @@ def test_a_reward_is_a_number_a_boolean_or_a_label(stored, labels, reward):
     assert read({"prompt": "a", "response": "b", "reward": stored}, *overrides)[0][2] == reward
 
 
-@pytest.mark.parametrize("stored", [4, 4.0, "4.0", "four", True, "true", "", "n/a", 1.5, 2**70, float("nan")])
+@pytest.mark.parametrize("stored", [4, 4.0, "4.0", "four", True, "true", "n/a", 1.5, 2**70, float("nan")])
 def test_where_labels_are_numbers_no_other_cell_is_taken_for_one(stored):
     with pytest.raises(BadRow, match='field "reward": expected one of the labels 1, 2, 3, got ') as found:
         read({"prompt": "a", "response": "b", "reward": stored}, "task.labels={1: 0, 2: 0.5, 3: 1}")
-    assert ("task.labels" in found.value.hint) == (str(stored) not in ("", "n/a", "nan"))
+    assert ("task.labels" in found.value.hint) == (str(stored) not in ("n/a", "nan"))
 
 
 @pytest.mark.parametrize("stored", [1, "0", 0.0])
@@ -352,11 +378,12 @@ def test_a_label_has_one_worth_however_it_is_written():
         ("👎", "such as \"task.labels=['👎: 1']\", or"), ("up", 'such as "task.labels={up: 1}", or'),
         ("1_000", "numbers like 0.5"),
         ("48%", "numbers like 0.5"), ("٣", "numbers like 0.5"), ("0,5", "numbers like 0.5"),
-        ("None", "Leave such rows out"), ("N/A", "Leave such rows out"), ("", "Leave such rows out"),
+        ("None", "write null or, in CSV, an empty cell"), ("N/A", "write null"), (float("nan"), "write null"),
+        ("inf", "Leave such rows out"),
     ],
 )  # fmt: skip
 def test_a_text_that_is_no_number_is_refused_and_labels_are_proposed(stored, hint):
-    with pytest.raises(BadRow, match='field "reward": expected a number, got') as found:
+    with pytest.raises(BadRow, match='field "reward": expected a (finite )?number, got') as found:
         read({"prompt": "a", "response": "b", "reward": stored})
     assert hint in found.value.hint
 
@@ -432,9 +459,7 @@ def test_how_rows_are_read_is_told():
 def test_columns_that_are_not_read_are_told_also_where_the_first_row_has_none():
     row = FORMS["a text"][0]
     assert told(row, *[row | {"extra": "Be rude."}] * 79) == ["columns that are not read: extra (79 of 80 rows)"]
-    assert told(row | {"id": 1, "": 2}, row | {"id": 1, "note": None}) == [
-        'columns that are not read: id, "" (1 of 2 rows), note (1 of 2 rows)'
-    ]
+    assert told(row | {"id": 1, "": 2}, row | {"id": 1, "note": None}) == ['columns that are not read: id, "" (1 of 2 rows)']
     many = told(*(row | {f"column {i}": 1} for i in range(3000)))
     assert len(many) == 1
     assert len(many[0]) < 250
@@ -484,7 +509,7 @@ def doubts(rows, *overrides):
 def test_scores_against_the_names_of_a_pair_are_counted_and_warned_of():
     assert doubts(pairs(0, 0, 4)) == ([], [])
     assert doubts([FORMS["pair"][0]] * 3) == ([], [])
-    assert doubts([row | {"score_chosen": None} for row in pairs(3, 0, 0)]) == ([], [])
+    assert doubts([row | {"score_chosen": None, "score_rejected": None} for row in pairs(3, 0, 0)]) == ([], [])
     warnings, lines = doubts(pairs(0, 3, 2))
     assert warnings == []
     assert lines == [

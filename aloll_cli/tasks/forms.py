@@ -1,7 +1,8 @@
 """Public forms of rows, and how each becomes the one that task=local reads: a prompt or a chat, responses, rewards.
 
 A form is told by its columns. Its reader returns the row with ``prompt`` or ``messages``, ``response`` and ``reward``, under the
-names that ``task.columns`` gives them, instead of its own columns; whatever else a row has stays.
+names that ``task.columns`` gives them, instead of its own columns; whatever else a row has stays. A column that is null is none:
+in a table, a row has the columns of all other rows, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aloll_cli.tasks.asked import (
 )
 from aloll_cli.tasks.base import BadRow, expected
 from aloll_cli.tasks.form import Form, response_in, said_by_assistant, without
+from aloll_cli.tasks.labels import is_empty
 from aloll_cli.tasks.turns import MEDIA, NO_MEDIA, is_filled
 from aloll_cli.tasks.whole_chats import are_whole_chats, before_chats
 
@@ -230,7 +232,7 @@ def _refuse_one_side(row: Row) -> None:
 
 def _is_rated(row: Row, names: Columns) -> bool:
     """Whether the label of a completion is its reward."""
-    return "label" in row and not _has_rewards(row, names)
+    return not is_empty(row.get("label")) and not _has_rewards(row, names)
 
 
 def _rewards(row: Row, names: Columns) -> Row:
@@ -249,9 +251,9 @@ def _rewards_told(row: Row, names: Columns) -> str:
 
 def _scores(row: Row, names: Columns) -> tuple[str, ...]:
     """The columns with the scores of a pair that become its rewards, if there are such."""
-    found = (pair for pair in SCORES if all(name in row for name in pair))
+    found = (pair for pair in SCORES if not any(is_empty(row.get(name)) for name in pair))
     return () if _has_rewards(row, names) else next(found, ())
 
 
 def _has_rewards(row: Row, names: Columns) -> bool:
-    return any(name in row for name in names.rewards)
+    return any(not is_empty(row.get(name)) for name in names.rewards)
