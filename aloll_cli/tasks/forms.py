@@ -74,6 +74,7 @@ class Pair(Form):
     columns = ("chosen", "rejected")
 
     def read(self, row: Row, names: Columns) -> Row:
+        _refuse_half_a_rating(row, names)
         sides = {name: turns_in(row, name) for name in self.columns}
         chats = are_whole_chats(sides)
         prompt, asking = before_chats(sides, row, names) if chats else prompt_of(row, names)
@@ -228,6 +229,20 @@ def _refuse_one_side(row: Row) -> None:
         if {*pair} <= row.keys() and any(row[column] is not None for column in pair):
             name = next(column for column in pair if row[column] is None)
             raise BadRow(expected("text or turns, as in the other response of the pair", None, name))
+
+
+def _refuse_half_a_rating(row: Row, names: Columns) -> None:
+    """Raises BadRow where only one response of a pair is rated."""
+    own = [[(name, cell) for cell in row[name]] for name in names.rewards if isinstance(row.get(name), list)]
+    scores = [[(name, row[name]) for name in pair] for pair in SCORES if {*pair} <= row.keys()]
+    is_scored = _has_rewards(row, names) or _scores(row, names)
+    for cells in own if is_scored else scores:
+        missing = [(name, cell) for name, cell in cells if is_empty(cell)]
+        if 0 < len(missing) < len(cells):
+            name, cell = missing[0]
+            both = " and ".join(dict.fromkeys(name for name, _ in cells))
+            hint = f"Drop {both} to use the rewards 1 and 0, or leave such rows out: task.on_bad_row=skip"
+            raise BadRow(expected("a number, as for the other response of the pair", cell, name), hint)
 
 
 def _is_rated(row: Row, names: Columns) -> bool:
