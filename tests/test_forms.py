@@ -6,6 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ from aloll_cli.artifacts.data import Data
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow, Dropped, turns
 from aloll_cli.tasks.forms import SCORES
+from aloll_cli.tasks.selection import within
 from aloll_cli.tasks.source import LocalSource
 
 
@@ -687,6 +689,43 @@ def test_parquet_decimals_and_maps_are_read(tmp_path):
     pq.write_table(table, tmp_path / "rows.parquet")
     ((_, row),) = LocalSource(str(tmp_path / "rows.parquet")).rows("all")
     assert read(row) == [([("user", "Hi!"), ("assistant", "")], "Hello.", 0.75)]
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+def test_numbers_are_the_decimals_that_were_written_whatever_their_precision(kind, tmp_path):
+    whole = [0.7, 0.1, None, float("inf"), -0.0, 2048.0]
+    pq.write_table(pa.table({"reward": pa.array(whole).cast(kind)}), tmp_path / "rows.parquet")
+    assert [row["reward"] for _, row in LocalSource(str(tmp_path / "rows.parquet")).rows("all")] == whole
+    assert ("float32" in LocalSource(str(tmp_path / "rows.parquet")).content()) == (kind != pa.float64())
+
+
+def test_numbers_within_lists_objects_and_maps_are_decimals(tmp_path):
+    kinds = {
+        "list": pa.list_(pa.float32()), "large": pa.large_list(pa.float32()), "pair": pa.list_(pa.float32(), 2),
+        "object": pa.struct({"a": pa.list_(pa.float32()), "b": pa.string()}), "map": pa.map_(pa.string(), pa.float32()),
+    }  # fmt: skip
+    row = {"list": [0.7, None], "large": [0.1], "pair": [0.3, 0.7], "object": {"a": [0.7], "b": "0.70"}, "map": {"a": 0.7}}
+    pq.write_table(pa.Table.from_pylist([row, dict.fromkeys(row)], pa.schema(kinds)), tmp_path / "rows.parquet")
+    assert [row for _, row in LocalSource(str(tmp_path / "rows.parquet")).rows("all")] == [row, dict.fromkeys(row)]
+
+
+def test_every_single_is_the_shortest_decimal_that_gives_it(tmp_path):
+    bits = np.random.default_rng(1).integers(0, 2**32, 10_000, dtype=np.uint32)
+    singles = bits.view(np.float32)[np.isfinite(bits.view(np.float32))]
+    pq.write_table(pa.table({"reward": singles}), tmp_path / "rows.parquet")
+    found = [row["reward"] for _, row in LocalSource(str(tmp_path / "rows.parquet")).rows("all")]
+    assert found == [float(str(single)) for single in singles]
+    assert (np.float32(found) == singles).all()
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_labels_and_bounds_mean_the_same_in_single_precision(kind, tmp_path):
+    table = {"prompt": ["a", "b"], "response": ["c", "d"], "reward": pa.array([0.7, 0.1]).cast(kind)}
+    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
+    rows = [row for _, row in LocalSource(str(tmp_path / "rows.parquet")).rows("all")]
+    assert [read(row, "task.labels={0.1: 0, 0.7: 1}")[0][2] for row in rows] == [1.0, 0.0]
+    raw = pa.table({"stored": [read(row)[0][2] for row in rows]})
+    assert within(raw, 0.7, None).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
