@@ -6,6 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,8 @@ from tiny import composed, some_slow, store, write_rows
 from aloll_cli.artifacts.data import Data
 from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow, Dropped, turns
+from aloll_cli.tasks.forms import SCORES
+from aloll_cli.tasks.selection import within
 from aloll_cli.tasks.source import LocalSource
 
 
@@ -176,6 +179,30 @@ def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
     assert read(row) == expected
 
 
+COLUMNS = {*(name for row, _ in FORMS.values() for name in row), *(name for pair in SCORES for name in pair)}  # of all forms
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_row_of_a_table_with_the_columns_of_all_forms_is_read_as_without_them(form):
+    row, expected = FORMS[form]
+    padded = dict.fromkeys(sorted(COLUMNS)) | row
+    assert read(padded) == expected
+    assert all_told(padded, "task.seam=none") == all_told(row, "task.seam=none")
+
+
+@pytest.mark.parametrize("nothing", [None, "", " "])
+def test_where_nothing_rates_a_pair_its_responses_have_the_rewards_1_and_0(nothing):
+    row = FORMS["pair"][0] | {"reward": nothing, "score_chosen": nothing, "score_rejected": nothing}
+    assert read(row) == FORMS["pair"][1]
+    assert told(row) == ["rows are read as pairs (chosen and rejected) with rewards 1 and 0"]
+    assert read(row | {"safe": nothing}, "task.columns.reward=safe") == FORMS["pair"][1]
+    rated = row | {"chosen_rating": "4.5", "rejected_rating": "2"}
+    assert read(rated) == FORMS["pair with scores"][1]
+    completion = {"prompt": "The tide is", "completion": "high.", "reward": nothing, "label": True}
+    assert read(completion) == [("The tide is", " high.", 1.0)]
+    assert read(completion | {"label": nothing})[0][2] is None
+
+
 @pytest.mark.parametrize(
     ("row", "overrides", "message"),
     [
@@ -199,6 +226,12 @@ def test_every_public_form_gives_its_prompt_responses_and_rewards(form):
         ({"prompt": "a", "completion": [USER, ANSWER]}, (), "expected text, or one turn of the assistant"),
         ({"prompt": "a", "completion": "b", "label": "odd"}, (), 'field "label": expected a number'),
         ({"prompt": "a", "chosen": "b", "rejected": None}, (), 'field "rejected": expected text or turns, as in the other'),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 0.9, "score_rejected": None}, (),
+         'field "score_rejected": expected a number, as for the other response of the pair, got None'),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "rating_chosen": " ", "rating_rejected": "2"}, (),
+         "field \"rating_chosen\": expected a number, as for the other response of the pair, got ' '"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "safe": [None, 0.2]}, ("task.columns.reward=safe",),
+         'field "safe": expected a number, as for the other response of the pair, got None'),
         ({"messages": [USER, ANSWER | {"reasoning_content": "It rose."}]}, (), 'turn 2: has thoughts in "reasoning_content"'),
         ({"prompt": [USER], "chosen": [ANSWER | {"thinking": "It rose."}], "rejected": [OTHER]}, (),
          'field "chosen", turn 1: has thoughts in "thinking"'),
@@ -318,7 +351,8 @@ def test_a_pair_and_a_completion_have_their_prompt_in_the_column_that_the_user_n
         ("+2e0", "['2.00: 0.5']", 0.5), (Decimal("2.00"), "{2: 0.5}", 0.5), ("1234567.0", "{1234567: 0.5}", 0.5),
         (1234567.0, "['1234567: 0.5']", 0.5), (0.1, "['.10: 0.5']", 0.5), (-0.0, "{0: 0.5}", 0.5), ("1", "{up: 1, 1.0: 0}", 0.0),
         ("n/a", "{1: 0, n/a: 0.5}", 0.5), (float("nan"), "{nan: 0.5}", 0.5),
-        ("👎", "['👍: 1','👎: -1']", -1.0), (None, None, None),
+        ("👎", "['👍: 1','👎: -1']", -1.0), (None, None, None), ("", None, None), (" ", "{1: 0, 2: 0.5}", None),
+        (None, "{None: 1}", None),
     ]),
 )  # fmt: skip
 def test_a_reward_is_a_number_a_boolean_or_a_label(stored, labels, reward):
@@ -326,11 +360,11 @@ def test_a_reward_is_a_number_a_boolean_or_a_label(stored, labels, reward):
     assert read({"prompt": "a", "response": "b", "reward": stored}, *overrides)[0][2] == reward
 
 
-@pytest.mark.parametrize("stored", [4, 4.0, "4.0", "four", True, "true", "", "n/a", 1.5, 2**70, float("nan")])
+@pytest.mark.parametrize("stored", [4, 4.0, "4.0", "four", True, "true", "n/a", 1.5, 2**70, float("nan")])
 def test_where_labels_are_numbers_no_other_cell_is_taken_for_one(stored):
     with pytest.raises(BadRow, match='field "reward": expected one of the labels 1, 2, 3, got ') as found:
         read({"prompt": "a", "response": "b", "reward": stored}, "task.labels={1: 0, 2: 0.5, 3: 1}")
-    assert ("task.labels" in found.value.hint) == (str(stored) not in ("", "n/a", "nan"))
+    assert ("task.labels" in found.value.hint) == (str(stored) not in ("n/a", "nan"))
 
 
 @pytest.mark.parametrize("stored", [1, "0", 0.0])
@@ -352,11 +386,12 @@ def test_a_label_has_one_worth_however_it_is_written():
         ("👎", "such as \"task.labels=['👎: 1']\", or"), ("up", 'such as "task.labels={up: 1}", or'),
         ("1_000", "numbers like 0.5"),
         ("48%", "numbers like 0.5"), ("٣", "numbers like 0.5"), ("0,5", "numbers like 0.5"),
-        ("None", "Leave such rows out"), ("N/A", "Leave such rows out"), ("", "Leave such rows out"),
+        ("None", "write null or, in CSV, an empty cell"), ("N/A", "write null"), (float("nan"), "write null"),
+        ("inf", "Leave such rows out"),
     ],
 )  # fmt: skip
 def test_a_text_that_is_no_number_is_refused_and_labels_are_proposed(stored, hint):
-    with pytest.raises(BadRow, match='field "reward": expected a number, got') as found:
+    with pytest.raises(BadRow, match='field "reward": expected a (finite )?number, got') as found:
         read({"prompt": "a", "response": "b", "reward": stored})
     assert hint in found.value.hint
 
@@ -432,9 +467,7 @@ def test_how_rows_are_read_is_told():
 def test_columns_that_are_not_read_are_told_also_where_the_first_row_has_none():
     row = FORMS["a text"][0]
     assert told(row, *[row | {"extra": "Be rude."}] * 79) == ["columns that are not read: extra (79 of 80 rows)"]
-    assert told(row | {"id": 1, "": 2}, row | {"id": 1, "note": None}) == [
-        'columns that are not read: id, "" (1 of 2 rows), note (1 of 2 rows)'
-    ]
+    assert told(row | {"id": 1, "": 2}, row | {"id": 1, "note": None}) == ['columns that are not read: id, "" (1 of 2 rows)']
     many = told(*(row | {f"column {i}": 1} for i in range(3000)))
     assert len(many) == 1
     assert len(many[0]) < 250
@@ -484,7 +517,7 @@ def doubts(rows, *overrides):
 def test_scores_against_the_names_of_a_pair_are_counted_and_warned_of():
     assert doubts(pairs(0, 0, 4)) == ([], [])
     assert doubts([FORMS["pair"][0]] * 3) == ([], [])
-    assert doubts([row | {"score_chosen": None} for row in pairs(3, 0, 0)]) == ([], [])
+    assert doubts([row | {"score_chosen": None, "score_rejected": None} for row in pairs(3, 0, 0)]) == ([], [])
     warnings, lines = doubts(pairs(0, 3, 2))
     assert warnings == []
     assert lines == [
@@ -656,6 +689,43 @@ def test_parquet_decimals_and_maps_are_read(tmp_path):
     pq.write_table(table, tmp_path / "rows.parquet")
     ((_, row),) = LocalSource(str(tmp_path / "rows.parquet")).rows("all")
     assert read(row) == [([("user", "Hi!"), ("assistant", "")], "Hello.", 0.75)]
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+def test_numbers_are_the_decimals_that_were_written_whatever_their_precision(kind, tmp_path):
+    whole = [0.7, 0.1, None, float("inf"), -0.0, 2048.0]
+    pq.write_table(pa.table({"reward": pa.array(whole).cast(kind)}), tmp_path / "rows.parquet")
+    assert [row["reward"] for _, row in LocalSource(str(tmp_path / "rows.parquet")).rows("all")] == whole
+    assert ("float32" in LocalSource(str(tmp_path / "rows.parquet")).content()) == (kind != pa.float64())
+
+
+def test_numbers_within_lists_objects_and_maps_are_decimals(tmp_path):
+    kinds = {
+        "list": pa.list_(pa.float32()), "large": pa.large_list(pa.float32()), "pair": pa.list_(pa.float32(), 2),
+        "object": pa.struct({"a": pa.list_(pa.float32()), "b": pa.string()}), "map": pa.map_(pa.string(), pa.float32()),
+    }  # fmt: skip
+    row = {"list": [0.7, None], "large": [0.1], "pair": [0.3, 0.7], "object": {"a": [0.7], "b": "0.70"}, "map": {"a": 0.7}}
+    pq.write_table(pa.Table.from_pylist([row, dict.fromkeys(row)], pa.schema(kinds)), tmp_path / "rows.parquet")
+    assert [row for _, row in LocalSource(str(tmp_path / "rows.parquet")).rows("all")] == [row, dict.fromkeys(row)]
+
+
+def test_every_single_is_the_shortest_decimal_that_gives_it(tmp_path):
+    bits = np.random.default_rng(1).integers(0, 2**32, 10_000, dtype=np.uint32)
+    singles = bits.view(np.float32)[np.isfinite(bits.view(np.float32))]
+    pq.write_table(pa.table({"reward": singles}), tmp_path / "rows.parquet")
+    found = [row["reward"] for _, row in LocalSource(str(tmp_path / "rows.parquet")).rows("all")]
+    assert found == [float(str(single)) for single in singles]
+    assert (np.float32(found) == singles).all()
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_labels_and_bounds_mean_the_same_in_single_precision(kind, tmp_path):
+    table = {"prompt": ["a", "b"], "response": ["c", "d"], "reward": pa.array([0.7, 0.1]).cast(kind)}
+    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
+    rows = [row for _, row in LocalSource(str(tmp_path / "rows.parquet")).rows("all")]
+    assert [read(row, "task.labels={0.1: 0, 0.7: 1}")[0][2] for row in rows] == [1.0, 0.0]
+    raw = pa.table({"stored": [read(row)[0][2] for row in rows]})
+    assert within(raw, 0.7, None).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from tiny import composed, reviews, some_slow, store
 
+from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.pipeline import Pipeline
-from aloll_cli.artifacts.rewards import load_rewards
+from aloll_cli.artifacts.rewards import ScoredBy, load_rewards
 from aloll_cli.errors import UserError
-from aloll_cli.rewards.base import Row
+from aloll_cli.rewards.base import COLUMNS, Row
+from aloll_cli.rewards.function import Function
 from aloll_cli.rewards.scoring import checked_scores
 
 ROWS = [Row(f"test-{i}-0", "0" * 16, f"Prompt {i}", "word " * i, stored=i / 9, turns=[]) for i in range(6)]
@@ -109,6 +111,22 @@ def test_a_function_is_given_rows_and_returns_a_number_for_each(file):
     assert scores(file, "sizes", "reward.rows=4") == [4, 4, 4, 4, 2, 2]
     assert scores(file, "score", "reward.timeout=50") == [0, 1, 2, 3, 4, 5]
     assert reward(file, "score", "reward.lo=-inf").range == (-np.inf, 9)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_function_is_not_called_like_another_column_of_the_table_of_rewards(file, name):
+    with pytest.raises(UserError, match=rf'a reward cannot be called "{name}".*\nRename the function'):
+        reward(file, name)
+
+
+def test_a_reward_of_the_name_of_another_column_is_refused_whatever_it_is(file):
+    class Malformed(Function):
+        label = "malformed"
+
+    settings = composed("reward=function", f"reward.path={file}", "reward.function=score")
+    found = Malformed(**vars(settings.reward))
+    with pytest.raises(UserError, match=r'a reward cannot be called "malformed".*\nRename its file and its class'):
+        ScoredBy(found, Data(settings.task))
 
 
 FAILURES = {

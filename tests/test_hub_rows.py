@@ -3,6 +3,8 @@
 import sys
 from types import ModuleType
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_layouts import ROWS, shards
 from tiny import composed
@@ -12,6 +14,22 @@ from aloll_cli.errors import UserError
 from aloll_cli.tasks.source import HubSource, LocalSource
 
 NAME = "somebody/rows"
+SINGLES = {
+    "prompt": ["a", "b"], "reward": pa.array([0.7, None], pa.float32()),
+    "ratings": pa.array([[0.1], None], pa.list_(pa.float32())),
+}  # fmt: skip
+
+
+class Rows:
+    """A streamed split, whose features are not known."""
+
+    features = None
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def __iter__(self):
+        return self._rows
 
 
 class Datasets(ModuleType):
@@ -37,7 +55,7 @@ class Datasets(ModuleType):
     def load_dataset(self, name, split, revision, streaming):
         assert (name, revision, streaming) == (NAME, "c0ffee", True)
         self.asked.append(split)
-        return self._rows(split)
+        return Rows(self._rows(split))
 
     def _rows(self, split):
         after, error = self.breaks.get(split, (len(ROWS), None))
@@ -118,5 +136,10 @@ def test_the_library_reads_the_folder_of_a_data_set_as_it_is_read_here(tmp_path,
     assert hub.splits() == local.splits() == ("train", "validation")
     for split in local.splits():
         assert [row for _, row in hub.rows(split)] == [row for _, row in local.rows(split)]
+    root = tmp_path / "singles"
+    shards(root / "data", ["train-00000-of-00001.parquet"])
+    pq.write_table(pa.table(SINGLES), root / "data" / "train-00000-of-00001.parquet")
+    assert [row["reward"] for _, row in HubSource(str(root)).rows("train")] == [0.7, None]
+    assert [row for _, row in HubSource(str(root)).rows("train")] == [row for _, row in LocalSource(str(root)).rows("train")]
     with pytest.raises(UserError, match=r"rows, test: .*[Bb]ad split: test\..*\nDownload the data set"):
         next(hub.rows("test"))

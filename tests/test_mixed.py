@@ -110,8 +110,12 @@ def test_a_transform_needs_bounds_in_order_and_parts_need_names():
         Part(reward=Vader(), lo=1, hi=1)
     with pytest.raises(UserError, match="reward=mixed has no parts"):
         mixed()
-    with pytest.raises(UserError, match=r'"cut" is not a valid name'):
-        mixed(cut=given())
+    for name in ("id", "reward", "cut", "malformed", "mixed", "a-b"):
+        with pytest.raises(UserError, match=rf'"{name}" is not a valid name.*\n.*; not id, reward, cut, malformed, mixed\.'):
+            mixed(**{name: given()})
+    assert set(mixed(mood=given(), mood_scale=given()).parts) == {"mood", "mood_scale"}
+    with pytest.raises(UserError, match=r'"mood_scale" is not a valid name'):
+        mixed(mood=given(transform=Transform.zscore), mood_scale=given())
     with pytest.raises(UserError, match=r"reward\.parts\.a is itself a mixed reward"):
         mixed(a=Part(reward=mixed(b=given())))
 

@@ -106,7 +106,8 @@ def test_the_recipe_of_http_holds_url_and_revision_and_no_key(monkeypatch):
     assert told["reward"] == {"name": "http", "url": "http://localhost:1/v1", "revision": "7", "lo": 0.0, "hi": 1.0}
     settings = plain("llm", "reward.model=m")
     told = scored_by(settings.reward, Data(settings.task)).identity()["reward"]
-    assert set(told) == {"name", "model", "revision", "rubric", "temperature", "max_tokens", "body", "malformed"}
+    options = {"model", "revision", "rubric", "temperature", "max_tokens", "body", "malformed"}
+    assert set(told) == options | {"name", "version"}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,15 @@ def test_the_recipe_of_http_holds_url_and_revision_and_no_key(monkeypatch):
     [
         ("7", 7), ("Score: 10", 10), ("8/10", 8), ("**9**", 9), ("7.0", 7), ("I give it 3.", 3), ("3 out of 10", 3),
         ("0", None), ("11", None), ("7.5", None), ("between 6 and 8", None), ("seven", None), ("", None), ("-5", None),
-        ("5 (5)", 5),
+        ("5 (5)", 5), ("8 / 10", 8), ("8.0 / 10.0", 8), ("**8** / 10", 8), ("10/10", 10), ("7 – a good reply", 7), ("- 7", 7),
+        ("7—clear", 7), ("7\n- 20 words", 7), ("Rating (1-10): 7", 7), ("On a scale of 1 to 10: 7", 7), ("I am 90% sure: 7", 7),
+        ("7/10, 70%", 7),
+        ("8 / 100", None), ("8/100", None), ("8 / 20", None), ("8/20", None), ("8⁄20", None), ("**8**/20", None), ("8 /20", None),
+        ("8 out of 20", None), ("8 out of 100", None), ("4 of 5", None), ("4 of 20", None), ("5 of 5", None), ("5 / 5", None),
+        ("5★ of 5", None), ("5 stars of 5", None), ("**5** out of 5", None), ("10%", None), ("10 %", None), ("8 percent", None),
+        ("3-4", None), ("3–4", None), ("3 — 4", None), ("3 to 4", None), ("3 to 20", None), ("8−9", None), ("5-20", None),
+        ("–3", None), ("−3", None), ("—3", None), ("7th", None), ("7.5/10", None), ("11/10", None), ("1,000", None),
+        ("8/10/2024", None), ("8 / ten", None), ("7 or 8", None), ("7 " + "*" * 900 + "/20", None),
     ],
 )  # fmt: skip
 def test_a_score_is_one_whole_number_from_1_to_10(text, score):

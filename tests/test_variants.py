@@ -243,6 +243,7 @@ def test_class_module_and_yaml_carry_one_name(group):
         "batch",
         "remarks",
         "arrow_times",
+        "arrow_floats",
         "whole_chats",
         "local_reading",
         "json_array",

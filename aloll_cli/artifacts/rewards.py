@@ -12,7 +12,7 @@ from aloll_cli.artifacts.finetuned_reward import FinetunedReward
 from aloll_cli.artifacts.fitted_reward import FittedReward
 from aloll_cli.errors import UserError
 from aloll_cli.foreign import checked_json, dict_of, number
-from aloll_cli.rewards.base import Reward, Row, Scorer, reading
+from aloll_cli.rewards.base import Reward, Row, Scorer, check_name, reading
 from aloll_cli.rewards.finetuned import Finetuned
 from aloll_cli.rewards.scoring import checked_scores, using
 from aloll_cli.rewards.variation import weakness
@@ -42,6 +42,7 @@ class ScoredBy:
     """A reward with the artifact of its fitted state, if it has one."""
 
     def __init__(self, reward: Reward, data: Data) -> None:
+        check_name(reward.label, "Rename its file and its class.")
         self.reward, self.data = reward, data
         self.fitted = fitted_reward(reward, data)
 

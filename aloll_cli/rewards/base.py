@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aloll_cli.errors import UserError
 from aloll_cli.schema import name_of
 from aloll_cli.tasks.atomic2020 import sentence
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from aloll_cli.tasks.base import Task, Turn
 
 
+COLUMNS = ("id", "reward", "cut", "malformed")  # of tables of rewards, beside those with the scores of its components
 READS = 2  # to be increased when a change of Row.of changes what rewards read; 2: without the task's separator
 
 
@@ -88,6 +90,12 @@ class Scorer(ABC):
 def reading(reward: Reward) -> dict[str, Any]:
     """What the recipes of scores, and of what is fitted to rows, hold about these; white space that nothing reads is no part."""
     return {"reads": READS} if reward.reads_edges else {}
+
+
+def check_name(name: str, hint: str) -> None:
+    """Raises UserError, with a hint, where tables of rewards have another column of a reward's name."""
+    if name in COLUMNS:
+        raise UserError(f'a reward cannot be called "{name}": tables of rewards have another column of this name.', hint)
 
 
 @dataclass(kw_only=True)

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.rewards.base import Reward, Row, Scorer, check_name
 from aloll_cli.schema import COUNT, OPERATIONAL, numbers
 from aloll_cli.user_code import shown_traceback, summary, within
 
@@ -47,6 +47,7 @@ class Function(Reward):
     timeout: float | None = field(metadata=OPERATIONAL | numbers("(0, inf)", 60.0))  # seconds per call, at most
 
     def __post_init__(self) -> None:
+        check_name(self.function, "Rename the function: reward.function=score")
         if not self.lo < self.hi:
             raise UserError(f"reward.lo={self.lo} must be less than reward.hi={self.hi}.", "reward.lo=0 reward.hi=1")
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 LOWEST, HIGHEST = 1, 10
 KEPT = "Blocks scored so far are kept: the same command resumes there."
-NUMBER = re.compile(r"(?<![\w.,/-])(10|[1-9])(?:\.0+)?(?:\s*(?:/|out of)\s*10)?(?![\w/]|[.,]\d)")
+DASHES = "\\-\u2010-\u2015\u2212\u2e3a\u2e3b\ufe58\ufe63\uff0d"  # of all scripts, and the minus sign
+SLASHES = "/\u2044\u2215\uff0f"
+FIGURE = "[0-9]++(?:[.,][0-9]++)*+"
+MARKS = r"[ \t\xa0\u202f*_`()\[\]{}\u2605\u2606\u2b50]*+"  # around figures: white space, emphasis, brackets, stars
+WITHIN = rf"(?:[{SLASHES}{DASHES}]|(?:out\s+)?of\b|to\b)"  # between the figures of a share or a range
+MORE = rf"{MARKS}(?:stars?|points?)?+{MARKS}{WITHIN}{MARKS}{FIGURE}"
+SIGN = rf"{MARKS}(?:[%\uff05{SLASHES}]|percent\b)|\w"  # behind a figure that is no score
+NAMED = re.compile(rf"(?<![\w.,{SLASHES}{DASHES}])({FIGURE})((?:{MORE})*+)({SIGN})?+", re.IGNORECASE)
+SCORE = re.compile(r"(10|[1-9])(?:\.0+)?")
+OF_TEN = re.compile(rf"{MARKS}(?:[{SLASHES}]|out\s+of){MARKS}10(?:\.0+)?", re.IGNORECASE)
 
 REQUEST = """{rubric}
 
@@ -47,6 +56,8 @@ Reply with one whole number from 1 (worst) to 10 (best), and nothing else.
 @dataclass(kw_only=True)
 class Llm(ChatServer, Reward):
     """A score from 1 to 10 that a chat model gives by a rubric, mapped to [0, 1]: (score - 1) / 9."""
+
+    version: ClassVar[int] = 2  # shares, ranges and negative numbers are no scores however they are written
 
     rubric: str
     malformed: float = field(metadata=numbers("[0, 1]", 0.5))
@@ -76,8 +87,13 @@ class Llm(ChatServer, Reward):
 
 
 def read_score(text: str) -> int | None:
-    """The score in a reply: the one whole number from 1 to 10 that it names; None where there is none, or several differ."""
-    found = {int(number) for number in NUMBER.findall(text[:1000])}
+    """The score in a reply: the one whole number from 1 to 10 that it names; None where there is none, or several differ.
+
+    Shares of another number than 10, percentages, ranges and negative numbers are no scores.
+    """
+    named = NAMED.findall(text[:1000])
+    scores = (SCORE.fullmatch(number) for number, of, rest in named if not rest and (not of or OF_TEN.fullmatch(of)))
+    found = {int(score[1]) for score in scores if score}
     return found.pop() if len(found) == 1 else None
 
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aloll_cli.errors import UserError
-from aloll_cli.rewards.base import Reward, Scorer
+from aloll_cli.rewards.base import COLUMNS, Reward, Scorer
 from aloll_cli.schema import numbers
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
 
-TAKEN = ("id", "reward", "cut")  # other columns in tables of rewards
+TAKEN = (*COLUMNS, "mixed")  # what stands beside the parts in tables and figures
 
 
 class Transform(Enum):
@@ -106,11 +106,11 @@ class Mixed(Reward):
     def __post_init__(self) -> None:
         if not self.parts:
             raise UserError("reward=mixed has no parts.", "reward.parts.mood=vader reward.parts.length=length")
+        scales = [f"{name}_scale" for name, part in self.parts.items() if part.transform.is_fitted]
         for name, part in self.parts.items():
-            if not re.fullmatch(r"[A-Za-z]\w*", name) or name in TAKEN:
-                raise UserError(
-                    f'reward.parts: "{name}" is not a valid name.', "Use letters, digits and _; not id, reward or cut."
-                )
+            if not re.fullmatch(r"[A-Za-z]\w*", name) or name in (*TAKEN, *scales):
+                hint = f"Use letters, digits and _; not {', '.join((*TAKEN, *scales))}."
+                raise UserError(f'reward.parts: "{name}" is not a valid name.', hint)
             if isinstance(part.reward, Mixed):
                 raise UserError(f"reward.parts.{name} is itself a mixed reward.", "Add its parts here, with their weights.")
 

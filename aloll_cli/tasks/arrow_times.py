@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def with_times_as_text(column: pa.Array) -> pa.Array:
     """The column with points in time as text, in UTC where they have a time zone, and durations to the microsecond."""
-    known = _within(column.type, _known)
-    text = _within(known, _as_text)
+    known = within(column.type, _known)
+    text = within(known, _as_text)
     return column if text == column.type else column.cast(known, safe=False).cast(text)
 
 
@@ -36,12 +36,12 @@ def _known(kind: pa.DataType) -> pa.DataType:
     return pa.duration("us") if pa.types.is_duration(kind) and kind.unit == "ns" else kind
 
 
-def _within(kind: pa.DataType, convert: Convert) -> pa.DataType:
+def within(kind: pa.DataType, convert: Convert) -> pa.DataType:
     """A type with the types of single values in it converted."""
     import pyarrow as pa
 
     def inner(field: pa.Field) -> pa.Field:
-        return field.with_type(_within(field.type, convert))
+        return field.with_type(within(field.type, convert))
 
     if pa.types.is_struct(kind):
         return pa.struct([inner(field) for field in kind])
@@ -53,6 +53,6 @@ def _within(kind: pa.DataType, convert: Convert) -> pa.DataType:
         return pa.list_(inner(kind.value_field))
     if pa.types.is_large_list(kind):
         return pa.large_list(inner(kind.value_field))
-    if pa.types.is_dictionary(kind) and (values := _within(kind.value_type, convert)) != kind.value_type:
+    if pa.types.is_dictionary(kind) and (values := within(kind.value_type, convert)) != kind.value_type:
         return values
     return convert(kind)

@@ -91,7 +91,7 @@ def instruction(row: Row, names: Columns) -> tuple[Row, tuple[str, ...]]:
     given = [text_field(row, name) for name in ("instruction", about) if row.get(name) or name == "instruction"]
     text, history = "\n\n".join(part for part in given if part.strip()), row.get("history")
     read = ("instruction", about, "history", "system")
-    if "history" not in row:
+    if history is None:
         return with_system({names.prompt: text}, row, names), read
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in history or ()):
         raise BadRow(expected("a list of [question, answer]", history, "history"))
@@ -113,9 +113,10 @@ def with_system(prompt: Row, row: Row, names: Columns) -> Row:
     Raises:
         BadRow: the first turn is another system text.
     """
-    if "system" not in row or "system" in names.named:
+    system = row.get("system")
+    if system is None or "system" in names.named:
         return prompt
-    system, turns = row["system"], prompt.get(names.messages)
+    turns = prompt.get(names.messages)
     if turns is None:
         turns = [of_user(text_field(prompt, names.prompt))]
     first = turns[0] if turns and isinstance(turns[0], dict) else {}

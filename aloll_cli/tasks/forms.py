@@ -1,7 +1,8 @@
 """Public forms of rows, and how each becomes the one that task=local reads: a prompt or a chat, responses, rewards.
 
 A form is told by its columns. Its reader returns the row with ``prompt`` or ``messages``, ``response`` and ``reward``, under the
-names that ``task.columns`` gives them, instead of its own columns; whatever else a row has stays.
+names that ``task.columns`` gives them, instead of its own columns; whatever else a row has stays. A column that is null is none:
+in a table, a row has the columns of all other rows, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aloll_cli.tasks.asked import (
 )
 from aloll_cli.tasks.base import BadRow, expected
 from aloll_cli.tasks.form import Form, response_in, said_by_assistant, without
+from aloll_cli.tasks.labels import is_empty
 from aloll_cli.tasks.turns import MEDIA, NO_MEDIA, is_filled
 from aloll_cli.tasks.whole_chats import are_whole_chats, before_chats
 
@@ -72,6 +74,7 @@ class Pair(Form):
     columns = ("chosen", "rejected")
 
     def read(self, row: Row, names: Columns) -> Row:
+        _refuse_half_a_rating(row, names)
         sides = {name: turns_in(row, name) for name in self.columns}
         chats = are_whole_chats(sides)
         prompt, asking = before_chats(sides, row, names) if chats else prompt_of(row, names)
@@ -228,9 +231,23 @@ def _refuse_one_side(row: Row) -> None:
             raise BadRow(expected("text or turns, as in the other response of the pair", None, name))
 
 
+def _refuse_half_a_rating(row: Row, names: Columns) -> None:
+    """Raises BadRow where only one response of a pair is rated."""
+    own = [[(name, cell) for cell in row[name]] for name in names.rewards if isinstance(row.get(name), list)]
+    scores = [[(name, row[name]) for name in pair] for pair in SCORES if {*pair} <= row.keys()]
+    is_scored = _has_rewards(row, names) or _scores(row, names)
+    for cells in own if is_scored else scores:
+        missing = [(name, cell) for name, cell in cells if is_empty(cell)]
+        if 0 < len(missing) < len(cells):
+            name, cell = missing[0]
+            both = " and ".join(dict.fromkeys(name for name, _ in cells))
+            hint = f"Drop {both} to use the rewards 1 and 0, or leave such rows out: task.on_bad_row=skip"
+            raise BadRow(expected("a number, as for the other response of the pair", cell, name), hint)
+
+
 def _is_rated(row: Row, names: Columns) -> bool:
     """Whether the label of a completion is its reward."""
-    return "label" in row and not _has_rewards(row, names)
+    return not is_empty(row.get("label")) and not _has_rewards(row, names)
 
 
 def _rewards(row: Row, names: Columns) -> Row:
@@ -249,9 +266,9 @@ def _rewards_told(row: Row, names: Columns) -> str:
 
 def _scores(row: Row, names: Columns) -> tuple[str, ...]:
     """The columns with the scores of a pair that become its rewards, if there are such."""
-    found = (pair for pair in SCORES if all(name in row for name in pair))
+    found = (pair for pair in SCORES if not any(is_empty(row.get(name)) for name in pair))
     return () if _has_rewards(row, names) else next(found, ())
 
 
 def _has_rewards(row: Row, names: Columns) -> bool:
-    return any(name in row for name in names.rewards)
+    return any(not is_empty(row.get(name)) for name in names.rewards)

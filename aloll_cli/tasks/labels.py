@@ -12,9 +12,14 @@ from aloll_cli.tasks.base import LEAVE_OUT, BadRow, expected, number
 from aloll_cli.tasks.column_names import listed
 
 BOOLEANS = {"true": 1.0, "false": 0.0}
-MISSING = ("nan", "none", "null", "n/a", "na", "nil", "inf", "-inf", "infinity", "-infinity")  # no label, in small letters
+MISSING = ("nan", "none", "null", "n/a", "na", "<na>", "nil")  # what stands for a number that is not known, in small letters
+INFINITE = ("inf", "-inf", "infinity", "-infinity")
 EXACT = 2**53  # below it a floating-point number holds every integer
 ADD = "Say what it is worth in task.labels, too, or leave such rows out: task.on_bad_row=skip"
+EMPTY = (
+    "Where there is no reward, write null or, in CSV, an empty cell: task.unrated=drop leaves such responses out. "
+    "Or leave such rows out: task.on_bad_row=skip"
+)
 EXAMPLE = "task.labels={up: 1, down: 0}, or task.labels=['up: 1','down: 0']"
 
 
@@ -38,6 +43,11 @@ def labels_of(given: Any) -> dict[str, float]:
     return found
 
 
+def is_empty(cell: Any) -> bool:
+    """Whether a cell of rewards holds nothing: it is null or, as in CSV, blank text."""
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
 def worth(value: Any, name: str, labels: Mapping[str, float]) -> float | None:
     """The reward that a cell holds; None if it is empty.
 
@@ -50,14 +60,15 @@ def worth(value: Any, name: str, labels: Mapping[str, float]) -> float | None:
     Raises:
         BadRow: it is none of these.
     """
-    if value is None:
-        return None
     text = _text(value)
-    if text in labels:
+    if text in labels and value is not None:
         return labels[text]
-    is_word = isinstance(value, str) and bool(text) and text.lower() not in MISSING
+    if is_empty(value):
+        return None
+    is_word = isinstance(value, str) and text.lower() not in (*MISSING, *INFINITE)
+    no_word = EMPTY if text.lower() in MISSING else LEAVE_OUT
     if any(map(_is_value, labels)):
-        hint = ADD if is_word or _is_value(text) else LEAVE_OUT
+        hint = ADD if is_word or _is_value(text) else no_word
         raise BadRow(expected(f"one of the labels {listed(labels)}", value, name), hint)
     if isinstance(value, bool | str) and text in BOOLEANS:
         return BOOLEANS[text]
@@ -65,7 +76,7 @@ def worth(value: Any, name: str, labels: Mapping[str, float]) -> float | None:
         return number(value, name)
     except BadRow as error:
         if not is_word:
-            raise
+            raise BadRow(str(error), no_word) from None
         known = f" or one of {listed(labels)}" if labels else ""
         if any(map(str.isdigit, text)):
             hint = "Write numbers like 0.5, or leave such rows out: task.on_bad_row=skip"

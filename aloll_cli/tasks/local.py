@@ -54,7 +54,7 @@ class SplitShares:
 class Local(Task):
     """Your own data: a prompt to continue or a chat, a response, and optionally a reward."""
 
-    version: ClassVar[int] = 6  # prompts beside whole chats and systems beside prompts; more marks of turns; labels by value
+    version: ClassVar[int] = 7  # null columns count for nothing; float32 is read as the decimal that was written
 
     hub: str | None = field(metadata=OPERATIONAL)  # type: ignore[misc]  # the recipe holds the resolved revision
     columns: Columns

@@ -12,6 +12,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.tasks.base import BadRow, Dropped, Record
 from aloll_cli.tasks.column_names import Columns, listed
 from aloll_cli.tasks.forms import standard
+from aloll_cli.tasks.labels import is_empty
 from aloll_cli.tasks.reading import Reading
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class HowRead:
 
     Attributes:
         form: what they are read as, for people.
-        unread: the columns that are not read.
+        unread: the columns that are not read although they say something.
         scores: of a pair, the columns of its rewards; empty where they are 1 and 0.
     """
 
@@ -117,7 +118,7 @@ class LocalReading(Reading):
         found = HowRead()
         with suppress(BadRow, Dropped):  # a task that derives from Local may have changed the row before it was read
             read, form = standard(row, self._columns)
-            unread = tuple(column for column in read if column not in self._columns.named)
+            unread = tuple(column for column in read if column not in self._columns.named and not is_empty(read[column]))
             found = HowRead(unread=unread)
             if form is not None:
                 unread += form.unread(row, self._columns)

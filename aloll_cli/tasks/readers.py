@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
+from aloll_cli.tasks.arrow_floats import is_changed, with_floats_as_decimals
 from aloll_cli.tasks.arrow_times import with_times_as_text
 from aloll_cli.tasks.json_array import NotJson, array_values
 
@@ -58,6 +59,16 @@ def columns_of(file: Path) -> frozenset[str]:
     return frozenset()
 
 
+def has_short_floats(file: Path) -> bool:
+    """Whether a file has numbers of single or half precision, which are read as decimals."""
+    import pyarrow as pa
+    from pyarrow.parquet import read_schema
+
+    with suppress(pa.ArrowException, OSError):  # rows_of says what is wrong
+        return file.suffix == ".parquet" and any(map(is_changed, read_schema(file).types))
+    return False
+
+
 def _csv_rows(file: Path) -> Rows:
     """All cells are text; tasks parse numbers themselves."""
     csv.field_size_limit(2**31 - 1)  # Python's own limit is 128 kB
@@ -81,7 +92,7 @@ def _csv_rows(file: Path) -> Rows:
 
 
 def _parquet_rows(file: Path) -> Rows:
-    """All rows, with points in time as text: Python knows neither all years nor all time zones."""
+    """All rows, with float32 as decimals, and points in time as text: Python knows neither all years nor all time zones."""
     read = 0
     for batch in _parquet_batches(file):
         names, place = batch.schema.names, f"{file}, rows {read + 1} to {read + len(batch)}"
@@ -111,7 +122,7 @@ def _parquet_batches(file: Path) -> Iterator[pa.RecordBatch]:
 def _cells(column: pa.Array, name: str, place: str) -> list[Any]:
     """The cells of a column as Python values. Raises UserError where they are none; a map with a key twice, for example."""
     try:
-        cells: list[Any] = with_times_as_text(column).to_pylist(maps_as_pydicts="strict")
+        cells: list[Any] = with_times_as_text(with_floats_as_decimals(column)).to_pylist(maps_as_pydicts="strict")
     except (ValueError, NotImplementedError, KeyError, OverflowError) as error:  # includes Arrow's errors
         hint = "Leave the column out, or write it as text or numbers."
         raise UserError(f'{place}: the column "{name}" cannot be read: {_reason(error)}.', hint) from None

@@ -23,7 +23,7 @@ def more_on(row: Row, read: Row, names: Columns) -> list[str]:
         names: its columns.
     """
     lines = []
-    if "system" in row and "system" not in read:
+    if row.get("system") is not None and "system" not in read:
         lines.append('the column "system" is the system turn of each prompt')
     columns = [name for name in row if name in names.named or name not in read]
     if unread := sorted({key for name in columns for key in unread_keys(_turns(row, name))}):

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import out_of_memory, sha256, storage_trouble
 from aloll_cli.store.hub import is_network_error, resolved_revision
+from aloll_cli.tasks.arrow_floats import is_changed, with_floats_as_decimals
 from aloll_cli.tasks.column_names import listed
 from aloll_cli.tasks.layouts import SPLIT_NAMES, gap, split_files, total, unread
-from aloll_cli.tasks.readers import SUFFIXES, columns_of, rows_of
+from aloll_cli.tasks.readers import SUFFIXES, columns_of, has_short_floats, rows_of
+
+if TYPE_CHECKING:
+    from datasets import Features
 
 
 class Source(ABC):
@@ -81,7 +85,9 @@ class LocalSource(Source):
         return lines + [f"between {first.name} and {second.name} no numbers are there" for first, second in gaps]
 
     def content(self) -> dict[str, str]:
-        return {split: "+".join(map(sha256, files)) for split, files in self.files.items()}
+        decimals = any(has_short_floats(file) for files in self.files.values() for file in files)
+        hashes = {split: "+".join(map(sha256, files)) for split, files in self.files.items()}
+        return hashes | ({"float32": "read as decimals"} if decimals else {})
 
     def rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         self._check_columns(split)
@@ -140,14 +146,15 @@ class HubSource(Source):
 
         place = self.place(split)
         with self._asking(place):
-            rows = iter(load_dataset(self.name, split=split, revision=self.revision, streaming=True))
+            found = load_dataset(self.name, split=split, revision=self.revision, streaming=True)
+            rows, read = iter(found), _with_decimals(found.features)
         for number in count(1):
             place = f"{self.name}, {split} row {number}"
             with self._asking(place):
                 row = next(rows, None)
             if row is None:
                 return
-            yield place, dict(row)
+            yield place, read(row)
 
     @contextmanager
     def _asking(self, place: str) -> Iterator[None]:
@@ -165,6 +172,20 @@ class HubSource(Source):
             raise UserError(
                 f"{place}: {reason}.", f"{what} the data set and read the folder: {command}; task.path=FOLDER"
             ) from error
+
+
+def _with_decimals(features: Features | None) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What reads float32 in rows of these features as a Parquet file is read; without features, rows are those of JSON."""
+    import pyarrow as pa
+
+    schema = () if features is None else features.arrow_schema
+    short = {field.name: field.type for field in schema if is_changed(field.type)}
+
+    def read(row: dict[str, Any]) -> dict[str, Any]:
+        wide = {name: with_floats_as_decimals(pa.array([row[name]], kind)).to_pylist()[0] for name, kind in short.items()}
+        return row | wide
+
+    return read
 
 
 def _exists(path: Path) -> bool:
