@@ -1,6 +1,7 @@
 """Sequence classifiers as rewards: their scores are transformers' own, whatever the batch."""
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -22,6 +23,7 @@ from transformers import (
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Row
+from aloll_cli.rewards.classifier import Activation
 from aloll_cli.text.packing import by_tokens
 
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -230,6 +232,25 @@ def test_mistakes_name_the_labels_and_the_templates(saved):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.label_name=NICE").reward.scorer(None)
     with pytest.raises(UserError, match="contains none of {prompt}, {response}, {sentence}, {dialogue} and {knowledge}"):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.text=good")
+
+
+def classifier(path, **options):
+    return replace(composed("reward=classifier", "reward.path=given").reward, path=str(path), **options)
+
+
+def test_models_without_a_longest_input_read_whole_texts(folder):
+    from transformers import BloomConfig, BloomForSequenceClassification
+
+    config = BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=1, n_head=2, num_labels=1, initializer_range=0.5)
+    BloomForSequenceClassification(config).save_pretrained(folder / "bloom")
+    tokenizer().save_pretrained(folder / "bloom")
+    assert AutoTokenizer.from_pretrained(folder / "bloom").model_max_length > 10**20
+    long = Row("a", "0" * 16, "", " ".join(TEXTS * 30))
+    whole = classifier(folder / "bloom", activation=Activation.none, label_name="0").scorer(None)
+    np.testing.assert_allclose(whole.score([long, *rows(2)])[0], own_logits(folder / "bloom", long)[0], atol=1e-4, rtol=0)
+    assert whole.cut([long]).tolist() == [0]
+    cut = classifier(folder / "bloom", activation=Activation.none, label_name="0", max_tokens=20).scorer(None)
+    assert cut.cut([long])[0] > 100
 
 
 def test_a_model_without_a_classifier_or_with_pickled_weights_only_is_refused_by_name(folder):

@@ -91,7 +91,7 @@ class _ClassifierScorer(TextModelScorer):
         reward = self._reward
         texts = [_filled(reward.text, row, reward.turn_separator) for row in rows]
         pairs = None if reward.pair is None else [_filled(reward.pair, row, reward.turn_separator) for row in rows]
-        inputs = self._tokenizer(texts, pairs, truncation=True, max_length=self._limit)
+        inputs = self._tokenizer(texts, pairs, truncation=self._limit is not None, max_length=self._limit, verbose=False)
         full = [i for i, ids in enumerate(inputs["input_ids"]) if len(ids) == self._limit]
         cut = [0] * len(rows)
         if full:

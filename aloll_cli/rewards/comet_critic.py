@@ -106,9 +106,10 @@ class _CriticScorer(TextModelScorer):
     def encode(self, rows: Sequence[Row]) -> Encoded:
         heads, tails = zip(*map(pair_of, rows), strict=True)
         whole = self._tokenizer(list(heads), list(tails), verbose=False)["input_ids"]
-        inputs = self._tokenizer(list(heads), list(tails), truncation=True, max_length=self._limit)
+        inputs = self._tokenizer(list(heads), list(tails), truncation=self._limit is not None, max_length=self._limit)
         names = ("input_ids", "attention_mask")
-        return Encoded({name: inputs[name] for name in names}, [max(0, len(ids) - self._limit) for ids in whole])
+        cut = [len(ids) - len(kept) for ids, kept in zip(whole, inputs["input_ids"], strict=True)]
+        return Encoded({name: inputs[name] for name in names}, cut)
 
     def scores(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         from torch.nn.functional import gelu, linear
