@@ -3,6 +3,7 @@
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from transformers import (
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Row
-from aloll_cli.rewards.classifier import Activation
+from aloll_cli.rewards.classifier import Activation, _index_of
 from aloll_cli.text.packing import by_tokens
 
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -234,8 +235,71 @@ def test_mistakes_name_the_labels_and_the_templates(saved):
         composed("reward=classifier", f"reward.path={saved('gpt2')}", "reward.text=good")
 
 
+@pytest.fixture(scope="module")
+def described(folder, saved):
+    """A tiny classifier whose configuration says something else of its labels."""
+    import json
+    import shutil
+
+    def describe(name, **config):
+        path = shutil.copytree(saved("roberta"), folder / name, dirs_exist_ok=True)
+        found = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps(found | config))
+        return str(path)
+
+    return describe
+
+
+@pytest.fixture(scope="module")
+def one_label(folder):
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=128, num_labels=1)
+    GPT2ForSequenceClassification(config).save_pretrained(folder / "one")
+    tokenizer().save_pretrained(folder / "one")
+    return str(folder / "one")
+
+
 def classifier(path, **options):
     return replace(composed("reward=classifier", "reward.path=given").reward, path=str(path), **options)
+
+
+def test_a_softmax_that_is_no_probability_is_refused(described, one_label, saved):
+    with pytest.raises(UserError, match=r"activation=softmax: the classifier has one label, .* 1 for every text\.\n.*=sigmoid"):
+        classifier(one_label).scorer(None)
+    many = described("many", problem_type="multi_label_classification")
+    with pytest.raises(UserError, match=r"problem_type multi_label_classification.*\nreward\.activation=sigmoid"):
+        classifier(many).scorer(None)
+    with pytest.raises(UserError, match=r"problem_type regression.*\nreward\.activation=none"):
+        classifier(described("numbers", problem_type="regression")).scorer(None)
+    some = rows(3)
+    own = [own_logits(many, row)[1] for row in some]
+    found = classifier(many, activation=Activation.sigmoid).scorer(None).score(some)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-np.array(own))), atol=1e-5, rtol=0)
+    single = classifier(described("single", problem_type="single_label_classification"))
+    np.testing.assert_array_equal(single.scorer(None).score(some), classifier(saved("roberta")).scorer(None).score(some))
+
+
+def test_the_only_label_needs_no_name_and_the_log_says_which_is_the_reward(one_label, saved):
+    only, named = (classifier(one_label, activation=Activation.none, label_name=name).scorer(None) for name in "10")
+    np.testing.assert_array_equal(only.score(rows(3)), named.score(rows(3)))
+    assert only.told() == 'label 0 "LABEL_0" of 1; the reward is the label\'s logit, unbounded'
+    assert classifier(saved("gpt2"), label_name="good").scorer(None).told().startswith('label 2 "GOOD" of 3; ')
+    with pytest.raises(UserError, match="no such label"):
+        classifier(one_label, activation=Activation.none, label_name="GOOD").scorer(None)
+
+
+def test_a_number_that_is_the_name_of_another_label_is_refused():
+    stars = SimpleNamespace(num_labels=4, id2label={0: "1", 1: "2", 2: "²", 3: "3"})
+    with pytest.raises(
+        UserError, match=r'several such labels, "1" \(index 0\) and "2" \(index 1\)\.\n.*=index:0 or .*=index:1\.'
+    ):
+        _index_of("1", stars)
+    assert [_index_of(name, stars) for name in ("name:1", "index:1", "0", "²", "name:2", "3")] == [0, 1, 0, 2, 1, 3]
+    cases = SimpleNamespace(num_labels=3, id2label={0: "Good", 1: "good", 2: "GOOD"})
+    assert _index_of("good", cases) == 1
+    with pytest.raises(UserError, match="several such labels"):
+        _index_of("gOOd", cases)
+    with pytest.raises(UserError, match="no such label"):
+        _index_of("index:3", cases)
 
 
 def test_models_without_a_longest_input_read_whole_texts(folder):
@@ -246,10 +310,10 @@ def test_models_without_a_longest_input_read_whole_texts(folder):
     tokenizer().save_pretrained(folder / "bloom")
     assert AutoTokenizer.from_pretrained(folder / "bloom").model_max_length > 10**20
     long = Row("a", "0" * 16, "", " ".join(TEXTS * 30))
-    whole = classifier(folder / "bloom", activation=Activation.none, label_name="0").scorer(None)
+    whole = classifier(folder / "bloom", activation=Activation.none).scorer(None)
     np.testing.assert_allclose(whole.score([long, *rows(2)])[0], own_logits(folder / "bloom", long)[0], atol=1e-4, rtol=0)
     assert whole.cut([long]).tolist() == [0]
-    cut = classifier(folder / "bloom", activation=Activation.none, label_name="0", max_tokens=20).scorer(None)
+    cut = classifier(folder / "bloom", activation=Activation.none, max_tokens=20).scorer(None)
     assert cut.cut([long])[0] > 100
 
 

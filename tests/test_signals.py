@@ -3,13 +3,18 @@
 import json
 import math
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 from tiny import composed, job, some_slow, store, write_rows
 
 from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
 from aloll_cli.artifacts.pipeline import Pipeline
+from aloll_cli.artifacts.rewards import log_summary
 from aloll_cli.artifacts.values import checked, load_values
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.column import Column, Transform
@@ -76,6 +81,18 @@ def test_rewards_vary_where_they_differ_by_more_than_rounding(rewards, varied):
 def test_what_makes_a_signal_weak_is_told_with_its_figures(rewards, bounds, why):
     found = weakness(np.array(rewards, dtype=np.float64), bounds)
     assert found is None if why is None else re.search(why, found)
+
+
+@pytest.mark.parametrize("table", ["train", "generations"])
+@pytest.mark.parametrize(("rewards", "is_warned"), [([1.0] * 3, True), ([1.0, 1.0, 0.5], False)])
+def test_rewards_that_do_not_vary_are_warned_of_also_if_generated(tmp_path, table, rewards, is_warned):
+    (tmp_path / "rewards").mkdir()
+    parquet.write_table(pyarrow.table({"reward": rewards}), tmp_path / "rewards" / "part-00000.parquet")
+    warnings = []
+    making = replace(job(tmp_path), log=SimpleNamespace(say=str, warn=warnings.append))
+    log_summary(making, Pipeline(composed()).scored_by.rewards(None, table))
+    told = rf"the vader rewards of the 3 {'train' if table == 'train' else 'generated'} responses do not vary .*: they are all 1"
+    assert [re.match(told, said) is not None for said in warnings] == [True] * is_warned
 
 
 def test_a_sigmoid_saturates_where_it_comes_within_a_thousandth_of_its_ends():

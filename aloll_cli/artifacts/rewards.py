@@ -15,7 +15,7 @@ from aloll_cli.foreign import checked_json, dict_of, number
 from aloll_cli.rewards.base import Reward, Row, Scorer, reading
 from aloll_cli.rewards.finetuned import Finetuned
 from aloll_cli.rewards.scoring import checked_scores, using
-from aloll_cli.rewards.variation import weakness
+from aloll_cli.rewards.variation import constancy, weakness
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.rows import Rows
 from aloll_cli.store.store import Artifact, Job
@@ -166,6 +166,9 @@ def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: 
     reward = scored_by.reward
 
     def write(scorer: Scorer) -> None:
+        if told := scorer.told():
+            job.log.say(f"  {reward.label}: {told}")
+
         def score(start: int, stop: int) -> pa.Table:
             rows = rows_of(start, stop)
             scores = checked_scores(reward, scorer, rows)
@@ -214,5 +217,6 @@ def log_summary(job: Job, scored: Rewards) -> None:
         job.log.say(
             f"  {malformed:,} of {len(rewards):,} replies were malformed; these responses have the reward of reward.malformed"
         )
-    if scored.is_logged and (why := weakness(rewards, scored.scored_by.reward.range)):
-        job.log.warn(f"the rewards of the {len(rewards):,} {scored.table} responses {why}")
+    why = weakness(rewards, scored.scored_by.reward.range) if scored.is_logged else constancy(rewards)
+    if why:
+        job.log.warn(f"the {scored.scored_by.reward.label} rewards of the {len(rewards):,} {scored.what} {why}")

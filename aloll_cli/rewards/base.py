@@ -76,6 +76,10 @@ class Scorer(ABC):
     def score(self, rows: Sequence[Row]) -> FloatArray:
         """(N,) rewards of N rows, finite, within the reward's range. Raises UserError for a row it cannot score."""
 
+    def told(self) -> str | None:
+        """How it was understood to score, as a line of the log; None if the options say it all."""
+        return None
+
     def cut(self, rows: Sequence[Row]) -> IntArray | None:
         """(N,) number of tokens that are cut from each row to fit the scorer, or None if it never cuts."""
         return None

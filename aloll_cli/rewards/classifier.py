@@ -59,7 +59,7 @@ class Classifier(TextModel):
 
     @property
     def label(self) -> str:
-        return f"{Path(self.path).name.lower()}_{self.label_name.lower()}"
+        return f"{Path(self.path).name.lower()}_{self.label_name.lower().replace(':', '_')}"
 
     @property
     def range(self) -> tuple[float, float]:
@@ -84,8 +84,15 @@ class _ClassifierScorer(TextModelScorer):
                 reward.path, truncation_side=reward.truncation_side.name, **reward.hub_options()
             )
         super().__init__(reward.load(AutoModelForSequenceClassification, WHAT, **reward.hub_options()), reward.batch_tokens)
-        self._label = _index_of(reward.label_name, self._model.config)
+        config = self._model.config
+        self._label = _index_of(reward.label_name, config)
+        _check_activation(reward.activation, config)
+        self._name = config.id2label[self._label]
         self._limit = reward.limit(positions(self._model), self._tokenizer.model_max_length)
+
+    def told(self) -> str:
+        labels = self._model.config.num_labels
+        return f'label {self._label} "{self._name}" of {labels}; the reward is {self._reward.activation.value}'
 
     def encode(self, rows: Sequence[Row]) -> Encoded:
         reward = self._reward
@@ -116,13 +123,45 @@ class _ClassifierScorer(TextModelScorer):
 
 
 def _index_of(name: str, config: Any) -> int:
-    """The index of a label, by its name or number."""
-    names = {str(label).lower(): int(index) for index, label in config.id2label.items()}
-    index = names.get(name.lower(), int(name) if name.isdigit() else None)
-    if index is None or index >= config.num_labels:
-        shown = ", ".join(f"{i} {label}" for i, label in sorted(config.id2label.items()))
-        raise UserError(f"reward.label_name={name}: the classifier has no such label.", f"Its labels: {shown}.")
-    return index
+    """The index of a label: by name or number, or unambiguously by ``name:NAME`` or ``index:NUMBER``; of one label, 1 is it.
+
+    Raises:
+        UserError: there is no such label, or there are several.
+    """
+    labels = {int(index): str(label) for index, label in config.id2label.items() if int(index) < config.num_labels}
+    kind, colon, rest = name.partition(":")
+    by_name = rest if colon and kind == "name" else name
+    by_index = rest if colon and kind == "index" else name
+    exact = {index for index, label in labels.items() if label == by_name}
+    found = exact or {index for index, label in labels.items() if label.lower() == by_name.lower()}
+    if by_index.isascii() and by_index.isdecimal() and int(by_index) in labels:
+        found |= {int(by_index)}
+    if not found and len(labels) == 1 and name == "1":
+        found = set(labels)
+    if len(found) == 1:
+        return found.pop()
+    listed = f"Its labels: {', '.join(f'{index} {labels[index]}' for index in sorted(labels))}."
+    if not found:
+        raise UserError(f"reward.label_name={name}: the classifier has no such label.", listed)
+    which = " and ".join(f'"{labels[index]}" (index {index})' for index in sorted(found))
+    ways = " or ".join(f"reward.label_name=index:{index}" for index in sorted(found))
+    raise UserError(f"reward.label_name={name}: the classifier has several such labels, {which}.", f"{ways}. {listed}")
+
+
+def _check_activation(activation: Activation, config: Any) -> None:
+    """Raises UserError where the softmax over all labels is not what the classifier was trained with."""
+    if activation is not Activation.softmax:
+        return
+    if config.num_labels == 1:
+        why, hint = "has one label, whose softmax is 1 for every text", "reward.activation=sigmoid, or none for the logit itself"
+    elif config.problem_type == "multi_label_classification":
+        why = "gives each label a probability of its own (problem_type multi_label_classification), which a softmax changes"
+        hint = "reward.activation=sigmoid, or none for the logit itself"
+    elif config.problem_type == "regression":
+        why, hint = "predicts numbers (problem_type regression), which are no logits", "reward.activation=none"
+    else:
+        return
+    raise UserError(f"reward.activation=softmax: the classifier {why}.", hint)
 
 
 def _filled(template: str, row: Row, separator: str) -> str:

@@ -39,6 +39,11 @@ def percentiles(values: FloatArray) -> str:
     return "/".join(f"{value:.4g}" for value in np.percentile(values, [5, 50, 95]))
 
 
+def constancy(rewards: FloatArray) -> str | None:
+    """That rewards of generated responses tell none from another, as the end of a sentence; None if they do, or there is one."""
+    return None if len(rewards) < 2 or varies(rewards) else f"do not vary beyond rounding: they are {spread(rewards)}"
+
+
 def weakness(rewards: FloatArray, bounds: tuple[float, float]) -> str | None:
     """What makes a signal weak, as the end of a sentence about the rewards; None if nothing does.
 
