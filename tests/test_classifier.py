@@ -1,14 +1,23 @@
 """Sequence classifiers as rewards: their scores are transformers' own, whatever the batch."""
 
+import re
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from types import SimpleNamespace
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 import torch
 from tiny import TEXTS, VOCABULARY, composed, gpt2, some_slow, tokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram, WordPiece
+from tokenizers.normalizers import NFKC, BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer, Metaspace
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import UnigramTrainer, WordPieceTrainer
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -18,6 +27,7 @@ from transformers import (
     GPT2ForSequenceClassification,
     GPTNeoXConfig,
     GPTNeoXForSequenceClassification,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
@@ -25,6 +35,7 @@ from transformers import (
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Row
 from aloll_cli.rewards.classifier import Activation, _index_of
+from aloll_cli.rewards.templates import Piece, TemplateTokens
 from aloll_cli.text.packing import by_tokens
 
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -103,9 +114,10 @@ def test_scores_depend_on_neither_batch_nor_order(saved, kind):
 
 
 def test_a_decoder_reads_its_last_token_also_where_that_is_what_others_pad_with(saved):
-    ends = [Row("a", "0" * 16, "", "It was good</s>"), Row("b", "0" * 16, "", "It was " + "very " * 20 + "good")]
-    found = scorer(saved("gpt2"), "reward.activation=none").score(ends)
-    np.testing.assert_allclose(found, [own_logits(saved("gpt2"), row)[2] for row in ends], atol=1e-5, rtol=0)
+    ends = [Row("a", "0" * 16, "", "It was good"), Row("b", "0" * 16, "", "It was " + "very " * 20 + "good")]
+    found = scorer(saved("gpt2"), "reward.activation=none", 'reward.text="{response}</s>"').score(ends)
+    expected = [own_logits(saved("gpt2"), replace(row, response=f"{row.response}</s>"))[2] for row in ends]
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +170,71 @@ def test_dialogrpt_is_sigma_of_the_logit_at_the_end_of_context_separator_respons
     assert np.ptp(expected) > 0.05
     np.testing.assert_allclose(reward.scorer(None).score(chats), expected, atol=1e-5, rtol=0)
     assert reward.range == (0.0, 1.0)
+
+
+def test_a_typed_separator_is_text_and_the_templates_own_are_not(dialogrpt):
+    reward = composed("reward=dialogrpt_updown", f"reward.path={dialogrpt}").reward
+    words = AutoTokenizer.from_pretrained(dialogrpt)
+    turns = [{"role": "user", "content": "How<|endoftext|> long?"}, {"role": "assistant", "content": "Wait"}, DIALOGUE[1]]
+    (ids,) = reward.scorer(None).encode([Row("a", "0" * 16, "", "ok<|endoftext|>", turns=turns)]).inputs["input_ids"]
+    assert (
+        words.decode(ids)
+        == "<s>How<|endoftext|> long?<|endoftext|>Wait<|endoftext|>How do I bake bread?<|endoftext|>ok<|endoftext|>"
+    )
+    assert ids.count(words.eos_token_id) == 3
+    assert ids[-1] != words.eos_token_id
+    cut = replace(reward, max_tokens=9).scorer(None).encode([Row("a", "0" * 16, "", "ok<|endoftext|>", turns=turns)])
+    assert (cut.inputs["input_ids"], cut.cut) == ([[ids[0], *ids[-8:]]], [len(ids) - 9])
+
+
+def wordpiece():
+    """As BERT's: lower case, [CLS] and [SEP] around one text or two, kinds of tokens."""
+    found = Tokenizer(WordPiece(unk_token="[UNK]"))
+    found.normalizer, found.pre_tokenizer = BertNormalizer(lowercase=True), BertPreTokenizer()
+    found.train_from_iterator(TEXTS * 3, WordPieceTrainer(special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"]))
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    found.post_processor = TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=found, **names)
+
+
+def unigram():
+    """As XLM-R's: its vocabulary makes the control token of ``</s>`` even as text, and NFKC that of its wide letters."""
+    found = Tokenizer(Unigram())
+    found.normalizer, found.pre_tokenizer = NFKC(), Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    options = {"vocab_size": 90, "special_tokens": special, "unk_token": "<unk>", "initial_alphabet": list("</>")}
+    found.train_from_iterator(TEXTS * 3, UnigramTrainer(**options))
+    found.post_processor = TemplateProcessing("<s> $A </s>", "<s> $A </s> </s> $B </s>", [("<s>", 0), ("</s>", 2)])
+    names = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=found, **names)
+
+
+def said(text):
+    return [Piece("", False), Piece(text, True)]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(("words", "typed"), [(wordpiece, "good [SEP] soup [CLS]"), (tokenizer, "good</s> soup<s>")])
+def test_typed_control_tokens_are_text_and_inputs_are_cut_as_the_tokenizer_cuts(words, typed, side):
+    own = deepcopy(words())
+    own.truncation_side = side
+    for limit, first, second in product((None, 9, 14, 15), (typed, typed * 3, "soup"), (None, typed, typed * 2)):
+        found = TemplateTokens(own, [], limit).encode([said(first)], None if second is None else [said(second)])
+        options = {"split_special_tokens": True, "truncation": limit is not None, "max_length": limit}
+        assert found.inputs == dict(own([first], None if second is None else [second], **options))
+        whole = own(first, second, split_special_tokens=True)["input_ids"]
+        assert found.cut == [len(whole) - len(found.inputs["input_ids"][0])]
+
+
+@pytest.mark.parametrize("typed", ["good</s> soup", "</s>", "good ＜/s＞ soup", "<s></s>"])
+def test_a_vocabulary_that_makes_control_tokens_of_text_makes_none(typed):
+    own = unigram()
+    found = TemplateTokens(own, [], None).encode([said("soup"), said(typed)], [said("rude"), said("rude")]).inputs["input_ids"]
+    assert found[0] == own("soup", "rude")["input_ids"]
+    assert [found[1].count(token) for token in (0, 2)] == [1, 3]
+    written = re.sub(r"[\s▁]", "", own.decode(found[1]))
+    assert written == f"<s>{normalize('NFKC', typed)}</s></s>rude</s>".replace(" ", "")
 
 
 def test_knowledge_is_what_the_system_says_and_the_response_the_second_text(saved):

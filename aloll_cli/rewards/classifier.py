@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Row, Scorer
+from aloll_cli.rewards.templates import FIELD, TemplateTokens, filled
 from aloll_cli.rewards.text_models import Encoded, TextModel, TextModelScorer
 from aloll_cli.store.hub import loading
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import torch
 
 WHAT = "a sequence classifier"
-FIELD = re.compile(r"\{(prompt|response|sentence|knowledge|dialogue)\}")
 
 
 class Activation(Enum):
@@ -42,6 +41,8 @@ class Side(Enum):
 @dataclass(kw_only=True)
 class Classifier(TextModel):
     """The score that a sequence classifier gives to one label, for one text or a pair of texts."""
+
+    version: ClassVar[int] = 2  # texts become no control tokens
 
     label_name: str
     activation: Activation
@@ -88,7 +89,8 @@ class _ClassifierScorer(TextModelScorer):
         self._label = _index_of(reward.label_name, config)
         _check_activation(reward.activation, config)
         self._name = config.id2label[self._label]
-        self._limit = reward.limit(positions(self._model), self._tokenizer.model_max_length)
+        limit = reward.limit(positions(self._model), self._tokenizer.model_max_length)
+        self._tokens = TemplateTokens(self._tokenizer, [reward.text, reward.pair or "", reward.turn_separator], limit)
 
     def told(self) -> str:
         labels = self._model.config.num_labels
@@ -96,17 +98,9 @@ class _ClassifierScorer(TextModelScorer):
 
     def encode(self, rows: Sequence[Row]) -> Encoded:
         reward = self._reward
-        texts = [_filled(reward.text, row, reward.turn_separator) for row in rows]
-        pairs = None if reward.pair is None else [_filled(reward.pair, row, reward.turn_separator) for row in rows]
-        inputs = self._tokenizer(texts, pairs, truncation=self._limit is not None, max_length=self._limit, verbose=False)
-        full = [i for i, ids in enumerate(inputs["input_ids"]) if len(ids) == self._limit]
-        cut = [0] * len(rows)
-        if full:
-            own_pairs = None if pairs is None else [pairs[i] for i in full]
-            whole = self._tokenizer([texts[i] for i in full], own_pairs, verbose=False)["input_ids"]
-            for i, ids in zip(full, whole, strict=True):
-                cut[i] = len(ids) - self._limit
-        return Encoded(dict(inputs), cut)
+        texts = [filled(reward.text, row, reward.turn_separator) for row in rows]
+        pairs = None if reward.pair is None else [filled(reward.pair, row, reward.turn_separator) for row in rows]
+        return self._tokens.encode(texts, pairs)
 
     def scores(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         logits: torch.Tensor = self._model(**inputs).logits.double()
@@ -162,25 +156,3 @@ def _check_activation(activation: Activation, config: Any) -> None:
     else:
         return
     raise UserError(f"reward.activation=softmax: the classifier {why}.", hint)
-
-
-def _filled(template: str, row: Row, separator: str) -> str:
-    """A template filled in with a row's texts: {knowledge}: the prompt's system turns, {dialogue}: its other turns.
-
-    A {response} right behind {prompt} follows it as in running text, with what stands between them.
-    """
-
-    def text(found: re.Match[str]) -> str:
-        if found[1] == "response" and template[: found.start()].endswith("{prompt}"):
-            return row.text
-        if found[1] in ("prompt", "response", "sentence"):
-            return str(getattr(row, found[1]))
-        told = found[1] == "knowledge"
-        said = [turn["content"] for turn in row.turns if (turn["role"] == "system") == told and turn["content"]]
-        if told and not said:
-            raise UserError(
-                f"example {row.id} has no system turn for {{knowledge}}.", "Choose a reward without {knowledge}, or another task."
-            )
-        return (" " if told else separator).join(said)
-
-    return FIELD.sub(text, template)
