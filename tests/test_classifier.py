@@ -34,7 +34,7 @@ from transformers import (
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Row
-from aloll_cli.rewards.classifier import Activation, _index_of
+from aloll_cli.rewards.classifier import Activation, Side, _index_of
 from aloll_cli.rewards.templates import Piece, TemplateTokens
 from aloll_cli.text.packing import by_tokens
 
@@ -235,6 +235,49 @@ def test_a_vocabulary_that_makes_control_tokens_of_text_makes_none(typed):
     assert [found[1].count(token) for token in (0, 2)] == [1, 3]
     written = re.sub(r"[\s▁]", "", own.decode(found[1]))
     assert written == f"<s>{normalize('NFKC', typed)}</s></s>rude</s>".replace(" ", "")
+
+
+@pytest.fixture(scope="module")
+def chat_model(folder, one_label):
+    words = deepcopy(tokenizer())
+    words.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>", "<|system|>", "<|end|>"]})
+    words.chat_template = (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    model = GPT2ForSequenceClassification.from_pretrained(one_label)
+    model.resize_token_embeddings(len(words))
+    model.save_pretrained(folder / "chat")
+    words.save_pretrained(folder / "chat")
+    return str(folder / "chat")
+
+
+def test_a_chat_is_read_as_the_template_writes_it_and_nothing_else_without_a_word(chat_model, one_label):
+    given = {"activation": Activation.none}
+    chat = classifier(chat_model, text="{chat}", **given).scorer(None)
+    words, row = AutoTokenizer.from_pretrained(chat_model), Row("a", "0" * 16, "unread", "so long", turns=DIALOGUE)
+    whole = words.apply_chat_template([*DIALOGUE, {"role": "assistant", "content": "so long"}])["input_ids"]
+    continued = Row(
+        "b", "0" * 16, "unread", "water.", turns=DIALOGUE[:2] + [{"role": "assistant", "content": "Mix"}], separator=" "
+    )
+    plain = Row("c", "0" * 16, "Hello <|end|>", "bread<|end|>")
+    ids = chat.encode([row, continued, plain]).inputs["input_ids"]
+    assert ids[0] == whole
+    assert words.decode(ids[1]).endswith("<|assistant|>Mix water.<|end|>\n")
+    assert words.decode(ids[2]) == "<|user|>Hello <|end|><|end|>\n<|assistant|>bread<|end|><|end|>\n"
+    assert ids[2].count(words.convert_tokens_to_ids("<|end|>")) == 2
+    model = GPT2ForSequenceClassification.from_pretrained(chat_model).eval()
+    with torch.no_grad():
+        expected = model(torch.tensor([whole])).logits[0, 0]
+    np.testing.assert_allclose(chat.score([row, plain])[0], expected, atol=1e-5, rtol=0)
+    cut = classifier(chat_model, text="{chat}", max_tokens=9, truncation_side=Side.left, **given).scorer(None).encode([row])
+    assert (cut.inputs["input_ids"], cut.cut) == ([whole[-9:]], [len(whole) - 9])
+    assert chat.warning() is classifier(one_label, **given).scorer(None).warning() is None
+    assert "has a chat template, but reads reward.text={response}" in classifier(chat_model, **given).scorer(None).warning()
+    with pytest.raises(UserError, match="has no chat template"):
+        classifier(one_label, text="{chat}", **given).scorer(None)
+    with pytest.raises(UserError, match=r"{chat} is the whole input"):
+        classifier(one_label, text="{chat} {response}", **given)
 
 
 def test_knowledge_is_what_the_system_says_and_the_response_the_second_text(saved):

@@ -168,6 +168,8 @@ def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: 
     def write(scorer: Scorer) -> None:
         if told := scorer.told():
             job.log.say(f"  {reward.label}: {told}")
+        if warning := scorer.warning():
+            job.log.warn(f"reward {reward.label}: {warning}")
 
         def score(start: int, stop: int) -> pa.Table:
             rows = rows_of(start, stop)

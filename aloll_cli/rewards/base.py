@@ -80,6 +80,10 @@ class Scorer(ABC):
         """How it was understood to score, as a line of the log; None if the options say it all."""
         return None
 
+    def warning(self) -> str | None:
+        """What is doubtful about how it scores, as a sentence; None if nothing is."""
+        return None
+
     def cut(self, rows: Sequence[Row]) -> IntArray | None:
         """(N,) number of tokens that are cut from each row to fit the scorer, or None if it never cuts."""
         return None

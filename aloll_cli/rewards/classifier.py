@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Row, Scorer
-from aloll_cli.rewards.templates import FIELD, TemplateTokens, filled
+from aloll_cli.rewards.templates import CHAT, FIELD, ChatTokens, TemplateTokens, filled
 from aloll_cli.rewards.text_models import Encoded, TextModel, TextModelScorer
 from aloll_cli.store.hub import loading
 
@@ -54,9 +54,18 @@ class Classifier(TextModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.reads_chats:
+            return
+        if CHAT in self.text + (self.pair or ""):
+            raise UserError("{chat} is the whole input of a classifier.", "reward.text='\"{chat}\"' reward.pair=null")
         if not FIELD.search(self.text + (self.pair or "")):
             names = "{prompt}, {response}, {sentence}, {dialogue} and {knowledge}"
             raise UserError(f"reward.text contains none of {names}.", "reward.text='\"{response}\"'")
+
+    @property
+    def reads_chats(self) -> bool:
+        """Whether it reads prompt and response as its chat template writes them."""
+        return self.text == CHAT and self.pair is None
 
     @property
     def label(self) -> str:
@@ -90,14 +99,29 @@ class _ClassifierScorer(TextModelScorer):
         _check_activation(reward.activation, config)
         self._name = config.id2label[self._label]
         limit = reward.limit(positions(self._model), self._tokenizer.model_max_length)
+        if reward.reads_chats and self._tokenizer.chat_template is None:
+            raise UserError(
+                f"reward.text={CHAT}: the tokenizer of {reward.path} has no chat template.", "reward.text='\"{response}\"'"
+            )
+        self._chats = ChatTokens(self._tokenizer, limit) if reward.reads_chats else None
         self._tokens = TemplateTokens(self._tokenizer, [reward.text, reward.pair or "", reward.turn_separator], limit)
 
     def told(self) -> str:
         labels = self._model.config.num_labels
         return f'label {self._label} "{self._name}" of {labels}; the reward is {self._reward.activation.value}'
 
+    def warning(self) -> str | None:
+        if self._tokenizer.chat_template is None or self._chats is not None:
+            return None
+        return (
+            f"{self._reward.path} has a chat template, but reads reward.text={self._reward.text} without it; "
+            f"reward.text='\"{CHAT}\"' gives it prompt and response as its template writes them"
+        )
+
     def encode(self, rows: Sequence[Row]) -> Encoded:
         reward = self._reward
+        if self._chats is not None:
+            return self._chats.encode(rows)
         texts = [filled(reward.text, row, reward.turn_separator) for row in rows]
         pairs = None if reward.pair is None else [filled(reward.pair, row, reward.turn_separator) for row in rows]
         return self._tokens.encode(texts, pairs)

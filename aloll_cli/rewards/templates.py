@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Row
+from aloll_cli.rewards.reading import chat_of
 from aloll_cli.rewards.text_models import Encoded
+from aloll_cli.tasks.base import BadRow
 from aloll_cli.text.encoded import Hides, RenderedText
+from aloll_cli.text.rendering import Rendering
+from aloll_cli.text.template import Template
 from aloll_cli.text.tokens import Pieces, RenderedTokens
 from aloll_cli.text.written import control_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+CHAT = "{chat}"  # prompt and response as the model's chat template writes them
 FIELD = re.compile(r"\{(prompt|response|sentence|knowledge|dialogue)\}")
 
 
@@ -143,8 +148,7 @@ class TemplateTokens:
         if sum(map(len, ids)) <= room:
             return ids
         longest = [room] if len(ids) == 1 else _shared(len(ids[0]), len(ids[1]), room)
-        left = self._tokenizer.truncation_side == "left"
-        return [text[max(0, len(text) - most) :] if left else text[:most] for text, most in zip(ids, longest, strict=True)]
+        return [_cut(text, most, self._tokenizer) for text, most in zip(ids, longest, strict=True)]
 
     @cache  # noqa: B019 - it lives as long as its reward
     def _frame(self, count: int) -> _Frame:
@@ -160,6 +164,38 @@ class TemplateTokens:
             kind.append(kinds[start])
             end = start + len(text)
         return _Frame([*around, ids[end:]], [*others, kinds[end:]], kind)
+
+
+class ChatTokens:
+    """Tokenizes whole chats with their last response as the tokenizer's chat template writes them."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> None:
+        """``limit`` is the longest chat, in tokens; longer ones are cut at the tokenizer's ``truncation_side``."""
+        control = control_tokens(tokenizer)
+        self._tokenizer, self._limit = tokenizer, limit
+        self._rendering = Rendering(Template(tokenizer, thinking=True), control)
+        self._rendered = RenderedTokens(Pieces(deepcopy(tokenizer), control.ids, strict=True), control)
+
+    def encode(self, rows: Sequence[Row]) -> Encoded:
+        """The tokens of N chats. Raises UserError if the template rejects one."""
+        chats = [
+            (*((turn["role"], turn["content"]) for turn in turns), ("assistant", response))
+            for turns, response in map(chat_of, rows)
+        ]
+        texts: list[RenderedText] = []
+        for row, text in zip(rows, self._rendering.texts(chats, [Hides.nothing] * len(chats), opened=False), strict=True):
+            if isinstance(text, BadRow):
+                raise UserError(f"example {row.id}: {text}.", "Another model for the reward, or reward.text without {chat}")
+            texts.append(text)
+        whole = self._rendered.ids(texts)
+        ids = whole if self._limit is None else [_cut(tokens, self._limit, self._tokenizer) for tokens in whole]
+        cut = [len(tokens) - len(kept) for tokens, kept in zip(whole, ids, strict=True)]
+        return Encoded({"input_ids": ids, "attention_mask": [[1] * len(tokens) for tokens in ids]}, cut)
+
+
+def _cut(ids: list[int], most: int, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """At most so many token ids, cut at the tokenizer's ``truncation_side``."""
+    return ids[max(0, len(ids) - most) :] if tokenizer.truncation_side == "left" else ids[:most]
 
 
 def _shared(first: int, second: int, room: int) -> list[int]:
