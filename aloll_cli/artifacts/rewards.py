@@ -174,6 +174,8 @@ def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: 
         def score(start: int, stop: int) -> pa.Table:
             rows = rows_of(start, stop)
             scores = checked_scores(reward, scorer, rows)
+            if start == 0 and (doubt := scorer.doubt(rows, scores)):
+                job.log.warn(doubt)
             table = {"id": [row.id for row in rows], reward.label: scores, "reward": scores}
             more = {"cut": scorer.cut(rows), "malformed": scorer.malformed(rows)}
             return pa.table(table | {name: column for name, column in more.items() if column is not None})

@@ -88,6 +88,14 @@ class Scorer(ABC):
         """(N,) number of tokens that are cut from each row to fit the scorer, or None if it never cuts."""
         return None
 
+    def doubt(self, rows: Sequence[Row], scores: FloatArray) -> str | None:
+        """What is doubtful about the (N,) scores of the first rows of a table, as a sentence; None if nothing is.
+
+        Raises:
+            UserError: they are no function of each row.
+        """
+        return None
+
     def malformed(self, rows: Sequence[Row]) -> BoolArray | None:
         """(N,) which of the rows that were scored last have no score that can be read, or None if all always have one."""
         return None
