@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,70 @@ def test_what_is_said_when_a_function_fails(file, function):
     assert re.search(message, str(caught.value)), str(caught.value)
 
 
+RELATIVE = """
+import random
+from functools import cache
+
+seen = []
+
+def largest(rows):
+    lengths = [len(row["response"]) for row in rows]
+    return [length / (max(lengths) or 1) for length in lengths]
+
+def ranks(rows):
+    lengths = sorted(len(row["response"]) for row in rows)
+    return [lengths.index(len(row["response"])) for row in rows]
+
+def scaled(rows):
+    lengths = [len(row["response"]) for row in rows]
+    return [(length - min(lengths)) / (max(lengths) - min(lengths) or float("nan")) for length in lengths]
+
+def chance(rows):
+    return [random.random() for row in rows]
+
+def new(rows):
+    found = [float(row["response"] not in seen) for row in rows]
+    seen.extend(row["response"] for row in rows)
+    return found
+
+def rounded(rows):
+    return [len(row["response"]) * (1 + 1e-3 * len(rows)) for row in rows]
+
+@cache
+def known(text):
+    return len(text) / 7
+
+def cached(rows):
+    return [known(row["response"]) for row in rows]
+
+def rounding(rows):
+    return [len(row["response"]) * (1 + 1e-7 * len(rows)) for row in rows]
+
+def zero(rows):
+    return [0.0] * len(rows)
+"""
+
+
+def test_functions_whose_scores_depend_on_more_than_the_row_are_refused(tmp_path):
+    path = tmp_path / "relative.py"
+    path.write_text(RELATIVE)
+
+    def doubt(function):
+        scorer = replace(base, function=function).scorer(None)
+        return scorer.doubt(ROWS, scorer.score(ROWS))
+
+    base = reward(path, "zero")
+    for function in ("largest", "ranks", "scaled", "chance", "new"):
+        with pytest.raises(
+            UserError, match=rf"relative\.py: {function} gives a row a score that depends on more than the row: row"
+        ):
+            doubt(function)
+    # the longest, of 25 characters, has 25 · 1.006 = 25.15 beside five others, and 25 · 1.001 = 25.025 alone
+    told = "rounded does not give a row quite the same score again: row test-5-0 has the score 25.15, and 25.025 if scored again alone"
+    assert told in doubt("rounded")
+    assert [doubt(function) for function in ("cached", "rounding", "zero")] == [None] * 3
+
+
 def test_what_a_function_prints_does_not_mix_with_results(file, capsys):
     scores(file, "talks")
     assert capsys.readouterr() == ("", "one, two\n")
@@ -221,7 +286,8 @@ def score(rows):
     (tmp_path / "mended").touch()
     made = store(tmp_path / "out").ensure(line.rewards())
     assert load_rewards(made).tolist() == [0.5] * 300
-    assert calls.read_text().split() == ["train-0-0", "train-256-0", "train-256-0"]
+    again = ["train-7-0", "train-0-0", "train-4-0", "train-7-0"]  # the first rows in another order, and three alone
+    assert calls.read_text().split() == ["train-0-0", *again, "train-256-0", "train-256-0"]
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from aloll_cli.judging.base import Bench
 from aloll_cli.judging.pairs import Pair
 from aloll_cli.models.logprobs import ResponseLogps
 from aloll_cli.rewards.base import Row, reading
-from aloll_cli.rewards.classifier import _filled
 from aloll_cli.rewards.reading import Reader
+from aloll_cli.rewards.templates import as_text, filled
 from aloll_cli.runtime.world import Alone
 from aloll_cli.settings.choices import Split
 
@@ -159,8 +159,8 @@ def test_so_are_those_of_evaluations_and_rollouts_during_training(writer, file, 
 
 def test_texts_that_join_prompt_and_response_keep_the_space(file):
     row = read(local(file), "Where is it?", "Sorry.")
-    assert _filled("{prompt}{response}", row, " ") == _filled("{sentence}", row, " ") == "Where is it? Sorry."
-    assert _filled("{prompt}</s>{response}", row, " ") == "Where is it?</s>Sorry."
+    assert as_text(filled("{prompt}{response}", row, " ")) == as_text(filled("{sentence}", row, " ")) == "Where is it? Sorry."
+    assert as_text(filled("{prompt}</s>{response}", row, " ")) == "Where is it?</s>Sorry."
     ids = tokenizer()("Where is it? Sorry.", add_special_tokens=False)["input_ids"]
     assert Reader(tokenizer(), 60, 60).read([row])[0][0][1:-1] == ids
 

@@ -15,12 +15,13 @@ from aloll_cli.foreign import checked_json, dict_of, number
 from aloll_cli.rewards.base import Reward, Row, Scorer, check_name, reading
 from aloll_cli.rewards.finetuned import Finetuned
 from aloll_cli.rewards.scoring import checked_scores, using
-from aloll_cli.rewards.variation import weakness
+from aloll_cli.rewards.variation import constancy, weakness
 from aloll_cli.schema import identity, name_of
 from aloll_cli.store.rows import Rows
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import columns_of, open_blocks, read_numbers, write_blocks
 from aloll_cli.tasks.base import SPLITS, Task, shown
+from aloll_cli.visible import fixed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,9 +168,16 @@ def score_blocks(job: Job, scored_by: ScoredBy, what: str, count: int, rows_of: 
     reward = scored_by.reward
 
     def write(scorer: Scorer) -> None:
+        if told := scorer.told():
+            job.log.say(f"  {reward.label}: {told}")
+        if warning := scorer.warning():
+            job.log.warn(f"reward {reward.label}: {warning}")
+
         def score(start: int, stop: int) -> pa.Table:
             rows = rows_of(start, stop)
             scores = checked_scores(reward, scorer, rows)
+            if start == 0 and (doubt := scorer.doubt(rows, scores)):
+                job.log.warn(doubt)
             table = {"id": [row.id for row in rows], reward.label: scores, "reward": scores}
             more = {"cut": scorer.cut(rows), "malformed": scorer.malformed(rows)}
             return pa.table(table | {name: column for name, column in more.items() if column is not None})
@@ -204,8 +212,8 @@ def log_summary(job: Job, scored: Rewards) -> None:
         return
     rewards, columns = load_rewards(job.directory), columns_of(job.directory / "rewards")
     low, middle, high = np.percentile(rewards, [5, 50, 95])
-    percentiles = f"5th/50th/95th percentile {low:.3f}/{middle:.3f}/{high:.3f}"
-    job.log.say(f"  rewards of {len(rewards):,} responses: mean {rewards.mean():.3f}, {percentiles}")
+    percentiles = f"5th/50th/95th percentile {fixed(low, 3)}/{fixed(middle, 3)}/{fixed(high, 3)}"
+    job.log.say(f"  rewards of {len(rewards):,} responses: mean {fixed(rewards.mean(), 3)}, {percentiles}")
     if "cut" in columns:
         cut = read_numbers(job.directory / "rewards", "cut")
         lost = f", by {cut[cut > 0].mean():.0f} tokens on average and {cut.max():,} at most" if cut.any() else ""
@@ -215,5 +223,6 @@ def log_summary(job: Job, scored: Rewards) -> None:
         job.log.say(
             f"  {malformed:,} of {len(rewards):,} replies were malformed; these responses have the reward of reward.malformed"
         )
-    if scored.is_logged and (why := weakness(rewards, scored.scored_by.reward.range)):
-        job.log.warn(f"the rewards of the {len(rewards):,} {scored.table} responses {why}")
+    why = weakness(rewards, scored.scored_by.reward.range) if scored.is_logged else constancy(rewards)
+    if why:
+        job.log.warn(f"the {scored.scored_by.reward.label} rewards of the {len(rewards):,} {scored.what} {why}")

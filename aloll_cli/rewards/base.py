@@ -78,8 +78,24 @@ class Scorer(ABC):
     def score(self, rows: Sequence[Row]) -> FloatArray:
         """(N,) rewards of N rows, finite, within the reward's range. Raises UserError for a row it cannot score."""
 
+    def told(self) -> str | None:
+        """How it was understood to score, as a line of the log; None if the options say it all."""
+        return None
+
+    def warning(self) -> str | None:
+        """What is doubtful about how it scores, as a sentence; None if nothing is."""
+        return None
+
     def cut(self, rows: Sequence[Row]) -> IntArray | None:
         """(N,) number of tokens that are cut from each row to fit the scorer, or None if it never cuts."""
+        return None
+
+    def doubt(self, rows: Sequence[Row], scores: FloatArray) -> str | None:
+        """What is doubtful about the (N,) scores of the first rows of a table, as a sentence; None if nothing is.
+
+        Raises:
+            UserError: they are no function of each row.
+        """
         return None
 
     def malformed(self, rows: Sequence[Row]) -> BoolArray | None:

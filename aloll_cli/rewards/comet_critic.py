@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aloll_cli.errors import UserError
 from aloll_cli.foreign import tensors_of
 from aloll_cli.rewards.base import Row, Scorer
+from aloll_cli.rewards.templates import Piece, TemplateTokens
 from aloll_cli.rewards.text_models import Encoded, TextModel, TextModelScorer
 from aloll_cli.store.hub import loading
 from aloll_cli.tasks.atomic2020 import triple_of, with_names
@@ -39,6 +40,8 @@ RELATIONS = {  # in the critic's own words
 @dataclass(kw_only=True)
 class CometCritic(TextModel):
     """The plausibility of a commonsense triple, as COMET's critic estimates it; for task=comet."""
+
+    version: ClassVar[int] = 2  # texts become no control tokens
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,7 +92,7 @@ class _CriticScorer(TextModelScorer):
                 f"reward.path={reward.path}: there is no such folder.", "reward.path=FOLDER with the converted critic"
             )
         with loading(reward.path, WHAT):
-            self._tokenizer = AutoTokenizer.from_pretrained(reward.path, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(reward.path, trust_remote_code=False)
         super().__init__(reward.load(RobertaModel, WHAT, add_pooling_layer=True), reward.batch_tokens)
         config = self._model.config
         head = {name: torch.from_numpy(array) for name, array in tensors_of(folder / f"{HEAD}.safetensors", *WEIGHTS).items()}
@@ -101,14 +104,13 @@ class _CriticScorer(TextModelScorer):
                 raise UserError(what, "It must belong to the model beside it.")
         self._head = {name: tensor.to(self._model.device, self._model.dtype) for name, tensor in head.items()}
         # RoBERTa counts positions from behind the padding id on
-        self._limit = reward.limit(config.max_position_embeddings - config.pad_token_id - 1, self._tokenizer.model_max_length)
+        limit = reward.limit(config.max_position_embeddings - config.pad_token_id - 1, tokenizer.model_max_length)
+        self._tokens = TemplateTokens(tokenizer, [], limit)
 
     def encode(self, rows: Sequence[Row]) -> Encoded:
         heads, tails = zip(*map(pair_of, rows), strict=True)
-        whole = self._tokenizer(list(heads), list(tails), verbose=False)["input_ids"]
-        inputs = self._tokenizer(list(heads), list(tails), truncation=True, max_length=self._limit)
-        names = ("input_ids", "attention_mask")
-        return Encoded({name: inputs[name] for name in names}, [max(0, len(ids) - self._limit) for ids in whole])
+        found = self._tokens.encode([[Piece(head, True)] for head in heads], [[Piece(tail, True)] for tail in tails])
+        return Encoded({name: found.inputs[name] for name in ("input_ids", "attention_mask")}, found.cut)
 
     def scores(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         from torch.nn.functional import gelu, linear

@@ -6,7 +6,8 @@
         return [1.0 if "thank" in row["response"] else 0.0 for row in rows]
 
 A row is a dict: "id", "prompt" (the whole text), "response", "turns" (the prompt as [{"role": …, "content": …}, …]) and
-"stored" (the stored reward, or None). The function returns one finite number per row, in the order of the rows.
+"stored" (the stored reward, or None). The function returns one finite number per row, in the order of the rows; it must depend on
+the row alone, not on the other rows of the call.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer, check_name
+from aloll_cli.rewards.repeated import NOISE, difference
 from aloll_cli.schema import COUNT, OPERATIONAL, numbers
 from aloll_cli.user_code import shown_traceback, summary, within
 
@@ -98,6 +100,18 @@ class _FunctionScorer(Scorer):
 
         step = self._reward.rows
         return np.concatenate([self._call(rows[start : start + step]) for start in range(0, len(rows), step)])
+
+    def doubt(self, rows: Sequence[Row], scores: FloatArray) -> str | None:
+        found = difference(self.score, rows, scores)
+        if found is None:
+            return None
+        name = f"{Path(self._reward.path).name}: {self._reward.function}"
+        if found.size > NOISE:
+            what = f"{name} gives a row a score that depends on more than the row: {found.told}."
+            raise UserError(
+                what, "Return the same number for the same row, whatever the other rows are, and draw none at random."
+            )
+        return f"{name} does not give a row quite the same score again: {found.told}"
 
     def _call(self, rows: Sequence[Row]) -> FloatArray:
         import numpy as np

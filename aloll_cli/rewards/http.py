@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
+from aloll_cli.rewards.repeated import difference
 from aloll_cli.runtime.asking import Unanswered, ask_all, gave_up, patiently
 from aloll_cli.runtime.chat_server import AGAIN, CONCURRENCY, SHOWN, TIMEOUT, TRIES, check_key, check_url, secret, without
 from aloll_cli.schema import COUNT, OPERATIONAL, numbers
@@ -82,6 +83,10 @@ class _HttpScorer(Scorer):
         for start, found in ask_all(list(parts), ask, reward.concurrency):
             scores[start : start + step] = found
         return scores
+
+    def doubt(self, rows: Sequence[Row], scores: FloatArray) -> str | None:
+        found = difference(self.score, rows, scores)  # only a warning: a server may sample
+        return found and f"reward.url={self._reward.url} does not give a row the same score again: {found.told}"
 
     def _request(self, rows: Sequence[Row]) -> list[float]:
         """The scores of a few rows. Raises Unanswered where there are none that can be used."""

@@ -82,7 +82,7 @@ class _OasstScorer(TextModelScorer):
             [token for turn in dialogue for token in (self._speakers[turn["role"]], *next(texts), self._end)]
             for dialogue in dialogues
         ]
-        ids = [tokens[-self._limit :] for tokens in whole]
+        ids = whole if self._limit is None else [tokens[-self._limit :] for tokens in whole]
         cut = [len(tokens) - len(kept) for tokens, kept in zip(whole, ids, strict=True)]
         return Encoded({"input_ids": ids, "attention_mask": [[1] * len(tokens) for tokens in ids]}, cut)
 

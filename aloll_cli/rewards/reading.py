@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Row
-from aloll_cli.tasks.base import BadRow, Part
+from aloll_cli.tasks.base import BadRow, Part, Turn
 from aloll_cli.tasks.options import Chat
 from aloll_cli.text.encoding import Encoder
 
@@ -53,13 +53,18 @@ class Reader:
         return [vars(Part(row.prompt, None, eos=self._is_separated))], row.text
 
     def _chat(self, row: Row) -> tuple[list[dict[str, Any]], str]:
-        """The turns before the response, and the response with the turn that it continues."""
-        turns = list(row.turns)
-        begun = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" else ""
-        if all(turn["role"] == "user" for turn in row.turns):  # pieces of plain text
-            turns = [{"role": "user", "content": row.prompt}]
+        turns, response = chat_of(row)
         parts = [Part(turn["content"], turn["role"], drop=None if turn["role"] == "system" else 0) for turn in turns]
-        return [vars(part) for part in parts], begun + row.text if begun else row.response
+        return [vars(part) for part in parts], response
+
+
+def chat_of(row: Row) -> tuple[list[Turn], str]:
+    """The turns before the response, and the response with the turn that it continues."""
+    turns = list(row.turns)
+    begun = turns.pop()["content"] if turns and turns[-1]["role"] == "assistant" else ""
+    if all(turn["role"] == "user" for turn in row.turns):  # pieces of plain text
+        turns = [{"role": "user", "content": row.prompt}]
+    return turns, begun + row.text if begun else row.response
 
 
 def cuts_in_words(cut: IntArray) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.runtime.device import uses_gpu
-from aloll_cli.schema import COUNT, OPERATIONAL
+from aloll_cli.schema import COUNT, HUGE, OPERATIONAL
 from aloll_cli.store.hub import content_of, expanded, loading, revision_options
 from aloll_cli.text.packing import by_tokens
 
@@ -81,9 +81,12 @@ class TextModel(Reward):
             )
         return model.to("cuda" if uses_gpu() else "cpu").eval()
 
-    def limit(self, *limits: int | None) -> int:
-        """The maximal input length, in tokens: the minimum of max_tokens and the limits of model and tokenizer."""
-        return min(limit for limit in (self.max_tokens, *limits) if limit is not None)
+    def limit(self, *limits: int | None) -> int | None:
+        """The maximal input length, in tokens: the minimum of max_tokens and the limits of model and tokenizer.
+
+        None if there is none, as of models without positions: their tokenizers have 10³⁰ as their limit.
+        """
+        return min((limit for limit in (self.max_tokens, *limits) if limit is not None and limit < HUGE), default=None)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import replace
@@ -22,16 +23,33 @@ GUARD = "\ue000"  # a private-use character, which no token of a vocabulary star
 class Pieces:
     """Tokenizes pieces of a text, without the leading space that tokenizers such as Llama 2's add, except at the start."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, names: Collection[str] = ()) -> None:
-        """``names`` are control tokens beside those that the tokenizer calls special."""
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, names: Collection[str] = (), strict: bool = False) -> None:
+        """``names`` are control tokens beside those that the tokenizer calls special.
+
+        If ``strict``, text becomes none where the vocabulary makes one of its name even as text, as Unigram's do of ``</s>``.
+        """
         self._tokenizer = _with_special(tokenizer, names)
-        self._guard = ""
+        self._guard, self._length = "", 0
+        self._stubborn: dict[int, re.Pattern[str]] = {}
         self._fast = _fast(self._tokenizer)
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         self.normalizes: bool = getattr(backend, "normalizer", None) is not None  # then tokens may have other spellings
         guard, guarded, alone = self.ids([GUARD, GUARD + "x", "x"], [False] * 3)
         if guarded[len(guard) :] != alone:
             self._guard, self._length = GUARD, len(guard)
+        self._stubborn = self._stubborn_ids(names) if strict else {}
+
+    def _stubborn_ids(self, names: Collection[str]) -> dict[int, re.Pattern[str]]:
+        """Control tokens that their names become even as text, and where to cut the names."""
+        added = {token.content: number for number, token in self._tokenizer.added_tokens_decoder.items()}
+        special = {*names, *self._tokenizer.all_special_tokens} & {*added} - {self._tokenizer.unk_token}
+        control = sorted(name for name in special if len(name) > 1)
+        found = self._plain_ids(control, control=False)
+        return {
+            added[name]: re.compile(f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})")
+            for name, ids in zip(control, found, strict=True)
+            if added[name] in ids
+        }
 
     def ids(self, texts: Sequence[str], within: Sequence[bool], control: bool = False) -> list[list[int]]:
         """Token ids of pieces.
@@ -46,9 +64,22 @@ class Pieces:
         given = [self._guard * inner + text for text, inner in zip(texts, within, strict=True)]
         distinct = list(dict.fromkeys(given))  # a prompt is repeated for each of its responses
         ids_of = dict(zip(distinct, self._plain_ids(distinct, control), strict=True))
-        if not self._guard:
-            return [ids_of[text] for text in given]
-        return [ids_of[text][self._length * inner :] for text, inner in zip(given, within, strict=True)]
+        found = [ids_of[text][self._length * inner :] for text, inner in zip(given, within, strict=True)]
+        if self._stubborn and not control:
+            for i, ids in enumerate(found):
+                if not self._stubborn.keys().isdisjoint(ids):
+                    found[i] = self._cut_apart(texts[i], within[i], ids)
+        return found
+
+    def _cut_apart(self, text: str, within: bool, ids: list[int]) -> list[int]:
+        """Token ids of a text that would hold control tokens; their names are tokenized in two pieces."""
+        normalizer = self.normalizes and self._tokenizer.backend_tokenizer.normalizer
+        text = normalizer.normalize_str(text) if normalizer else text
+        seams = re.compile("|".join(self._stubborn[number].pattern for number in self._stubborn.keys() & set(ids)))
+        pieces = seams.split(text)
+        if len(pieces) == 1:
+            return [token for token in ids if token not in self._stubborn]
+        return list(chain.from_iterable(self.ids(pieces, [within, *[True] * (len(pieces) - 1)])))
 
     def starts(self, text: str) -> list[int]:
         """Where each token of a text begins, in characters. Control tokens are ordinary text."""
