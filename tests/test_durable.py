@@ -211,7 +211,7 @@ def test_files_that_were_checked_are_checked_again_only_when_they_were_touched(t
     assert damage_of(folder) is None  # written just now: it may change within the resolution of its time
     assert damage_of(folder) is None
     assert len(hashed) == 2
-    monkeypatch.setattr("aloll_cli.store.manifest.RACY", 0.0)
+    monkeypatch.setattr("aloll_cli.files.RACY", 0.0)
     assert damage_of(folder) is None
     del hashed[:]
     assert damage_of(folder) is None

@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import out_of_memory, sha256, storage_trouble
+from aloll_cli.files import out_of_memory, storage_trouble
+from aloll_cli.store.outside import checksum
 
 TIMEOUT = 10.0  # seconds for the hub to answer
 UNREAD = ("README.md", "LICENSE", "LICENSE.txt", ".gitattributes")  # files beside a model that say nothing about it
@@ -81,7 +82,7 @@ def content_of(path: str, revision: str | None, config: str = MODEL) -> dict[str
         check_model_folder(folder)
     elif not (folder / config).is_file():
         raise UserError(f"{folder} contains no {config}: it is not an adapter.", "Name a folder that peft saved.")
-    files = {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file() and file.name not in UNREAD}
+    files = {file.name: checksum(file) for file in sorted(folder.iterdir()) if file.is_file() and file.name not in UNREAD}
     return files if config == MODEL else files | {config: _without_address(folder / config)}
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import out_of_memory, sha256, storage_trouble
+from aloll_cli.files import out_of_memory, storage_trouble
 from aloll_cli.store.hub import is_network_error, resolved_revision
+from aloll_cli.store.outside import checksum
 from aloll_cli.tasks.column_names import listed
 from aloll_cli.tasks.layouts import SPLIT_NAMES, gap, split_files, total, unread
 from aloll_cli.tasks.readers import SUFFIXES, columns_of, rows_of
@@ -42,7 +43,7 @@ class Source(ABC):
 
     @abstractmethod
     def content(self) -> dict[str, str]:
-        """Identity of the rows for the recipe: file hashes, or a resolved revision; never a path."""
+        """Identity of the rows for the recipe: file hashes, or a resolved revision; never a path. It is of this moment."""
 
 
 class LocalSource(Source):
@@ -81,7 +82,7 @@ class LocalSource(Source):
         return lines + [f"between {first.name} and {second.name} no numbers are there" for first, second in gaps]
 
     def content(self) -> dict[str, str]:
-        return {split: "+".join(map(sha256, files)) for split, files in self.files.items()}
+        return {split: "+".join(map(checksum, files)) for split, files in self.files.items()}
 
     def rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         self._check_columns(split)
