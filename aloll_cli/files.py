@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from uuid import uuid4
 from aloll_cli.errors import UserError
 
 WITHOUT_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}  # what a file system says that has none, as FAT
+RACY = 2.0  # seconds: a file that was written so shortly before it was checked may change again without a sign
 DEEPEST = 20  # folders within each other that are looked into; an artifact has at most 4
 
 
@@ -33,6 +35,16 @@ def sha256(file: Path, length: int | None = None) -> str:
             digest.update(part)
             length -= len(part)
         return digest.hexdigest()
+
+
+def marks_of(found: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file is written or replaced: size, times in ns, inode."""
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def is_racy(marks: Sequence[int]) -> bool:
+    """Whether a file with these marks was written so shortly ago that it may change again and keep them."""
+    return time.time() < max(marks[1:3]) / 1e9 + RACY
 
 
 def read_json(file: Path) -> Any:

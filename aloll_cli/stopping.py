@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from types import FrameType
 from typing import Any, TypeVar
@@ -31,19 +32,52 @@ class Interrupted(BaseException):
 DEADLINE = "ALOLL_DEADLINE"  # environment variable: when a batch queue ends this process, in seconds of time.time()
 TIME_IS_UP = 75  # exit code of a worker that stopped at max_hours
 STARTED = time.monotonic()  # of this process: max_hours includes start-up and all stages
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Linux tells a worker of its parent's death once for each of the parent's threads, timeout(1) tells a command and then its
-# group, and a batch queue a job and its step: SIGTERM again within so many seconds is the same request
+# group, a batch queue a job and its step, and a lost terminal its jobs, as their shell then does:
+# SIGTERM or SIGHUP again within so many seconds is the same request
 SAME = 1.0
+REPEATED = (signal.SIGTERM, signal.SIGHUP)
+
+Handler = Callable[[int, FrameType | None], object]
+
+_counted = float("-inf")  # when the last of REPEATED that counts came
 
 
-_counted = float("-inf")  # when the last SIGTERM that counts came
+def handled_by(handler: Handler) -> dict[signal.Signals, Any]:
+    """Let a function handle SIGNALS; returns what handled them before. SIGHUP stays ignored where it is, as nohup has it."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        handler(number, frame)
+
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return {number: signal.signal(number, handle) for number in SIGNALS if not (ignored and number == signal.SIGHUP)}
+
+
+def handled_as(before: dict[signal.Signals, Any]) -> None:
+    """Let signals be handled as they were before."""
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """Let stdout and stderr go nowhere where they are a terminal that has gone: writing there would fail."""
+    poll = select.poll()
+    for stream in (1, 2):
+        poll.register(stream, 0)
+    for stream, event in poll.poll(0):
+        if event & select.POLLHUP:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream)
+            os.close(null)
 
 
 def is_repeated(number: int) -> bool:
-    """Whether a signal is a SIGTERM that came within SAME seconds of one that counts; otherwise it counts itself."""
+    """Whether a signal is a SIGTERM or SIGHUP that came within SAME seconds of one that counts; otherwise it counts itself."""
     global _counted
-    if number != signal.SIGTERM:
+    if number not in REPEATED:
         return False
     repeated = time.monotonic() < _counted + SAME
     _counted = _counted if repeated else time.monotonic()
@@ -51,11 +85,11 @@ def is_repeated(number: int) -> bool:
 
 
 class Stopper:
-    """Handles SIGINT and SIGTERM while it is entered: the first asks to stop, the second stops immediately.
+    """Handles SIGINT, SIGTERM and SIGHUP while it is entered: the first asks to stop, the second stops immediately.
 
     The end of ``max_hours``, or of what a batch queue allows, asks to stop, too.
 
-    SIGTERM that comes several times within SAME seconds counts once.
+    SIGTERM or SIGHUP that comes several times within SAME seconds counts once.
     """
 
     def __init__(self, max_hours: float | None) -> None:
@@ -66,12 +100,11 @@ class Stopper:
         self._signal: int | None = None
 
     def __enter__(self) -> Stopper:
-        self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._previous = handled_by(self._note)
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        handled_as(self._previous)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         repeated = is_repeated(number)
@@ -82,7 +115,8 @@ class Stopper:
         self._signal = number
         if os.environ.get("RANK", "0") == "0":
             # not through a console, which the signal may have interrupted in the middle of a line
-            os.write(2, b"\nstopping at the next safe point; a second Ctrl-C or signal stops immediately\n")
+            with suppress(OSError):
+                os.write(2, b"\nstopping at the next safe point; a second Ctrl-C or signal stops immediately\n")
 
     @property
     def requested(self) -> bool:
@@ -124,25 +158,24 @@ def interruptibly(work: Callable[[], T], stopper: Stopper) -> T:
 
 @contextmanager
 def noted() -> Iterator[list[int]]:
-    """Within this context SIGTERM and Ctrl-C are only noted, for a process that waits for others: those received so far."""
+    """Within this context SIGNALS are only noted, for a process that waits for others: those received so far."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
-    previous = {number: signal.signal(number, note) for number in SIGNALS}
+    previous = handled_by(note)
     try:
         yield received
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        handled_as(previous)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within this context SIGTERM and Ctrl-C stop immediately, except inside a Stopper; to be used once, for a whole process.
+    """Within this context SIGTERM, SIGHUP and Ctrl-C stop immediately, except inside a Stopper; to be used once, for a process.
 
-    SIGTERM that comes several times within SAME seconds counts once, also while the process tidies up after it.
+    SIGTERM or SIGHUP that comes several times within SAME seconds counts once, also while the process tidies up after it.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
@@ -154,12 +187,11 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    previous: dict[signal.Signals, Any] = {number: signal.signal(number, leave) for number in SIGNALS}
+    previous = handled_by(leave)
     try:
         yield
     except Interrupted:
-        previous[signal.SIGTERM] = end
+        previous |= {number: end for number in previous.keys() & set(REPEATED)}
         raise
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        handled_as(previous)

@@ -1,9 +1,9 @@
-"""Ends a process that does not end by itself soon after SIGTERM, and one whose parent has gone.
+"""Ends a process that does not end by itself soon after SIGTERM or SIGHUP, and one whose parent has gone.
 
 Python runs a signal's handler between two of its own instructions: not while a library holds the interpreter, and a handler
 that only asks to stop does not end a loop in a template or a download. So a second, tiny process is told of the signal by the C
 part of the handler (``signal.set_wakeup_fd``) and kills this one, with the processes that it started, if it is still there
-after LIMIT seconds. What tells the operating system to ignore SIGTERM (SIG_IGN) is ended by SIGKILL only.
+after LIMIT seconds. What tells the operating system to ignore these signals (SIG_IGN) is ended by SIGKILL only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-LIMIT = 12.0  # seconds from SIGTERM to SIGKILL; batch queues and container hosts allow 15 to 30
+LIMIT = 12.0  # seconds from SIGTERM or SIGHUP to SIGKILL; batch queues and container hosts allow 15 to 30
 PARENT = "ALOLL_PARENT"  # environment variable: the process that started a worker
 BUSY, IDLE, END = b"b", b"i", b"e"  # what the watchdog is told besides the numbers of signals
 SIGKILL_SAID = "did not stop in time and was ended; finished work is kept: repeat the command to continue."
@@ -45,7 +45,10 @@ while True:
     if not select.select([0], [], [], left)[0]:
         try:
             os.kill(int(sys.argv[1]), 0)
-            os.write(2, sys.argv[4].encode())
+            try:
+                os.write(2, sys.argv[4].encode())
+            except OSError:
+                pass  # the terminal has gone
             below = descendants(int(sys.argv[1]))
             for process in [int(sys.argv[1]), *below]:
                 os.kill(process, 9)
@@ -58,7 +61,7 @@ while True:
     if said in (b"b", b"i"):
         busy = said == b"b"
         deadline = time.monotonic() + float(sys.argv[2]) if asked else None
-    elif said[0] == int(sys.argv[3]) and not asked:
+    elif str(said[0]) in sys.argv[3].split(",") and not asked:
         asked, deadline = True, time.monotonic() + float(sys.argv[2])
 """
 
@@ -67,7 +70,7 @@ _pipe: int | None = None  # to the watchdog of this process
 
 @contextmanager
 def watched(name: str) -> Iterator[None]:
-    """Within this context the process ends within LIMIT seconds after SIGTERM, or after what it is patient about.
+    """Within this context the process ends within LIMIT seconds after SIGTERM or SIGHUP, or after what it is patient about.
 
     Args:
         name: of the command, for the message of its violent end.
@@ -75,7 +78,7 @@ def watched(name: str) -> Iterator[None]:
     global _pipe
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    words = [str(os.getpid()), str(LIMIT), str(int(signal.SIGTERM)), f"{name} {SIGKILL_SAID}\n"]
+    words = [str(os.getpid()), str(LIMIT), f"{int(signal.SIGTERM)},{int(signal.SIGHUP)}", f"{name} {SIGKILL_SAID}\n"]
     # a session of its own: the signals of a terminal or a batch queue are for the watched process
     dog = subprocess.Popen([sys.executable, "-I", "-S", "-c", CODE, *words], stdin=reading, start_new_session=True)
     os.close(reading)
@@ -93,7 +96,7 @@ def watched(name: str) -> Iterator[None]:
 
 @contextmanager
 def patient() -> Iterator[None]:
-    """Within this context SIGTERM has no limit: a checkpoint is written to its end."""
+    """Within this context SIGTERM and SIGHUP have no limit: a checkpoint is written to its end."""
     _tell(BUSY)
     try:
         yield

@@ -14,10 +14,12 @@ from torture import contents
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import sha256, sync_tree
+from aloll_cli.stages.verify import _unfinished
 from aloll_cli.store.building import certify
 from aloll_cli.store.manifest import UNFINISHED, damage_of, remember, sums_of, write_manifest
 from aloll_cli.store.tables import read_blocks, write_blocks
-from aloll_cli.training.progress import EVALUATIONS, METRICS, Progress
+from aloll_cli.training.checkpoints import folders
+from aloll_cli.training.progress import EVALUATIONS, METRICS, Progress, damage_of_checkpoint
 
 
 @pytest.fixture
@@ -111,6 +113,34 @@ def test_a_checkpoint_is_passed_over_when_it_or_what_it_needs_is_damaged(tmp_pat
     assert run.last_whole() == left
     (tmp_path / name).unlink()
     assert run.last_whole() == left
+
+
+def test_a_checkpoint_with_the_name_of_another_step_is_passed_over(tmp_path):
+    run = progress(tmp_path, 3)
+    checkpoints = tmp_path / "checkpoints"
+    (checkpoints / "update-0000002").rename(checkpoints / "update-0000008")
+    assert damage_of_checkpoint(tmp_path, checkpoints / "update-0000008") == "it is of step 2"
+    assert run.last_whole() == 3
+    run.go_back_to(3, 9)
+    run.finish()
+    assert (tmp_path / "policy" / "weights").read_text() == "policy 1"
+    (checkpoints / "update-0000003").rename(checkpoints / "update-0000001")
+    assert run.last_whole() == 0
+
+
+def test_folders_that_are_no_checkpoints_are_left_alone(tmp_path):
+    run = progress(tmp_path, 3)
+    checkpoints = tmp_path / "checkpoints"
+    mine = [checkpoints / name for name in ("update-0000003.bak", "update-latest", "update-3", "update-00000003", "update-٣")]
+    for folder in mine:
+        shutil.copytree(checkpoints / "update-0000003", folder)
+    assert list(folders(checkpoints)) == [2, 3]
+    assert run.last_whole() == 3
+    assert _unfinished(tmp_path) == []
+    run.go_back_to(3, 9)
+    run.save_checkpoint(4, lambda place: (place / "state").write_text("state 4"))
+    assert list(folders(checkpoints)) == [3, 4]
+    assert all((folder / "state").exists() for folder in mine)
 
 
 def test_going_back_truncates_the_records_to_the_checkpoint(tmp_path):
@@ -211,7 +241,7 @@ def test_files_that_were_checked_are_checked_again_only_when_they_were_touched(t
     assert damage_of(folder) is None  # written just now: it may change within the resolution of its time
     assert damage_of(folder) is None
     assert len(hashed) == 2
-    monkeypatch.setattr("aloll_cli.store.manifest.RACY", 0.0)
+    monkeypatch.setattr("aloll_cli.files.RACY", 0.0)
     assert damage_of(folder) is None
     del hashed[:]
     assert damage_of(folder) is None

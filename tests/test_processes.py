@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -21,7 +22,7 @@ from aloll_cli.cli.launching import _killed
 from aloll_cli.command import Command
 from aloll_cli.errors import UserError
 from aloll_cli.files import of_the_machine
-from aloll_cli.stopping import Interrupted, Stopper
+from aloll_cli.stopping import Interrupted, Stopper, interruptible, noted
 from aloll_cli.store.locks import ArtifactLock, alone_in
 
 WATCHED = """
@@ -61,6 +62,12 @@ def test_sigterm_ends_whatever_runs(work):
     assert code == -signal.SIGKILL
     assert seconds < 3
     assert "aloll train: did not stop in time and was ended; finished work is kept" in said
+
+
+def test_sighup_ends_a_process_that_asks_for_nothing_too():
+    code, seconds, _ = ended(DEAF["a loop that asks for nothing"], number=signal.SIGHUP)
+    assert code == -signal.SIGKILL
+    assert seconds < 3
 
 
 @pytest.mark.slow
@@ -188,6 +195,62 @@ def test_a_parent_of_many_threads_is_one_request_to_stop_and_a_later_signal_anot
         assert stopper.requested
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_lost_terminal_asks_to_stop_like_sigterm_and_counts_once_with_it(monkeypatch):
+    monkeypatch.setattr("aloll_cli.stopping._counted", float("-inf"))
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with interruptible(), Stopper(None) as stopper:
+            for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):  # of the terminal, of the shell, of a service manager
+                os.kill(os.getpid(), number)
+            with pytest.raises(Interrupted) as stop:
+                stopper.check()
+        assert (stop.value.code, stop.value.reason) == (129, "SIGHUP")
+        with noted() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == [signal.SIGHUP]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_sighup_stays_ignored_where_it_is_as_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible(), noted() as received, Stopper(None) as stopper:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stopper.requested
+            assert received == []
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_whose_terminal_has_gone_writes_nowhere_and_ends_in_order(tmp_path):
+    code = f"""if True:
+        import sys, time
+        from pathlib import Path
+        from aloll_cli.runtime.terminal import Log, results
+        from aloll_cli.stopping import Stopper, interruptible
+        with interruptible(), Stopper(None) as stopper, Log().progress("train", 10) as meter:
+            print("ready", flush=True)
+            while not stopper.requested:
+                meter.advance()
+                time.sleep(0.01)
+        results.print("results")
+        sys.stderr.write("Continue with\\n")
+        Path({str(tmp_path / "ended")!r}).write_text("in order")
+    """
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 1000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert (tmp_path / "ended").read_text() == "in order"
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def test_a_run_that_stops_early_ends_with_the_same_bits_after_a_kill(undisturbed
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+    [pytest.param(*case, marks=pytest.mark.slow) for case in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129))],
 )
 def test_an_interrupted_run_writes_a_checkpoint_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, code: int):
     long = [*SMALL, "updates=100000", "eval_every=100000", "checkpoint_every=100000"]
@@ -117,7 +117,9 @@ sys.addaudithook(hook)
 
 
 @pytest.mark.parametrize("module", ["aloll_cli.cli.composition", "aloll_cli.artifacts.pipeline"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)]
+)
 def test_a_signal_before_any_work_ends_the_command(tmp_path: Path, number: signal.Signals, code: int, module: str):
     _, said = run(tmp_path, "train", code=code, before=SIGNAL_AT.format(name=module, number=int(number)))
     assert said.strip().splitlines()[-1] == (

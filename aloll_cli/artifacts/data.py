@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from aloll_cli.errors import NoStoredReward, UserError
 from aloll_cli.files import write_json
 from aloll_cli.foreign import checked_json, list_of, text
 from aloll_cli.schema import identity, name_of
+from aloll_cli.store.outside import unchanged
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.tasks.base import LEAVE_OUT, SPLITS, BadRow, Dropped, Record, Task, shown
 from aloll_cli.tasks.options import OnBadRow
@@ -42,7 +43,12 @@ class Data(Artifact):
         return self.task.source()
 
     def identity(self) -> dict[str, Any]:
-        return {"task": identity(self.task, "rows"), "content": self.source.content()}
+        return {"task": identity(self.task, "rows"), "content": self.content}
+
+    @cached_property
+    def content(self) -> dict[str, str]:
+        """The content of the source in the recipe."""
+        return self.source.content()
 
     def inputs(self) -> dict[str, Artifact]:
         return {}
@@ -81,8 +87,22 @@ class Data(Artifact):
         return lines
 
     def make(self, job: Job) -> None:
-        """Write ``<split>.parquet`` and counts.json. Raises UserError for a prompt in two splits and for an empty split."""
-        job.world.on_main(lambda: self._write_all(job))
+        """Write ``<split>.parquet`` and counts.json.
+
+        Raises:
+            UserError: a prompt is in two splits, a split is empty, or a file was changed since the recipe was made.
+        """
+        job.world.on_main(lambda: self._write_unchanged(job))
+
+    def _write_unchanged(self, job: Job) -> None:
+        with ExitStack() as stack:
+            for part, known in self.content.items():  # of a split, or of a revision that all splits have
+                place = self.source.place(part if part in self.source.splits() else self._origins[0])
+                stack.enter_context(unchanged(place, known, partial(self._content_now, part)))
+            self._write_all(job)
+
+    def _content_now(self, part: str) -> str | None:
+        return self.source.content().get(part)
 
     def _write_all(self, job: Job) -> None:
         for line in self.reading():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from aloll_cli.rewards.reading import cuts_in_words
 from aloll_cli.rewards.skill import in_words
 from aloll_cli.runtime.determinism import use_deterministic_algorithms
 from aloll_cli.schema import identity
+from aloll_cli.store.outside import unchanged
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.training.sampling import Draws
 
@@ -85,11 +87,16 @@ class FinetunedReward(Artifact):
     def identity(self) -> dict[str, Any]:
         found = {
             "reward": identity(self.reward),
-            "content": self.reward.content(),
+            "content": self.content,
             "held_out": HELD_OUT,
             "most_rows": MOST_FITTED,
         }
         return found | reading(self.reward)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The content of the model's files in the recipe."""
+        return self.reward.content()
 
     def inputs(self) -> dict[str, Artifact]:
         return {"data": self.data} | ({"tokenizer": self.tokenizer} if self.tokenizer else {})
@@ -114,9 +121,10 @@ class FinetunedReward(Artifact):
         if job.runtime.deterministic:
             use_deterministic_algorithms()
         numbers = Numbers(reward.body.dtype, reward.adapter is None, job.runtime.attn)
-        tokenizer = self._tokenizer(job)
         place = Placement(job.world.device, numbers.of_weights, job.runtime.attn)
-        model = to_train(reward.body, reward.adapter, tokenizer, reward.seed, place)
+        with unchanged(reward.read_from, self.content, reward.content):
+            tokenizer = self._tokenizer(job)
+            model = to_train(reward.body, reward.adapter, tokenizer, reward.seed, place)
         reward.check_context(positions(model))
         if draws_attention(model):
             model.set_attn_implementation("eager")  # no other draws the dropout of attention weights by row

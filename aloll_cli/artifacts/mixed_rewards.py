@@ -87,7 +87,7 @@ class MixedBy(ScoredBy):
         return states | {f"{name}_scale": scaling for name, scaling in self.scalings.items()}
 
     def identity(self) -> dict[str, Any]:
-        contents = {name: part.reward.content() for name, part in self.parts.items()}
+        contents = {name: part.content for name, part in self.parts.items()}
         return super().identity() | {"contents": {name: content for name, content in contents.items() if content}}
 
     def scales(self, job: Job) -> dict[str, Scale]:

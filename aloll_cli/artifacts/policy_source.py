@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.artifacts.examples import Examples
@@ -12,9 +13,11 @@ from aloll_cli.artifacts.tokenizer import Tokenizer
 from aloll_cli.errors import UserError
 from aloll_cli.files import write_json
 from aloll_cli.models.base import Dtype, Model, Placement
+from aloll_cli.models.saving import in_memory
 from aloll_cli.runtime.determinism import use_deterministic_algorithms
 from aloll_cli.schema import identity, plain
 from aloll_cli.settings.checks import too_long
+from aloll_cli.store.outside import unchanged
 from aloll_cli.store.store import Artifact, Job, upstream
 
 if TYPE_CHECKING:
@@ -74,7 +77,12 @@ class LoadedPolicy(PolicySource):
 
     def identity(self) -> dict[str, Any]:
         drawn = {"seed": self.seed} if self.model.from_scratch else {}
-        return {"model": identity(self.model), "content": self.model.content()} | drawn
+        return {"model": identity(self.model), "content": self.content} | drawn
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The content of the model's files in the recipe."""
+        return self.model.content()
 
     def inputs(self) -> dict[str, Artifact]:
         return {"tokenizer": self.tokenizer}
@@ -86,18 +94,24 @@ class LoadedPolicy(PolicySource):
             write_json(job.directory / "model.json", plain(self.model))
 
     def load(self, job: Job, in_full: bool = False) -> PreTrainedModel:
-        model = self._initial(job, in_full)
-        self.model.attach_adapter(model)
-        return placed(model, job)
+        with unchanged(self._place, self.content, self.model.content):
+            model = self._initial(job, in_full)
+            self.model.attach_adapter(model)
+            return in_memory(placed(model, job))
 
     def load_base(self, job: Job) -> PreTrainedModel:
-        return placed(self._initial(job), job)
+        with unchanged(self._place, self.content, self.model.content):
+            return in_memory(placed(self._initial(job), job))
 
     def loaded_from(self) -> list[Artifact]:
         return [*upstream(self.tokenizer), self.tokenizer]
 
     def address(self, job: Job) -> str:
         return self.model.address
+
+    @property
+    def _place(self) -> str:
+        return self.name if self.model.from_scratch else self.model.address
 
     def _initial(self, job: Job, in_full: bool = False) -> PreTrainedModel:
         return self.model.initial(self.tokenizer.load(job), self.seed, self.place(job, in_full))

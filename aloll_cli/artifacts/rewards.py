@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from aloll_cli.rewards.finetuned import Finetuned
 from aloll_cli.rewards.scoring import checked_scores, using
 from aloll_cli.rewards.variation import constancy, weakness
 from aloll_cli.schema import identity, name_of
+from aloll_cli.store.outside import unchanged
 from aloll_cli.store.rows import Rows
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import columns_of, open_blocks, read_numbers, write_blocks
@@ -51,12 +53,18 @@ class ScoredBy:
         return {"fitted": self.fitted} if self.fitted else {}
 
     def identity(self) -> dict[str, Any]:
-        content = self.reward.content()
-        return {"reward": identity(self.reward)} | reading(self.reward) | ({"content": content} if content else {})
+        content = {"content": self.content} if self.content else {}
+        return {"reward": identity(self.reward)} | reading(self.reward) | content
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The content of the reward's files in recipes."""
+        return self.reward.content()
 
     def scorer(self, job: Job) -> Scorer:
-        """Load the scorer. Raises UserError if the reward returned anything else."""
-        found = self.reward.scorer(job.path(self.fitted) if self.fitted else None)
+        """Load the scorer. Raises UserError if the reward returned anything else, or if its files are not those of the recipe."""
+        with unchanged(self.reward.read_from, self.content, self.reward.content):
+            found = self.reward.scorer(job.path(self.fitted) if self.fitted else None)
         if not isinstance(found, Scorer):
             what = f"scorer of reward={name_of(self.reward)} returned {shown(found)}."
             raise UserError(what, "Expected an object of a class that derives from Scorer.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.raw_table import open_data
 from aloll_cli.models.base import Model
 from aloll_cli.stopping import interruptibly
+from aloll_cli.store.outside import unchanged
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.tasks.base import plain_prompt
 from aloll_cli.text.words import LONGEST, has_long_word
@@ -31,7 +33,11 @@ class Tokenizer(Artifact):
         self.name = model.label
 
     def identity(self) -> dict[str, Any]:
-        return self.model.tokenizer_identity() | ({"texts": TEXTS} if self.model.from_scratch else {})
+        return self._own | ({"texts": TEXTS} if self.model.from_scratch else {})
+
+    @cached_property
+    def _own(self) -> dict[str, Any]:
+        return self.model.tokenizer_identity()
 
     def inputs(self) -> dict[str, Artifact]:
         return {"data": self.data} if self.model.from_scratch else {}
@@ -47,7 +53,8 @@ class Tokenizer(Artifact):
 
     def _save(self, job: Job) -> None:
         if not self.model.from_scratch:
-            self.model.tokenizer(iter(())).save_pretrained(job.directory)
+            with unchanged(self.model.address, self._own, self.model.tokenizer_identity):
+                self.model.tokenizer(iter(())).save_pretrained(job.directory)
             return
         split = 0
 

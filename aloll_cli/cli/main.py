@@ -56,7 +56,7 @@ ELSEWHERE = {  # what other tools call a stage
 
 
 def main() -> None:
-    """The console script. Exit code 2 for the user's mistakes, 130 and 143 for Ctrl-C and SIGTERM."""
+    """The console script. Exit code 2 for the user's mistakes, 130, 143 and 129 for Ctrl-C, SIGTERM and SIGHUP."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull)  # noqa: SIM115  it lives as long as the process
     for name in ("stdout", "stderr"):

@@ -35,6 +35,19 @@ def load_policy(directory: Path, place: Placement, trusts_code: bool) -> PreTrai
     return model
 
 
+def in_memory(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, whose weights on the CPU get memory of their own.
+
+    transformers maps a file of weights into memory: whoever wrote into it later, as cp does, would change the model.
+    """
+    from torch import nn
+
+    for weight in (*nn.Module.parameters(model), *nn.Module.buffers(model)):
+        if weight.device.type == "cpu":
+            weight.data = weight.data.clone()
+    return model
+
+
 def policy_weights(model: PreTrainedModel) -> dict[str, Tensor]:
     """What is saved of a policy, by name: all its weights, or those of its adapter if it has one."""
     return adapter_weights(model) if has_adapter(model) else dict(model.state_dict(keep_vars=True))

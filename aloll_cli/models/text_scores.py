@@ -16,6 +16,7 @@ from aloll_cli.foreign import Unreadable, damaged, tensors_of
 from aloll_cli.models.adapters import Adapter, attach, has_adapter, save_adapter
 from aloll_cli.models.base import Model, Placement
 from aloll_cli.models.dropout import InTraining
+from aloll_cli.models.saving import in_memory
 from aloll_cli.store.hub import loading
 
 if TYPE_CHECKING:
@@ -128,4 +129,4 @@ def _without_cache(model: PreTrainedModel) -> PreTrainedModel:
 def _placed(model: PreTrainedModel, place: Placement) -> PreTrainedModel:
     nn.Module.to(model, place.device)
     nn.Module.eval(model)
-    return model
+    return in_memory(model)

@@ -169,8 +169,16 @@ class Reward(ABC):
         return False
 
     def content(self) -> dict[str, Any]:
-        """Identity of loaded weights for the recipe, in addition to the options: file hashes, a resolved revision."""
+        """Identity of loaded weights for the recipe, in addition to the options: file hashes, a resolved revision.
+
+        It is that of the moment: asked again when the reward is loaded, and refused if it is another then.
+        """
         return {}
+
+    @property
+    def read_from(self) -> str:
+        """Where what :meth:`content` identifies comes from, for messages."""
+        return f"reward={name_of(self)}"
 
     @property
     def is_fitted(self) -> bool:

@@ -122,6 +122,10 @@ class Finetuned(Reward):
     def content(self) -> dict[str, Any]:
         return self.body.content()
 
+    @property
+    def read_from(self) -> str:
+        return super().read_from if self.body.from_scratch else self.body.address
+
     def held_out(self) -> Reward | None:
         """The same, on the other half of the prompts and with another seed."""
         others = self.prompts.others

@@ -74,6 +74,10 @@ class Function(Reward):
     def content(self) -> dict[str, Any]:
         return {"sha256": hashlib.sha256(self.file.read_bytes()).hexdigest()}
 
+    @property
+    def read_from(self) -> str:
+        return self.path
+
     def scorer(self, state: Path | None) -> Scorer:
         return _FunctionScorer(self)
 
@@ -81,13 +85,12 @@ class Function(Reward):
 class _FunctionScorer(Scorer):
     def __init__(self, reward: Function) -> None:
         self._reward = reward
-        file = reward.file
+        file = self._file = reward.file
         spec = importlib.util.spec_from_file_location(f"reward_{file.stem}", file)
         assert spec is not None
-        assert spec.loader is not None
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
         with _blamed_on(file, "cannot be imported", IMPORTS), redirect_stdout(sys.stderr):
-            spec.loader.exec_module(module)
+            exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), vars(module))  # no .pyc, which may be stale
         self._function: Callable[[list[dict[str, Any]]], Any] = getattr(module, reward.function, None)  # type: ignore[assignment]
         if not callable(self._function):
             there = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
@@ -120,7 +123,7 @@ class _FunctionScorer(Scorer):
         name, which = f"{Path(reward.path).name}: {reward.function}", shown(rows)
         given = [{field: getattr(row, field) for field in FIELDS} for row in rows]
         with (
-            _blamed_on(reward.file, f"{reward.function} raised for {which}", KEPT),
+            _blamed_on(self._file, f"{reward.function} raised for {which}", KEPT),
             _at_most(reward.timeout, f"{name} took more than reward.timeout={reward.timeout} seconds for {which}."),
             redirect_stdout(sys.stderr),  # stdout carries results
         ):

@@ -52,6 +52,10 @@ class TextModel(Reward):
     def content(self) -> dict[str, Any]:
         return content_of(self.path, self.revision)
 
+    @property
+    def read_from(self) -> str:
+        return self.path
+
     def hub_options(self) -> dict[str, Any]:
         """Options of ``from_pretrained`` in addition to the path."""
         return revision_options(self.path, self.revision) | {"trust_remote_code": False}
@@ -69,6 +73,8 @@ class TextModel(Reward):
         """
         import torch
 
+        from aloll_cli.models.saving import in_memory
+
         with loading(self.path, what):
             model, found = architecture.from_pretrained(
                 self.path, dtype=getattr(torch, self.dtype.name), use_safetensors=True, output_loading_info=True, **options
@@ -79,7 +85,7 @@ class TextModel(Reward):
                 f"{self.path} has no weights for {type(model).__name__}: {', '.join(sorted(found['missing_keys'])[:3])}.",
                 f"Choose {what} that was trained as one.",
             )
-        return model.to("cuda" if uses_gpu() else "cpu").eval()
+        return in_memory(model.to("cuda" if uses_gpu() else "cpu").eval())
 
     def limit(self, *limits: int | None) -> int | None:
         """The maximal input length, in tokens: the minimum of max_tokens and the limits of model and tokenizer.

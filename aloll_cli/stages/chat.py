@@ -17,7 +17,7 @@ from aloll_cli.runtime.terminal import notes, results
 from aloll_cli.schema import name_of
 from aloll_cli.settings.recorded import of_its_run
 from aloll_cli.settings.root import Settings
-from aloll_cli.stopping import SIGNALS, Interrupted
+from aloll_cli.stopping import Interrupted, handled_as, handled_by
 from aloll_cli.store.store import Store
 from aloll_cli.tasks.base import Task, Turn
 from aloll_cli.text.typed import conversation
@@ -105,14 +105,13 @@ def _response(speaker: Speaker, asked: list[Turn], task: Task, generation: Gener
 
 @contextmanager
 def _cutting() -> Iterator[None]:
-    """Within this context Ctrl-C raises Cut, and does not end the command; SIGTERM ends it at once, for nothing is lost."""
+    """Within this context Ctrl-C raises Cut, and does not end the command; other signals end it at once, for nothing is lost."""
 
     def cut(number: int, frame: FrameType | None) -> None:
         raise Cut if number == signal.SIGINT else Interrupted.by(number)
 
-    previous = {number: signal.signal(number, cut) for number in SIGNALS}
+    previous = handled_by(cut)
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        handled_as(previous)

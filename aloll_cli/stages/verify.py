@@ -14,6 +14,7 @@ from aloll_cli.store.marker import MARK, is_marked
 from aloll_cli.store.places import PARTIAL
 from aloll_cli.store.removal import removed
 from aloll_cli.store.store import Store
+from aloll_cli.training.checkpoints import folders
 from aloll_cli.training.progress import damage_of_checkpoint
 from aloll_cli.visible import one_line
 
@@ -83,7 +84,7 @@ def _unfinished(partial: Path) -> list[Damage]:
     torn = [name for name, noted in blocks if (partial / name).exists() and not is_as_noted(partial / name, noted)]
     checkpoints = [
         Damage(f"{folder.relative_to(partial)}: {damage}")
-        for folder in sorted(partial.glob("checkpoints/update-*"))
+        for folder in folders(partial / "checkpoints").values()
         if (damage := damage_of_checkpoint(partial, folder)) is not None
     ]
     return [Damage(f"{name} was changed (its checksum differs)") for name in sorted(torn)] + checkpoints

@@ -14,8 +14,9 @@ from functools import cache
 from pathlib import Path
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import out_of_memory, sha256, storage_trouble
+from aloll_cli.files import out_of_memory, storage_trouble
 from aloll_cli.store.manifest import listed_in
+from aloll_cli.store.outside import checksum
 
 TIMEOUT = 10.0  # seconds for the hub to answer
 UNREAD = ("README.md", "LICENSE", "LICENSE.txt", ".gitattributes")  # files beside a model that say nothing about it
@@ -82,16 +83,16 @@ def content_of(path: str, revision: str | None, config: str = MODEL) -> dict[str
         check_model_folder(folder)
     elif not (folder / config).is_file():
         raise UserError(f"{folder} contains no {config}: it is not an adapter.", "Name a folder that peft saved.")
-    files = {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file() and file.name not in UNREAD}
+    files = {file.name: checksum(file) for file in sorted(folder.iterdir()) if file.is_file() and file.name not in UNREAD}
     _check_artifact(folder.resolve(), files)
     return files if config == MODEL else files | {config: _without_address(folder / config)}
 
 
 def _check_artifact(folder: Path, files: dict[str, str]) -> None:
     """Raises UserError where the folder of a model is part of an artifact, and a file is not the one in its manifest."""
-    for name, (_, checksum) in (listed_in(folder.parent) or {}).items():
+    for name, (_, listed) in (listed_in(folder.parent) or {}).items():
         inner = Path(name)
-        if inner.parent == Path(folder.name) and inner.name not in UNREAD and files.get(inner.name) != checksum:
+        if inner.parent == Path(folder.name) and inner.name not in UNREAD and files.get(inner.name) != listed:
             what = "was changed (its checksum differs)" if inner.name in files else "is missing"
             hint = "aloll verify repair=true removes it, so that it is built again."
             raise UserError(f"{folder.parent} is damaged: {name} {what}.", hint)

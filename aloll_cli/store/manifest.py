@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import below, is_deepest, sha256, sync, sync_folders, write_json, write_text
+from aloll_cli.files import below, is_deepest, is_racy, marks_of, sha256, sync, sync_folders, write_json, write_text
 from aloll_cli.foreign import Unreadable, dict_of, inner_path, integer, json_of, record, text
 
 MANIFEST = "manifest.json"
 NOT_LISTED = (MANIFEST, "log.txt", "build.json")
 OF_THE_SYSTEM = re.compile(r"\.DS_Store|\.directory|\.nfs[0-9a-f]+|\._.*")  # files that file managers and NFS leave in any folder
 ENTRY = record({"bytes": integer, "sha256": text})
-RACY = 2.0  # seconds: a file that was written so shortly before it was checked may change again without a sign
 
 Sums = dict[str, dict[str, Any]]  # by relative path: {"bytes": …, "sha256": …}
 
@@ -59,7 +57,7 @@ def write_manifest(directory: Path, sums: Sums | None = None, **more: Sums) -> N
 def remember(directory: Path, sums: Sums) -> None:
     """Note that the files of an artifact have just been checked, as :func:`damage_of` does."""
     marks = {name: [*_marks(directory / name), entry["sha256"]] for name, entry in sums.items()}
-    _write_record(_record_of(directory), {name: found for name, found in marks.items() if not _is_racy(found)})
+    _write_record(_record_of(directory), {name: found for name, found in marks.items() if not is_racy(found)})
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def damages(directory: Path, contents: bool = True, trusting: bool = True) -> It
     checked: dict[str, list[Any]] = {}
     is_whole, is_new = True, False
     for name, (size, checksum) in listed.items():
-        now = [*_marks(directory / name), checksum]
+        now: list[Any] = [*_marks(directory / name), checksum]
         if contents and now == before.get(name):
             checked[name] = now
         elif damage := _damage_of_file(directory, name, size, checksum if contents else None):
@@ -108,7 +106,7 @@ def damages(directory: Path, contents: bool = True, trusting: bool = True) -> It
             yield damage
         elif contents:
             is_new = True
-            if not _is_racy(now):
+            if not is_racy(now):
                 checked[name] = now
     for file in files_of(directory):
         if str(file.relative_to(directory)) not in listed and (file.is_symlink() or not OF_THE_SYSTEM.fullmatch(file.name)):
@@ -182,16 +180,11 @@ def _damage_of_file(directory: Path, name: str, size: int, checksum: str | None)
 
 
 def _marks(file: Path) -> tuple[int, ...]:
-    """What changes when a file is written or replaced: size, times in ns, inode."""
+    """The marks of a file, or of a link; zeros where there is none."""
     try:
-        found = file.lstat()
+        return marks_of(file.lstat())
     except OSError:
         return (0, 0, 0, 0)
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-
-
-def _is_racy(marks: list[Any]) -> bool:
-    return bool(time.time() < max(marks[1:3]) / 1e9 + RACY)
 
 
 def _record_of(directory: Path) -> Path:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
-from aloll_cli.files import out_of_memory, sha256, storage_trouble
+from aloll_cli.files import out_of_memory, storage_trouble
 from aloll_cli.store.hub import is_network_error, resolved_revision
+from aloll_cli.store.outside import checksum
 from aloll_cli.tasks.arrow_floats import is_changed, with_floats_as_decimals
 from aloll_cli.tasks.column_names import listed
 from aloll_cli.tasks.layouts import SPLIT_NAMES, gap, split_files, total, unread
@@ -46,7 +47,7 @@ class Source(ABC):
 
     @abstractmethod
     def content(self) -> dict[str, str]:
-        """Identity of the rows for the recipe: file hashes, or a resolved revision; never a path."""
+        """Identity of the rows for the recipe: file hashes, or a resolved revision; never a path. It is of this moment."""
 
 
 class LocalSource(Source):
@@ -86,7 +87,7 @@ class LocalSource(Source):
 
     def content(self) -> dict[str, str]:
         decimals = any(has_short_floats(file) for files in self.files.values() for file in files)
-        hashes = {split: "+".join(map(sha256, files)) for split, files in self.files.items()}
+        hashes = {split: "+".join(map(checksum, files)) for split, files in self.files.items()}
         return hashes | ({"float32": "read as decimals"} if decimals else {})
 
     def rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:

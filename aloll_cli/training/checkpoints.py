@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,13 @@ if TYPE_CHECKING:
     import torch
 
 
+NAME = re.compile(r"update-([0-9]{7}|[1-9][0-9]{7,})")
+
+
 def folders(root: Path) -> dict[int, Path]:
-    """The complete checkpoints by step, oldest first."""
-    return {int(path.name.removeprefix("update-")): path for path in sorted(root.glob("update-*")) if path.is_dir()}
+    """The complete checkpoints by step, oldest first; folders with other names, such as copies of a user, are none."""
+    steps = sorted(int(found[1]) for path in root.glob("update-*") if (found := NAME.fullmatch(path.name)) and path.is_dir())
+    return {step: folder_of(root, step) for step in steps}
 
 
 def folder_of(root: Path, update: int) -> Path:

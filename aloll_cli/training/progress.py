@@ -1,8 +1,8 @@
 """What a training run keeps while it goes on: records, checkpoints, candidates for the policy.
 
 A checkpoint's manifest.json lists its own files, and what the run needs beside them: the records so far, and the candidate that
-is the best until then. All of it is on disk before the checkpoint has its name. A checkpoint of which any file is damaged is
-passed over.
+is the best until then. All of it is on disk before the checkpoint has its name. A checkpoint of which any file is damaged, or
+whose name is of another step than the last of its records, is passed over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aloll_cli.files import open_to_append, read_json_lines, remove_tree, sha256, sync, sync_folders
-from aloll_cli.foreign import damaged, integer, list_of, number, record
+from aloll_cli.foreign import Unreadable, damaged, integer, list_of, number, parsed, record
 from aloll_cli.store.journal import Journal
 from aloll_cli.store.manifest import Sums, damage_of, files_of, listed_in, sums_of, write_manifest
 from aloll_cli.training.checkpoints import folder_of, folders, keep_folders, write_folder
@@ -29,7 +29,10 @@ METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 CANDIDATES, POLICY = "candidates", "policy"
 RESULTS = (POLICY, "model")  # folders that the selected candidate becomes: of a policy, of a reward
 
+STEP = record({"update": integer})  # of a training step
 SCORED = record({"update": integer, "score": number})  # of an evaluation
+
+LONGEST_RECORD = 1 << 20  # bytes
 
 Write = Callable[[Path], object]  # writes files into a folder
 
@@ -177,9 +180,27 @@ def damage_of_checkpoint(directory: Path, checkpoint: Path) -> str | None:
         length = None if name in candidate else size  # what was appended to a record later does not belong to it
         if file.stat().st_size < size or sha256(file, length) != checksum:
             return f"{file.relative_to(directory)} was changed (its checksum differs)"
+    step = _last_step(directory / METRICS, beside[METRICS][0]) if METRICS in beside else None
+    if step is None:
+        return f"{METRICS} does not say of which step it is"
+    if checkpoint != folder_of(checkpoint.parent, step):
+        return f"it is of step {step}"
     there = [str(file.relative_to(folder)) for file in files_of(folder)] if folder.exists() else []
     stray = next((name for name in there if name not in map(_within, candidate)), None)
     return None if stray is None else f"{folder.name}/{stray} was not written by training"
+
+
+def _last_step(metrics: Path, size: int) -> int | None:
+    """The step of the last record in the first ``size`` bytes of a run's metrics; None if there is none."""
+    with metrics.open("rb") as stream:
+        stream.seek(max(0, size - LONGEST_RECORD))
+        lines = stream.read(size - stream.tell()).splitlines()
+    try:
+        found = parsed(lines[-1] if lines else b"")
+        STEP(found, "the record")
+    except Unreadable:
+        return None
+    return int(found["update"])
 
 
 def _within(name: str) -> str:
