@@ -1,4 +1,4 @@
-"""Text of others, shown with its control characters escaped."""
+"""Text of others, shown with its control characters escaped; and numbers whose digits all say something."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ def one_line(text: str) -> str:
 
 def _escaped(hidden: re.Pattern[str], text: str) -> str:
     return hidden.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def fixed(value: float, places: int, sign: str = "") -> str:
+    """A number with so many decimal places, or with three significant digits where these would be zeros: ``9.12e-08``.
+
+    Args:
+        value: the number.
+        places: decimal places.
+        sign: ``+`` to show the sign of positive numbers, too.
+    """
+    is_small = 0 < abs(value) < 10.0 ** (1 - places)
+    return f"{value:{sign}.3g}" if is_small else f"{value:{sign}.{places}f}"

@@ -21,6 +21,7 @@ from aloll_cli.rewards.column import Column, Transform
 from aloll_cli.rewards.scoring import check_scores
 from aloll_cli.rewards.variation import saturation, varies, weakness
 from aloll_cli.stages import inspect
+from aloll_cli.visible import fixed
 
 SPLITS = ("train", "validation", "test")
 TINY = (
@@ -68,6 +69,10 @@ def test_rewards_vary_where_they_differ_by_more_than_rounding(rewards, varied):
             (0, 1e6),
             r"^span 0\.00% of the declared range \[0, 1e\+06\]: they are between 1 and 5 \(.*1\.2/3/4\.8\)$",
         ),
+        # two values at a distance of d have a standard deviation of d / 2
+        ([0.0, 1e-7] * 20, (0, 1), r"^differ by very little: their standard deviation is 5e-08, .*optimizer\.eps.*scale them up"),
+        ([0.0, 1.99e-4] * 20, (-math.inf, math.inf), r"^differ by very little"),
+        ([0.0, 2.01e-4] * 20, (-math.inf, math.inf), None),
         ([0.0, 1.0] * 20, (0, 1), None),
         ([1, 2, 3, 4, 5], (-math.inf, math.inf), None),
         (
@@ -93,6 +98,13 @@ def test_rewards_that_do_not_vary_are_warned_of_also_if_generated(tmp_path, tabl
     log_summary(making, Pipeline(composed()).scored_by.rewards(None, table))
     told = rf"the vader rewards of the 3 {'train' if table == 'train' else 'generated'} responses do not vary .*: they are all 1"
     assert [re.match(told, said) is not None for said in warnings] == [True] * is_warned
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "+0.0000"), (0.5, "+0.5000"), (0.00123, "+0.0012"), (9.123e-8, "+9.12e-08"), (-5e-4, "-0.0005")]
+)
+def test_small_rewards_are_shown_with_digits_that_say_something(value, shown):
+    assert fixed(value, 4, "+") == shown
 
 
 def test_a_sigmoid_saturates_where_it_comes_within_a_thousandth_of_its_ends():

@@ -21,6 +21,7 @@ from aloll_cli.store.rows import Rows
 from aloll_cli.store.store import Artifact, Job
 from aloll_cli.store.tables import columns_of, open_blocks, read_numbers, write_blocks
 from aloll_cli.tasks.base import SPLITS, Task, shown
+from aloll_cli.visible import fixed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -210,8 +211,8 @@ def log_summary(job: Job, scored: Rewards) -> None:
         return
     rewards, columns = load_rewards(job.directory), columns_of(job.directory / "rewards")
     low, middle, high = np.percentile(rewards, [5, 50, 95])
-    percentiles = f"5th/50th/95th percentile {low:.3f}/{middle:.3f}/{high:.3f}"
-    job.log.say(f"  rewards of {len(rewards):,} responses: mean {rewards.mean():.3f}, {percentiles}")
+    percentiles = f"5th/50th/95th percentile {fixed(low, 3)}/{fixed(middle, 3)}/{fixed(high, 3)}"
+    job.log.say(f"  rewards of {len(rewards):,} responses: mean {fixed(rewards.mean(), 3)}, {percentiles}")
     if "cut" in columns:
         cut = read_numbers(job.directory / "rewards", "cut")
         lost = f", by {cut[cut > 0].mean():.0f} tokens on average and {cut.max():,} at most" if cut.any() else ""

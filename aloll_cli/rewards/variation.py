@@ -17,6 +17,9 @@ LARGEST = 1e12  # squares of larger rewards, summed in fp32, come near its end, 
 EDGE = 1e-3  # a reward in (0, 1) that is so close to an end is saturated
 SATURATED = 0.1  # share of saturated rewards from which on a warning is due
 ONE_VALUE = 0.95  # share of one and the same reward from which on a warning is due
+# standard deviation below which a warning is due: gradients have the scale of rewards, and those of a loss of scale 1 are 1e-3 to
+# 1e-4 per weight (a norm of 1 over 10⁶ to 10⁸ weights), so that below they come near AdamW's ε of 1e-8
+TINY = 1e-4
 NARROW = 0.01  # share of the declared range below which a warning is due
 TAILS = 1e-3  # share of their range that the middle 90% of rewards span, below which a warning of outliers is due
 
@@ -57,6 +60,11 @@ def weakness(rewards: FloatArray, bounds: tuple[float, float]) -> str | None:
     share = counts.max() / len(rewards)
     if share >= ONE_VALUE:
         return f"hardly vary: {share:.1%} of them are {values[counts.argmax()]:.6g}"
+    if (deviation := float(rewards.std())) < TINY:
+        return (
+            f"differ by very little: their standard deviation is {deviation:.2g}, so that gradients come near optimizer.eps, "
+            "which damps training; scale them up, in the data or your code, or by reward=mixed with transform=minmax"
+        )
     middle = float(np.subtract(*np.percentile(rewards, [95, 5])))
     if middle < TAILS * np.ptp(rewards):
         return (

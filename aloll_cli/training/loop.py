@@ -26,6 +26,7 @@ from aloll_cli.training.sources import Source, packed, same_texts
 from aloll_cli.training.start import check_distance, distance
 from aloll_cli.training.strategies import parallel
 from aloll_cli.variants.base import Batch, Reduction, Variant
+from aloll_cli.visible import fixed
 from aloll_cli.watchdog import patient
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class Trainer:
         if self.early_stop and update < self.updates and stops_early([*self.progress.evaluations(), record], self.early_stop):
             record[STOPPED_EARLY] = {"after": update, "of": self.updates, "patience": self.early_stop}
         self._record(EVALUATIONS, record)
-        score = f"validation {self.evaluator.label} {record['score']:.4f}"
+        score = f"validation {self.evaluator.label} {fixed(record['score'], 4)}"
         self.job.log.say(f"  step {update:5d}  {score}  {self.evaluator.describe(record)}".rstrip())
         if warning := self.evaluator.collapse(self.progress.evaluations()[0], record):
             self.job.log.warn(f"step {update}: {warning}")

@@ -11,6 +11,7 @@ import numpy as np
 from aloll_cli.metrics.crossed import crossed
 from aloll_cli.metrics.intervals import FEW_PROMPTS
 from aloll_cli.schema import numbers
+from aloll_cli.visible import fixed
 
 if TYPE_CHECKING:
     from aloll_cli.metrics.crossed import Estimate
@@ -142,7 +143,7 @@ def conclusion(records: list[Record], by_score: bool, updates: int, label: str) 
     """
     which, step = "best" if by_score else "last", selected_step(records, by_score)
     initial, record = records[0], next(record for record in records if record["update"] == step)
-    line = f"{which} checkpoint: step {step} of {updates} (validation {label} {record['score']:.4f}"
+    line = f"{which} checkpoint: step {step} of {updates} (validation {label} {fixed(record['score'], 4)}"
     if "kl" in record:
         line += f", KL {record['kl']:.2f} nats"
     if record is initial:
@@ -150,8 +151,8 @@ def conclusion(records: list[Record], by_score: bool, updates: int, label: str) 
         return f"{line}): the initial policy", f"{what}, so the initial policy is kept; try a smaller optimizer.lr or eval_every"
     found = difference(initial, record)
     same = "responses" in record and record["responses"] == initial.get("responses")
-    sides = f"initial policy ({initial['score']:.3f})"
-    policy = f"the {which} checkpoint (step {step}: validation {label} {record['score']:.3f})"
+    sides = f"initial policy ({fixed(initial['score'], 3)})"
+    policy = f"the {which} checkpoint (step {step}: validation {label} {fixed(record['score'], 3)})"
     if same and step > 0:
         hint = "the steps were too small or too few; try a greater optimizer.lr or updates"
         return f"{line})", f"{policy} responds to validation prompts exactly as the initial policy: {hint}"
@@ -159,7 +160,7 @@ def conclusion(records: list[Record], by_score: bool, updates: int, label: str) 
         is_better = record["score"] > initial["score"]
         return f"{line})", None if is_better else f"{policy} does not beat the {sides}; try a smaller optimizer.lr"
     low, high = found.ci95
-    paired = f"{found.mean:+.3f} [{low:.3f}, {high:.3f}]"
+    paired = f"{fixed(found.mean, 3, '+')} [{fixed(low, 3)}, {fixed(high, 3)}]"
     line += f"; paired difference to the initial policy over {found.prompts} prompts: {paired})"
     if low > 0:
         return line, None
