@@ -62,8 +62,8 @@ def weakness(rewards: FloatArray, bounds: tuple[float, float]) -> str | None:
         return f"hardly vary: {share:.1%} of them are {values[counts.argmax()]:.6g}"
     if (deviation := float(rewards.std())) < TINY:
         return (
-            f"differ by very little: their standard deviation is {deviation:.2g}, so that gradients come near optimizer.eps "
-            "(1e-8), which damps training; scale them up, in the data or your code, or by reward=mixed with transform=minmax"
+            f"differ by very little: their standard deviation is {deviation:.2g}, so that gradients come near optimizer.eps, "
+            "which damps training; scale them up, in the data or your code, or by reward=mixed with transform=minmax"
         )
     middle = float(np.subtract(*np.percentile(rewards, [95, 5])))
     if middle < TAILS * np.ptp(rewards):
