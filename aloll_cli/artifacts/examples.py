@@ -50,8 +50,8 @@ class Examples(Artifact):
 
     def identity(self) -> dict[str, Any]:
         # tokenizers from scratch write every text: there is nothing to count, and what was encoded before is still the same
-        counted = {} if self.tokenizer.model.from_scratch else {"lost_text": "counted", "altered": "prompts, too"}
-        return {"task": identity(self.task)} | counted
+        pretrained = {"lost_text": "counted", "altered": "prompts, too", "control tokens": "not of Unigram's text"}
+        return {"task": identity(self.task)} | ({} if self.tokenizer.model.from_scratch else pretrained)
 
     def inputs(self) -> dict[str, Artifact]:
         return {"data": self.data, "tokenizer": self.tokenizer}

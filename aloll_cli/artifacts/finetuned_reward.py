@@ -77,7 +77,7 @@ class FinetunedReward(Artifact):
     """``model/``, scale.json, checkpoints/, metrics.jsonl, evaluations.jsonl; quality on the validation split (skill.json)."""
 
     kind, stage = "fitted-reward", "score-rewards"
-    version = 2  # text becomes no token that the template writes around turns; an opened tag that is no token is not repeated
+    version = 3  # text becomes no control token of a Unigram vocabulary, nor one that the template writes around turns
 
     def __init__(self, reward: Finetuned, data: Data) -> None:
         self.reward, self.data = reward, data

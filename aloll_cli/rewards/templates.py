@@ -93,7 +93,7 @@ class TemplateTokens:
         written = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
         self._control = control_tokens(tokenizer, [name for name in written if any(name in text for text in templates)])
         # of its own, since calls of the tokenizer leave their truncation in it
-        self._pieces = Pieces(deepcopy(tokenizer), self._control.ids, strict=True)
+        self._pieces = Pieces(deepcopy(tokenizer), self._control.ids)
         self._rendered = RenderedTokens(self._pieces, self._control)
         self._ids = {*self._control.ids.values()} - {tokenizer.unk_token_id}
 
@@ -174,7 +174,7 @@ class ChatTokens:
         control = control_tokens(tokenizer)
         self._tokenizer, self._limit = tokenizer, limit
         self._rendering = Rendering(Template(tokenizer, thinking=True), control)
-        self._rendered = RenderedTokens(Pieces(deepcopy(tokenizer), control.ids, strict=True), control)
+        self._rendered = RenderedTokens(Pieces(deepcopy(tokenizer), control.ids), control)
 
     def encode(self, rows: Sequence[Row]) -> Encoded:
         """The tokens of N chats. Raises UserError if the template rejects one."""

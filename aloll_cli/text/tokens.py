@@ -23,10 +23,10 @@ GUARD = "\ue000"  # a private-use character, which no token of a vocabulary star
 class Pieces:
     """Tokenizes pieces of a text, without the leading space that tokenizers such as Llama 2's add, except at the start."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, names: Collection[str] = (), strict: bool = False) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, names: Collection[str] = ()) -> None:
         """``names`` are control tokens beside those that the tokenizer calls special.
 
-        If ``strict``, text becomes none where the vocabulary makes one of its name even as text, as Unigram's do of ``</s>``.
+        Text becomes none of them, even where the vocabulary makes one of its name as text, as Unigram's do of ``</s>``.
         """
         self._tokenizer = _with_special(tokenizer, names)
         self._guard, self._length = "", 0
@@ -37,7 +37,7 @@ class Pieces:
         guard, guarded, alone = self.ids([GUARD, GUARD + "x", "x"], [False] * 3)
         if guarded[len(guard) :] != alone:
             self._guard, self._length = GUARD, len(guard)
-        self._stubborn = self._stubborn_ids(names) if strict else {}
+        self._stubborn = self._stubborn_ids(names)
 
     def _stubborn_ids(self, names: Collection[str]) -> dict[int, re.Pattern[str]]:
         """Control tokens that their names become even as text, and where to cut the names."""
