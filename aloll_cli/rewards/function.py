@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer, check_name
 from aloll_cli.schema import COUNT, OPERATIONAL, numbers
-from aloll_cli.user_code import shown_traceback, summary, within
+from aloll_cli.user_code import real_numbers, shown_traceback, summary, within
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -100,8 +100,6 @@ class _FunctionScorer(Scorer):
         return np.concatenate([self._call(rows[start : start + step]) for start in range(0, len(rows), step)])
 
     def _call(self, rows: Sequence[Row]) -> FloatArray:
-        import numpy as np
-
         reward = self._reward
         name, which = f"{Path(reward.path).name}: {reward.function}", shown(rows)
         given = [{field: getattr(row, field) for field in FIELDS} for row in rows]
@@ -112,11 +110,10 @@ class _FunctionScorer(Scorer):
         ):
             returned = self._function(given)
         try:
-            scores = np.asarray(returned, dtype=np.float64)
-        except (TypeError, ValueError, RuntimeError):  # RuntimeError: from torch, for a tensor with a gradient
-            raise UserError(
-                f"{name} returned {_short(returned)} for {which}.", f"Expected a list of {numbered(len(rows))}. {KEPT}"
-            ) from None
+            scores = real_numbers(returned)
+        except TypeError as error:
+            what = f"{name} returned {_short(returned)} for {which}: {error}."
+            raise UserError(what, f"Expected a list of {numbered(len(rows))}. {KEPT}") from None
         if scores.shape != (len(rows),):
             many = numbered(len(scores)) if scores.ndim == 1 else _short(returned)
             raise UserError(f"{name} returned {many} for {which}.", f"Expected {numbered(len(rows))}. {KEPT}")
@@ -174,5 +171,5 @@ def _blamed_on(file: Path, what: str, hint: str) -> Iterator[None]:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:59]}…"
