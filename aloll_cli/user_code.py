@@ -1,4 +1,4 @@
-"""Exceptions in a user's own code (plugins, reward functions) become errors that show the user's part of the traceback."""
+"""What a user's own code (plugins, reward functions) returns and raises, as numbers and as errors that show the user's part."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
 
 from aloll_cli.errors import UserError
 from aloll_cli.files import near, storage_trouble
 from aloll_cli.source_code import plugin_of
+
+if TYPE_CHECKING:
+    from aloll_cli.arrays import FloatArray
 
 MEND = "Correct the file and repeat the command; whatever was built without it stays cached."
 
@@ -74,3 +78,25 @@ def _entry(frame: FrameType) -> str:
     module, file = str(frame.f_globals["__name__"]), Path(frame.f_code.co_filename)
     group, _, name = module.removeprefix(f"{plugin_of(module)}.").rpartition(".")
     return f"{group}={name} ({near(file)})" if file.with_suffix(".yaml").exists() else near(file)
+
+
+def real_numbers(returned: Any) -> FloatArray:
+    """What a user's code returned as 64-bit numbers, of whatever shape; booleans are 0 and 1.
+
+    Raises:
+        TypeError: it is no array of real numbers, with what it is. A cast would make numbers of complex ones, of dates, of texts
+            and of what is under a mask.
+    """
+    import numpy as np
+
+    if isinstance(returned, np.ma.MaskedArray):
+        raise TypeError("a masked array")
+    try:
+        found = np.asarray(returned)
+        kinds = [found.dtype] if found.dtype != object else [np.asarray(cell).dtype for cell in found.flat]
+        wrong = next((kind for kind in kinds if kind.kind not in "biufO"), None)
+        if wrong is None:
+            return found.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: from torch, for a tensor with a gradient
+        raise TypeError(" ".join(str(error).split()).rstrip(".")) from None
+    raise TypeError("texts" if wrong.kind in "SU" else f"values of the type {wrong}")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from running import SMALL, quick
 from tiny import composed, some_slow, store, write_rows
 
@@ -224,6 +226,10 @@ def test_where_nothing_rates_a_pair_its_responses_have_the_rewards_1_and_0(nothi
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, ("task.columns.response=chosen",),
          'the rows are pairs, and task.columns.response=chosen would leave out their "rejected"'),
         ({"prompt": "a", "completion": [USER, ANSWER]}, (), "expected text, or one turn of the assistant"),
+        ({"prompt": "a", "completion": ["b", "c"], "label": [1]}, (),
+         r'field "label": expected 2 numbers, one for each of "completion", got \[1\]'),
+        ({"prompt": "a", "completion": ["b", "c"], "label": 1}, ("task.columns.response='my reply'", "task.columns.reward=score"),
+         'field "label": expected 2 numbers, one for each of "completion", got 1'),
         ({"prompt": "a", "completion": "b", "label": "odd"}, (), 'field "label": expected a number'),
         ({"prompt": "a", "chosen": "b", "rejected": None}, (), 'field "rejected": expected text or turns, as in the other'),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 0.9, "score_rejected": None}, (),
@@ -365,6 +371,16 @@ def test_where_labels_are_numbers_no_other_cell_is_taken_for_one(stored):
     with pytest.raises(BadRow, match='field "reward": expected one of the labels 1, 2, 3, got ') as found:
         read({"prompt": "a", "response": "b", "reward": stored}, "task.labels={1: 0, 2: 0.5, 3: 1}")
     assert ("task.labels" in found.value.hint) == (str(stored) not in ("n/a", "nan"))
+
+
+@pytest.mark.parametrize("word", ["yes", "No", "on", " off"])
+def test_labels_that_yaml_reads_as_booleans_are_to_be_quoted(word):
+    local = replace(task(), labels=yaml.safe_load("{yes: 1, no: 0}"))
+    with pytest.raises(BadRow, match=f"expected one of the labels true, false, got '{word}'") as found:
+        local.records({"prompt": "a", "response": "b", "reward": word})
+    assert "Quote the labels in the YAML file: {'yes': 1, 'no': 0}" in found.value.hint
+    quoted = replace(task(), labels=yaml.safe_load("{'yes': 1, 'no': 0}"))
+    assert quoted.records({"prompt": "a", "response": "b", "reward": "no"})[0].reward == 0.0
 
 
 @pytest.mark.parametrize("stored", [1, "0", 0.0])

@@ -74,6 +74,28 @@ def one(rows):
 def lazy(rows):
     return (1 for row in rows)
 
+def complex_ones(rows):
+    return [1.0, 2j] * (len(rows) // 2)
+
+def dates(rows):
+    import numpy as np
+    return np.array(["2020-01-01"] * len(rows), dtype="datetime64[s]")
+
+def durations(rows):
+    import numpy as np
+    return [np.timedelta64(5, "s"), 1.0] * (len(rows) // 2)
+
+def masked(rows):
+    import numpy as np
+    return np.ma.masked_array([5.0] * len(rows), mask=[True] * len(rows))
+
+def digits(rows):
+    return ["1"] * len(rows)
+
+def decimals(rows):
+    from decimal import Decimal
+    return [Decimal("0.5"), True, 2] * (len(rows) // 3)
+
 def with_gradient(rows):
     import torch
     return torch.ones(len(rows), requires_grad=True)
@@ -109,6 +131,7 @@ def test_a_function_is_given_rows_and_returns_a_number_for_each(file):
     assert scores(file, "score") == [0, 1, 2, 3, 4, 5]
     assert scores(file, "stored") == pytest.approx([i / 9 for i in range(6)])
     assert scores(file, "fields") == [1] * 6
+    assert scores(file, "decimals") == [0.5, 1, 2] * 2
     assert scores(file, "sizes", "reward.rows=4") == [4, 4, 4, 4, 2, 2]
     assert scores(file, "score", "reward.timeout=50") == [0, 1, 2, 3, 4, 5]
     assert reward(file, "score", "reward.lo=-inf").range == (-np.inf, 9)
@@ -144,6 +167,11 @@ FAILURES = {
     "one": ([], r"my\.py: one returned 1 number for 6 rows"),
     "lazy": ([], r"my\.py: lazy returned <generator object .* for 6 rows, .*\.\nExpected a list of 6 numbers\."),
     "with_gradient": ([], r"my\.py: with_gradient returned tensor\(.* for 6 rows, .*\.\nExpected a list of 6 numbers\."),
+    "complex_ones": ([], r"returned \[1\.0, 2j, .* for 6 rows, .*: values of the type complex128\.\nExpected a list of 6 numbers\."),
+    "dates": ([], r"my\.py: dates returned array\(.* for 6 rows, .*: values of the type datetime64\[s\]\.\n"),
+    "durations": ([], r"my\.py: durations returned .* for 6 rows, .*: values of the type timedelta64\[s\]\.\n"),
+    "masked": ([], r"my\.py: masked returned masked_array\(data.* for 6 rows, .*: a masked array\.\n"),
+    "digits": ([], r"my\.py: digits returned \['1', .* for 6 rows, .*: texts\.\n"),
     "takes_none": ([], r"my\.py: takes_none raised for 6 rows, .*: TypeError: takes_none\(\) takes 0 positional arguments"),
 }  # fmt: skip
 

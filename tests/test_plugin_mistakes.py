@@ -358,8 +358,10 @@ def test_what_methods_of_a_variant_return_is_checked():
 
 def test_what_methods_of_rewards_and_values_return_is_checked(mine):
     reward = compose("reward=loud", plugins="mine").reward
-    with pytest.raises(UserError, match=r"reward=loud returned \['a'\] for 1 rows from x on\.\nReturn one number per row"):
+    with pytest.raises(UserError, match=r"reward=loud returned \['a'\] for 1 rows from x on: texts\.\nReturn one number per row"):
         checked_scores(reward, Returning(["a"]), [Row("x", "0", "Hi", "you")])
+    with pytest.raises(UserError, match=r"values=mine gave \[1j\] for 1 responses"):
+        checked([1j], 1, "mine")
     with pytest.raises(UserError, match=r"values=mine gave None for 3 responses"):
         checked(None, 3, "mine")
     change("reward/loud.py", "return _Marks()", "return _Marks")

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import unicodedata
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 from pyarrow import parquet
 from tiny import composed, job, some_slow, store, write_rows
 
-from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
+from aloll_cli.artifacts.as_seen import form_hashes, shared_prompts, shared_told
 from aloll_cli.artifacts.pipeline import Pipeline
 from aloll_cli.artifacts.rewards import log_summary
 from aloll_cli.artifacts.values import checked, load_values
@@ -234,6 +235,7 @@ def test_inspect_counts_what_the_model_cannot_tell_apart_and_ratings_that_confli
     found = json.loads(out)
     shared = {"validation": {"train": 3}, "test": {"train": 3, "validation": 3}}
     assert found["shared_prompts_as_seen"] == shared
+    assert found["shared_prompts_but_for_form"] == {"validation": {"train": 0}, "test": {"train": 0, "validation": 0}}
     assert found["pairs"]["train"] == {"different": 0, "same": 1}
     assert found["splits"]["test"]["conflicting_ratings"] == 1
     assert found["splits"]["test"]["duplicates"] == 2
@@ -252,6 +254,24 @@ def test_prompts_that_are_not_cut_are_shared_by_no_two_splits(tmp_path):
     shared = shared_prompts(store(tmp_path / "out").ensure(line.examples))
     assert shared == {"validation": {"train": 0}, "test": {"train": 0, "validation": 0}}
     assert shared_told(shared) == ""
+
+
+def test_prompts_that_differ_in_white_space_or_unicode_form_between_splits_are_counted_and_warned_of(tmp_path, capsys):
+    cafe, office = "At the café in the town", "At the office in the town"
+    other = {"validation": unicodedata.normalize("NFD", cafe), "test": office.replace("ffi", "ﬃ")}  # a ligature
+    for split, forms in (("train", ["{}"]), ("validation", ["{}\n", " {}"]), ("test", ["{}  {}", "{}\u00a0{}"])):
+        texts = [form.format(f"Stop {i}", f"of {i}") for i, form in enumerate(forms)] + [other.get(split, cafe)]
+        texts += {"train": ["Stop 1", "Stop 0 of 0", "Stop 1 of 1", office], "test": ["Stop 0of 0"]}.get(split, [])
+        pairs = [{"prompt": text, "response": ["Elm.", "Oak."], "reward": [0, 1]} for text in texts]
+        write_rows(tmp_path / "rows" / f"{split}.jsonl", pairs)
+    options = (f"task.path={tmp_path / 'rows'}", *TINY, "reward=column", "task.max_prompt_tokens=60")
+    made = store(tmp_path / "out").ensure(Pipeline(composed(*options)).examples)
+    shared = {"validation": {"train": 3}, "test": {"train": 3, "validation": 0}}
+    assert shared_prompts(made, form_hashes) == shared
+    told = "3 of validation in train, 3 of test in train"
+    assert f"two splits share but for white space and Unicode form: {told};" in capsys.readouterr().err
+    inspect.run(composed(*options), store(tmp_path / "out"))
+    assert f"but for white space and Unicode form: {told}\n" in capsys.readouterr().out
 
 
 def test_nan_is_no_positive_advantage(tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
-"""Prompts and responses as the model sees them, after they were cut: which are the same, as hashes of their token ids."""
+"""Which prompts and responses are the same as the model sees them, after they were cut, or but for their form: as hashes."""
 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -40,9 +42,34 @@ def prompt_hashes(folder: Path) -> Keys:
     return column_hashes(folder, "prompt_ids")[numbered(prompt_keys(folder))[1]]
 
 
-def shared_prompts(examples: Path) -> dict[str, dict[str, int]]:
-    """How many of a split's prompts an earlier split has, too, as the model sees them: by later split, then by earlier one."""
-    found = {split: prompt_hashes(examples / split) for split in SPLITS}
+def form_hashes(folder: Path) -> Keys:
+    """(G,) the hash of each unique prompt of a split's examples without its form: white space, and Unicode's NFKC.
+
+    Runs of white space count as one space, and as none at the ends.
+    """
+    batches = open_blocks(folder, ["prompt"]).batches()
+    texts = (map(_without_form, batch.column("prompt").to_pylist()) for batch in batches)
+    return np.concatenate([text_hashes(some) for some in texts])[numbered(prompt_keys(folder))[1]]
+
+
+def _without_form(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def text_hashes(texts: Iterable[str]) -> Keys:
+    """(N,) a hash of each text."""
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, dtype=np.uint64)
+
+
+def shared_prompts(examples: Path, hashed: Callable[[Path], Keys] = prompt_hashes) -> dict[str, dict[str, int]]:
+    """How many of a split's prompts an earlier split has, too: by later split, then by earlier one.
+
+    Args:
+        examples: folder of the encoded examples.
+        hashed: which prompts are the same; by default, those that are so as the model sees them.
+    """
+    found = {split: hashed(examples / split) for split in SPLITS}
     shared: dict[str, dict[str, int]] = {split: {} for split in SPLITS[1:]}
     for earlier, later in combinations(SPLITS, 2):
         shared[later][earlier] = count_in(found[later], found[earlier])

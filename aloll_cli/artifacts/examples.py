@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aloll_cli.artifacts.as_seen import shared_prompts, shared_told
+from aloll_cli.artifacts.as_seen import form_hashes, shared_prompts, shared_told
 from aloll_cli.artifacts.chat_counts import ALTERED, LOST, chat_counts, note
 from aloll_cli.artifacts.data import Data
 from aloll_cli.artifacts.raw_table import open_data
@@ -105,7 +105,12 @@ class Examples(Artifact):
             job.log.say(f"  chats are plain text ({why})")
 
     def _warn_of_shared_prompts(self, job: Job) -> None:
-        """Splits share no prompt as text, but where prompts are cut the model may see the same one."""
+        """Splits share no prompt, but some may differ in form only, and where prompts are cut the model may see the same one."""
+        if told := shared_told(shared_prompts(job.directory, form_hashes)):
+            job.log.warn(
+                f"prompts that two splits share but for white space and Unicode form: {told}; results on them may be memorized: "
+                "write them alike, or drop them from one of the splits"
+            )
         shared = shared_prompts(job.directory)
         if told := shared_told(shared):
             job.log.warn(

@@ -17,6 +17,7 @@ from aloll_cli.store.store import Artifact, Job, Store
 from aloll_cli.store.tables import BLOCK, open_blocks, read_numbers, write_blocks
 from aloll_cli.tasks.base import shown
 from aloll_cli.text.examples import ExampleTable, prompt_codes
+from aloll_cli.user_code import real_numbers
 from aloll_cli.values.base import Estimate, Evidence, LoggedRewards, Values
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ def checked(values: FloatArray, count: int, name: str) -> FloatArray:
     import numpy as np
 
     try:
-        found: FloatArray = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError):  # RuntimeError: from torch, for a tensor with a gradient
+        found = real_numbers(values)
+    except TypeError:
         found = np.array(np.nan)
     if found.shape != (count,) or not np.isfinite(found).all():
         if found.shape == (count,):

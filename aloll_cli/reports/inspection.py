@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aloll_cli.artifacts.as_seen import Pairs, column_hashes, count_pairs, shared_prompts
+from aloll_cli.artifacts.as_seen import Pairs, column_hashes, count_pairs, form_hashes, shared_prompts, text_hashes
 from aloll_cli.artifacts.chat_counts import LOST, chat_counts
 from aloll_cli.artifacts.logged_prompts import words_of
 from aloll_cli.artifacts.raw_table import open_data
@@ -63,6 +62,7 @@ def inspected(
         "choice": {name: _plain(getattr(task, name)) for name in CHOICE},
         "splits": {split: _split(data, examples, split) for split in SPLITS},
         "shared_prompts": 0,  # splits that share a prompt are an error before this
+        "shared_prompts_but_for_form": shared_prompts(examples, form_hashes),
         "shared_prompts_as_seen": shared_prompts(examples),
         "pairs": {split: vars(_pairs(examples / split, rewards.get(split))) for split in SPLITS},
         "rewards": {split: _rewards(examples / split, rewards.get(split), scored_by) for split in SPLITS},
@@ -107,7 +107,7 @@ def _figures(folder: Path) -> tuple[dict[str, Any], int]:
             found[f"{name}_cut"][place] = batch.column(f"{name}_cut").to_numpy()
         noise += int(batch.column("noise").to_numpy().sum())
         found["group"][place] = keys_of(batch, folder)
-        found["key"][place] = found["group"][place] ^ _hashes(batch.column("response").to_pylist())
+        found["key"][place] = found["group"][place] ^ text_hashes(batch.column("response").to_pylist())
     return found, noise
 
 
@@ -128,7 +128,7 @@ def _conflicts(data: Path, split: str) -> int:
     keys, stored = [], []
     for batch in open_data(data, split, ["group", "response", "stored"]).batches():
         rated = batch.filter(batch.column("stored").is_valid())
-        keys.append(keys_of(rated, data) ^ _hashes(rated.column("response").to_pylist()))
+        keys.append(keys_of(rated, data) ^ text_hashes(rated.column("response").to_pylist()))
         stored.append(rated.column("stored").to_numpy())
     texts, ratings, found = np.concatenate(keys), np.concatenate(stored), 0
     for (rows,) in parts(texts):
@@ -147,11 +147,6 @@ def _pairs(examples: Path, rewards: Path | None) -> Pairs:
     stored = read_numbers(examples, "stored")
     is_rated = ~np.isnan(stored)
     return count_pairs(groups[is_rated], stored[is_rated].astype(np.float32), texts[is_rated])
-
-
-def _hashes(texts: list[str]) -> Any:
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
-    return np.frombuffer(digests, dtype=np.uint64)
 
 
 def _cuts(cut: IntArray) -> dict[str, Any]:

@@ -106,6 +106,7 @@ def show_inspection(found: dict[str, Any]) -> None:
     for line in found["reading"]:
         _say(f"  {line}")
     _say("  no prompt is in two splits")
+    _say(f"  but for white space and Unicode form: {shared_told(found['shared_prompts_but_for_form']) or 'none either'}")
     shared = shared_told(found["shared_prompts_as_seen"])
     _say(f"  as the model sees them, after the cut: {shared or 'none either'}")
     _say(f"  {words_sentence(found['words'])}")

@@ -27,7 +27,7 @@ from aloll_cli.errors import UserError
 from aloll_cli.rewards.base import Reward, Row, Scorer, check_name
 from aloll_cli.rewards.repeated import NOISE, difference
 from aloll_cli.schema import COUNT, OPERATIONAL, numbers
-from aloll_cli.user_code import shown_traceback, summary, within
+from aloll_cli.user_code import real_numbers, shown_traceback, summary, within
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -117,8 +117,6 @@ class _FunctionScorer(Scorer):
         return f"{name} does not give a row quite the same score again: {found.told}"
 
     def _call(self, rows: Sequence[Row]) -> FloatArray:
-        import numpy as np
-
         reward = self._reward
         name, which = f"{Path(reward.path).name}: {reward.function}", shown(rows)
         given = [{field: getattr(row, field) for field in FIELDS} for row in rows]
@@ -129,11 +127,10 @@ class _FunctionScorer(Scorer):
         ):
             returned = self._function(given)
         try:
-            scores = np.asarray(returned, dtype=np.float64)
-        except (TypeError, ValueError, RuntimeError):  # RuntimeError: from torch, for a tensor with a gradient
-            raise UserError(
-                f"{name} returned {_short(returned)} for {which}.", f"Expected a list of {numbered(len(rows))}. {KEPT}"
-            ) from None
+            scores = real_numbers(returned)
+        except TypeError as error:
+            what = f"{name} returned {_short(returned)} for {which}: {error}."
+            raise UserError(what, f"Expected a list of {numbered(len(rows))}. {KEPT}") from None
         if scores.shape != (len(rows),):
             many = numbered(len(scores)) if scores.ndim == 1 else _short(returned)
             raise UserError(f"{name} returned {many} for {which}.", f"Expected {numbered(len(rows))}. {KEPT}")
@@ -191,5 +188,5 @@ def _blamed_on(file: Path, what: str, hint: str) -> Iterator[None]:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:59]}…"

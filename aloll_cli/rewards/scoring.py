@@ -14,6 +14,7 @@ from aloll_cli.rewards.base import Reward, Row, Scorer
 from aloll_cli.rewards.variation import LARGEST
 from aloll_cli.schema import name_of
 from aloll_cli.tasks.base import shown
+from aloll_cli.user_code import real_numbers
 
 if TYPE_CHECKING:
     from aloll_cli.arrays import FloatArray
@@ -30,9 +31,9 @@ def checked_scores(reward: Reward, scorer: Scorer, rows: Sequence[Row]) -> Float
     """
     where, returned = f"reward={name_of(reward)}", scorer.score(rows)
     try:
-        scores = np.asarray(returned, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError):  # RuntimeError: from torch, for a tensor with a gradient
-        what = f"{where} returned {shown(returned)} for {len(rows)} rows from {rows[0].id} on."
+        scores = real_numbers(returned)
+    except TypeError as error:
+        what = f"{where} returned {shown(returned)} for {len(rows)} rows from {rows[0].id} on: {error}."
         raise UserError(what, "Return one number per row.") from None
     if scores.shape != (len(rows),):
         raise UserError(

@@ -14,8 +14,13 @@ from aloll_cli.tasks.column_names import listed
 BOOLEANS = {"true": 1.0, "false": 0.0}
 MISSING = ("nan", "none", "null", "n/a", "na", "<na>", "nil")  # what stands for a number that is not known, in small letters
 INFINITE = ("inf", "-inf", "infinity", "-infinity")
+YAML_WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}  # booleans of YAML
 EXACT = 2**53  # below it a floating-point number holds every integer
 ADD = "Say what it is worth in task.labels, too, or leave such rows out: task.on_bad_row=skip"
+QUOTE = (
+    "YAML reads yes, no, on and off as true and false. Quote the labels in the YAML file: {'yes': 1, 'no': 0}. "
+    "Or leave such rows out: task.on_bad_row=skip"
+)
 EMPTY = (
     "Where there is no reward, write null or, in CSV, an empty cell: task.unrated=drop leaves such responses out. "
     "Or leave such rows out: task.on_bad_row=skip"
@@ -68,6 +73,8 @@ def worth(value: Any, name: str, labels: Mapping[str, float]) -> float | None:
     is_word = isinstance(value, str) and text.lower() not in (*MISSING, *INFINITE)
     no_word = EMPTY if text.lower() in MISSING else LEAVE_OUT
     if any(map(_is_value, labels)):
+        if is_word and YAML_WORDS.get(text.lower()) in labels:
+            raise BadRow(expected(f"one of the labels {listed(labels)}", value, name), QUOTE)
         hint = ADD if is_word or _is_value(text) else no_word
         raise BadRow(expected(f"one of the labels {listed(labels)}", value, name), hint)
     if isinstance(value, bool | str) and text in BOOLEANS:

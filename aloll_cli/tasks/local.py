@@ -32,6 +32,7 @@ from aloll_cli.tasks.source import HubSource, Source
 from aloll_cli.tasks.turns import answered, chat_parts
 
 SCRIPT_ROWS = 1000  # of each split, from which the script of the data is told
+NAMED = r'(field|each of) "([^"]+)"'  # a column in a message
 OPTIONAL = ("messages", "reward")  # columns that may be missing, unless the user has named them
 
 
@@ -104,7 +105,7 @@ class Local(Task):
             return self._records(read)
         except BadRow as error:  # names columns of task=local, and not those that people wrote
             sources = form.sources(row, self.columns) if form else {}
-            told = re.sub(r'field "(\w+)"', lambda found: f'field "{sources.get(found[1], found[1])}"', str(error))
+            told = re.sub(NAMED, lambda found: f'{found[1]} "{sources.get(found[2], found[2])}"', str(error))
             raise BadRow(told, error.hint) from None
 
     def _records(self, row: dict[str, Any]) -> Sequence[Record]:
