@@ -105,6 +105,7 @@ ALTERED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pattern", "alter", "stage"), ALTERED.values(), ids=ALTERED)
 def test_what_is_read_of_finished_runs_is_checked_first(undisturbed, tmp_path, pattern, alter, stage):
     shutil.copytree(undisturbed, tmp_path / "outputs")
@@ -122,6 +123,7 @@ def test_what_is_read_of_finished_runs_is_checked_first(undisturbed, tmp_path, p
     assert Recorded(run, None).plugins == []
 
 
+@pytest.mark.slow
 def test_a_model_inside_of_an_artifact_is_checked_where_it_is_named_by_its_folder(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "outputs")
     (model,) = (tmp_path / "outputs").glob("reviews/policy/seq-*/policy")

@@ -10,6 +10,7 @@ from measurements import FOLDER, collect, has_held_out, held_out_table, measured
 from tiny import some_slow
 
 from aloll_cli.arrays import FloatArray
+from aloll_cli.store.manifest import write_manifest
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results.md"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.csv"))
@@ -65,6 +66,7 @@ def held_out(folder: Path, words: FloatArray, rewards: FloatArray, reference: fl
     metrics["reference"]["distinct_1_matched"] = 1 / float(words.sum())
     metrics["policy"]["distinct_1_matched"] = 0.5 / float(words.sum())
     (folder / "metrics.json").write_text(json.dumps(metrics))
+    write_manifest(folder)
     return folder
 
 

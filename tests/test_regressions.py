@@ -178,6 +178,7 @@ def test_qrpo_doubts_rewards_that_tie():
     assert Qrpo(beta=0.1).doubt(Logged(np.zeros(2), None, np.linspace(0, 1, 8).reshape(2, 4))) is None
 
 
+@pytest.mark.slow
 def test_a_mean_is_doubted_where_the_method_needs_a_soft_value_and_samples_where_they_are_not_the_references():
     def of_values(*words):
         found = Pipeline(composed(*words)).logged_data

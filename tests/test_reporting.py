@@ -38,6 +38,7 @@ def without_scorer(root: Path, seed: int | None = 1) -> Path:
     metrics |= {"advantage_weighted_log_likelihood": {"policy": -1.25, "reference": -1.45, "gain": gain}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in responses))
+    write_manifest(folder)
     return folder
 
 

@@ -242,6 +242,8 @@ def test_class_module_and_yaml_carry_one_name(group):
         "form",
         "batch",
         "remarks",
+        "repeated",
+        "templates",
         "arrow_times",
         "arrow_floats",
         "whole_chats",
