@@ -604,7 +604,7 @@ LOCAL = {  # rows of one's own, options beside task=local, what is said
         )
         for labels, known in (("{1: 0, 2: 0.5}", "1, 2"), ("{0.5: 0}", r"0\.5"), ("{true: 1, false: 0}", "true, false"))
     },
-    "an empty rating": ([RATED | {"score": ""}], RENAMED, r"""line 1: field "score": expected a number, got ''"""),
+    "a dash as a rating": ([RATED | {"score": "-"}], RENAMED, r"""line 1: field "score": expected a number, got '-'"""),
     "NaN": ([RATED | {"score": float("nan")}], RENAMED, r'line 1: field "score": expected a finite number, got nan'),
     "one number for two": ([RATED | {"answer": ["A", "B"]}], RENAMED, r'line 1: field "score": expected 2 numbers, one for each of "answer", got 4'),
     "three numbers for two": ([RATED | {"answer": ["A", "B"], "score": [1, 2, 3]}], RENAMED, r'expected 2 numbers, one for each of "answer", got \[1, 2, 3\]'),
