@@ -31,12 +31,7 @@ from aloll_cli.metrics.crossed import Estimate, difference, holm
 from aloll_cli.reports.comparison_columns import distinct_share
 
 FOLDER = Path(__file__).parent / "measurements"
-BASELINES = (
-    "nll",
-    "seq values=head",
-    "seq",
-    "seq values=ridge",
-)  # the first one that was measured is what the others are compared with
+BASELINES = ("nll", "seq values=head", "seq", "seq values=ridge")  # the others are compared with the first that was measured
 FIGURES = {"words": "length", "unique": "different", "eos": "ended", "kl": "kl_per_token"}  # column: key in metrics.json
 DISTINCT = "distinct"  # the policy's distinct-1 over the reference's, over equally many words
 COSTS = ("samples", "seconds")  # of training
